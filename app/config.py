@@ -1,0 +1,198 @@
+"""Every setting: its name, its default and one line of meaning.
+
+Values come from the environment, else from `.env` beside `wsgi.py`; a secret
+`NAME` may lie in the file that `NAME_FILE` names. A wrong value stops the
+start with a message that names the setting.
+"""
+
+import os
+import re
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from environs import EnvError, FileAwareEnv
+from flask import Flask, current_app
+
+from app.errors import ConfigurationError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+WEB_THREADS = 8  # of waitress
+
+_SHORTEST_KEY = 16  # characters
+_LISTEN = re.compile(r"[^\s/]+:\d{1,5}")
+_COMPRESSION = re.compile(r"(none|gzip|lz4|zstd)(:(level=)?\d{1,2})?(,long)?|\d")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of one panel, checked. Durations are in seconds."""
+
+    database_url: str | None  # the database to back up; None: the embedded sample
+    secret_key: str  # signs sessions
+    listen: str  # host:port where waitress listens
+    instance_dir: Path  # catalogue, queue, embedded server, keys
+    backup_dir: Path  # the local storage
+    catalogue_url: str  # the panel's own records
+    queue_url: str  # the task queue
+    admin_username: str  # the first admin, made only while there is none
+    admin_password: str | None  # None: generated and printed once
+    pg_bin_dir: Path | None  # a folder of client tools that wins over all others
+    compression: str | None  # as pg_dump --compress; None: the best the tool has
+    lock_timeout: int  # how long pg_dump waits for a table's lock
+    stall_timeout: int  # how long a dump may go without a byte moving
+    dump_timeout: int  # how long a dump may take in all
+    api_wait: int  # how long POST /api/admin/backup waits at most
+    trusted_proxies: int  # reverse proxies in front
+
+
+def settings() -> Settings:
+    """The settings of the running application."""
+    found: Settings = current_app.extensions["backstop.settings"]
+    return found
+
+
+def bind_settings(app: Flask, values: Settings) -> None:
+    """Give the application its settings, and Flask the ones it knows itself."""
+    app.extensions["backstop.settings"] = values
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # keys in the order people read
+    app.config.update(
+        SECRET_KEY=values.secret_key,
+        SQLALCHEMY_DATABASE_URI=values.catalogue_url,
+        MAX_CONTENT_LENGTH=64 * 1024,
+        MAX_FORM_MEMORY_SIZE=64 * 1024,
+        SESSION_COOKIE_NAME="backstop",
+        SESSION_COOKIE_HTTPONLY=True,
+        SESSION_COOKIE_SAMESITE="Lax",
+        SESSION_REFRESH_EACH_REQUEST=False,
+        PERMANENT_SESSION_LIFETIME=7 * 24 * 3600,
+        WTF_CSRF_TIME_LIMIT=None,  # a form lives as long as its session
+        WTF_CSRF_CHECK_DEFAULT=False,  # the admin blueprint asks for it
+        BOOTSTRAP_SERVE_LOCAL=True,
+        BOOTSTRAP_BTN_STYLE="primary",
+        SEND_FILE_MAX_AGE_DEFAULT=3600,
+    )
+
+
+def load_settings(dotenv: Path | None = ROOT / ".env") -> Settings:
+    """Read and check every setting, making folders and the secret key if needed.
+
+    Raises ConfigurationError, naming the setting, for the first wrong value.
+    """
+    env = FileAwareEnv(strip_whitespace=True)
+    if dotenv is not None:
+        env.read_env(dotenv, recurse=False)
+    try:
+        return _read(env)
+    except (EnvError, ValueError) as error:
+        raise ConfigurationError(
+            f"a setting is wrong: {error}",
+            hint="Every setting and its form is described in docs/settings.md.",
+        ) from error
+
+
+def _read(env: FileAwareEnv) -> Settings:
+    instance_dir = _folder(env, "BACKSTOP_INSTANCE_DIR", ROOT / "instance", mode=0o711)
+    return Settings(
+        database_url=env.str("DATABASE_URL", None) or None,
+        secret_key=_secret_key(env, instance_dir),
+        listen=_matching(env, "BACKSTOP_LISTEN", _LISTEN, "HOST:PORT") or "127.0.0.1:3000",
+        instance_dir=instance_dir,
+        backup_dir=_path(env, "BACKSTOP_BACKUP_DIR") or ROOT / "backups",
+        catalogue_url=_catalogue_url(env, instance_dir),
+        queue_url=env.str("BACKSTOP_QUEUE_URL", None) or f"sqlite:///{instance_dir / 'queue.db'}",
+        admin_username=env.str("BACKSTOP_ADMIN_USERNAME", None) or "admin",
+        admin_password=env.str("BACKSTOP_ADMIN_PASSWORD", None) or None,
+        pg_bin_dir=_path(env, "BACKSTOP_PG_BIN_DIR"),
+        compression=_matching(
+            env, "BACKSTOP_COMPRESSION", _COMPRESSION, "METHOD[:LEVEL], for example zstd:3 or gzip"
+        ),
+        lock_timeout=_seconds(env, "BACKSTOP_LOCK_TIMEOUT", 30),
+        stall_timeout=_seconds(env, "BACKSTOP_STALL_TIMEOUT", 300),
+        dump_timeout=_seconds(env, "BACKSTOP_DUMP_TIMEOUT", 86_400),
+        api_wait=_number(env, "BACKSTOP_API_WAIT", 50, least=0, most=3600),
+        trusted_proxies=_number(env, "BACKSTOP_TRUSTED_PROXIES", 0, least=0, most=10),
+    )
+
+
+def _number(env: FileAwareEnv, name: str, default: int, *, least: int, most: int) -> int:
+    value: int = env.int(name, default)
+    if not least <= value <= most:
+        raise ValueError(f"{name} must lie between {least} and {most}")
+    return value
+
+
+_DURATION = re.compile(r"(\d+)\s*(s|min|h|d)?")
+_UNITS = {None: 1, "s": 1, "min": 60, "h": 3600, "d": 86_400}
+
+
+def _seconds(env: FileAwareEnv, name: str, default: int) -> int:
+    raw = env.str(name, str(default))
+    match = _DURATION.fullmatch(raw.strip())
+    if match is None or not 1 <= int(match[1]) * _UNITS[match[2]] <= 30 * 86_400:
+        raise ValueError(f"{name} must be a duration such as 30, 30s, 5min or 24h")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def _matching(env: FileAwareEnv, name: str, pattern: re.Pattern[str], form: str) -> str | None:
+    value: str | None = env.str(name, None) or None
+    if value is not None and not pattern.fullmatch(value):
+        raise ValueError(f"{name} must look like {form}")
+    return value
+
+
+def _path(env: FileAwareEnv, name: str) -> Path | None:
+    raw = env.str(name, None)
+    return Path(raw).expanduser().absolute() if raw else None
+
+
+def _folder(env: FileAwareEnv, name: str, default: Path, *, mode: int) -> Path:
+    folder = _path(env, name) or default
+    try:
+        folder.mkdir(mode=mode, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"{name}: {folder} cannot be made ({error.strerror})") from error
+    return folder
+
+
+def _secret_key(env: FileAwareEnv, instance_dir: Path) -> str:
+    given = env.str("SECRET_KEY", None)
+    if given:
+        if len(given) < _SHORTEST_KEY:
+            raise ValueError(f"SECRET_KEY must have at least {_SHORTEST_KEY} characters")
+        return given
+    return private_secret(instance_dir / "secret_key")
+
+
+def private_secret(path: Path) -> str:
+    """The secret in the file, made there first (mode 0600) if there is none.
+
+    Two processes that start at once agree: the file gets its name only when
+    it is whole, and the first name wins.
+    """
+    if not path.exists():
+        partial = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+        with open(partial, "x", opener=_owner_only, encoding="ascii") as file:
+            file.write(secrets.token_urlsafe(48))
+        try:
+            os.link(partial, path)
+        except FileExistsError:
+            pass
+        finally:
+            partial.unlink()
+    return path.read_text(encoding="ascii").strip()
+
+
+def _owner_only(path: str, flags: int) -> int:
+    return os.open(path, flags, mode=0o600)
+
+
+def _catalogue_url(env: FileAwareEnv, instance_dir: Path) -> str:
+    url = env.str("BACKSTOP_CATALOGUE_URL", None) or f"sqlite:///{instance_dir / 'catalogue.db'}"
+    scheme, separator, rest = url.partition("://")
+    if separator and scheme in ("postgres", "postgresql"):
+        return f"postgresql+psycopg2://{rest}"
+    if separator and scheme in ("sqlite", "postgresql+psycopg2"):
+        return url
+    raise ValueError("BACKSTOP_CATALOGUE_URL must begin with sqlite:/// or postgresql://")

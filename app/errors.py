@@ -1,0 +1,115 @@
+"""Every error that Backstop raises on purpose.
+
+    AppError
+    ├── NotFound            no such backup, admin or page
+    ├── Conflict            something else is in the way just now
+    ├── InvalidInput        what was asked for cannot be meant
+    ├── NotSignedIn         nobody is signed in, or the password is wrong
+    ├── Forbidden           signed in or not, this request is not obeyed
+    ├── TooManyAttempts     sign-in is throttled for a while
+    ├── ConfigurationError  a setting or the machine is wrong
+    ├── PostgresError       PostgreSQL or its programs said no
+    │   ├── ConnectError    no connection to the server
+    │   ├── ToolError       no fitting pg_dump or pg_restore
+    │   ├── DumpError       pg_dump failed, or its dump is not whole
+    │   └── RestoreError    pg_restore failed
+    ├── StorageError        the place where dumps rest said no
+    │   ├── ObjectMissing   the file is not there
+    │   └── StorageFull     no space left
+    ├── VerificationError   a file is not what it was
+    └── Interrupted         the runner was told to stop, or lost its claim
+
+Texts follow PostgreSQL's style: the message is lower case, one line, factual;
+detail and hint are sentences. None of them ever carries a secret.
+"""
+
+
+class AppError(Exception):
+    """An error that a user can be told: what happened, more of it, what to do."""
+
+    def __init__(self, message: str, *, detail: str = "", hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.detail = detail
+        self.hint = hint
+
+    def in_words(self) -> str:
+        """The error as the terminal prints it: Error, Detail and Hint lines."""
+        lines = [f"Error: {self.message}"]
+        if self.detail:
+            lines.append(f"Detail: {self.detail}")
+        if self.hint:
+            lines.append(f"Hint: {self.hint}")
+        return "\n".join(lines)
+
+
+class NotFound(AppError):
+    """No such thing."""
+
+
+class Conflict(AppError):
+    """Something else is in the way; trying again later can help."""
+
+
+class InvalidInput(AppError):
+    """What was asked for cannot be meant."""
+
+
+class NotSignedIn(AppError):
+    """Nobody is signed in, or the name and password do not belong together."""
+
+
+class Forbidden(AppError):
+    """The request is understood and refused."""
+
+
+class TooManyAttempts(AppError):
+    """Sign-in is refused for a while."""
+
+    def __init__(self, message: str, *, retry_after: int, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after  # seconds
+
+
+class ConfigurationError(AppError):
+    """A setting is wrong, or the machine lacks something."""
+
+
+class PostgresError(AppError):
+    """PostgreSQL or one of its programs said no."""
+
+
+class ConnectError(PostgresError):
+    """No connection to the server."""
+
+
+class ToolError(PostgresError):
+    """No pg_dump or pg_restore that fits."""
+
+
+class DumpError(PostgresError):
+    """pg_dump failed, or what it wrote is not whole."""
+
+
+class RestoreError(PostgresError):
+    """pg_restore failed."""
+
+
+class StorageError(AppError):
+    """The place where dumps rest said no."""
+
+
+class ObjectMissing(StorageError):
+    """The file is not there."""
+
+
+class StorageFull(StorageError):
+    """No space left on the storage."""
+
+
+class VerificationError(AppError):
+    """A file is not what the catalogue says."""
+
+
+class Interrupted(AppError):
+    """The runner of a backup was told to stop, or lost its claim."""
