@@ -1,0 +1,1 @@
+"""The only door to PostgreSQL: its server, pg_dump and pg_restore."""

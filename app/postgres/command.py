@@ -1,0 +1,174 @@
+"""Run one program: the only place that starts a process.
+
+No shell, no secret in argv, a process group of its own, both pipes read all
+the time (a full pipe blocks the program for ever), and an end in any case.
+"""
+
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.errors import ToolError
+
+_LAUNCH = str(Path(__file__).with_name("launch.py"))
+_TICK = 0.25  # seconds between two looks at a program that is silent
+_GRACE = 1.0  # seconds between SIGTERM and SIGKILL
+_KEPT_LINES = 2_000  # of each end of a program's log
+
+Line = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a program ended. A negative status is the signal that ended it."""
+
+    status: int
+    output: str
+    log: str
+
+
+class Log:
+    """The first and the last lines of a long log; what lies between is counted."""
+
+    def __init__(self) -> None:
+        self._head: list[str] = []
+        self._tail: deque[str] = deque(maxlen=_KEPT_LINES)
+        self._lines = 0
+
+    def add(self, line: str) -> None:
+        self._lines += 1
+        (self._head if len(self._head) < _KEPT_LINES else self._tail).append(line)
+
+    def text(self) -> str:
+        left_out = self._lines - len(self._head) - len(self._tail)
+        gap = [f"[… {left_out} lines left out …]"] if left_out else []
+        return "\n".join([*self._head, *gap, *self._tail])
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    environment: Mapping[str, str] | None = None,
+    timeout: float,
+    memory: int = 0,
+    bound: bool = True,
+    secrets: Sequence[str] = (),
+    on_line: Line | None = None,
+    on_tick: Callable[[], None] | None = None,
+) -> Outcome:
+    """Run a program to its end and return how it ended.
+
+    `timeout` is in seconds, `memory` in bytes of address space (0: no limit).
+    A `bound` program ends with the thread that runs it, even after SIGKILL
+    (Linux). `on_line` gets each line of stderr, `on_tick` is called several
+    times a second; what it raises ends the program and comes out here.
+    Secrets are replaced by stars in every line.
+
+    Raises ToolError if the program cannot be started, TimeoutError if it
+    takes too long.
+    """
+    command = [str(part) for part in argv]
+    if bound:
+        command = [
+            sys.executable, "-I", "-S", _LAUNCH, str(os.getpid()), str(memory), *command,
+        ]  # fmt: skip
+    try:
+        process = subprocess.Popen(
+            command,
+            env=_clean_environment() | dict(environment or {}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            process_group=0,
+            umask=0o077,
+        )
+    except OSError as error:
+        raise ToolError(f"{argv[0]} cannot be started", detail=f"{error.strerror}.") from error
+    try:
+        return _attend(process, timeout, _LineReader(secrets, on_line), on_tick)
+    finally:
+        _end(process)
+
+
+def _clean_environment() -> dict[str, str]:
+    """Our environment without our own settings (they carry secrets), in plain C."""
+    ours = ("BACKSTOP_", "DATABASE_URL", "SECRET_KEY")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    return kept | {"LC_ALL": "C", "LANGUAGE": "C"}
+
+
+class _LineReader:
+    """Bytes as they come, told line by line and without secrets."""
+
+    def __init__(self, secrets: Sequence[str], on_line: Line | None) -> None:
+        self._secrets, self._on_line = secrets, on_line
+        self._rest = b""
+        self.log = Log()
+
+    def take(self, chunk: bytes) -> None:
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        for line in lines:
+            self._tell(line)
+
+    def end(self) -> None:
+        if self._rest:
+            self._tell(self._rest)
+
+    def _tell(self, raw: bytes) -> None:
+        line = raw.decode("utf-8", "replace")
+        for secret in self._secrets:
+            line = line.replace(secret, "*****")
+        self.log.add(line)
+        if self._on_line is not None:
+            self._on_line(line)
+
+
+def _attend(
+    process: "subprocess.Popen[bytes]",
+    timeout: float,
+    reader: _LineReader,
+    on_tick: Callable[[], None] | None,
+) -> Outcome:
+    output = bytearray()
+    deadline = time.monotonic() + timeout
+    with selectors.DefaultSelector() as selector:
+        for stream, take in ((process.stdout, output.extend), (process.stderr, reader.take)):
+            if stream is not None:
+                selector.register(stream, selectors.EVENT_READ, take)
+        while selector.get_map():
+            for key, _ in selector.select(_TICK):
+                chunk = os.read(key.fd, 65_536)
+                if chunk:
+                    key.data(chunk)
+                else:
+                    selector.unregister(key.fileobj)
+            if on_tick is not None:
+                on_tick()
+            if time.monotonic() > deadline:
+                raise TimeoutError
+    reader.end()
+    status = process.wait(timeout=max(1.0, deadline - time.monotonic()))
+    return Outcome(status, output.decode("utf-8", "replace"), reader.log.text())
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """End the whole process group: politely, then not."""
+    for stream in (process.stdout, process.stderr):
+        if stream is not None:
+            stream.close()
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if process.poll() is not None:
+            return
+        os.killpg(process.pid, number)
+        try:
+            process.wait(_GRACE)
+        except subprocess.TimeoutExpired:
+            continue
+    process.wait()

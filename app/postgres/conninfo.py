@@ -1,0 +1,138 @@
+"""Where a database is and how to sign in: from a URL to what libpq wants."""
+
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit
+
+import psutil
+import psycopg2
+from psycopg2.extensions import make_dsn, parse_dsn
+
+from app.errors import ConfigurationError
+
+_SCHEMES = ("postgres", "postgresql")
+_PASSFILE = "pgpass-"
+
+
+@dataclass(frozen=True)
+class Conninfo:
+    """One database: libpq's parameters by name, with the password apart."""
+
+    parameters: Mapping[str, str]
+    password: str = field(default="", repr=False)
+    server: str = ""  # how people call the server, "host:port"
+    passfile: Path | None = None  # a lasting password file that a person may use
+    notices: tuple[str, ...] = ()  # what was dropped from the URL, and why
+
+    @property
+    def database(self) -> str:
+        """The database's name; libpq's default is the user's name."""
+        return self.parameters.get("dbname") or self.parameters.get("user") or ""
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What may never be seen, in every form in which it could be."""
+        if not self.password:
+            return ()
+        return tuple(dict.fromkeys((self.password, quote(self.password, safe=""))))
+
+    def dsn(self, **changes: str | int) -> str:
+        """A connection string without the password, each value quoted.
+
+        As an argument it is safe even where a database's name looks like a
+        connection string itself.
+        """
+        return str(make_dsn(None, **dict(self.parameters) | changes))
+
+
+def parse_url(url: str) -> Conninfo:
+    """Read a libpq URL; Prisma's and SQLAlchemy's forms too.
+
+    What libpq does not know (`schema`, `connection_limit`, …) is dropped with
+    a notice. Raises ConfigurationError, which never quotes the URL.
+    """
+    scheme, separator, rest = url.strip().partition("://")
+    if not separator or scheme.partition("+")[0] not in _SCHEMES:
+        raise ConfigurationError(
+            "DATABASE_URL is not a PostgreSQL URL",
+            hint="It looks like postgresql://user:password@host:5432/database.",
+        )
+    plain, dropped = _without_foreign_parameters(urlsplit(f"postgresql://{rest}"))
+    try:
+        parameters = parse_dsn(plain)
+    except psycopg2.ProgrammingError:
+        raise ConfigurationError(  # libpq's text would quote the password
+            "DATABASE_URL cannot be read",
+            hint="Write special characters in the password percent-encoded: @ is %40, % is %25.",
+        ) from None
+    password = parameters.pop("password", "")
+    if "sslpassword" in parameters or "\n" in password:
+        raise ConfigurationError(
+            "DATABASE_URL carries a secret that cannot be handed on safely",
+            hint="sslpassword and passwords with line breaks are not supported.",
+        )
+    notices = tuple(f"DATABASE_URL: {name} is unknown to libpq and was ignored" for name in dropped)
+    return Conninfo(parameters, password, server=_server(parameters), notices=notices)
+
+
+def _without_foreign_parameters(url: SplitResult) -> tuple[str, list[str]]:
+    known, dropped = [], []
+    for name, value in parse_qsl(url.query, keep_blank_values=True):
+        if name.startswith("pg") or not _is_known(name):
+            dropped.append(name)
+        else:
+            known.append((name, value))
+    return url._replace(query=urlencode(known, quote_via=quote)).geturl(), dropped
+
+
+def _is_known(name: str) -> bool:
+    try:
+        parse_dsn("postgresql:///?" + urlencode({name: "0"}))
+    except psycopg2.ProgrammingError:
+        return False
+    return True
+
+
+def _server(parameters: Mapping[str, str]) -> str:
+    host = parameters.get("host") or parameters.get("hostaddr") or os.environ.get("PGHOST")
+    port = parameters.get("port") or os.environ.get("PGPORT") or "5432"
+    return f"{host or 'local socket'}:{port}"
+
+
+@contextmanager
+def client_environment(info: Conninfo, private_dir: Path) -> Iterator[dict[str, str]]:
+    """The environment for one client program, with a password file of its own.
+
+    The file lies in `private_dir` with mode 0600 (libpq ignores looser ones)
+    and is removed at the end. Without a password the user's own ~/.pgpass or
+    PGPASSFILE serves as usual.
+    """
+    if not info.password:
+        yield {}
+        return
+    private_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = private_dir / f"{_PASSFILE}{os.getpid()}-{secrets.token_hex(8)}"
+    write_passfile(path, info.password)
+    try:
+        yield {"PGPASSFILE": str(path), "PGPASSWORD": ""}
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def write_passfile(path: Path, password: str) -> None:
+    """Make a new password file, mode 0600, good for any server."""
+    escaped = password.replace("\\", "\\\\").replace(":", "\\:")
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode=0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(f"*:*:*:*:{escaped}\n")
+
+
+def remove_stale_passfiles(private_dir: Path) -> None:
+    """Remove password files whose process is gone (killed before it could)."""
+    for path in private_dir.glob(f"{_PASSFILE}*"):
+        if not psutil.pid_exists(int(path.name.removeprefix(_PASSFILE).partition("-")[0])):
+            path.unlink(missing_ok=True)

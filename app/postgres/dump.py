@@ -1,0 +1,195 @@
+"""Make a dump with pg_dump, and read one whole with pg_restore."""
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from app.errors import AppError, DumpError, StorageFull, ToolError
+from app.postgres import command
+from app.postgres.connection import hint_for
+from app.postgres.conninfo import Conninfo
+from app.postgres.tools import Toolchain
+
+_MAGIC = b"PGDMP"
+_METHODS = {0: "none", 1: "gzip", 2: "lz4", 3: "zstd"}
+
+# The first major version whose pg_restore reads an archive of this format
+# (src/bin/pg_dump/pg_backup_archiver.h, K_VERS_*).
+_OLDEST_READER = {(1, 13): 10, (1, 14): 12, (1, 15): 16, (1, 16): 17}
+
+# A whole archive of ours needs far less; a hostile one gets no more.
+_READ_MEMORY = 4 * 1024**3  # bytes of address space
+_READ_BYTES_PER_SECOND = 2 * 1024**2  # of the archive; the slowest disk is faster
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long a dump may wait; all in seconds."""
+
+    lock: int
+    stall: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the first bytes of an archive say."""
+
+    format: tuple[int, int]
+    compression: str  # "" where the format does not tell (before 1.15)
+
+    @property
+    def oldest_reader(self) -> int:
+        """The oldest major version of pg_restore that reads it."""
+        return _OLDEST_READER.get(self.format, max(_OLDEST_READER.values()))
+
+
+def dump(
+    toolchain: Toolchain,
+    info: Conninfo,
+    target: Path,
+    *,
+    snapshot: str,
+    compression: str,
+    limits: Limits,
+    environment: Mapping[str, str],
+    on_line: command.Line,
+    on_tick: Callable[[], None],
+) -> None:
+    """Dump the database, as it was in the snapshot, into the file `target`.
+
+    The file must be there already, empty and private: pg_dump would make one
+    that others may read. What `on_tick` raises ends pg_dump and comes out.
+    Raises DumpError, or StorageFull.
+    """
+    argv: list[str | Path] = [
+        toolchain.pg_dump, "-F", "c", "-b", "-v", "-w",
+        f"--lock-wait-timeout={limits.lock}s", f"--snapshot={snapshot}",
+        f"--compress={_compress_option(compression, toolchain)}",
+        "-f", target, "-d", info.dsn(),
+    ]  # fmt: skip
+    watch = _StallWatch(target, limits.stall)
+
+    def heard(line: str) -> None:
+        watch.moved()
+        on_line(line)
+
+    def tick() -> None:
+        watch.look()
+        on_tick()
+
+    try:
+        outcome = command.run(
+            argv,
+            environment=environment,
+            timeout=limits.total,
+            secrets=info.secrets,
+            on_line=heard,
+            on_tick=tick,
+        )
+    except TimeoutError:
+        raise DumpError(
+            f"the dump took longer than {limits.total} s and was ended",
+            hint="Raise BACKSTOP_DUMP_TIMEOUT if the database is that large.",
+        ) from None
+    if outcome.status != 0:
+        raise _failure(outcome, limits)
+
+
+def read_whole(toolchain: Toolchain, archive: Path, *, on_tick: Callable[[], None]) -> None:
+    """Read every block of an archive; a list of its contents would prove nothing.
+
+    Raises DumpError if it is not whole.
+    """
+    try:
+        outcome = command.run(
+            [toolchain.pg_restore, "-f", "/dev/null", archive],
+            timeout=60 + archive.stat().st_size / _READ_BYTES_PER_SECOND,
+            memory=_READ_MEMORY,
+            on_tick=on_tick,
+        )
+    except TimeoutError:
+        raise DumpError("reading the dump back took too long and was ended") from None
+    if outcome.status != 0:
+        raise DumpError(
+            "the dump cannot be read back",
+            detail=_last_words(outcome.log) or f"pg_restore ended with status {outcome.status}.",
+        )
+
+
+def read_header(archive: BinaryIO) -> Header:
+    """Read the header of a custom-format archive. Raises DumpError if it is none."""
+    head = archive.read(12)
+    if len(head) < 12 or not head.startswith(_MAGIC) or head[10] != 1:  # noqa: PLR2004
+        raise DumpError("the file is not an archive of pg_dump's custom format")
+    version = (head[5], head[6])
+    return Header(version, _METHODS.get(head[11], "") if version >= (1, 15) else "")
+
+
+def _compress_option(compression: str, toolchain: Toolchain) -> str:
+    """The method as this pg_dump writes it: before 16 a number, 6 being zlib's default."""
+    if toolchain.version.major >= 16:  # noqa: PLR2004
+        return compression
+    if compression == "none":
+        return "0"
+    level = re.search(r"\d+", compression)
+    return level[0] if level else "6"
+
+
+class _StallWatch:
+    """Ends a dump in which neither bytes nor words move any more."""
+
+    def __init__(self, target: Path, limit: int) -> None:
+        self._target, self._limit = target, limit
+        self._size = -1
+        self._since = time.monotonic()
+
+    def moved(self) -> None:
+        self._since = time.monotonic()
+
+    def look(self) -> None:
+        size = self._target.stat().st_size
+        if size != self._size:
+            self._size = size
+            self.moved()
+        elif time.monotonic() > self._since + self._limit:
+            raise DumpError(
+                f"the dump did not move for {self._limit} s and was ended",
+                hint="Look at the network and at the server's load;"
+                " BACKSTOP_STALL_TIMEOUT sets how long is too long.",
+            )
+
+
+def _failure(outcome: command.Outcome, limits: Limits) -> AppError:
+    words = _last_words(outcome.log)
+    if "No space left on device" in outcome.log:
+        return StorageFull(
+            "no space is left where the dump is written",
+            detail=words,
+            hint="Free some space, or move BACKSTOP_BACKUP_DIR to a larger disk.",
+        )
+    if "lock timeout" in outcome.log:
+        return DumpError(
+            f"a table stayed locked for longer than {limits.lock} s",
+            detail=words,
+            hint="Find the session that holds the lock in pg_stat_activity,"
+            " or raise BACKSTOP_LOCK_TIMEOUT.",
+        )
+    if "row-level security" in outcome.log or "row security" in outcome.log:
+        return DumpError(
+            "row-level security hides rows from this role",
+            detail=words,
+            hint="Give the role BYPASSRLS: a dump without those rows would not be a backup.",
+        )
+    if outcome.status < 0:
+        return ToolError(f"pg_dump was ended by signal {-outcome.status}", detail=words)
+    return DumpError("pg_dump failed", detail=words, hint=hint_for(words))
+
+
+def _last_words(log: str) -> str:
+    """What went wrong, in one line: the errors of a log with their details."""
+    told = re.findall(r"(?:error|detail|FATAL|ERROR|DETAIL): +(.*)", log)
+    return " ".join(" ".join(told).split())[-2000:]

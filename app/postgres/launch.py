@@ -1,0 +1,30 @@
+"""Exec a program that ends with its parent and keeps within limits.
+
+Run as a script, never imported: `python -I -S launch.py PARENT MEMORY PROGRAM…`.
+PR_SET_PDEATHSIG is set here and not in a preexec_fn, which is unsafe where
+threads run; the look at getppid covers a parent that died before.
+See prctl(2): the signal comes when the *thread* that started us ends.
+"""
+
+import ctypes
+import os
+import resource
+import signal
+import sys
+
+PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    parent, memory, program = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        sys.exit("the process that asked for this program is gone")
+    if memory:
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    os.execv(program[0], program)  # noqa: S606 - a list, no shell
+
+
+if __name__ == "__main__":
+    main()
