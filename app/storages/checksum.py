@@ -1,0 +1,20 @@
+"""The SHA-256 of a dump, block by block."""
+
+import hashlib
+from collections.abc import Callable
+from typing import BinaryIO
+
+_BLOCK = 1024 * 1024
+
+
+def sha256_of(file: BinaryIO, *, on_block: Callable[[], None] | None = None) -> str:
+    """The SHA-256 of what is left of the file, in hex.
+
+    `on_block` is called after each MiB; what it raises ends the reading.
+    """
+    digest = hashlib.sha256()
+    while block := file.read(_BLOCK):
+        digest.update(block)
+        if on_block is not None:
+            on_block()
+    return digest.hexdigest()
