@@ -1,0 +1,72 @@
+"""Flask's extensions: made here unbound, bound in create_app."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from flask_bootstrap import Bootstrap5
+from flask_login import LoginManager
+from flask_migrate import Migrate
+from flask_sqlalchemy import SQLAlchemy
+from flask_wtf import CSRFProtect
+from sqlalchemy import Connection, Engine, MetaData, event
+from sqlalchemy.orm import DeclarativeBase, Session
+
+_BUSY_TIMEOUT = 15_000  # milliseconds that a writer waits for another one
+
+
+class Model(DeclarativeBase):
+    """The base of all rows; constraints have names, so that migrations find them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+db = SQLAlchemy(disable_autonaming=True)
+migrate = Migrate()
+login_manager = LoginManager()
+csrf = CSRFProtect()
+bootstrap = Bootstrap5()
+
+
+@contextmanager
+def writing() -> Iterator[Session]:
+    """One short transaction that writes: committed at the end, or rolled back.
+
+    On SQLite it takes the write lock at its beginning: a transaction that has
+    read and then wants to write fails at once if another one wrote meanwhile,
+    whatever the busy timeout. What the session has read before is read anew.
+    """
+    session: Session = db.session()
+    session.commit()
+    session.connection(execution_options={"begin_with": "BEGIN IMMEDIATE"})
+    try:
+        yield session
+        session.commit()
+    except BaseException:
+        session.rollback()
+        raise
+
+
+@event.listens_for(Engine, "connect")
+def _set_up_sqlite(connection: Any, _record: Any) -> None:
+    if isinstance(connection, sqlite3.Connection):
+        connection.isolation_level = None  # transactions begin where we say so, below
+        connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT}")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")  # a COMPLETED row survives a power cut
+        connection.execute("PRAGMA foreign_keys = ON")
+
+
+@event.listens_for(Engine, "begin")
+def _begin_on_sqlite(connection: Connection) -> None:
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql(connection.get_execution_options().get("begin_with", "BEGIN"))

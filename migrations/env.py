@@ -1,0 +1,36 @@
+"""How Alembic runs our migrations: one process at a time, all or nothing."""
+
+from typing import Any
+
+from alembic import context
+from flask import current_app
+
+from app.extensions import Model, db
+from app.models.types import Moment
+
+# Any number that all panels agree on; see pg_advisory_xact_lock.
+MIGRATION_LOCK = 0x6D696772617465
+
+
+def _plain_type(kind: str, item: Any, _context: Any) -> Any:
+    """Write Moment as what the database has: migrations do not depend on our code."""
+    return "sa.DateTime(timezone=True)" if kind == "type" and isinstance(item, Moment) else False
+
+
+def run_migrations() -> None:
+    """Bring the catalogue to the wanted revision."""
+    with db.engine.connect() as plain:
+        connection = plain.execution_options(begin_with="BEGIN IMMEDIATE")
+        context.configure(
+            connection=connection,
+            target_metadata=Model.metadata,
+            render_item=_plain_type,
+            **current_app.extensions["migrate"].configure_args,
+        )
+        with context.begin_transaction():
+            if connection.dialect.name == "postgresql":
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
+            context.run_migrations()
+
+
+run_migrations()
