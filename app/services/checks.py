@@ -1,0 +1,56 @@
+"""Is every dump still what it was when it was made?"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import select
+
+from app.errors import AppError
+from app.extensions import db
+from app.models import BackupStatus, DatabaseBackup
+from app.services.databases import storage
+from app.services.manifests import Proof, proof_of, read_manifest
+from app.storages import sha256_of
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was found of one dump."""
+
+    filename: str
+    is_good: bool
+    finding: str
+
+
+def check_backups() -> Iterator[Check]:
+    """Read every completed backup and its manifest, oldest first, and compare."""
+    rows = db.session.execute(
+        select(
+            DatabaseBackup.filename,
+            DatabaseBackup.size,
+            DatabaseBackup.sha256,
+            DatabaseBackup.oldest_reader,
+        )
+        .where(
+            DatabaseBackup.status == BackupStatus.COMPLETED,
+            DatabaseBackup.delete_requested_at.is_(None),
+        )
+        .order_by(DatabaseBackup.created_at)
+    ).all()
+    db.session.commit()
+    for filename, size, sha256, oldest_reader in rows:
+        finding = _finding(filename, Proof(size, sha256, oldest_reader or 0))
+        yield Check(filename, not finding, finding or "whole")
+
+
+def _finding(filename: str, recorded: Proof) -> str:
+    """What is wrong with a dump; empty if nothing is."""
+    try:
+        with storage().open(filename) as file:
+            if sha256_of(file) != recorded.sha256:
+                return "CHANGED: its checksum is not the recorded one"
+        if proof_of(read_manifest(storage().manifest(filename))) != recorded:
+            return "CHANGED: its manifest tells of another dump"
+    except AppError as error:
+        return f"NOT READABLE: {error.message}"
+    return ""

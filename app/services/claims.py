@@ -1,0 +1,107 @@
+"""Who runs a backup, and whether that runner still lives."""
+
+import socket
+import threading
+import time
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+
+import psutil
+from sqlalchemy import CursorResult, update
+
+from app.errors import Interrupted
+from app.extensions import writing
+from app.models import BackupStatus, DatabaseBackup
+from app.models.backup import LEASE
+from app.models.types import now
+
+_RENEW_EVERY = 10.0  # seconds; six times within a lease
+
+_stopping = threading.Event()
+
+
+def runner() -> str:
+    """This process, so that no other one is ever taken for it: a pid alone comes again."""
+    process = psutil.Process()
+    return f"{socket.gethostname()} {_boot_id()} {process.pid} {process.create_time():.2f}"
+
+
+def is_dead(claimed_by: str, lease_until: datetime | None) -> bool:
+    """Whether the runner of this claim is known to be gone, or its lease is over."""
+    host, boot, pid, started = claimed_by.rsplit(" ", 3)
+    if host == socket.gethostname():
+        if boot != _boot_id():
+            return True
+        try:
+            process = psutil.Process(int(pid))
+            if f"{process.create_time():.2f}" != started:
+                return True
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
+            return True
+    return lease_until is None or lease_until < now()
+
+
+def claim(backup_id: str) -> bool:
+    """Take a pending backup that nobody runs; False if somebody was quicker."""
+    with writing() as session:
+        backup = session.get(DatabaseBackup, backup_id, with_for_update=True)
+        if backup is None or not backup.is_pending or backup.claimed_by is not None:
+            return False
+        backup.claim(runner())
+    return True
+
+
+def stop_runs() -> None:
+    """Ask every run of this process to end: its backup fails as interrupted."""
+    _stopping.set()
+
+
+class Lease:
+    """Renews the claim on one backup while it runs."""
+
+    def __init__(self, backup_id: str) -> None:
+        self._backup_id = backup_id
+        self._renewed = time.monotonic()
+
+    def check(self, *, now_at_once: bool = False) -> None:
+        """Renew the lease when it is time; raise Interrupted if the run must end."""
+        if _stopping.is_set():
+            raise Interrupted(
+                "the backup was interrupted",
+                detail="Its runner was told to stop.",
+                hint="Start the backup again.",
+            )
+        if now_at_once or time.monotonic() > self._renewed + _RENEW_EVERY:
+            self._renew()
+            self._renewed = time.monotonic()
+
+    def _renew(self) -> None:
+        mine = (
+            update(DatabaseBackup)
+            .where(
+                DatabaseBackup.id == self._backup_id,
+                DatabaseBackup.status == BackupStatus.PENDING,
+                DatabaseBackup.claimed_by == runner(),
+            )
+            .values(lease_until=now() + LEASE)
+        )
+        with writing() as session:
+            result = session.execute(mine)
+            lost = isinstance(result, CursorResult) and result.rowcount == 0
+        if lost:
+            raise Interrupted(
+                "the backup was given up meanwhile",
+                detail="Its lease ran out: this process was asleep, or the clock was changed.",
+                hint="Start the backup again.",
+            )
+
+
+@lru_cache
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:  # not Linux
+        return f"{psutil.boot_time():.0f}"

@@ -1,0 +1,69 @@
+"""How a dump is restored by hand, told with every backup."""
+
+import shlex
+from dataclasses import dataclass
+
+from app.config import settings
+from app.errors import AppError
+from app.models import DatabaseBackup
+from app.postgres.conninfo import Conninfo
+from app.postgres.tools import Toolchain, find_toolchains
+from app.services.databases import configured_database, storage
+
+
+@dataclass(frozen=True)
+class ByHand:
+    """The commands that restore a dump into a new database, and who can read it."""
+
+    commands: list[str]
+    oldest_reader: int  # major version of the oldest pg_restore that reads it
+    warning: str  # "" where this machine has what it needs
+
+
+def restore_by_hand(backup: DatabaseBackup) -> ByHand | None:
+    """How to restore this backup without the panel; None if it has no dump.
+
+    The database is a new one: `pg_restore --clean` into a living one can
+    leave doubled rows (docs/restoring.md).
+    """
+    if not backup.is_completed or backup.oldest_reader is None:
+        return None
+    reader = _reader(backup)
+    folder = f"{reader.folder}/" if reader else ""
+    try:
+        info, warning = configured_database(), ""
+    except AppError as error:
+        info, warning = Conninfo({}), f"The server is left out below: {error.message}. {error.hint}"
+    new = f"{backup.database}_restored"
+    admin, target = info.dsn(dbname="postgres"), info.dsn(dbname=new)
+    create = [f"{folder}createdb", f"--maintenance-db={admin}", "--template=template0", "--", new]
+    restore = [
+        f"{folder}pg_restore", "--exit-on-error", f"--dbname={target}",
+        str(storage().folder / backup.filename),
+    ]  # fmt: skip
+    prefix = f"PGPASSFILE={shlex.quote(str(info.passfile))} " if info.passfile else ""
+    return ByHand(
+        [prefix + shlex.join(create), prefix + shlex.join(restore)],
+        backup.oldest_reader,
+        warning if reader else f"No pg_restore {backup.oldest_reader} or newer was found here.",
+    )
+
+
+def _reader(backup: DatabaseBackup) -> Toolchain | None:
+    """The pg_restore nearest to the pg_dump that made it, of those that can read it."""
+    try:
+        toolchains = find_toolchains(settings().pg_bin_dir)
+    except AppError:
+        return None
+    method = backup.compression.partition(":")[0]
+    able = [
+        each
+        for each in toolchains
+        if each.version.major >= (backup.oldest_reader or 0)
+        and (method in each.methods or method.isdigit())
+    ]
+    return min(
+        able,
+        key=lambda each: (str(each.version) != backup.tool_version, each.version),
+        default=None,
+    )
