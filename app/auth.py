@@ -1,0 +1,98 @@
+"""Who is asking: sign in, stay signed in, sign out."""
+
+from urllib.parse import urlsplit
+
+from flask import Flask, request, session
+from flask.sessions import SecureCookieSessionInterface
+from flask_login import UserMixin, current_user, login_user, logout_user
+
+from app.errors import NotSignedIn
+from app.extensions import login_manager
+from app.models import Admin, AdminSession
+from app.services import sign_in as sign_in_service
+
+
+class SignedIn(UserMixin):  # type: ignore[misc]  # flask_login has no types
+    """An admin in one session; what Flask-Login calls the user."""
+
+    def __init__(self, token: str, row: AdminSession) -> None:
+        self.token = token
+        self.admin: Admin = row.admin
+
+    def get_id(self) -> str:
+        return self.token
+
+
+class CookieSessions(SecureCookieSessionInterface):
+    """Flask's sessions, with cookies that are Secure wherever the request was."""
+
+    def get_cookie_secure(self, app: Flask) -> bool:  # noqa: ARG002
+        return request.is_secure
+
+
+def init_app(app: Flask) -> None:
+    """Tell Flask and Flask-Login how a cookie becomes an admin."""
+    app.session_interface = CookieSessions()
+    login_manager.init_app(app)
+    login_manager.session_protection = None  # sessions live and end in the catalogue
+    login_manager.user_loader(_load)
+
+
+def require_admin() -> None:
+    """Let nobody pass but a signed-in admin. Raises NotSignedIn."""
+    if not current_user.is_authenticated:
+        raise NotSignedIn("nobody is signed in", hint="Sign in first; a session ends by itself.")
+
+
+def signed_in_admin() -> Admin:
+    """The admin who is asking."""
+    require_admin()
+    admin: Admin = current_user.admin
+    return admin
+
+
+def sign_in(username: str, password: str) -> None:
+    """Start a new session in this browser; an old one of its ends.
+
+    Raises NotSignedIn, TooManyAttempts.
+    """
+    token = sign_in_service.sign_in(username, password, address=request.remote_addr or "")
+    row = sign_in_service.find_session(token)
+    if row is None:
+        raise NotSignedIn("the session ended at once", hint="Is the clock being changed?")
+    sign_out()
+    session.permanent = True
+    login_user(SignedIn(token, row))
+
+
+def sign_out() -> None:
+    """End this browser's session."""
+    if current_user.is_authenticated:
+        sign_in_service.sign_out(current_user.token)
+    logout_user()
+    session.clear()
+
+
+def sign_out_everywhere() -> None:
+    """End all sessions of the admin who is asking."""
+    sign_in_service.sign_out_everywhere(signed_in_admin().id)
+    logout_user()
+    session.clear()
+
+
+def own_path(target: str | None) -> str | None:
+    """The target if it is a path of our own pages, else None.
+
+    Browsers read `//host`, `/\\host` and control characters as other sites.
+    """
+    if not target or not target.startswith("/admin") or not target.isprintable():
+        return None
+    parts = urlsplit(target)
+    if parts.scheme or parts.netloc or "\\" in target:
+        return None
+    return target
+
+
+def _load(token: str) -> SignedIn | None:
+    row = sign_in_service.find_session(token)
+    return SignedIn(token, row) if row is not None else None

@@ -1,0 +1,135 @@
+"""Admins: who may sign in to the panel."""
+
+import logging
+import secrets
+import threading
+from dataclasses import dataclass
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
+from sqlalchemy import delete, func, select
+from sqlalchemy.exc import IntegrityError
+
+from app.config import settings
+from app.errors import Conflict, InvalidInput, NotFound, TooManyAttempts
+from app.extensions import db, writing
+from app.models import Admin, AdminSession
+
+logger = logging.getLogger(__name__)
+
+MIN_PASSWORD, MAX_PASSWORD = 8, 1_000  # characters
+MAX_USERNAME = 64
+
+# OWASP's second choice for argon2id: 19 MiB, two passes. One at a time, so that
+# a flood of sign-ins can take neither the memory nor all threads.
+_hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
+_one_at_a_time = threading.Lock()
+_PATIENCE = 10.0  # seconds that a sign-in waits for its turn
+
+# Checked for an unknown user, so that it costs the same work.
+_NOBODYS_HASH = _hasher.hash(secrets.token_hex(16))
+
+
+@dataclass(frozen=True)
+class NewAdmin:
+    """An admin just made, with the password if it was generated."""
+
+    username: str
+    generated_password: str | None
+
+
+def create_admin(username: str, password: str) -> None:
+    """Make an admin. Raises InvalidInput, or Conflict if the name is taken."""
+    _check_username(username)
+    _check_password(password)
+    try:
+        with writing() as session:
+            session.add(Admin(username=username, password_hash=_hasher.hash(password)))
+    except IntegrityError as error:
+        raise Conflict(f'there is an admin "{username}" already') from error
+    logger.info("admin created username=%s", username)
+
+
+def create_first_admin() -> NewAdmin | None:
+    """Make the first admin from the settings; None if there is one already."""
+    if list_admins():
+        return None
+    given = settings().admin_password
+    password = given or secrets.token_urlsafe(12)
+    create_admin(settings().admin_username, password)
+    return NewAdmin(settings().admin_username, None if given else password)
+
+
+def change_password(username: str, password: str) -> None:
+    """Give an admin another password and end all of their sessions.
+
+    Raises NotFound, InvalidInput.
+    """
+    _check_password(password)
+    with writing() as session:
+        admin = get_admin(username)
+        admin.password_hash = _hasher.hash(password)
+        session.execute(delete(AdminSession).where(AdminSession.admin_id == admin.id))
+    logger.info("password changed username=%s", username)
+
+
+def list_admins() -> list[Admin]:
+    """All admins by name."""
+    return list(db.session.scalars(select(Admin).order_by(Admin.username)))
+
+
+def remove_admin(username: str) -> None:
+    """Remove an admin and their sessions. Raises NotFound, Conflict for the last one."""
+    with writing() as session:
+        admin = get_admin(username)
+        if session.scalar(select(func.count()).select_from(Admin)) == 1:
+            raise Conflict(
+                f'"{username}" is the only admin', hint="Create another one before you remove it."
+            )
+        session.delete(admin)
+    logger.info("admin removed username=%s", username)
+
+
+def get_admin(username: str) -> Admin:
+    """The admin of this name. Raises NotFound."""
+    admin = find_admin(username)
+    if admin is None:
+        raise NotFound(f'there is no admin "{username}"', hint="flask admin list shows them.")
+    return admin
+
+
+def find_admin(username: str) -> Admin | None:
+    """The admin of this name, or None."""
+    return db.session.scalar(select(Admin).where(Admin.username == username))
+
+
+def has_password(admin: Admin | None, password: str) -> bool:
+    """Whether this is the admin's password; the same work where there is no admin.
+
+    Raises TooManyAttempts if too many others wait for their turn.
+    """
+    if not _one_at_a_time.acquire(timeout=_PATIENCE):
+        raise TooManyAttempts("too many sign-ins at once", retry_after=10)
+    try:
+        _hasher.verify(admin.password_hash if admin else _NOBODYS_HASH, password)
+    except (VerifyMismatchError, VerificationError, InvalidHashError):
+        return False
+    else:
+        return admin is not None
+    finally:
+        _one_at_a_time.release()
+
+
+def _check_username(username: str) -> None:
+    if not username or len(username) > MAX_USERNAME or not username.isprintable():
+        raise InvalidInput(f"a username has 1 to {MAX_USERNAME} printable characters")
+    if username != username.strip():
+        raise InvalidInput("a username neither begins nor ends with a space")
+
+
+def _check_password(password: str) -> None:
+    if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
+        raise InvalidInput(
+            f"a password has {MIN_PASSWORD} to {MAX_PASSWORD} characters",
+            hint="Longer is better than complicated: four random words will do.",
+        )
