@@ -1,0 +1,18 @@
+"""Face: JSON. Parses, calls one service function, presents."""
+
+from flask import Blueprint, current_app, request
+
+from app.api import backups, sessions
+from app.auth import require_admin
+
+blueprint = Blueprint("api", __name__, url_prefix="/api/admin")
+blueprint.register_blueprint(backups.blueprint)
+blueprint.register_blueprint(sessions.blueprint)
+
+
+@blueprint.before_request
+def _guard() -> None:
+    """Every route needs an admin, but for the one by which one becomes known."""
+    view = current_app.view_functions[request.endpoint or ""]
+    if view is not sessions.create:
+        require_admin()

@@ -1,0 +1,101 @@
+"""Backups as JSON."""
+
+import threading
+
+from flask import Blueprint, Response, jsonify, request, url_for
+from flask.typing import ResponseReturnValue
+from werkzeug.http import parse_dict_header
+
+from app.api.schemas import ListSchema, NewBackupSchema, NotesSchema, read_body, read_query
+from app.auth import signed_in_admin
+from app.config import WEB_THREADS, settings
+from app.downloads import dump_response
+from app.errors import AppError
+from app.models import BackupStatus, DatabaseBackup, Trigger
+from app.problems import problem
+from app.schemas import backup_details, backup_in_list, backup_row
+from app.services import backups as service
+
+blueprint = Blueprint("backups", __name__, url_prefix="/backup")
+
+# Half of the threads at most wait for backups; who comes later gets 202 at once.
+_waiting_places = threading.BoundedSemaphore(WEB_THREADS // 2)
+
+
+@blueprint.post("")
+def create() -> ResponseReturnValue:
+    """Start a backup and wait for its end, as long as the client prefers."""
+    notes = read_body(NewBackupSchema())["notes"]
+    patience = _patience()
+    backup = service.queue_backup(
+        trigger=Trigger.API, created_by=signed_in_admin().username, notes=notes
+    )
+    if patience > 0 and _waiting_places.acquire(blocking=False):
+        try:
+            backup = service.wait_for_backup(backup.id, patience)
+        finally:
+            _waiting_places.release()
+    return _told(backup)
+
+
+@blueprint.get("")
+def index() -> ResponseReturnValue:
+    """The newest backups."""
+    query = read_query(ListSchema())
+    page = service.list_backups(
+        limit=query["limit"], before=query["before"], status=query["status"], query=query["q"]
+    )
+    rows = [backup_in_list(backup) for backup in page.backups]
+    return jsonify({"backups": rows, "nextBefore": page.next_before})
+
+
+@blueprint.get("/<filename>")
+def download(filename: str) -> Response:
+    """The dump itself, or a range of it."""
+    return dump_response(*service.open_backup(filename))
+
+
+@blueprint.get("/<filename>/details")
+def show(filename: str) -> ResponseReturnValue:
+    """Everything known of a backup."""
+    return jsonify(backup_details(service.get_backup(filename)))
+
+
+@blueprint.patch("/<filename>")
+def update(filename: str) -> ResponseReturnValue:
+    """Change the notes."""
+    backup = service.edit_notes(filename, read_body(NotesSchema())["notes"])
+    return {"success": True, "backup": backup_row(backup)}
+
+
+@blueprint.delete("/<filename>")
+def delete(filename: str) -> ResponseReturnValue:
+    """Delete the backup: dump and row."""
+    service.delete_backup(filename)
+    return {"success": True, "message": f"Database backup {filename} deleted"}
+
+
+def _patience() -> float:
+    """How long this client waits, in seconds (RFC 7240)."""
+    prefer = parse_dict_header(", ".join(request.headers.getlist("Prefer")))
+    if "respond-async" in prefer:
+        return 0
+    wait = prefer.get("wait") or ""
+    return min(int(wait) if wait.isdecimal() else settings().api_wait, settings().api_wait)
+
+
+def _told(backup: DatabaseBackup) -> Response:
+    location = url_for("api.backups.show", filename=backup.filename)
+    if backup.status is BackupStatus.FAILED:
+        failure = AppError(backup.error_message, detail=backup.error_detail, hint=backup.error_hint)
+        response = problem(failure, 502, backup=backup_row(backup))
+    else:
+        message = (
+            "Database backup created successfully"
+            if backup.is_completed
+            else "Database backup started"
+        )
+        response = jsonify({"success": True, "backup": backup_row(backup), "message": message})
+        response.status_code = 201 if backup.is_completed else 202
+    response.headers["Location"] = location
+    return response

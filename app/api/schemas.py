@@ -1,0 +1,72 @@
+"""What the API takes: bodies and queries, checked."""
+
+from typing import Any
+
+from flask import request
+from marshmallow import RAISE, Schema, ValidationError, fields, validate
+from werkzeug.exceptions import BadRequest, UnsupportedMediaType
+
+from app.errors import InvalidInput
+from app.models import BackupStatus
+from app.services.backups import MAX_LIMIT
+
+
+class NewBackupSchema(Schema):
+    """The body of a request for a backup."""
+
+    notes = fields.String(load_default="", allow_none=False)
+
+
+class NotesSchema(Schema):
+    """The body of a change to a backup."""
+
+    notes = fields.String(required=True)
+
+
+class CredentialsSchema(Schema):
+    """The body of a sign-in."""
+
+    username = fields.String(required=True)
+    password = fields.String(required=True)
+
+
+class ListSchema(Schema):
+    """The query of a list."""
+
+    limit = fields.Integer(load_default=50, validate=validate.Range(1, MAX_LIMIT))
+    before = fields.String(load_default=None)
+    status = fields.Enum(BackupStatus, by_value=True, load_default=None)
+    q = fields.String(load_default="")
+
+
+def read_body(schema: Schema) -> dict[str, Any]:
+    """The request's JSON body, checked; an absent body is an empty object.
+
+    Raises UnsupportedMediaType, BadRequest, InvalidInput.
+    """
+    raw = request.get_data()
+    if not raw:
+        return _checked(schema, {})
+    if not request.is_json:
+        raise UnsupportedMediaType("Send the body as JSON: Content-Type: application/json.")
+    try:
+        content = request.get_json()
+    except (BadRequest, RecursionError) as error:
+        raise BadRequest("The body is not JSON that can be read.") from error
+    if not isinstance(content, dict):
+        raise InvalidInput("the body must be a JSON object")
+    return _checked(schema, content)
+
+
+def read_query(schema: Schema) -> dict[str, Any]:
+    """The request's query, checked. Raises InvalidInput."""
+    return _checked(schema, request.args.to_dict())
+
+
+def _checked(schema: Schema, content: dict[str, Any]) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = schema.load(content, unknown=RAISE)
+    except ValidationError as error:
+        told = [f"{name}: {' '.join(texts)}" for name, texts in error.messages_dict.items()]
+        raise InvalidInput("the request is not right", detail=" ".join(told)) from error
+    return found

@@ -1,0 +1,79 @@
+"""A dump as an answer: whole or a range of it, handed to the server as a file."""
+
+import base64
+import io
+import os
+from typing import BinaryIO
+
+from flask import Response, request
+from werkzeug.exceptions import RequestedRangeNotSatisfiable
+from werkzeug.wsgi import wrap_file
+
+from app.models import DatabaseBackup
+
+
+class FilePart:
+    """A part of a file that looks like a whole one.
+
+    A server that sends files by itself (waitress) takes it like any file; so
+    a slow client of a range holds a socket and not one of the few threads,
+    which Werkzeug's own range wrapper would.
+    """
+
+    def __init__(self, file: BinaryIO, start: int, length: int) -> None:
+        self._file, self._start, self._length = file, start, length
+        file.seek(start)
+
+    def read(self, size: int = -1) -> bytes:
+        left = max(0, self._length - self.tell())
+        return self._file.read(left if size < 0 else min(size, left))
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self.tell(), os.SEEK_END: self._length}[whence]
+        self._file.seek(self._start + base + offset)
+        return self.tell()
+
+    def tell(self) -> int:
+        return self._file.tell() - self._start
+
+    def seekable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def dump_response(backup: DatabaseBackup, file: BinaryIO) -> Response:
+    """The answer that hands out a dump (RFC 9110, ranges; RFC 9530, Repr-Digest).
+
+    Takes over the file. Several ranges at once are answered with the whole,
+    as RFC 9110 allows.
+    """
+    start, stop, status = 0, backup.size, 200
+    wanted = request.range
+    if wanted is not None and wanted.units == "bytes" and len(wanted.ranges) == 1:
+        if_range = request.if_range
+        if not request.headers.get("If-Range") or if_range.etag == backup.sha256:
+            found = wanted.range_for_length(backup.size)
+            if found is None:
+                file.close()
+                raise RequestedRangeNotSatisfiable(length=backup.size)
+            (start, stop), status = found, 206
+    digest = base64.b64encode(bytes.fromhex(backup.sha256)).decode()
+    response = Response(status=status, mimetype="application/octet-stream")
+    response.headers["Content-Disposition"] = f'attachment; filename="{backup.filename}"'
+    response.headers["Accept-Ranges"] = "bytes"
+    response.headers["Repr-Digest"] = f"sha-256=:{digest}:"
+    response.set_etag(backup.sha256)
+    if status == 206:  # noqa: PLR2004
+        response.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{backup.size}"
+    response.content_length = stop - start
+    if request.if_none_match.contains(backup.sha256):
+        response.status_code = 304
+    if request.method == "HEAD" or response.status_code == 304:  # noqa: PLR2004
+        file.close()
+        return response
+    part = FilePart(file, start, stop - start)
+    response.response = wrap_file(request.environ, part, io.DEFAULT_BUFFER_SIZE * 8)  # type: ignore[arg-type]
+    response.direct_passthrough = True
+    return response

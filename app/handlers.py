@@ -1,0 +1,140 @@
+"""Errors told over HTTP, and what every answer carries: the one table of statuses."""
+
+import logging
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlsplit
+
+from flask import Flask, Response, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+from sqlalchemy.exc import OperationalError
+from werkzeug.exceptions import HTTPException
+
+from app import errors
+from app.problems import problem
+
+logger = logging.getLogger(__name__)
+
+STATUSES: dict[type[errors.AppError], int] = {
+    errors.NotFound: 404,
+    errors.ObjectMissing: 404,
+    errors.Conflict: 409,
+    errors.InvalidInput: 422,
+    errors.NotSignedIn: 401,
+    errors.Forbidden: 403,
+    errors.TooManyAttempts: 429,
+    errors.ConfigurationError: 500,
+    errors.PostgresError: 502,
+    errors.StorageError: 502,
+    errors.StorageFull: 507,
+    errors.VerificationError: 502,
+    errors.Interrupted: 503,
+}
+
+# Bootstrap's CSS carries its own small images as data.
+_CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
+    " connect-src 'self'; form-action 'self'; base-uri 'none'; object-src 'none';"
+    " frame-ancestors 'none'"
+)
+
+
+def init_app(app: Flask) -> None:
+    """Bind the handlers to the application."""
+    app.before_request(refuse_other_sites)
+    app.after_request(_add_headers)
+    app.register_error_handler(errors.AppError, _tell_app_error)
+    app.register_error_handler(OperationalError, _tell_catalogue_error)
+    app.register_error_handler(HTTPException, _tell_http_error)
+
+
+def status_of(error: errors.AppError) -> int:
+    """The HTTP status of an error: that of its nearest ancestor in the table."""
+    return next(STATUSES[each] for each in type(error).__mro__ if each in STATUSES)
+
+
+def refuse_other_sites() -> None:
+    """Refuse what another site made a browser send. Raises Forbidden.
+
+    Sec-Fetch-Site is set by the browser and cannot be changed by a script;
+    browsers that lack it send Origin. Programs such as curl send neither.
+    """
+    if request.method in ("GET", "HEAD", "OPTIONS"):
+        return
+    site = request.headers.get("Sec-Fetch-Site")
+    origin = request.headers.get("Origin")
+    if site is not None:
+        ours = site in ("same-origin", "none")
+    else:
+        ours = origin is None or urlsplit(origin).netloc == request.host
+    if not ours:
+        raise errors.Forbidden(
+            "the request comes from another site",
+            hint="Behind a reverse proxy, pass the Host header on and set"
+            " BACKSTOP_TRUSTED_PROXIES.",
+        )
+
+
+def _tell_app_error(error: errors.AppError) -> ResponseReturnValue:
+    status = status_of(error)
+    if status == HTTPStatus.UNAUTHORIZED and not _is_api():
+        return redirect(url_for("admin.sessions.new", next=_wanted_page()))
+    headers = {}
+    if isinstance(error, errors.TooManyAttempts):
+        headers["Retry-After"] = str(error.retry_after)
+    return _answer(error, status, headers)
+
+
+def _tell_catalogue_error(error: OperationalError) -> ResponseReturnValue:
+    logger.error("catalogue not usable error=%r", str(error.orig))
+    told = errors.AppError(
+        "the catalogue cannot be used just now",
+        hint="It is locked, read-only or not reachable; the panel's log tells more.",
+    )
+    return _answer(told, HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": "5"})
+
+
+def _tell_http_error(error: HTTPException) -> ResponseReturnValue:
+    response = error.get_response()
+    headers = {
+        name: value
+        for name, value in response.headers.items()
+        if name in ("Allow", "Content-Range", "Location", "Retry-After")
+    }
+    if error.code is not None and 300 <= error.code < 400:  # noqa: PLR2004
+        return error
+    told = errors.AppError((error.name or "error").lower(), detail=error.description or "")
+    return _answer(told, error.code or 500, headers)
+
+
+def _answer(error: errors.AppError, status: int, headers: dict[str, Any]) -> ResponseReturnValue:
+    if _is_api():
+        response = problem(error, status)
+    else:
+        response = Response(
+            render_template("errors/error.html", error=error, status=status), status
+        )
+    response.headers.extend(headers)
+    return response
+
+
+def _is_api() -> bool:
+    return request.path.startswith("/api/") or request.path == "/api"
+
+
+def _wanted_page() -> str | None:
+    return request.full_path.rstrip("?") if request.method == "GET" else None
+
+
+def _add_headers(response: Response) -> Response:
+    headers = response.headers
+    headers["Content-Security-Policy"] = _CSP
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers["Referrer-Policy"] = "same-origin"
+    headers["Cross-Origin-Opener-Policy"] = "same-origin"
+    headers["Cross-Origin-Resource-Policy"] = "same-origin"
+    if request.is_secure:
+        headers["Strict-Transport-Security"] = "max-age=31536000"
+    if request.endpoint not in ("static", "bootstrap.static"):
+        headers["Cache-Control"] = "no-store"
+    return response

@@ -1,0 +1,24 @@
+"""Errors as application/problem+json (RFC 9457)."""
+
+from typing import Any
+
+from flask import Response, jsonify
+
+from app.errors import AppError
+
+
+def problem(error: AppError, status: int, **more: Any) -> Response:
+    """An error as JSON; every error under /api/ has this form."""
+    response = jsonify(
+        {
+            "success": False,
+            "title": error.message,
+            "status": status,
+            "detail": error.detail or error.message,
+            "hint": error.hint,
+            **more,
+        }
+    )
+    response.status_code = status
+    response.content_type = "application/problem+json"
+    return response
