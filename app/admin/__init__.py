@@ -1,0 +1,29 @@
+"""Face: HTML. Parses, calls one service function, renders or redirects."""
+
+from flask import Blueprint, current_app, redirect, request, url_for
+from flask.typing import ResponseReturnValue
+
+from app.admin import appearance, backups, sessions
+from app.auth import require_admin
+from app.extensions import csrf
+
+blueprint = Blueprint("admin", __name__, url_prefix="/admin")
+blueprint.register_blueprint(appearance.blueprint)
+blueprint.register_blueprint(backups.blueprint)
+blueprint.register_blueprint(sessions.blueprint)
+
+_PUBLIC = (sessions.new, sessions.create)
+
+
+@blueprint.before_request
+def _guard() -> None:
+    """Every page needs an admin, but for sign-in; every form needs its token."""
+    if current_app.view_functions[request.endpoint or ""] not in _PUBLIC:
+        require_admin()
+    csrf.protect()
+
+
+@blueprint.get("/")
+def index() -> ResponseReturnValue:
+    """The panel begins with the backups."""
+    return redirect(url_for("admin.backups.index"))

@@ -1,0 +1,125 @@
+"""Backups: the list with the form that makes one, and each one's page."""
+
+from flask import Blueprint, Response, flash, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+
+from app.admin.forms import DeleteForm, NotesForm
+from app.auth import signed_in_admin
+from app.downloads import dump_response
+from app.errors import AppError, Conflict, InvalidInput
+from app.models import BackupStatus, DatabaseBackup, Trigger
+from app.services import backups as service
+from app.services.databases import database_name
+from app.services.restoring import restore_by_hand
+
+blueprint = Blueprint("backups", __name__, url_prefix="/backup")
+
+
+@blueprint.get("")
+def index() -> ResponseReturnValue:
+    """The list and the form."""
+    return _list(NotesForm())
+
+
+@blueprint.post("")
+def create() -> ResponseReturnValue:
+    """Start a backup; the list shows how it goes."""
+    form = NotesForm()
+    try:
+        backup = service.queue_backup(
+            trigger=Trigger.ADMIN,
+            created_by=signed_in_admin().username,
+            notes=form.notes.data or "",
+        )
+    except InvalidInput as error:
+        form.notes.errors = [error.message]
+        return _list(form), 422
+    except Conflict as error:
+        _flash_error(error)
+        return redirect(url_for(".index"))
+    flash(f"Backup {backup.filename} has been started.", "success")
+    return redirect(url_for(".index"))
+
+
+@blueprint.get("/<filename>")
+def show(filename: str) -> ResponseReturnValue:
+    """Everything known of one backup."""
+    backup = service.get_backup(filename)
+    return _page(backup, NotesForm(obj=backup))
+
+
+@blueprint.get("/<filename>/download")
+def download(filename: str) -> Response:
+    """The dump."""
+    return dump_response(*service.open_backup(filename))
+
+
+@blueprint.post("/<filename>/notes")
+def update(filename: str) -> ResponseReturnValue:
+    """Change the notes."""
+    form = NotesForm()
+    try:
+        service.edit_notes(filename, form.notes.data or "")
+    except InvalidInput as error:
+        form.notes.errors = [error.message]
+        return _page(service.get_backup(filename), form), 422
+    flash("The notes have been saved.", "success")
+    return redirect(url_for(".show", filename=filename))
+
+
+@blueprint.get("/<filename>/delete")
+def confirm_delete(filename: str) -> ResponseReturnValue:
+    """Ask before a backup is deleted."""
+    backup = service.get_backup(filename)
+    return render_template("backups/delete.html", backup=backup, form=DeleteForm())
+
+
+@blueprint.post("/<filename>/delete")
+def delete(filename: str) -> ResponseReturnValue:
+    """Delete a backup, if it was named."""
+    backup, form = service.get_backup(filename), DeleteForm()
+    if backup.is_completed and (form.name.data or "").strip() != backup.database:
+        form.name.errors = [f"Type {backup.database} to delete a backup of it."]
+        return render_template("backups/delete.html", backup=backup, form=form), 422
+    try:
+        service.delete_backup(filename)
+    except Conflict as error:
+        _flash_error(error)
+        return redirect(url_for(".show", filename=filename))
+    flash(f"Backup {filename} has been deleted.", "success")
+    return redirect(url_for(".index"))
+
+
+def _list(form: NotesForm) -> str:
+    status = request.args.get("status", "")
+    chosen = BackupStatus(status) if status in BackupStatus.__members__ else None
+    query = request.args.get("q", "")[:200]
+    page = service.list_backups(
+        limit=25, before=request.args.get("before"), status=chosen, query=query
+    )
+    return render_template(
+        "backups/index.html",
+        form=form,
+        page=page,
+        newest_good=service.find_newest_good(),
+        database=database_name(),
+        statuses=[each.value for each in BackupStatus],
+        status=chosen.value if chosen else "",
+        query=query,
+        has_file=service.has_file,
+    )
+
+
+def _page(backup: DatabaseBackup, form: NotesForm) -> str:
+    return render_template(
+        "backups/show.html",
+        backup=backup,
+        form=form,
+        has_file=service.has_file(backup),
+        progress=service.progress_of(backup),
+        by_hand=restore_by_hand(backup),
+    )
+
+
+def _flash_error(error: AppError) -> None:
+    flash(" ".join([f"{error.message[:1].upper()}{error.message[1:]}.", error.hint]), "danger")

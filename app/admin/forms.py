@@ -1,0 +1,40 @@
+"""The forms of the pages; the rules about their values are the services'."""
+
+from flask_wtf import FlaskForm
+from wtforms import PasswordField, StringField, SubmitField, TextAreaField
+from wtforms.validators import InputRequired, Length
+
+from app.services.admins import MAX_PASSWORD, MAX_USERNAME
+from app.services.backups import MAX_NOTES
+
+
+class SignInForm(FlaskForm):  # type: ignore[misc]  # flask_wtf has no types
+    """Sign in."""
+
+    username = StringField(
+        validators=[InputRequired(), Length(max=MAX_USERNAME)],
+        render_kw={"autocomplete": "username", "autofocus": True, "autocapitalize": "none"},
+    )
+    password = PasswordField(
+        validators=[InputRequired(), Length(max=MAX_PASSWORD)],
+        render_kw={"autocomplete": "current-password"},
+    )
+    submit = SubmitField("Sign in")
+
+
+class NotesForm(FlaskForm):  # type: ignore[misc]
+    """The notes of a backup, new or old."""
+
+    notes = TextAreaField(
+        render_kw={
+            "rows": 2,
+            "maxlength": MAX_NOTES,
+            "placeholder": "Optional, for example: before the 2.4 migration",
+        },
+    )
+
+
+class DeleteForm(FlaskForm):  # type: ignore[misc]
+    """Delete a backup, told by name."""
+
+    name = StringField(render_kw={"autocomplete": "off", "autocapitalize": "none"})
