@@ -171,7 +171,8 @@ def _failure(outcome: command.Outcome, limits: Limits) -> AppError:
             detail=words,
             hint="Free some space, or move BACKSTOP_BACKUP_DIR to a larger disk.",
         )
-    if "lock timeout" in outcome.log:
+    # pg_dump waits for its locks under a statement_timeout.
+    if "LOCK TABLE" in words and "timeout" in words:
         return DumpError(
             f"a table stayed locked for longer than {limits.lock} s",
             detail=words,

@@ -1,0 +1,222 @@
+"""The embedded PostgreSQL server with the sample shop, for demonstration and tests.
+
+Whoever needs it holds `used()`: the first user starts it, the last one stops
+it, unless a person asked it to stay up or stopped it on purpose. Users are
+counted by shared locks on a file: the kernel lets go of a killed user's.
+Every change happens under one exclusive lock.
+"""
+
+import fcntl
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from app.errors import ConfigurationError, ConnectError
+from app.postgres import cluster, sample
+from app.postgres.accounts import Account, account_for, make_passable
+from app.postgres.cluster import Cluster, find_postmaster
+from app.postgres.conninfo import Conninfo
+from app.postgres.embedded_files import EmbeddedFiles, is_locked, told
+from app.postgres.installations import find_installation
+
+SERVER = "embedded"  # what people call it
+DATABASE = sample.DATABASE
+
+_STATEMENT_TIMEOUT = "180s"  # of each statement of the sample
+
+
+@dataclass(frozen=True)
+class ServerStatus:
+    """What is known of the embedded server."""
+
+    running: bool
+    pid: int | None
+    version: str | None  # of the programs that ran it last
+    programs: Path | None  # the folder of those
+    data: Path
+    socket: Path | None  # the folder of the socket
+    stopped_on_purpose: bool
+
+
+class EmbeddedServer:
+    """The server that belongs to one instance folder. To make one touches nothing."""
+
+    def __init__(self, instance_dir: Path) -> None:
+        self._files = EmbeddedFiles(instance_dir)
+
+    def conninfo(self) -> Conninfo:
+        """How to sign in to the sample database.
+
+        Raises ConnectError where the server is not running.
+        """
+        with told():
+            return self._conninfo(DATABASE)
+
+    def status(self) -> ServerStatus:
+        """What is known without starting anything."""
+        with told():
+            state, data = self._files.state, self._data
+            server = find_postmaster(data)
+        return ServerStatus(
+            running=server is not None,
+            pid=server.process.pid if server else None,
+            version=state.version or None,
+            programs=Path(state.programs) if state.programs else None,
+            data=data,
+            socket=server.socket_folder if server else None,
+            stopped_on_purpose=state.stopped_on_purpose,
+        )
+
+    def alive(self) -> bool:
+        """Whether the server runs; cheap enough to ask every second."""
+        with told():
+            return find_postmaster(self._data) is not None
+
+    def start(self) -> None:
+        """Start the server, to stay up until stop(); makes whatever is missing.
+
+        Raises ConfigurationError without programs or an account to run them,
+        ToolError if one of them fails.
+        """
+        with self._files.changing():
+            self._files.note(stopped_on_purpose=False)
+            self._bring_up()
+            self._files.note(stays=True)
+
+    def stop(self) -> None:
+        """Stop the server, whoever uses it, and remember that it was on purpose."""
+        with self._files.changing():
+            self._files.note(stopped_on_purpose=True)
+            self._bring_down()
+
+    @contextmanager
+    def used(self, *, insist: bool = False) -> Iterator[None]:
+        """Hold this while working with the server: it is started if need be.
+
+        A server that was stopped on purpose stays down (conninfo() says so),
+        unless the caller insists. The last user to leave stops the server.
+        Raises what start() raises.
+        """
+        with self._files.opened("users") as users:
+            self._enter(users, insist=insist)
+            try:
+                yield
+            finally:
+                self._leave(users)
+
+    def _enter(self, users: IO[bytes], *, insist: bool) -> None:
+        with self._files.changing():
+            fcntl.flock(users, fcntl.LOCK_SH)
+            if insist:
+                self._files.note(stopped_on_purpose=False)
+            if not self._files.state.stopped_on_purpose:
+                self._bring_up()
+
+    def _leave(self, users: IO[bytes]) -> None:
+        with self._files.changing():
+            is_last = is_locked(users)  # for us alone: so nobody else is there
+            if is_last and not self._files.state.stays:
+                self._bring_down()
+            fcntl.flock(users, fcntl.LOCK_UN)  # before the next one may enter
+
+    def _bring_up(self) -> None:
+        """Running, and with the sample: do whatever of that is missing."""
+        try:
+            if find_postmaster(self._data) is None:
+                self._launch()
+            if not self._files.state.has_sample:
+                options = f"-c statement_timeout={_STATEMENT_TIMEOUT}"
+                sample.load(
+                    self._conninfo("postgres", options=options),
+                    self._conninfo(DATABASE, options=options),
+                )
+                self._files.note(has_sample=True)
+        except BaseException:  # an interrupt too: half a start is worse than none
+            self._bring_down()
+            raise
+
+    def _bring_down(self) -> None:
+        cluster.shut_down(self._data)
+        self._forget_socket()
+        self._files.note(stays=False)
+
+    def _forget_socket(self) -> None:
+        if self._files.state.socket:
+            cluster.remove_socket_folder(Path(self._files.state.socket))
+            self._files.note(socket="")
+
+    def _launch(self) -> None:
+        account = account_for(self._data)
+        self._files.sweep()
+        self._settle(account)
+        cluster.shut_down(self._data)  # runs only if the noted state was lost
+        server = self._prepared(account)
+        self._forget_socket()  # of a server that was killed
+        socket = cluster.make_socket_folder(account)
+        self._files.note(
+            socket=str(socket),
+            version=str(server.installation.version),
+            programs=str(server.installation.folder),
+            stays=False,
+        )
+        server.start(socket)
+
+    def _settle(self, account: Account) -> None:
+        """Decide where the data lies: here, or where the account can get to."""
+        if cluster.major_of(self._data) is not None:
+            return
+        for home in (self._files.folder, self._files.elsewhere):
+            make_passable(home)
+            if account.can_write_below(home):
+                self._files.note(home=str(home))
+                return
+        raise ConfigurationError(
+            f"{account.name} cannot write where the embedded server's data would lie",
+            detail=f"Tried: {self._files.folder} and {self._files.elsewhere}.",
+            hint="Name another BACKSTOP_INSTANCE_DIR, or set DATABASE_URL.",
+        )
+
+    def _prepared(self, account: Account) -> Cluster:
+        """The data directory, made or cleared of a killed server, and its programs."""
+        data, major, known = self._data, cluster.major_of(self._data), self._files.password()
+        installation = find_installation(account, major=major, copies=self._files.elsewhere)
+        server = Cluster(data, self._files.log, installation, account)
+        password = known or secrets.token_urlsafe(32)
+        if major is None:
+            self._files.note(has_sample=False)
+            server.initialise(password)
+        else:
+            cluster.clear_remains(data)
+            if known is None:  # the instance folder was emptied, the data lay elsewhere
+                server.change_password(password)
+        self._files.keep_password(password)
+        return server
+
+    def _conninfo(self, database: str, **parameters: str) -> Conninfo:
+        server, password = find_postmaster(self._data), self._files.password()
+        if server is None or password is None:
+            on_purpose = self._files.state.stopped_on_purpose
+            raise ConnectError(
+                "the embedded PostgreSQL server is not running",
+                detail="It was stopped on purpose." if on_purpose else "",
+                hint="Start it with: flask server start",
+            )
+        return Conninfo(
+            {
+                "host": str(server.socket_folder),
+                "port": cluster.PORT,
+                "user": cluster.SUPERUSER,
+                "dbname": database,
+                **parameters,
+            },
+            password,
+            server=SERVER,
+            passfile=self._files.passfile,
+        )
+
+    @property
+    def _data(self) -> Path:
+        return Path(self._files.state.home or self._files.folder) / "data"

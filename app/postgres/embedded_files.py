@@ -1,0 +1,162 @@
+"""What the embedded server keeps in the instance folder: state, secrets, locks.
+
+All of it is only for us (0600); the folder itself lets an unprivileged account
+pass through to the data.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import IO, Any
+
+from app.errors import ConfigurationError, Conflict
+from app.postgres.accounts import make_passable
+from app.postgres.conninfo import write_passfile
+from app.postgres.installations import PARTIAL
+
+_ELSEWHERE = Path("/var/lib/backstop")
+_LOCK_TIMEOUT = 300  # seconds; somebody else's first start on a slow machine takes long
+_TICK = 0.05
+
+
+@dataclass(frozen=True)
+class State:
+    """What one process leaves for the next."""
+
+    folder: str  # whose state this is: a copied instance folder begins anew
+    home: str = ""  # where the data lies
+    version: str = ""
+    programs: str = ""
+    socket: str = ""  # to be removed, even after a crash
+    has_sample: bool = False
+    stays: bool = False  # a person started it: not the last user's to stop
+    stopped_on_purpose: bool = False
+
+
+class EmbeddedFiles:
+    """The files of the embedded server of one instance folder."""
+
+    def __init__(self, instance_dir: Path) -> None:
+        self.folder = instance_dir.resolve() / "postgres"
+        self.log = self.folder / "log"
+        self.passfile = self.folder / "pgpass"
+        self._password = self.folder / "password"
+        self._state = self.folder / "state.json"
+
+    @property
+    def elsewhere(self) -> Path:
+        """Where things lie that the account cannot reach in the instance folder."""
+        instance = os.fsencode(self.folder.parent)
+        return _ELSEWHERE / hashlib.sha256(instance).hexdigest()[:16]
+
+    @property
+    def state(self) -> State:
+        """What was noted last."""
+        try:
+            state = State(**json.loads(self._state.read_text(encoding="utf-8")))
+        except (FileNotFoundError, ValueError, TypeError):  # the last two: of another release
+            return State(str(self.folder))
+        return state if state.folder == str(self.folder) else State(str(self.folder))
+
+    def note(self, **changes: Any) -> None:
+        """Change the noted state; only under the lock."""
+        changed = replace(self.state, **changes)
+        if changed != self.state:
+            self._write(self._state, json.dumps(asdict(changed), indent=2))
+
+    def password(self) -> str | None:
+        """The superuser's password, if it is known."""
+        try:
+            return self._password.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+
+    def keep_password(self, password: str) -> None:
+        """Keep it for us, and as a file that a person can name in PGPASSFILE."""
+        if self.password() != password or not self.passfile.exists():
+            partial = self.folder / f"{PARTIAL}{secrets.token_hex(8)}"
+            write_passfile(partial, password)
+            self._publish(partial, self.passfile)
+            self._write(self._password, password)
+
+    def sweep(self) -> None:
+        """Remove what an interrupted start left half made; only under the lock."""
+        for folder in (self.folder, self.elsewhere):
+            for path in folder.glob(f"{PARTIAL}*"):
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path, ignore_errors=True)  # initdb may still be at it
+                else:
+                    path.unlink()
+
+    @contextmanager
+    def opened(self, name: str) -> Iterator[IO[bytes]]:
+        """A file to lock; every opening counts as a user of its own."""
+        with told():
+            make_passable(self.folder)
+            descriptor = os.open(self.folder / name, os.O_RDWR | os.O_CREAT, mode=0o600)
+        with os.fdopen(descriptor, "r+b", buffering=0) as file:
+            yield file
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Hold the one lock under which anything changes.
+
+        Raises Conflict if somebody else does not let go of it.
+        """
+        with told(), self.opened("lock") as lock:
+            deadline = time.monotonic() + _LOCK_TIMEOUT
+            while not is_locked(lock):
+                if time.monotonic() > deadline:
+                    raise Conflict(
+                        "the embedded server is being started or stopped by another process",
+                        detail=f"It has not ended for {_LOCK_TIMEOUT} seconds.",
+                    )
+                time.sleep(_TICK)
+            yield
+
+    def _write(self, path: Path, text: str) -> None:
+        descriptor, name = tempfile.mkstemp(prefix=PARTIAL, dir=self.folder)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        self._publish(Path(name), path)
+
+    def _publish(self, partial: Path, path: Path) -> None:
+        """Give a whole file its name; where root helps out, its owner stays the folder's."""
+        owner = self.folder.stat()
+        if owner.st_uid != os.geteuid():
+            os.chown(partial, owner.st_uid, owner.st_gid)
+        partial.replace(path)
+
+
+def is_locked(file: IO[bytes]) -> bool:
+    """Try to get the file's lock for us alone, without waiting."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Tell the operating system's errors in our words."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigurationError(
+            "the embedded PostgreSQL server's files cannot be used",
+            detail=f"{error}.",
+            hint="They belong to the account that ran Backstop here first. Use that one,"
+            " name another BACKSTOP_INSTANCE_DIR, or set DATABASE_URL.",
+        ) from error
