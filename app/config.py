@@ -13,6 +13,8 @@ from pathlib import Path
 
 from environs import EnvError, FileAwareEnv
 from flask import Flask, current_app
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 from app.errors import ConfigurationError
 
@@ -20,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 WEB_THREADS = 8  # of waitress
 
+_LARGEST_PORT = 65_535
 _SHORTEST_KEY = 16  # characters
 _LISTEN = re.compile(r"[^\s/]+:\d{1,5}")
 _COMPRESSION = re.compile(r"(none|gzip|lz4|zstd)(:(level=)?\d{1,2})?(,long)?|\d")
@@ -85,6 +88,12 @@ def load_settings(dotenv: Path | None = ROOT / ".env") -> Settings:
         env.read_env(dotenv, recurse=False)
     try:
         return _read(env)
+    except OSError as error:
+        raise ConfigurationError(
+            "the instance folder cannot be used",
+            detail=f"{error.strerror}: {error.filename}.",
+            hint="It must belong to the user who runs Backstop (BACKSTOP_INSTANCE_DIR).",
+        ) from error
     except (EnvError, ValueError) as error:
         raise ConfigurationError(
             f"a setting is wrong: {error}",
@@ -97,7 +106,7 @@ def _read(env: FileAwareEnv) -> Settings:
     return Settings(
         database_url=env.str("DATABASE_URL", None) or None,
         secret_key=_secret_key(env, instance_dir),
-        listen=_matching(env, "BACKSTOP_LISTEN", _LISTEN, "HOST:PORT") or "127.0.0.1:3000",
+        listen=_listen(env),
         instance_dir=instance_dir,
         backup_dir=_path(env, "BACKSTOP_BACKUP_DIR") or ROOT / "backups",
         catalogue_url=_catalogue_url(env, instance_dir),
@@ -139,6 +148,13 @@ def _matching(env: FileAwareEnv, name: str, pattern: re.Pattern[str], form: str)
     value: str | None = env.str(name, None) or None
     if value is not None and not pattern.fullmatch(value):
         raise ValueError(f"{name} must look like {form}")
+    return value
+
+
+def _listen(env: FileAwareEnv) -> str:
+    value = _matching(env, "BACKSTOP_LISTEN", _LISTEN, "HOST:PORT") or "127.0.0.1:3000"
+    if int(value.rpartition(":")[2]) > _LARGEST_PORT:
+        raise ValueError(f"BACKSTOP_LISTEN: the port must not be larger than {_LARGEST_PORT}")
     return value
 
 
@@ -192,7 +208,11 @@ def _catalogue_url(env: FileAwareEnv, instance_dir: Path) -> str:
     url = env.str("BACKSTOP_CATALOGUE_URL", None) or f"sqlite:///{instance_dir / 'catalogue.db'}"
     scheme, separator, rest = url.partition("://")
     if separator and scheme in ("postgres", "postgresql"):
-        return f"postgresql+psycopg2://{rest}"
-    if separator and scheme in ("sqlite", "postgresql+psycopg2"):
-        return url
-    raise ValueError("BACKSTOP_CATALOGUE_URL must begin with sqlite:/// or postgresql://")
+        url = f"postgresql+psycopg2://{rest}"
+    elif scheme not in ("sqlite", "postgresql+psycopg2"):
+        raise ValueError("BACKSTOP_CATALOGUE_URL must begin with sqlite:/// or postgresql://")
+    try:
+        make_url(url)
+    except (ArgumentError, ValueError):
+        raise ValueError("BACKSTOP_CATALOGUE_URL cannot be read") from None  # it has a password
+    return url

@@ -216,15 +216,14 @@ def edit_notes(filename: str, notes: str) -> DatabaseBackup:
     Raises NotFound and InvalidInput.
     """
     notes = _checked_notes(notes)
-    with writing() as session:
-        backup = get_backup(filename)
-        backup.notes = notes
-        session.flush()
-        if has_file(backup) and backup.oldest_reader is not None:
-            proof = Proof(backup.size, backup.sha256, backup.oldest_reader)
-            storage().replace_manifest(filename, build_manifest(backup, proof))
+    with writing():
+        get_backup(filename).notes = notes
+    backup = get_backup(filename)
+    if has_file(backup) and backup.oldest_reader is not None:
+        proof = Proof(backup.size, backup.sha256, backup.oldest_reader)
+        storage().replace_manifest(filename, build_manifest(backup, proof))
     logger.info("notes edited filename=%s", filename)
-    return get_backup(filename)
+    return backup
 
 
 def delete_backup(filename: str) -> None:

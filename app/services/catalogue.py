@@ -2,8 +2,9 @@
 
 import logging
 
+from alembic import command
+from alembic.util import CommandError
 from flask import current_app
-from flask_migrate import upgrade
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DatabaseError
 
@@ -22,8 +23,9 @@ def prepare_catalogue() -> None:
     """
     _refuse_the_database_itself()
     try:
-        upgrade(directory=str(ROOT / "migrations"))
-    except (DatabaseError, SystemExit) as error:
+        migrate = current_app.extensions["migrate"].migrate
+        command.upgrade(migrate.get_config(str(ROOT / "migrations")), "head")
+    except (DatabaseError, CommandError) as error:
         reason = " ".join(str(getattr(error, "orig", error)).split())
         raise ConfigurationError(
             "the catalogue cannot be opened",

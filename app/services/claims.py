@@ -1,5 +1,6 @@
 """Who runs a backup, and whether that runner still lives."""
 
+import logging
 import socket
 import threading
 import time
@@ -9,12 +10,15 @@ from pathlib import Path
 
 import psutil
 from sqlalchemy import CursorResult, update
+from sqlalchemy.exc import OperationalError
 
 from app.errors import Interrupted
 from app.extensions import writing
 from app.models import BackupStatus, DatabaseBackup
 from app.models.backup import LEASE
 from app.models.types import now
+
+logger = logging.getLogger(__name__)
 
 _RENEW_EVERY = 10.0  # seconds; six times within a lease
 
@@ -75,7 +79,14 @@ class Lease:
                 hint="Start the backup again.",
             )
         if now_at_once or time.monotonic() > self._renewed + _RENEW_EVERY:
-            self._renew()
+            try:
+                self._renew()
+            except OperationalError as error:
+                if now_at_once or time.monotonic() > self._renewed + LEASE.total_seconds():
+                    raise
+                # The catalogue may be back before the lease is over.
+                logger.warning("lease not renewed error=%r", str(error.orig))
+                return
             self._renewed = time.monotonic()
 
     def _renew(self) -> None:

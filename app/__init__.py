@@ -1,0 +1,50 @@
+"""Backstop: PostgreSQL backups you have already restored."""
+
+import logging
+
+from flask import Flask, redirect, url_for
+from flask.typing import ResponseReturnValue
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from app import admin, api, auth, cli, formatting, handlers
+from app.config import Settings, bind_settings, load_settings
+from app.extensions import bootstrap, csrf, db, migrate
+from app.postgres.conninfo import parse_url
+from app.queue import queue
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """Make the application; without settings, from the environment.
+
+    Raises ConfigurationError for a wrong setting.
+    """
+    settings = settings or load_settings()
+    if settings.database_url:
+        parse_url(settings.database_url)  # a wrong one is told now, not at the first backup
+    logging.basicConfig(format="%(asctime)s level=%(levelname)s logger=%(name)s %(message)s")
+    app = Flask(__name__, instance_path=str(settings.instance_dir))
+    bind_settings(app, settings)
+    _bind_extensions(app, settings)
+    app.register_blueprint(admin.blueprint)
+    app.register_blueprint(api.blueprint)
+    app.add_url_rule("/", "index", _index)
+    cli.init_app(app)
+    handlers.init_app(app)
+    formatting.init_app(app)
+    if settings.trusted_proxies:
+        trusted = settings.trusted_proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, trusted, trusted, trusted)  # type: ignore[method-assign]
+    return app
+
+
+def _bind_extensions(app: Flask, settings: Settings) -> None:
+    db.init_app(app)
+    migrate.init_app(app, db, render_as_batch=True, compare_type=True)
+    auth.init_app(app)
+    csrf.init_app(app)
+    bootstrap.init_app(app)
+    queue.init_app(app, settings.queue_url)
+
+
+def _index() -> ResponseReturnValue:
+    return redirect(url_for("admin.backups.index"))

@@ -1,0 +1,15 @@
+"""Face: the terminal. Parses, calls one service function, prints."""
+
+from flask import Flask
+
+from app.cli import admin, backup, panel, server, web, worker
+
+
+def init_app(app: Flask) -> None:
+    """Make the commands known to flask."""
+    app.cli.add_command(admin.group)
+    app.cli.add_command(backup.group)
+    app.cli.add_command(server.group)
+    app.cli.add_command(panel.panel)
+    app.cli.add_command(web.web)
+    app.cli.add_command(worker.worker)

@@ -1,0 +1,50 @@
+"""flask admin: who may sign in."""
+
+import sys
+
+import click
+
+from app.cli.groups import Group
+from app.formatting import moment_short
+from app.services import admins
+
+group = Group("admin", help="Who may sign in to the panel.")
+
+
+@group.command("create")
+@click.argument("username")
+def create(username: str) -> None:
+    """Create an admin; the password is asked for, or read from standard input."""
+    admins.create_admin(username, _read_password())
+    click.echo(f"Admin {username} has been created.")
+
+
+@group.command("password")
+@click.argument("username")
+def password(username: str) -> None:
+    """Change an admin's password, asked for or piped in; all their sessions end."""
+    admins.change_password(username, _read_password())
+    click.echo(f"The password of {username} has been changed, and all their sessions ended.")
+
+
+@group.command("list")
+def list_() -> None:
+    """List the admins."""
+    for admin in admins.list_admins():
+        click.echo(f"{admin.username}\tsince {moment_short(admin.created_at)} UTC")
+
+
+@group.command("remove")
+@click.argument("username")
+def remove(username: str) -> None:
+    """Remove an admin; all their sessions end."""
+    admins.remove_admin(username)
+    click.echo(f"Admin {username} has been removed.")
+
+
+def _read_password() -> str:
+    """From the keyboard, twice, or from a pipe; never from argv, which others can read."""
+    if sys.stdin.isatty():
+        typed: str = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+        return typed
+    return sys.stdin.readline().rstrip("\r\n")

@@ -1,0 +1,152 @@
+"""flask panel: the supervisor behind `make run`."""
+
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+
+import click
+
+from app.cli.groups import CatalogueCommand, unwind_on_signals
+from app.cli.web import cannot_listen
+from app.config import ROOT, settings
+from app.errors import AppError, ConfigurationError
+from app.postgres import launch
+from app.postgres.connection import connect
+from app.postgres.tools import find_toolchains
+from app.services import admins
+from app.services.databases import configured_database, database_in_use, embedded_server
+from app.services.reconcile import reconcile
+
+_START_TIMEOUT = 60.0  # seconds until the web process must answer
+_STOP_TIMEOUT = 20.0  # seconds until a child that was asked to end is killed
+_LOOK_EVERY = 0.2
+
+
+@click.command("panel", cls=CatalogueCommand)
+def panel() -> None:
+    """Run everything: embedded server, worker and web; end it with Ctrl-C."""
+    unwind_on_signals(status=0)
+    logging.getLogger("app").setLevel(logging.INFO)
+    _try_to_listen()
+    find_toolchains(settings().pg_bin_dir)
+    with database_in_use(insist=True):
+        _tell_about_the_database()
+        reconcile()
+        new_admin = admins.create_first_admin()
+        with _child("worker") as worker, _child("web") as web:
+            _wait_until_it_answers(web)
+            _tell_where_it_is(new_admin)
+            _watch({worker: "worker", web: "web"})
+
+
+def _try_to_listen() -> None:
+    """Find out at once, before anything is started, whether the port is free."""
+    host, port = _address()
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        with closing(socket.socket(family, socket.SOCK_STREAM)) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        raise cannot_listen(error) from error
+
+
+def _address() -> tuple[str, int]:
+    host, _, port = settings().listen.rpartition(":")
+    return host.strip("[]").replace("*", "0.0.0.0"), int(port)  # noqa: S104 - only if asked for
+
+
+def _tell_about_the_database() -> None:
+    """Say which database it is; one that is away is told, and the panel starts all the same."""
+    try:
+        info = configured_database()
+        for notice in info.notices:
+            click.echo(f"Notice: {notice}", err=True)
+        with connect(info, application_name="backstop start"):
+            click.echo(f"Database: {info.database} on {info.server}")
+    except AppError as error:
+        click.echo(error.in_words(), err=True)
+        click.echo("The panel starts all the same; backups fail until this is mended.", err=True)
+
+
+@contextmanager
+def _child(command: str) -> Iterator[int]:
+    """Run `flask COMMAND` beside us, in a process group of its own; end it with us.
+
+    Ctrl-C in the terminal reaches us alone: we end the children in order.
+    """
+    flask = [sys.executable, "-m", "flask", "--app", str(ROOT / "wsgi.py"), command]
+    bound = [sys.executable, "-I", "-S", str(launch.__file__), str(os.getpid()), "0", *flask]
+    pid = os.posix_spawn(bound[0], bound, os.environ, setpgroup=0)
+    try:
+        yield pid
+    finally:
+        _end(pid)
+
+
+def _end(pid: int) -> None:
+    deadline = time.monotonic() + _STOP_TIMEOUT
+    _signal(pid, signal.SIGTERM)
+    while not _has_ended(pid):
+        if time.monotonic() > deadline:
+            _signal(pid, signal.SIGKILL)
+        time.sleep(0.05)
+
+
+def _signal(pid: int, number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether our child has ended; a pid that was collected already has."""
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] != 0
+    except ChildProcessError:
+        return True
+
+
+def _wait_until_it_answers(web: int) -> None:
+    deadline = time.monotonic() + _START_TIMEOUT
+    host, port = _address()
+    target = "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection((target, port), timeout=1).close()
+        except OSError:
+            if _has_ended(web):
+                raise ConfigurationError("the web process did not start") from None
+            time.sleep(0.1)
+        else:
+            return
+    raise ConfigurationError("the web process does not answer")
+
+
+def _tell_where_it_is(new_admin: admins.NewAdmin | None) -> None:
+    click.echo(f"\nBackstop runs at http://{settings().listen}/admin/backup")
+    if new_admin is None:
+        click.echo("Sign in with your admin's name and password; Ctrl-C ends it.\n")
+    elif new_admin.generated_password:
+        click.echo(f"Sign in as    {new_admin.username}")
+        click.echo(f"Password      {new_admin.generated_password}    (shown only now)\n")
+    else:
+        click.echo(f"Sign in as {new_admin.username} with BACKSTOP_ADMIN_PASSWORD.\n")
+
+
+def _watch(children: dict[int, str]) -> None:
+    """Wait until one of them ends: then all shall, so that nothing half runs."""
+    embedded = None if settings().database_url else embedded_server()
+    while True:
+        for pid, name in children.items():
+            if _has_ended(pid):
+                click.echo(f"The {name} process has ended; the panel stops.", err=True)
+                return
+        if embedded is not None and not embedded.alive():
+            click.echo("The embedded server has ended; the panel stops.", err=True)
+            return
+        time.sleep(_LOOK_EVERY)

@@ -1,0 +1,47 @@
+"""flask web: serve the panel with waitress."""
+
+import logging
+import signal
+import sys
+
+import click
+from flask import current_app
+from waitress.server import create_server
+
+from app.cli.groups import CatalogueCommand
+from app.config import WEB_THREADS, settings
+from app.errors import ConfigurationError
+
+# waitress spools a body before the application can refuse it; the application
+# itself takes 64 KiB and tells so in the right form.
+_MAX_BODY = 1024 * 1024
+
+
+@click.command("web", cls=CatalogueCommand)
+def web() -> None:
+    """Serve the pages and the API until SIGTERM or Ctrl-C."""
+    logging.getLogger("app").setLevel(logging.INFO)
+    app = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
+    try:
+        server = create_server(
+            app,
+            listen=settings().listen,
+            threads=WEB_THREADS,
+            max_request_body_size=_MAX_BODY,
+            clear_untrusted_proxy_headers=not settings().trusted_proxies,
+            ident=None,
+        )
+    except OSError as error:
+        raise cannot_listen(error) from error
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
+    server.run()
+
+
+def cannot_listen(error: OSError) -> ConfigurationError:
+    """What to tell when the address is taken or not ours."""
+    return ConfigurationError(
+        f"cannot listen on {settings().listen}",
+        detail=f"{error.strerror or error}.",
+        hint="Another program may use the port; set BACKSTOP_LISTEN to another one.",
+    )
