@@ -1,0 +1,258 @@
+"""Real things for every test: a PostgreSQL, databases, an application, people."""
+
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import psycopg2
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import text
+
+from app import create_app
+from app.config import Settings
+from app.extensions import db
+from app.postgres.conninfo import Conninfo
+from app.postgres.embedded import EmbeddedServer
+from app.queue import queue
+from app.services import admins, claims
+from app.services.catalogue import prepare_catalogue
+
+PASSWORD = "correct horse battery"
+
+SMALL_SHOP = """
+    CREATE TABLE customers (id int PRIMARY KEY, name text NOT NULL);
+    CREATE TABLE orders (
+        id int PRIMARY KEY,
+        customer_id int NOT NULL REFERENCES customers,
+        total numeric(10, 2) NOT NULL
+    );
+    INSERT INTO customers SELECT n, 'customer ' || n FROM generate_series(1, 50) n;
+    INSERT INTO orders SELECT n, 1 + n % 50, n * 1.5 FROM generate_series(1, 500) n;
+"""
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database of its own for one test; `url` is what DATABASE_URL would be."""
+
+    name: str
+    url: str
+
+    def run(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Run SQL and return its rows, if it has any."""
+        with closing(psycopg2.connect(self.url)) as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(statement, values or None)
+                return cursor.fetchall() if cursor.description else []
+
+
+@pytest.fixture(scope="session")
+def passable_dir() -> Iterator[Path]:
+    """A folder that an unprivileged server may enter, unlike pytest's own."""
+    folder = Path(tempfile.mkdtemp(prefix="backstop-tests-"))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def server(passable_dir: Path) -> Iterator[Conninfo]:
+    """A real PostgreSQL for the whole run, with the sample shop in `ecom`."""
+    embedded = EmbeddedServer(passable_dir)
+    with embedded.used():
+        conninfo = embedded.conninfo()
+        # Durable test databases would only cost time.
+        server = Database("postgres", url_of(conninfo, "postgres"))
+        server.run("ALTER SYSTEM SET fsync = off")
+        server.run("SELECT pg_reload_conf()")
+        yield conninfo
+
+
+def url_of(server: Conninfo, database: str, user: str = "", password: str = "") -> str:
+    """A libpq URL of one database on the server."""
+    at = server.parameters
+    account = f"{quote(user or at['user'], safe='')}:{quote(password or server.password, safe='')}"
+    host, port = quote(at["host"], safe=""), at["port"]
+    return f"postgresql://{account}@/{quote(database, safe='')}?host={host}&port={port}"
+
+
+@pytest.fixture
+def new_database(server: Conninfo) -> Iterator[Callable[..., Database]]:
+    """Make empty databases; they are dropped afterwards."""
+    admin = Database("postgres", url_of(server, "postgres"))
+    made: list[str] = []
+
+    def make(name: str = "", template: str = "template0") -> Database:
+        name = name or f"test_{secrets.token_hex(6)}"
+        quoted = name.replace('"', '""')
+        admin.run(f'CREATE DATABASE "{quoted}" TEMPLATE {template}')
+        made.append(quoted)
+        return Database(name, url_of(server, name))
+
+    yield make
+    for quoted in made:
+        admin.run(f'DROP DATABASE IF EXISTS "{quoted}" WITH (FORCE)')
+
+
+@pytest.fixture(scope="session")
+def shop_template(server: Conninfo) -> str:
+    """A small database to copy: two tables, 550 rows."""
+    Database("postgres", url_of(server, "postgres")).run("CREATE DATABASE shop_template")
+    Database("shop_template", url_of(server, "shop_template")).run(SMALL_SHOP)
+    return "shop_template"
+
+
+@pytest.fixture
+def shop(new_database: Callable[..., Database], shop_template: str) -> Database:
+    """A small database to back up."""
+    return new_database(template=shop_template)
+
+
+@pytest.fixture(scope="session")
+def catalogue_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A catalogue at its newest form with one admin in it, to copy."""
+    folder = tmp_path_factory.mktemp("catalogue")
+    app = create_app(settings_in(folder, "postgresql:///unused"))
+    with app.app_context():
+        prepare_catalogue()
+        admins.create_first_admin()
+        db.session.remove()
+        db.session.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))
+        db.session.remove()
+        db.engine.dispose()
+    return folder / "instance" / "catalogue.db"
+
+
+@pytest.fixture
+def catalogue_url(tmp_path: Path, catalogue_template: Path) -> str:
+    """Where the catalogue lies; the tests of services run on PostgreSQL too."""
+    return sqlite_catalogue(tmp_path, catalogue_template)
+
+
+def sqlite_catalogue(tmp_path: Path, template: Path) -> str:
+    """The URL of a catalogue of its own for one test."""
+    path = tmp_path / "instance" / "catalogue.db"
+    path.parent.mkdir()
+    shutil.copy(template, path)
+    return f"sqlite:///{path}"
+
+
+def settings_in(folder: Path, database_url: str, **changes: Any) -> Settings:
+    """The settings of a panel whose files lie in this folder."""
+    instance = folder / "instance"
+    instance.mkdir(exist_ok=True)
+    defaults = Settings(
+        database_url=database_url,
+        secret_key="only for tests, never elsewhere",
+        listen="127.0.0.1:0",
+        instance_dir=instance,
+        backup_dir=folder / "backups",
+        catalogue_url=f"sqlite:///{instance / 'catalogue.db'}",
+        queue_url=f"sqlite:///{instance / 'queue.db'}",
+        admin_username="admin",
+        admin_password=PASSWORD,
+        pg_bin_dir=None,
+        compression=None,
+        lock_timeout=5,
+        stall_timeout=60,
+        dump_timeout=120,
+        api_wait=30,
+        trusted_proxies=0,
+    )
+    return replace(defaults, **changes)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, shop: Database, catalogue_url: str) -> Settings:
+    """The settings of a panel that backs up the small shop."""
+    return settings_in(tmp_path, shop.url, catalogue_url=catalogue_url)
+
+
+@pytest.fixture
+def make_app(settings: Settings) -> Iterator[Callable[..., Flask]]:
+    """Make applications, each with settings of its own."""
+    made: list[Flask] = []
+
+    def make(**changes: Any) -> Flask:
+        app = create_app(replace(settings, **changes))
+        app.testing = True
+        made.append(app)
+        with app.app_context():
+            prepare_catalogue()
+            admins.create_first_admin()
+        return app
+
+    yield make
+    claims._stopping.clear()
+    for app in made:
+        with app.app_context():
+            db.session.remove()
+            db.engine.dispose()
+
+
+@pytest.fixture
+def app(make_app: Callable[..., Flask]) -> Flask:
+    """The application, its catalogue ready and one admin in it."""
+    return make_app()
+
+
+@pytest.fixture
+def context(app: Flask) -> Iterator[None]:
+    """The application's context, for tests of services."""
+    with app.app_context():
+        yield
+
+
+@pytest.fixture
+def visitor(app: Flask) -> FlaskClient:
+    """Somebody who is not signed in."""
+    return app.test_client()
+
+
+@pytest.fixture
+def admin(app: Flask) -> FlaskClient:
+    """A signed-in admin."""
+    return signed_in(app)
+
+
+def signed_in(app: Flask) -> FlaskClient:
+    """A client of this application that has signed in over the API."""
+    client = app.test_client()
+    answer = client.post("/api/admin/session", json={"username": "admin", "password": PASSWORD})
+    assert answer.status_code == 200, answer.text
+    return client
+
+
+@pytest.fixture
+def worker(app: Flask) -> Iterator[None]:
+    """A real worker of the queue, in a thread of the tests' process."""
+    with working(app):
+        yield
+
+
+class working:  # noqa: N801 - reads as a word: with working(app)
+    """A worker for the time of a with block."""
+
+    def __init__(self, app: Flask) -> None:
+        assert queue.app is app
+
+    def __enter__(self) -> None:
+        self.consumer = queue.create_consumer(
+            workers=1, max_delay=0.1, periodic=False, check_worker_health=False
+        )
+        self.consumer._set_signal_handlers = lambda: None
+        self.consumer.start()
+
+    def __exit__(self, *_: object) -> None:
+        claims.stop_runs()
+        self.consumer.stop(graceful=True)
+        claims._stopping.clear()

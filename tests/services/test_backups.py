@@ -1,0 +1,305 @@
+"""The shared backup service, through to the files and the server."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from flask import Flask
+
+from app.config import settings as current_settings
+from app.errors import Conflict, InvalidInput, NotFound, ObjectMissing, VerificationError
+from app.extensions import db, writing
+from app.models import BackupStatus, DatabaseBackup, Trigger
+from app.models.types import now
+from app.services import backups
+from app.services.manifests import read_manifest
+from tests.conftest import Database, url_of
+
+pytestmark = pytest.mark.usefixtures("context")
+
+
+def make(notes: str = "") -> DatabaseBackup:
+    return backups.create_backup(trigger=Trigger.CLI, created_by="tester", notes=notes)
+
+
+def folder() -> Path:
+    return current_settings().backup_dir
+
+
+def files() -> list[str]:
+    return sorted(path.name for path in folder().glob("*") if path.is_file())
+
+
+def test_a_backup_is_made_checked_and_published():
+    backup = make("before the migration")
+
+    assert backup.status is BackupStatus.COMPLETED
+    assert files() == [backup.filename, f"{backup.filename}.json"]
+    assert (folder() / backup.filename).read_bytes()[:5] == b"PGDMP"
+    assert (folder() / backup.filename).stat().st_size == backup.size
+    assert (folder() / backup.filename).stat().st_mode & 0o777 == 0o600
+    assert list((folder() / ".partial").iterdir()) == []
+    assert backup.notes == "before the migration"
+    assert "dumping contents of table \"public.orders\"" in backup.log
+    assert backup.claimed_by is None
+    assert backup.duration is not None
+
+
+def test_the_filename_is_the_moment_in_utc_with_milliseconds():
+    backup = make()
+    assert backup.filename == f"backup_{backup.created_at:%Y-%m-%dT%H-%M-%S}-" + (
+        f"{backup.created_at.microsecond // 1000:03d}Z.dump"
+    )
+
+
+def test_two_backups_in_one_millisecond_do_not_collide(monkeypatch: pytest.MonkeyPatch):
+    moment = now()
+    monkeypatch.setattr(backups, "now", lambda: moment)
+    first, second = make(), make()
+    assert first.filename != second.filename
+    assert second.created_at - first.created_at == timedelta(milliseconds=1)
+
+
+def test_a_second_backup_learns_which_one_is_in_the_way():
+    first = backups.queue_backup(trigger=Trigger.API, created_by="ann")
+    with pytest.raises(Conflict) as refused:
+        backups.queue_backup(trigger=Trigger.ADMIN, created_by="bob")
+    assert first.filename in refused.value.message
+    assert "ann" in refused.value.detail
+    with pytest.raises(Conflict, match=first.filename):
+        make()
+
+
+def test_the_terminal_runs_a_backup_that_no_worker_took():
+    forgotten = backups.queue_backup(trigger=Trigger.API, created_by="ann")
+    with writing() as session:
+        session.get_one(DatabaseBackup, forgotten.id).created_at -= timedelta(minutes=5)
+
+    backup = make()
+
+    assert backup.status is BackupStatus.COMPLETED
+    assert backups.get_backup(forgotten.filename).status is BackupStatus.COMPLETED
+
+
+def test_a_backup_runs_once_however_often_its_task_is_delivered():
+    queued = backups.queue_backup(trigger=Trigger.API, created_by="ann")
+    backups.run_backup.call_local(queued.id)
+    finished = backups.get_backup(queued.filename).finished_at
+    backups.run_backup.call_local(queued.id)
+    assert backups.get_backup(queued.filename).finished_at == finished
+
+
+@pytest.mark.parametrize(
+    "notes", ["x" * 2001, "bell \a", "null \0", "escape \x1b[31m", "half a pair \ud800"]
+)
+def test_notes_that_cannot_be_kept_are_refused(notes: str):
+    with pytest.raises(InvalidInput):
+        make(notes)
+    assert backups.list_backups().backups == []
+
+
+def test_notes_keep_lines_quotes_and_all_languages():
+    notes = "line one\nline two\t'; DROP TABLE x; --\n\"quoted\" ünïcödé 日本語 🐘"
+    assert make(notes).notes == notes
+
+
+def test_notes_can_be_edited_in_row_and_manifest():
+    backup = make("old")
+    backups.edit_notes(backup.filename, "new")
+    assert backups.get_backup(backup.filename).notes == "new"
+    manifest = read_manifest((folder() / f"{backup.filename}.json").read_bytes())
+    assert manifest["notes"] == "new"
+    assert manifest["sha256"] == backup.sha256
+
+
+def test_the_list_is_newest_first_and_pages_do_not_overlap():
+    made = [make().filename for _ in range(5)]
+    first = backups.list_backups(limit=2)
+    second = backups.list_backups(limit=2, before=first.next_before)
+    third = backups.list_backups(limit=2, before=second.next_before)
+    listed = [each.filename for page in (first, second, third) for each in page.backups]
+    assert listed == made[::-1]
+    assert third.next_before is None
+
+
+def test_the_list_can_be_searched_whatever_the_case():
+    make("Before the BIG migration")
+    make("100% sure_thing")
+    assert len(backups.list_backups(query="big MIGRATION").backups) == 1
+    assert len(backups.list_backups(query="100% sure_").backups) == 1
+    assert len(backups.list_backups(query="%").backups) == 1
+    assert backups.list_backups(query="100_ sure").backups == []
+    assert backups.list_backups(status=BackupStatus.FAILED).backups == []
+
+
+@pytest.mark.parametrize("limit", [0, -1, 201])
+def test_a_senseless_limit_is_refused(limit: int):
+    with pytest.raises(InvalidInput):
+        backups.list_backups(limit=limit)
+
+
+@pytest.mark.parametrize("before", ["x", "2026-99-99~a", "~", "9999999-01-01T00:00:00Z~a"])
+def test_a_senseless_cursor_is_refused(before: str):
+    with pytest.raises(InvalidInput):
+        backups.list_backups(before=before)
+
+
+def test_a_dump_is_opened_as_it_was_published():
+    backup = make()
+    found, file = backups.open_backup(backup.filename)
+    with file:
+        assert file.read() == (folder() / backup.filename).read_bytes()
+    assert found.id == backup.id
+
+
+def test_a_missing_dump_is_told_apart_from_an_unknown_name():
+    backup = make()
+    (folder() / backup.filename).unlink()
+    assert not backups.has_file(backup)
+    with pytest.raises(ObjectMissing):
+        backups.open_backup(backup.filename)
+    with pytest.raises(NotFound):
+        backups.open_backup("backup_2000-01-01T00-00-00-000Z.dump")
+
+
+def test_a_shortened_dump_is_not_handed_out():
+    backup = make()
+    with (folder() / backup.filename).open("r+b") as file:
+        file.truncate(backup.size - 1)
+    with pytest.raises(VerificationError):
+        backups.open_backup(backup.filename)
+
+
+def test_the_newest_good_backup_is_one_whose_file_is_there():
+    older, newer = make(), make()
+    (folder() / newer.filename).unlink()
+    found = backups.find_newest_good()
+    assert found is not None
+    assert found.id == older.id
+
+
+def test_delete_removes_dump_manifest_and_row():
+    backup, other = make(), make()
+    backups.delete_backup(backup.filename)
+    assert files() == [other.filename, f"{other.filename}.json"]
+    with pytest.raises(NotFound):
+        backups.get_backup(backup.filename)
+
+
+def test_delete_of_a_dump_that_is_gone_already_is_no_error():
+    backup = make()
+    (folder() / backup.filename).unlink()
+    backups.delete_backup(backup.filename)
+    assert files() == []
+
+
+def test_delete_refuses_a_running_backup():
+    queued = backups.queue_backup(trigger=Trigger.API, created_by="ann")
+    with pytest.raises(Conflict):
+        backups.delete_backup(queued.filename)
+    assert backups.get_backup(queued.filename).is_pending
+
+
+def test_a_failed_backup_keeps_its_reason_and_leaves_no_file(
+    make_app: Callable[..., Flask], shop: Database
+):
+    dead = make_app(database_url="postgresql://nobody:x@127.0.0.1:1/nowhere")
+    with dead.app_context():
+        backup = make()
+        assert backup.status is BackupStatus.FAILED
+        assert "no connection" in backup.error_message
+        assert "Connection refused" in backup.error_detail
+        assert "running" in backup.error_hint
+        assert files() == []
+
+
+def test_pg_dumps_own_failure_is_kept_with_its_log(
+    make_app: Callable[..., Flask], shop: Database, server
+):
+    shop.run("CREATE TABLE secret_plans (id int)")
+    shop.run("CREATE ROLE reader LOGIN PASSWORD 'reader pw'")
+    shop.run("GRANT SELECT ON customers, orders TO reader")
+    try:
+        limited = make_app(database_url=url_of(server, shop.name, "reader", "reader pw"))
+        with limited.app_context():
+            backup = make()
+            assert backup.status is BackupStatus.FAILED
+            assert "permission denied for table secret_plans" in backup.error_detail
+            assert "pg_read_all_data" in backup.error_hint
+            assert "pg_dump: error" in backup.log
+            assert files() == []
+    finally:
+        shop.run("DROP OWNED BY reader; DROP ROLE reader")
+
+
+def test_an_exclusively_locked_table_fails_after_the_lock_timeout(
+    make_app: Callable[..., Flask], shop: Database
+):
+    import psycopg2
+
+    holder = psycopg2.connect(shop.url)
+    try:
+        with holder.cursor() as cursor:
+            cursor.execute("LOCK TABLE orders IN ACCESS EXCLUSIVE MODE")
+        with make_app(lock_timeout=1).app_context():
+            backup = make()
+        assert backup.status is BackupStatus.FAILED
+        assert "stayed locked" in backup.error_message
+        assert "BACKSTOP_LOCK_TIMEOUT" in backup.error_hint
+    finally:
+        holder.close()
+
+
+def test_another_panel_on_the_same_database_is_told_to_wait(
+    make_app: Callable[..., Flask], shop: Database, tmp_path: Path
+):
+    import psycopg2
+
+    from app.postgres.snapshot import LOCK
+
+    other_panel = psycopg2.connect(shop.url)
+    try:
+        with other_panel.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
+        backup = make()
+        assert backup.status is BackupStatus.FAILED
+        assert "another panel" in backup.error_message
+    finally:
+        other_panel.close()
+    assert make().status is BackupStatus.COMPLETED
+
+
+def test_a_folder_that_cannot_be_written_fails_with_a_hint(
+    make_app: Callable[..., Flask], tmp_path: Path
+):
+    in_the_way = tmp_path / "file"
+    in_the_way.touch()
+    with make_app(backup_dir=in_the_way / "backups").app_context():
+        backup = make()
+        assert backup.status is BackupStatus.FAILED
+        assert "BACKSTOP_BACKUP_DIR" in backup.error_hint
+
+
+def test_a_queue_that_cannot_be_woken_does_not_lose_the_backup(monkeypatch: pytest.MonkeyPatch):
+    def broken(*_: object) -> None:
+        raise OSError("the queue is gone")
+
+    monkeypatch.setattr(backups.queue.storage, "enqueue", broken)
+    queued = backups.queue_backup(trigger=Trigger.API, created_by="ann")
+    monkeypatch.undo()
+    assert backups.get_backup(queued.filename).is_pending
+
+
+def test_waiting_ends_with_the_backup_or_the_patience():
+    queued = backups.queue_backup(trigger=Trigger.API, created_by="ann")
+    assert backups.wait_for_backup(queued.id, 0.2).is_pending
+    backups.run_backup.call_local(queued.id)
+    assert backups.wait_for_backup(queued.id, 30).is_completed
+
+
+def test_the_dump_is_of_one_moment_though_rows_change_meanwhile(shop: Database):
+    backup = make()
+    assert db.session.get(DatabaseBackup, backup.id) is not None
+    assert backup.server_version
+    assert backup.oldest_reader is not None
