@@ -117,33 +117,57 @@ def shop(new_database: Callable[..., Database], shop_template: str) -> Database:
     return new_database(template=shop_template)
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Models and services keep their rules on both kinds of catalogue."""
+    on_both = metafunc.definition.path.parent.name in ("models", "services")
+    if on_both and "catalogue_url" in metafunc.fixturenames:
+        metafunc.parametrize("catalogue_url", ["sqlite", "postgresql"], indirect=True)
+
+
 @pytest.fixture(scope="session")
-def catalogue_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A catalogue at its newest form with one admin in it, to copy."""
     folder = tmp_path_factory.mktemp("catalogue")
-    app = create_app(settings_in(folder, "postgresql:///unused"))
-    with app.app_context():
-        prepare_catalogue()
-        admins.create_first_admin()
-        db.session.remove()
-        db.session.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))
-        db.session.remove()
-        db.engine.dispose()
+    _make_catalogue(settings_in(folder, "postgresql:///unused"))
     return folder / "instance" / "catalogue.db"
 
 
+@pytest.fixture(scope="session")
+def postgresql_template(server: Conninfo, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The same as a database on the server."""
+    Database("postgres", url_of(server, "postgres")).run("CREATE DATABASE catalogue_template")
+    url = as_catalogue(url_of(server, "catalogue_template"))
+    folder = tmp_path_factory.mktemp("catalogue")
+    _make_catalogue(settings_in(folder, "postgresql:///unused", catalogue_url=url))
+    return "catalogue_template"
+
+
+def _make_catalogue(settings: Settings) -> None:
+    with create_app(settings).app_context():
+        prepare_catalogue()
+        admins.create_first_admin()
+        db.session.remove()
+        if db.engine.dialect.name == "sqlite":
+            db.session.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))
+            db.session.remove()
+        db.engine.dispose()
+
+
 @pytest.fixture
-def catalogue_url(tmp_path: Path, catalogue_template: Path) -> str:
-    """Where the catalogue lies; the tests of services run on PostgreSQL too."""
-    return sqlite_catalogue(tmp_path, catalogue_template)
-
-
-def sqlite_catalogue(tmp_path: Path, template: Path) -> str:
-    """The URL of a catalogue of its own for one test."""
+def catalogue_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A catalogue of its own for one test, with one admin in it."""
+    if getattr(request, "param", "sqlite") == "postgresql":
+        template = request.getfixturevalue("postgresql_template")
+        return as_catalogue(request.getfixturevalue("new_database")(template=template).url)
     path = tmp_path / "instance" / "catalogue.db"
     path.parent.mkdir()
-    shutil.copy(template, path)
+    shutil.copy(request.getfixturevalue("sqlite_template"), path)
     return f"sqlite:///{path}"
+
+
+def as_catalogue(url: str) -> str:
+    """A libpq URL as the settings hold a catalogue's."""
+    return url.replace("postgresql://", "postgresql+psycopg2://", 1)
 
 
 def settings_in(folder: Path, database_url: str, **changes: Any) -> Settings:

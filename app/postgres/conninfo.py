@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode
 
 import psutil
 import psycopg2
@@ -61,7 +61,7 @@ def parse_url(url: str) -> Conninfo:
             "DATABASE_URL is not a PostgreSQL URL",
             hint="It looks like postgresql://user:password@host:5432/database.",
         )
-    plain, dropped = _without_foreign_parameters(urlsplit(f"postgresql://{rest}"))
+    plain, dropped = _without_foreign_parameters(rest)
     try:
         parameters = parse_dsn(plain)
     except psycopg2.ProgrammingError:
@@ -79,14 +79,15 @@ def parse_url(url: str) -> Conninfo:
     return Conninfo(parameters, password, server=_server(parameters), notices=notices)
 
 
-def _without_foreign_parameters(url: SplitResult) -> tuple[str, list[str]]:
+def _without_foreign_parameters(rest: str) -> tuple[str, list[str]]:
+    base, _, query = rest.partition("?")
     known, dropped = [], []
-    for name, value in parse_qsl(url.query, keep_blank_values=True):
-        if name.startswith("pg") or not _is_known(name):
-            dropped.append(name)
-        else:
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        if _is_known(name):
             known.append((name, value))
-    return url._replace(query=urlencode(known, quote_via=quote)).geturl(), dropped
+        else:
+            dropped.append(name)
+    return f"postgresql://{base}?{urlencode(known, quote_via=quote)}", dropped
 
 
 def _is_known(name: str) -> bool:

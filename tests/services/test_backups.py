@@ -41,7 +41,7 @@ def test_a_backup_is_made_checked_and_published():
     assert (folder() / backup.filename).stat().st_mode & 0o777 == 0o600
     assert list((folder() / ".partial").iterdir()) == []
     assert backup.notes == "before the migration"
-    assert "dumping contents of table \"public.orders\"" in backup.log
+    assert 'dumping contents of table "public.orders"' in backup.log
     assert backup.claimed_by is None
     assert backup.duration is not None
 
@@ -100,7 +100,7 @@ def test_notes_that_cannot_be_kept_are_refused(notes: str):
 
 
 def test_notes_keep_lines_quotes_and_all_languages():
-    notes = "line one\nline two\t'; DROP TABLE x; --\n\"quoted\" ünïcödé 日本語 🐘"
+    notes = 'line one\nline two\t\'; DROP TABLE x; --\n"quoted" ünïcödé 日本語 🐘'
     assert make(notes).notes == notes
 
 
