@@ -1,0 +1,278 @@
+"""make run and its parts, as real processes: start, serve, and leave nothing behind."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+import requests
+
+from app.config import ROOT
+
+PATIENCE = 60  # seconds
+
+
+def wait_until(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"waited for {what}"
+        time.sleep(0.05)
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def can_connect(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+@dataclass
+class Home:
+    """An instance folder and a folder of backups, for one or more runs."""
+
+    folder: Path
+
+    def environment(self, **more: str) -> dict[str, str]:
+        kept = {"PATH", "HOME", "LANG"}
+        # coverage measures child processes by these
+        kept |= {name for name in os.environ if name.startswith("COVERAGE")}
+        plain = {name: value for name, value in os.environ.items() if name in kept}
+        return plain | {
+            "BACKSTOP_INSTANCE_DIR": str(self.folder / "instance"),
+            "BACKSTOP_BACKUP_DIR": str(self.folder / "backups"),
+            "FLASK_SKIP_DOTENV": "1",
+            **more,
+        }
+
+    def flask(self, *words: str, **more: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-m", "flask", *words],
+            cwd=ROOT,
+            env=self.environment(**more),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Home]:
+    folder = Path(tempfile.mkdtemp(prefix="backstop-panel-"))
+    folder.chmod(0o711)
+    yield Home(folder)
+    shutil.rmtree(folder)
+
+
+class Panel:
+    """`make run` on a port of its own."""
+
+    def __init__(self, home: Home, **more: str) -> None:
+        self.port = free_port()
+        self.log = home.folder / "panel.log"
+        environment = home.environment(BACKSTOP_LISTEN=f"127.0.0.1:{self.port}", **more)
+        with self.log.open("w") as log:
+            self.make = psutil.Popen(
+                ["make", "run", f"VENV={sys.prefix}"],
+                cwd=ROOT,
+                env=environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        wait_until(lambda: "Backstop runs at" in self.text() or self.make.poll() is not None, "it")
+        assert self.make.poll() is None, self.text()
+        self.processes = {self.make, *self.make.children(recursive=True)}
+        self.postmaster = self._postmaster(home)
+        if self.postmaster is not None:
+            self.processes.add(self.postmaster)
+
+    @staticmethod
+    def _postmaster(home: Home) -> psutil.Process | None:
+        pid = re.search(r"pid (\d+)", home.flask("server", "status").stdout)
+        return psutil.Process(int(pid[1])) if pid else None
+
+    def text(self) -> str:
+        return self.log.read_text()
+
+    def part(self, name: str) -> psutil.Process:
+        if name == "make":
+            return self.make
+        if name == "postgres":
+            assert self.postmaster is not None
+            return self.postmaster
+        return next(
+            each
+            for each in self.processes
+            if each.cmdline()[-1:] == [name] and each.pid != self.make.pid
+        )
+
+    def ends(self) -> None:
+        self.make.wait(PATIENCE)
+        wait_until(
+            lambda: (
+                not any(
+                    each.is_running() and each.status() != psutil.STATUS_ZOMBIE
+                    for each in self.processes
+                )
+            ),
+            "every process to end",
+        )
+
+    def __enter__(self) -> "Panel":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.make.poll() is None:
+            self.make.send_signal(signal.SIGTERM)
+        self.ends()
+
+
+def test_the_first_run_prints_where_and_who_and_the_second_changes_nothing(home: Home):
+    with Panel(home) as panel:
+        told = panel.text()
+        assert f"Backstop runs at http://127.0.0.1:{panel.port}/admin/backup" in told
+        password = re.search(r"Password +(\S+)", told)
+        assert password is not None
+        browser = requests.Session()
+        base = f"http://127.0.0.1:{panel.port}/api/admin"
+        who = {"username": "admin", "password": password[1]}
+        assert browser.post(f"{base}/session", json=who, timeout=9).status_code == 200
+        made = browser.post(f"{base}/backup", json={"notes": "first"}, timeout=60)
+        assert made.status_code == 201, made.text
+        name = made.json()["backup"]["filename"]
+
+    with Panel(home) as panel:
+        assert "Password" not in panel.text()
+        base = f"http://127.0.0.1:{panel.port}/api/admin"
+        # The same cookie: the key that signs it was kept.
+        listed = browser.get(f"{base}/backup", timeout=9).json()["backups"]
+        assert [(each["filename"], each["fileExists"]) for each in listed] == [(name, True)]
+
+
+@pytest.mark.parametrize(
+    ("part", "number"),
+    [
+        ("make", signal.SIGTERM),
+        ("panel", signal.SIGTERM),
+        ("panel", signal.SIGINT),
+        ("worker", signal.SIGTERM),
+        ("web", signal.SIGINT),
+        ("postgres", signal.SIGINT),
+        ("panel", signal.SIGKILL),
+    ],
+)
+def test_the_end_of_any_part_ends_all_of_it(home: Home, part: str, number: int):
+    panel = Panel(home)
+    panel.part(part).send_signal(number)
+    panel.ends()
+    assert not can_connect(panel.port)
+    assert "stopped" in home.flask("server", "status").stdout
+
+
+def test_a_port_in_use_is_one_clear_message(home: Home):
+    with closing(socket.socket()) as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        result = home.flask("panel", BACKSTOP_LISTEN=listen)
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"Error: cannot listen on {listen}")
+    assert "Hint:" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("BACKSTOP_LISTEN", "nonsense"),
+        ("DATABASE_URL", "mysql://x"),
+        ("BACKSTOP_PG_BIN_DIR", "/nowhere"),
+        ("BACKSTOP_CATALOGUE_URL", "sqlite:////nowhere/at/all/catalogue.db"),
+    ],
+)
+def test_a_wrong_setting_is_one_clear_message(home: Home, name: str, value: str):
+    result = home.flask("panel", **{name: value})
+    assert result.returncode == 1
+    assert result.stderr.count("Error: ") == 1
+    assert "Traceback" not in result.stderr
+    assert name in result.stderr
+
+
+def test_an_unreachable_database_is_told_and_the_panel_starts(home: Home):
+    url = "postgresql://ann:canary-password@127.0.0.1:1/shop"
+    with Panel(home, DATABASE_URL=url) as panel:
+        assert 'no connection to database "shop"' in panel.text()
+        assert "starts all the same" in panel.text()
+        answer = requests.get(f"http://127.0.0.1:{panel.port}/admin/login", timeout=9)
+        assert answer.status_code == 200
+    assert "canary-password" not in panel.text()
+
+
+def test_the_terminal_works_beside_a_running_panel_and_without_one(home: Home):
+    with Panel(home):
+        assert home.flask("backup", "create").returncode == 0
+    alone = home.flask("backup", "create")
+    assert alone.returncode == 0, alone.stderr
+    assert "stopped" in home.flask("server", "status").stdout
+
+
+def test_a_stopped_server_fails_the_backup_with_a_hint(home: Home):
+    assert home.flask("server", "stop").returncode == 0
+    failed = home.flask("backup", "create")
+    assert failed.returncode == 1
+    assert "flask server start" in failed.stderr
+    listed = home.flask("backup", "list", "--status", "FAILED").stdout
+    assert "FAILED" in listed
+    assert home.flask("server", "start").returncode == 0
+    assert "running" in home.flask("server", "status").stdout
+    assert home.flask("backup", "create").returncode == 0
+    assert "running" in home.flask("server", "status").stdout, "it was started by hand"
+    assert home.flask("server", "stop").returncode == 0
+    assert home.flask("server", "start", DATABASE_URL="postgresql://x@y/z").returncode == 1
+
+
+def test_sigterm_to_the_terminal_leaves_a_failed_row_and_no_file(home: Home, shop):
+    import psycopg2
+
+    url = {"DATABASE_URL": shop.url}
+    names = {path.name for path in (home.folder / "backups").glob("*.dump")}
+    with closing(psycopg2.connect(shop.url)) as holder, holder.cursor() as cursor:
+        cursor.execute("LOCK TABLE orders IN ACCESS EXCLUSIVE MODE")
+        create = psutil.Popen(
+            [sys.executable, "-m", "flask", "backup", "create"],
+            cwd=ROOT,
+            env=home.environment(**url),
+            stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+        partials = home.folder / "backups" / ".partial"
+        wait_until(lambda: any(partials.glob("*.dump")), "the dump to begin")
+        wait_until(lambda: create.children(recursive=True), "pg_dump")
+        (pg_dump,) = create.children(recursive=True)
+        create.send_signal(signal.SIGTERM)
+        assert create.wait(PATIENCE) == 128 + signal.SIGTERM
+        assert not pg_dump.is_running()
+    assert list(partials.iterdir()) == []
+    assert {path.name for path in (home.folder / "backups").glob("*.dump")} == names
+    listed = home.flask("backup", "list", "--limit", "1", "--json", **url).stdout
+    assert "the backup was interrupted" in listed
+    assert home.flask("backup", "create", **url).returncode == 0
