@@ -1,0 +1,161 @@
+"""The pages in a real browser: one click makes a backup, with and without scripts."""
+
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from waitress import wasyncore
+from waitress.server import create_server
+
+from tests.conftest import PASSWORD, working
+
+pytestmark = pytest.mark.browser
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        if os.environ.get("CI"):
+            pytest.fail("Chromium is not installed")
+        pytest.skip("Chromium is not installed")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def base(app: Flask) -> Iterator[str]:
+    server = create_server(app, listen="127.0.0.1:0", threads=4)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    with working(app):
+        yield f"http://127.0.0.1:{server.effective_port}"
+    server.trigger.pull_trigger(lambda: wasyncore.close_all(server._map))
+    thread.join()
+    server.task_dispatcher.shutdown()
+
+
+def sign_in(page: Page, base: str) -> None:
+    page.goto(base)
+    page.get_by_label("Username").fill("admin")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", name="Backups")).to_be_visible()
+
+
+@pytest.fixture
+def page(browser: Browser, base: str) -> Iterator[Page]:
+    """A signed-in page; anything that the browser complains of fails the test."""
+    context = browser.new_context(viewport={"width": 1200, "height": 800})
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    sign_in(page, base)
+    yield page
+    context.close()
+    # A form that comes back with 422 is no complaint.
+    assert [each for each in complaints if "status of 422" not in each] == []
+
+
+def test_one_click_makes_a_backup_that_completes_without_a_reload(page: Page):
+    page.evaluate("window.stillHere = true")
+    expect(page.get_by_text("There is no good backup yet")).to_be_visible()
+    page.get_by_label("Notes", exact=True).fill("before the migration")
+    page.get_by_role("button", name="Create backup").click()
+    page.evaluate("window.stillHere = true")
+    row = page.locator("tbody tr").first
+    expect(row).to_contain_text("Completed")
+    expect(row).to_contain_text("before the migration")
+    expect(page.get_by_text("Last good backup")).to_be_visible()
+    assert page.evaluate("window.stillHere") is True
+
+
+def test_a_dump_is_downloaded_and_deleted(page: Page, app: Flask, tmp_path: Path):
+    page.get_by_role("button", name="Create backup").click()
+    expect(page.locator("tbody tr").first).to_contain_text("Completed")
+    with page.expect_download() as started:
+        page.get_by_role("link", name="Download").first.click()
+    target = tmp_path / started.value.suggested_filename
+    started.value.save_as(target)
+    stored = app.extensions["backstop.settings"].backup_dir / target.name
+    assert target.read_bytes() == stored.read_bytes()
+
+    page.get_by_role("link", name="Delete").first.click()
+    page.get_by_role("button", name="Delete backup").click()
+    expect(page.get_by_text("to delete a backup of it")).to_be_visible()
+    database = page.locator("label strong").inner_text()
+    page.get_by_label("to confirm").fill(database)
+    page.get_by_role("button", name="Delete backup").click()
+    expect(page.get_by_text("has been deleted")).to_be_visible()
+    assert not stored.exists()
+
+
+def test_details_show_checksum_log_and_commands(page: Page):
+    page.get_by_role("button", name="Create backup").click()
+    expect(page.locator("tbody tr").first).to_contain_text("Completed")
+    page.locator("tbody tr a").first.click()
+    expect(page.get_by_text("SHA-256")).to_be_visible()
+    expect(page.get_by_text("pg_restore --exit-on-error")).to_be_visible()
+    page.get_by_text("Log of pg_dump").click()
+    expect(page.locator("pre.log")).to_contain_text("dumping contents of table")
+
+
+def test_the_theme_is_remembered(page: Page):
+    page.get_by_label("Colours").select_option("dark")
+    expect(page.locator("html")).to_have_attribute("data-bs-theme", "dark")
+    page.reload()
+    expect(page.locator("html")).to_have_attribute("data-bs-theme", "dark")
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1200])
+def test_nothing_has_to_be_scrolled_sideways(browser: Browser, base: str, colours, width: int):
+    context = browser.new_context(viewport={"width": width, "height": 740}, color_scheme=colours)
+    page = context.new_page()
+    sign_in(page, base)
+    page.get_by_label("Notes", exact=True).fill("an-unbroken-word-" * 30)
+    page.get_by_role("button", name="Create backup").click()
+    expect(page.locator("tbody tr").first).to_contain_text("Completed")
+    expect(page.locator("html")).to_have_attribute("data-bs-theme", colours)
+    too_wide = "document.documentElement.scrollWidth > window.innerWidth"
+    assert not page.evaluate(too_wide)
+    page.locator("tbody tr a").first.click()
+    expect(page.get_by_text("SHA-256")).to_be_visible()
+    assert not page.evaluate(too_wide)
+    context.close()
+
+
+def test_everything_works_without_scripts(browser: Browser, base: str):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    sign_in(page, base)
+    page.get_by_role("button", name="Create backup").click()
+    row = page.locator("tbody tr").first
+    for _ in range(100):
+        if "Pending" not in row.inner_text():
+            break
+        page.reload()
+    expect(row).to_contain_text("Completed")
+    page.get_by_label("Colours").select_option("dark")
+    page.get_by_role("button", name="Set").click()
+    expect(page.locator("html")).to_have_attribute("data-bs-theme", "dark")
+    page.get_by_text("admin", exact=True).click()
+    page.get_by_role("button", name="Sign out", exact=True).click()
+    expect(page.get_by_text("Signed out.")).to_be_visible()
+    context.close()
