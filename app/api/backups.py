@@ -1,5 +1,6 @@
 """Backups as JSON."""
 
+import re
 import threading
 
 from flask import Blueprint, Response, jsonify, request, url_for
@@ -81,7 +82,8 @@ def _patience() -> float:
     if "respond-async" in prefer:
         return 0
     wait = prefer.get("wait") or ""
-    return min(int(wait) if wait.isdecimal() else settings().api_wait, settings().api_wait)
+    longest = settings().api_wait
+    return min(int(wait), longest) if re.fullmatch(r"[0-9]{1,9}", wait) else longest
 
 
 def _told(backup: DatabaseBackup) -> Response:

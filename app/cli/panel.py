@@ -17,10 +17,11 @@ from app.config import ROOT, settings
 from app.errors import AppError, ConfigurationError
 from app.postgres import launch
 from app.postgres.connection import connect
+from app.postgres.embedded import EmbeddedServer
 from app.postgres.tools import find_toolchains
 from app.services import admins
 from app.services.databases import configured_database, database_in_use, embedded_server
-from app.services.reconcile import reconcile
+from app.services.reconcile import reconcile, tolerating
 
 _START_TIMEOUT = 60.0  # seconds until the web process must answer
 _STOP_TIMEOUT = 20.0  # seconds until a child that was asked to end is killed
@@ -36,7 +37,8 @@ def panel() -> None:
     find_toolchains(settings().pg_bin_dir)
     with database_in_use(insist=True):
         _tell_about_the_database()
-        reconcile()
+        with tolerating():
+            reconcile()
         new_admin = admins.create_first_admin()
         with _child("worker") as worker, _child("web") as web:
             _wait_until_it_answers(web)
@@ -146,7 +148,12 @@ def _watch(children: dict[int, str]) -> None:
             if _has_ended(pid):
                 click.echo(f"The {name} process has ended; the panel stops.", err=True)
                 return
-        if embedded is not None and not embedded.alive():
+        if embedded is not None and not _is_as_it_should_be(embedded):
             click.echo("The embedded server has ended; the panel stops.", err=True)
             return
         time.sleep(_LOOK_EVERY)
+
+
+def _is_as_it_should_be(embedded: EmbeddedServer) -> bool:
+    """Running, or stopped by somebody who wanted it so."""
+    return embedded.alive() or embedded.status().stopped_on_purpose

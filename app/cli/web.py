@@ -11,6 +11,7 @@ from waitress.server import create_server
 from app.cli.groups import CatalogueCommand
 from app.config import WEB_THREADS, settings
 from app.errors import ConfigurationError
+from app.services.reconcile import reconcile, tolerating
 
 # waitress spools a body before the application can refuse it; the application
 # itself takes 64 KiB and tells so in the right form.
@@ -21,6 +22,8 @@ _MAX_BODY = 1024 * 1024
 def web() -> None:
     """Serve the pages and the API until SIGTERM or Ctrl-C."""
     logging.getLogger("app").setLevel(logging.INFO)
+    with tolerating():
+        reconcile()
     app = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
     try:
         server = create_server(

@@ -6,6 +6,7 @@ that exists already; none is ever made.
 
 import os
 import pwd
+import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,15 @@ _HANDED_ON = ("PATH", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
 
 @dataclass(frozen=True)
+class Ended:
+    """How a program ended, and what it said unless that went to a log."""
+
+    status: int
+    output: str
+    errors: str
+
+
+@dataclass(frozen=True)
 class Account:
     """Someone who runs programs: we ourselves, or as root an unprivileged account."""
 
@@ -40,7 +50,7 @@ class Account:
         environment: Mapping[str, str] | None = None,
         text: str | None = None,
         log: IO[bytes] | None = None,
-    ) -> "subprocess.CompletedProcess[str]":
+    ) -> Ended:
         """Run a program to its end, in a session of its own (Ctrl-C is not for it).
 
         `text` is its input. With a `log` nothing is captured: what the program
@@ -49,26 +59,22 @@ class Account:
         Raises ToolError if it takes longer than `timeout` seconds, OSError if
         it cannot be started.
         """
-        output = subprocess.PIPE if log is None else log
-        try:
-            return subprocess.run(
-                [str(part) for part in argv],
-                **({"stdin": subprocess.DEVNULL} if text is None else {"input": text}),
-                stdout=output,
-                stderr=output if log is None else subprocess.STDOUT,
-                env=_environment() | dict(environment or {}),
-                cwd="/",  # ours may be closed to the account
-                encoding="utf-8",
-                errors="replace",
-                timeout=timeout,
-                check=False,
-                start_new_session=True,
-                umask=0o077,
-                **self._switch(),
-            )
-        except subprocess.TimeoutExpired as error:
-            name = Path(argv[0]).name
-            raise ToolError(f"{name} took longer than {timeout:.0f} seconds") from error
+        sink = subprocess.PIPE if log is None else log
+        with subprocess.Popen(
+            [str(part) for part in argv],
+            stdin=subprocess.DEVNULL if text is None else subprocess.PIPE,
+            stdout=sink,
+            stderr=sink if log is None else subprocess.STDOUT,
+            env=_environment() | dict(environment or {}),
+            cwd="/",  # ours may be closed to the account
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,
+            umask=0o077,
+            **self._switch(),
+        ) as process:
+            output, errors = _attended(process, text, timeout)
+        return Ended(process.returncode, output or "", errors or "")
 
     def can_write_below(self, folder: Path) -> bool:
         """Whether a folder made in there would serve the account."""
@@ -84,7 +90,7 @@ class Account:
         except (OSError, ToolError):
             return False
         (folder / ".tried").unlink(missing_ok=True)
-        return tried.returncode == 0
+        return tried.status == 0
 
     def take(self, path: Path) -> None:
         """Make a path the account's own."""
@@ -128,6 +134,20 @@ def make_passable(folder: Path) -> None:
             folder.mkdir(mode=0o700)
             if os.geteuid() == 0:
                 folder.chmod(0o711)  # whatever the umask says
+
+
+def _attended(
+    process: "subprocess.Popen[str]", text: str | None, timeout: float
+) -> tuple[str, str]:
+    try:
+        return process.communicate(text, timeout)
+    except BaseException as error:  # an interrupt too: nothing goes on without us
+        with suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)  # with all that it has started
+        if isinstance(error, subprocess.TimeoutExpired):
+            name = Path(error.cmd[0]).name
+            raise ToolError(f"{name} took longer than {timeout:.0f} seconds") from error
+        raise
 
 
 def _environment() -> dict[str, str]:

@@ -55,7 +55,7 @@ class Postmaster:
     """The first process of a running server."""
 
     process: psutil.Process
-    socket_folder: Path
+    socket_folder: Path | None  # not yet, in its first moments
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,8 @@ class Cluster:
     def change_password(self, password: str) -> None:
         """Set the superuser's password without knowing the old one; the server must be down."""
         self._run(
-            "postgres", "--single", "-D", self.data, "-c", "exit_on_error=on", "postgres",
+            "postgres", "--single", "-D", self.data, "-c", "exit_on_error=on",
+            "-c", "log_min_error_statement=panic", "postgres",
             text=f"ALTER ROLE {SUPERUSER} PASSWORD '{password}'\n",
         )  # fmt: skip
 
@@ -105,7 +106,7 @@ class Cluster:
                 environment=self.installation.environment | {"PGDATA": str(self.data)},
                 log=log,
             )  # fmt: skip
-        if ended.returncode != 0:
+        if ended.status != 0:
             raise ToolError(
                 "the embedded PostgreSQL server does not start",
                 detail=_last_lines(self.log.read_bytes()[begin:].decode("utf-8", "replace")),
@@ -119,10 +120,10 @@ class Cluster:
             environment=self.installation.environment,
             text=text,
         )
-        if ended.returncode != 0:
+        if ended.status != 0:
             raise ToolError(
                 f"{program} failed in {self.data.parent}",
-                detail=_last_lines(ended.stderr),
+                detail=_last_lines(ended.errors),
                 hint="Is there space left, and may this account write there?",
             )
 
@@ -157,7 +158,7 @@ def find_postmaster(data: Path) -> Postmaster | None:
         lines = (data / "postmaster.pid").read_text(encoding="utf-8").splitlines()
         process = psutil.Process(int(lines[0]))
         if _works_in(process, data):
-            return Postmaster(process, Path(lines[4]))
+            return Postmaster(process, Path(lines[4]) if lines[4] else None)
     except (OSError, ValueError, IndexError, psutil.Error):
         pass  # not there, being written just now, or gone
     return None

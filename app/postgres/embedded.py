@@ -197,7 +197,7 @@ class EmbeddedServer:
 
     def _conninfo(self, database: str, **parameters: str) -> Conninfo:
         server, password = find_postmaster(self._data), self._files.password()
-        if server is None or password is None:
+        if server is None or server.socket_folder is None or password is None:
             on_purpose = self._files.state.stopped_on_purpose
             raise ConnectError(
                 "the embedded PostgreSQL server is not running",

@@ -26,6 +26,10 @@ from app.postgres.installations import PARTIAL
 _ELSEWHERE = Path("/var/lib/backstop")
 _LOCK_TIMEOUT = 300  # seconds; somebody else's first start on a slow machine takes long
 _TICK = 0.05
+_REFUSED = (
+    "They belong to the account that ran Backstop here first: use that one,"
+    " name another BACKSTOP_INSTANCE_DIR, or set DATABASE_URL."
+)
 
 
 @dataclass(frozen=True)
@@ -154,9 +158,9 @@ def told() -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        is_refused = isinstance(error, PermissionError)
         raise ConfigurationError(
             "the embedded PostgreSQL server's files cannot be used",
             detail=f"{error}.",
-            hint="They belong to the account that ran Backstop here first. Use that one,"
-            " name another BACKSTOP_INSTANCE_DIR, or set DATABASE_URL.",
+            hint=_REFUSED if is_refused else "Make room for them, or set DATABASE_URL.",
         ) from error

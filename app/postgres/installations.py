@@ -99,7 +99,7 @@ def _installation(folder: Path, account: Account) -> Installation | None:
         return None
     try:
         told = account.run([folder / "postgres", "--version"], timeout=_PROBE_TIMEOUT)
-        version = Version.of_text(told.stdout)
+        version = Version.of_text(told.output)
     except (OSError, ToolError):
         return None
     return Installation(folder, version) if version.major >= _OLDEST else None

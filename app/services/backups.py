@@ -25,7 +25,7 @@ from app.services import claims
 from app.services.backup_run import run_claimed
 from app.services.databases import DatabaseName, database_name, storage
 from app.services.manifests import Proof, build_manifest, moment_text
-from app.services.reconcile import reconcile
+from app.services.reconcile import reconcile, tolerating
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +69,8 @@ def create_backup(
     """
     created_by = created_by if created_by is not None else getpass.getuser()
     notes = _checked_notes(notes)
+    with tolerating():  # in the terminal nobody else may ever do it
+        reconcile()
     try:
         backup = _insert(trigger, created_by, notes)
     except Conflict:

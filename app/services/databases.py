@@ -34,7 +34,7 @@ def database_name() -> DatabaseName:
     if not url:
         return DatabaseName(SERVER, DATABASE)
     info = parse_url(url)
-    return DatabaseName(info.server, info.database)
+    return DatabaseName(info.server[:255], info.database[:255])
 
 
 def embedded_server() -> EmbeddedServer:

@@ -6,11 +6,14 @@ several processes at once.
 """
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 
-from app.errors import Interrupted, ObjectMissing, StorageError, VerificationError
+from app.errors import AppError, Interrupted, ObjectMissing, StorageError, VerificationError
 from app.extensions import db, writing
 from app.models import BackupStatus, DatabaseBackup
 from app.postgres.conninfo import remove_stale_passfiles
@@ -41,6 +44,17 @@ def reconcile() -> Reconciled:
     _tidy_storage(report)
     remove_stale_passfiles(private_dir())
     return report
+
+
+@contextmanager
+def tolerating() -> Iterator[None]:
+    """Look after what was lost, and only log what is in the way: the next turn may fare better."""
+    try:
+        yield
+    except AppError as error:
+        logger.warning("reconcile failed error=%r hint=%r", error.message, error.hint)
+    except OperationalError as error:
+        logger.warning("reconcile failed error=%r", str(error.orig))
 
 
 def _settle_dead_runs(report: Reconciled) -> None:
