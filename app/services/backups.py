@@ -11,20 +11,19 @@ from typing import BinaryIO
 
 from huey.exceptions import HueyException
 from sqlalchemy import Select, and_, or_, select
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import undefer
 
 from app.errors import Conflict, InvalidInput, NotFound, StorageError, VerificationError
 from app.extensions import db, writing
 from app.models import BackupStatus, DatabaseBackup, Trigger
-from app.models.backup import filename_of
 from app.models.types import now
 from app.postgres.command import Line
 from app.queue import queue
 from app.services import claims
 from app.services.backup_run import run_claimed
-from app.services.databases import DatabaseName, database_name, storage
+from app.services.databases import storage
 from app.services.manifests import Proof, build_manifest, moment_text
+from app.services.pending import insert_pending, list_unclaimed
 from app.services.reconcile import reconcile, tolerating
 
 logger = logging.getLogger(__name__)
@@ -50,7 +49,7 @@ def queue_backup(*, trigger: Trigger, created_by: str, notes: str = "") -> Datab
     Raises Conflict, naming it, if a backup of this database is pending, and
     InvalidInput for notes that cannot be kept.
     """
-    backup = _insert(trigger, created_by, _checked_notes(notes))
+    backup = insert_pending(trigger, created_by, _checked_notes(notes))
     try:
         run_backup(backup.id)
     except (HueyException, sqlite3.Error, OSError) as error:
@@ -72,11 +71,11 @@ def create_backup(
     with tolerating():  # in the terminal nobody else may ever do it
         reconcile()
     try:
-        backup = _insert(trigger, created_by, notes)
+        backup = insert_pending(trigger, created_by, notes)
     except Conflict:
         if not _run_forgotten():
             raise
-        backup = _insert(trigger, created_by, notes)
+        backup = insert_pending(trigger, created_by, notes)
     run_backup.call_local(backup.id, on_line)
     return get_backup(backup.filename)
 
@@ -93,7 +92,7 @@ def run_backup(backup_id: str, on_line: Line | None = None) -> None:
 
 def run_unclaimed() -> None:
     """Wake a worker for pending backups that nobody has taken: their task was lost."""
-    for backup in _unclaimed(older_than=timedelta(seconds=5)):
+    for backup in list_unclaimed(older_than=timedelta(seconds=5)):
         run_backup(backup.id)
 
 
@@ -259,77 +258,9 @@ def _visible() -> Select[DatabaseBackup]:
     return select(DatabaseBackup).where(DatabaseBackup.delete_requested_at.is_(None))
 
 
-def _insert(trigger: Trigger, created_by: str, notes: str) -> DatabaseBackup:
-    """A new PENDING row; the unique index says whether another one is in the way."""
-    name = database_name()
-    if _pending(name) is not None:
-        reconcile()  # what is in the way may be of a runner that is gone
-    moment = now()
-    for _ in range(1000):
-        backup = DatabaseBackup(
-            filename=filename_of(moment),
-            created_at=moment,
-            server=name.server,
-            database=name.database,
-            trigger=trigger,
-            created_by=created_by[:255],
-            notes=notes,
-        )
-        try:
-            with writing() as session:
-                session.add(backup)
-        except IntegrityError as error:
-            pending = _pending(name)
-            if pending is not None:
-                raise _in_the_way(pending) from error
-            moment += timedelta(milliseconds=1)  # two within one millisecond
-        else:
-            logger.info("backup queued filename=%s trigger=%s", backup.filename, trigger.value)
-            return backup
-    raise Conflict("no free name for a backup within a second")
-
-
-def _pending(name: DatabaseName) -> DatabaseBackup | None:
-    return db.session.scalar(
-        select(DatabaseBackup).where(
-            DatabaseBackup.status == BackupStatus.PENDING,
-            DatabaseBackup.server == name.server,
-            DatabaseBackup.database == name.database,
-        )
-    )
-
-
-def _in_the_way(pending: DatabaseBackup) -> Conflict:
-    by = f" by {pending.created_by}" if pending.created_by else ""
-    started = f"started over {pending.trigger.value}{by}"
-    waiting = "" if pending.claimed_by else " and waits for a worker"
-    return Conflict(
-        f'{pending.filename} of database "{pending.database}" is still being made',
-        detail=f"It was {started} at {moment_text(pending.created_at)}{waiting}.",
-        hint="Wait until it has ended."
-        if pending.claimed_by
-        else "Wait until it has ended; if that never happens, start a worker: flask worker.",
-    )
-
-
-def _unclaimed(*, older_than: timedelta) -> list[DatabaseBackup]:
-    waiting = (
-        select(DatabaseBackup)
-        .where(
-            DatabaseBackup.status == BackupStatus.PENDING,
-            DatabaseBackup.claimed_by.is_(None),
-            DatabaseBackup.created_at < now() - older_than,
-        )
-        .order_by(DatabaseBackup.created_at)
-    )
-    found = list(db.session.scalars(waiting))
-    db.session.commit()
-    return found
-
-
 def _run_forgotten() -> bool:
     """Run here what no worker has taken for long; without one it would wait for ever."""
-    forgotten = _unclaimed(older_than=_UNCLAIMED_TOO_LONG)
+    forgotten = list_unclaimed(older_than=_UNCLAIMED_TOO_LONG)
     for backup in forgotten:
         run_backup.call_local(backup.id)
     return bool(forgotten)

@@ -12,7 +12,7 @@ from app.errors import Conflict, InvalidInput, NotFound, ObjectMissing, Verifica
 from app.extensions import db, writing
 from app.models import BackupStatus, DatabaseBackup, Trigger
 from app.models.types import now
-from app.services import backups
+from app.services import backups, pending
 from app.services.manifests import read_manifest
 from tests.conftest import Database, url_of
 
@@ -48,14 +48,14 @@ def test_a_backup_is_made_checked_and_published():
 
 def test_the_filename_is_the_moment_in_utc_with_milliseconds():
     backup = make()
-    assert backup.filename == f"backup_{backup.created_at:%Y-%m-%dT%H-%M-%S}-" + (
-        f"{backup.created_at.microsecond // 1000:03d}Z.dump"
-    )
+    moment = backup.created_at
+    milliseconds = f"{moment.microsecond // 1000:03d}"
+    assert backup.filename == f"backup_{moment:%Y-%m-%dT%H-%M-%S}-{milliseconds}Z.dump"
 
 
 def test_two_backups_in_one_millisecond_do_not_collide(monkeypatch: pytest.MonkeyPatch):
     moment = now()
-    monkeypatch.setattr(backups, "now", lambda: moment)
+    monkeypatch.setattr(pending, "now", lambda: moment)
     first, second = make(), make()
     assert first.filename != second.filename
     assert second.created_at - first.created_at == timedelta(milliseconds=1)

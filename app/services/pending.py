@@ -1,0 +1,91 @@
+"""Backups that wait or run: one per database, and who is in whose way."""
+
+import logging
+from datetime import timedelta
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+
+from app.errors import Conflict
+from app.extensions import db, writing
+from app.models import BackupStatus, DatabaseBackup, Trigger
+from app.models.backup import filename_of
+from app.models.types import now
+from app.services.databases import DatabaseName, database_name
+from app.services.manifests import moment_text
+from app.services.reconcile import reconcile
+
+logger = logging.getLogger(__name__)
+
+
+def insert_pending(trigger: Trigger, created_by: str, notes: str) -> DatabaseBackup:
+    """A new PENDING row of the configured database.
+
+    The unique index says whether another one is in the way: raises Conflict,
+    which names it.
+    """
+    name = database_name()
+    if _find_pending(name) is not None:
+        reconcile()  # what is in the way may be of a runner that is gone
+    moment = now()
+    for _ in range(1000):
+        backup = DatabaseBackup(
+            filename=filename_of(moment),
+            created_at=moment,
+            server=name.server,
+            database=name.database,
+            trigger=trigger,
+            created_by=created_by[:255],
+            notes=notes,
+        )
+        try:
+            with writing() as session:
+                session.add(backup)
+        except IntegrityError as error:
+            pending = _find_pending(name)
+            if pending is not None:
+                raise _in_the_way(pending) from error
+            moment += timedelta(milliseconds=1)  # two within one millisecond
+        else:
+            logger.info("backup queued filename=%s trigger=%s", backup.filename, trigger.value)
+            return backup
+    raise Conflict("no free name for a backup within a second")
+
+
+def _find_pending(name: DatabaseName) -> DatabaseBackup | None:
+    return db.session.scalar(
+        select(DatabaseBackup).where(
+            DatabaseBackup.status == BackupStatus.PENDING,
+            DatabaseBackup.server == name.server,
+            DatabaseBackup.database == name.database,
+        )
+    )
+
+
+def _in_the_way(pending: DatabaseBackup) -> Conflict:
+    by = f" by {pending.created_by}" if pending.created_by else ""
+    started = f"started over {pending.trigger.value}{by}"
+    waiting = "" if pending.claimed_by else " and waits for a worker"
+    return Conflict(
+        f'{pending.filename} of database "{pending.database}" is still being made',
+        detail=f"It was {started} at {moment_text(pending.created_at)}{waiting}.",
+        hint="Wait until it has ended."
+        if pending.claimed_by
+        else "Wait until it has ended; if that never happens, start a worker: flask worker.",
+    )
+
+
+def list_unclaimed(*, older_than: timedelta) -> list[DatabaseBackup]:
+    """Pending backups that nobody has taken for so long, oldest first."""
+    waiting = (
+        select(DatabaseBackup)
+        .where(
+            DatabaseBackup.status == BackupStatus.PENDING,
+            DatabaseBackup.claimed_by.is_(None),
+            DatabaseBackup.created_at < now() - older_than,
+        )
+        .order_by(DatabaseBackup.created_at)
+    )
+    found = list(db.session.scalars(waiting))
+    db.session.commit()
+    return found
