@@ -23,6 +23,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         parse_url(settings.database_url)  # a wrong one is told now, not at the first backup
     logging.basicConfig(format="%(asctime)s level=%(levelname)s logger=%(name)s %(message)s")
     app = Flask(__name__, instance_path=str(settings.instance_dir))
+    app.url_map.merge_slashes = False  # a doubled slash is no page, and no redirect to one
     bind_settings(app, settings)
     _bind_extensions(app, settings)
     app.register_blueprint(admin.blueprint)

@@ -44,36 +44,60 @@ class FilePart:
 
 
 def dump_response(backup: DatabaseBackup, file: BinaryIO) -> Response:
-    """The answer that hands out a dump (RFC 9110, ranges; RFC 9530, Repr-Digest).
+    """The answer that hands out a dump (RFC 9110, 13 and 14; RFC 9530, Repr-Digest).
 
     Takes over the file. Several ranges at once are answered with the whole,
     as RFC 9110 allows.
     """
-    start, stop, status = 0, backup.size, 200
-    wanted = request.range
-    if wanted is not None and wanted.units == "bytes" and len(wanted.ranges) == 1:
-        if_range = request.if_range
-        if not request.headers.get("If-Range") or if_range.etag == backup.sha256:
-            found = wanted.range_for_length(backup.size)
-            if found is None:
-                file.close()
-                raise RequestedRangeNotSatisfiable(length=backup.size)
-            (start, stop), status = found, 206
+    response = Response(mimetype="application/octet-stream")
     digest = base64.b64encode(bytes.fromhex(backup.sha256)).decode()
-    response = Response(status=status, mimetype="application/octet-stream")
     response.headers["Content-Disposition"] = f'attachment; filename="{backup.filename}"'
     response.headers["Accept-Ranges"] = "bytes"
     response.headers["Repr-Digest"] = f"sha-256=:{digest}:"
     response.set_etag(backup.sha256)
-    if status == 206:  # noqa: PLR2004
+    if request.if_none_match.contains(backup.sha256):
+        file.close()
+        response.status_code = 304
+        return response
+    try:
+        start, stop = _wanted_part(backup)
+    except RequestedRangeNotSatisfiable:
+        file.close()
+        raise
+    if (start, stop) != (0, backup.size) or _is_range_asked_for(backup):
+        response.status_code = 206
         response.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{backup.size}"
     response.content_length = stop - start
-    if request.if_none_match.contains(backup.sha256):
-        response.status_code = 304
-    if request.method == "HEAD" or response.status_code == 304:  # noqa: PLR2004
+    if request.method == "HEAD":
         file.close()
         return response
     part = FilePart(file, start, stop - start)
     response.response = wrap_file(request.environ, part, io.DEFAULT_BUFFER_SIZE * 8)  # type: ignore[arg-type]
     response.direct_passthrough = True
     return response
+
+
+def _is_range_asked_for(backup: DatabaseBackup) -> bool:
+    """Whether one range is wanted, and of this very dump (If-Range compares strongly)."""
+    wanted = request.range
+    return (
+        request.method == "GET"
+        and wanted is not None
+        and wanted.units == "bytes"
+        and len(wanted.ranges) == 1
+        and request.headers.get("If-Range", f'"{backup.sha256}"') == f'"{backup.sha256}"'
+    )
+
+
+def _wanted_part(backup: DatabaseBackup) -> tuple[int, int]:
+    """Where the answer begins and ends. Raises RequestedRangeNotSatisfiable."""
+    whole = (0, backup.size)
+    if not _is_range_asked_for(backup) or request.range is None:
+        return whole
+    start, _ = request.range.ranges[0]
+    if start is not None and start < -backup.size:
+        return whole  # the last so many bytes, and there are fewer
+    found = request.range.range_for_length(backup.size)
+    if found is None:
+        raise RequestedRangeNotSatisfiable(length=backup.size)
+    return found

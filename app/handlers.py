@@ -3,14 +3,14 @@
 import logging
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlsplit
 
-from flask import Flask, Response, redirect, render_template, request, url_for
+from flask import Flask, Response, current_app, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from sqlalchemy.exc import OperationalError
 from werkzeug.exceptions import HTTPException
 
 from app import errors
+from app.admin.appearance import chosen_theme
 from app.problems import problem
 
 logger = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ def refuse_other_sites() -> None:
     if site is not None:
         ours = site in ("same-origin", "none")
     else:
-        ours = origin is None or urlsplit(origin).netloc == request.host
+        ours = origin is None or origin.partition("://")[2] == request.host
     if not ours:
         raise errors.Forbidden(
             "the request comes from another site",
@@ -101,21 +101,20 @@ def _tell_http_error(error: HTTPException) -> ResponseReturnValue:
         for name, value in response.headers.items()
         if name in ("Allow", "Content-Range", "Location", "Retry-After")
     }
-    if error.code is not None and 300 <= error.code < 400:  # noqa: PLR2004
-        return error
     told = errors.AppError((error.name or "error").lower(), detail=error.description or "")
     return _answer(told, error.code or 500, headers)
 
 
 def _answer(error: errors.AppError, status: int, headers: dict[str, Any]) -> ResponseReturnValue:
-    if _is_api():
-        response = problem(error, status)
-    else:
-        response = Response(
-            render_template("errors/error.html", error=error, status=status), status
-        )
+    response = problem(error, status) if _is_api() else Response(_page(error, status), status)
     response.headers.extend(headers)
     return response
+
+
+def _page(error: errors.AppError, status: int) -> str:
+    """The error as a page, made without asking who is signed in: the catalogue may be away."""
+    template = current_app.jinja_env.get_template("errors/error.html")
+    return template.render(error=error, status=status, theme=chosen_theme())
 
 
 def _is_api() -> bool:

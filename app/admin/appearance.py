@@ -23,7 +23,12 @@ def update() -> ResponseReturnValue:
     return response
 
 
+def chosen_theme() -> str:
+    """The theme that this browser remembers."""
+    chosen = request.cookies.get("theme", "")
+    return chosen if chosen in THEMES else "auto"
+
+
 @blueprint.app_context_processor
 def _theme() -> dict[str, str]:
-    chosen = request.cookies.get("theme", "")
-    return {"theme": chosen if chosen in THEMES else "auto"}
+    return {"theme": chosen_theme()}

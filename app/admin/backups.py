@@ -78,7 +78,7 @@ def confirm_delete(filename: str) -> ResponseReturnValue:
 def delete(filename: str) -> ResponseReturnValue:
     """Delete a backup, if it was named."""
     backup, form = service.get_backup(filename), DeleteForm()
-    if backup.is_completed and (form.name.data or "").strip() != backup.database:
+    if backup.is_completed and (form.name.data or "").strip() != backup.database.strip():
         form.name.errors = [f"Type {backup.database} to delete a backup of it."]
         return render_template("backups/delete.html", backup=backup, form=form), 422
     try:

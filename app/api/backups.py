@@ -5,7 +5,6 @@ import threading
 
 from flask import Blueprint, Response, jsonify, request, url_for
 from flask.typing import ResponseReturnValue
-from werkzeug.http import parse_dict_header
 
 from app.api.schemas import ListSchema, NewBackupSchema, NotesSchema, read_body, read_query
 from app.auth import signed_in_admin
@@ -78,10 +77,13 @@ def delete(filename: str) -> ResponseReturnValue:
 
 def _patience() -> float:
     """How long this client waits, in seconds (RFC 7240)."""
-    prefer = parse_dict_header(", ".join(request.headers.getlist("Prefer")))
-    if "respond-async" in prefer:
+    preferences: dict[str, str] = {}
+    for each in ",".join(request.headers.getlist("Prefer")).split(","):
+        name, _, value = each.partition(";")[0].partition("=")
+        preferences.setdefault(name.strip().lower(), value.strip().strip('"'))  # the first counts
+    if "respond-async" in preferences:
         return 0
-    wait = prefer.get("wait") or ""
+    wait = preferences.get("wait", "")
     longest = settings().api_wait
     return min(int(wait), longest) if re.fullmatch(r"[0-9]{1,9}", wait) else longest
 

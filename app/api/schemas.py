@@ -1,5 +1,6 @@
 """What the API takes: bodies and queries, checked."""
 
+import json
 from typing import Any
 
 from flask import request
@@ -53,6 +54,10 @@ def read_body(schema: Schema) -> dict[str, Any]:
         content = request.get_json()
     except (BadRequest, RecursionError) as error:
         raise BadRequest("The body is not JSON that can be read.") from error
+    try:
+        json.dumps(content, ensure_ascii=False).encode()
+    except ValueError as error:
+        raise InvalidInput("the body has characters that are only half there") from error
     if not isinstance(content, dict):
         raise InvalidInput("the body must be a JSON object")
     return _checked(schema, content)

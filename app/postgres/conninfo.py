@@ -40,11 +40,11 @@ class Conninfo:
             return ()
         return tuple(dict.fromkeys((self.password, quote(self.password, safe=""))))
 
-    def dsn(self, **changes: str | int) -> str:
+    def dsn(self, **changes: str | int | None) -> str:
         """A connection string without the password, each value quoted.
 
         As an argument it is safe even where a database's name looks like a
-        connection string itself.
+        connection string itself. None leaves a parameter out.
         """
         return str(make_dsn(None, **dict(self.parameters) | changes))
 

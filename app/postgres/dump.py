@@ -69,7 +69,8 @@ def dump(
         toolchain.pg_dump, "-F", "c", "-b", "-v", "-w",
         f"--lock-wait-timeout={limits.lock}s", f"--snapshot={snapshot}",
         f"--compress={_compress_option(compression, toolchain)}",
-        "-f", target, "-d", info.dsn(),
+        # What is left out here comes from PGAPPNAME: sessions are found by it.
+        "-f", target, "-d", info.dsn(application_name=None),
     ]  # fmt: skip
     watch = _StallWatch(target, limits.stall)
 

@@ -3,14 +3,16 @@
 import logging
 import secrets
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
+from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy import delete, func, select
 from sqlalchemy.exc import IntegrityError
 
-from app.config import settings
+from app.config import WEB_THREADS, settings
 from app.errors import Conflict, InvalidInput, NotFound, TooManyAttempts
 from app.extensions import db, writing
 from app.models import Admin, AdminSession
@@ -24,6 +26,7 @@ MAX_USERNAME = 64
 # a flood of sign-ins can take neither the memory nor all threads.
 _hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 _one_at_a_time = threading.Lock()
+_waiting_places = threading.BoundedSemaphore(WEB_THREADS // 2)
 _PATIENCE = 10.0  # seconds that a sign-in waits for its turn
 
 # Checked for an unknown user, so that it costs the same work.
@@ -108,16 +111,29 @@ def has_password(admin: Admin | None, password: str) -> bool:
 
     Raises TooManyAttempts if too many others wait for their turn.
     """
-    if not _one_at_a_time.acquire(timeout=_PATIENCE):
-        raise TooManyAttempts("too many sign-ins at once", retry_after=10)
+    hashed = admin.password_hash if admin else _NOBODYS_HASH
+    with _turn():
+        try:
+            _hasher.verify(hashed, password)
+        except (VerificationError, InvalidHashError):
+            return False
+    return admin is not None
+
+
+@contextmanager
+def _turn() -> Iterator[None]:
+    """Be the only one who hashes; wait for it with a few others at most."""
+    if not _waiting_places.acquire(blocking=False):
+        raise TooManyAttempts("too many sign-ins at once", retry_after=5)
     try:
-        _hasher.verify(admin.password_hash if admin else _NOBODYS_HASH, password)
-    except (VerifyMismatchError, VerificationError, InvalidHashError):
-        return False
-    else:
-        return admin is not None
+        if not _one_at_a_time.acquire(timeout=_PATIENCE):
+            raise TooManyAttempts("too many sign-ins at once", retry_after=5)
+        try:
+            yield
+        finally:
+            _one_at_a_time.release()
     finally:
-        _one_at_a_time.release()
+        _waiting_places.release()
 
 
 def _check_username(username: str) -> None:

@@ -25,6 +25,7 @@ from app.services.databases import storage
 from app.services.manifests import Proof, build_manifest, moment_text
 from app.services.pending import insert_pending, list_unclaimed
 from app.services.reconcile import reconcile, tolerating
+from app.storages.local import NAME
 
 logger = logging.getLogger(__name__)
 
@@ -97,10 +98,15 @@ def run_unclaimed() -> None:
 
 
 def wait_for_backup(backup_id: str, seconds: float) -> DatabaseBackup:
-    """The backup's row when it has ended, or as it is after so many seconds."""
+    """The backup's row when it has ended, or as it is after so many seconds.
+
+    Raises NotFound if it was deleted meanwhile.
+    """
     deadline = time.monotonic() + seconds
     while True:
-        backup = db.session.get_one(DatabaseBackup, backup_id, populate_existing=True)
+        backup = db.session.get(DatabaseBackup, backup_id, populate_existing=True)
+        if backup is None:
+            raise NotFound("the backup was deleted meanwhile")
         if not backup.is_pending or time.monotonic() >= deadline:
             return backup
         db.session.commit()  # the next look shall see what others have written
@@ -124,6 +130,7 @@ def list_backups(
     chosen = _visible().order_by(DatabaseBackup.created_at.desc(), DatabaseBackup.id.desc())
     if status is not None:
         chosen = chosen.where(DatabaseBackup.status == status)
+    query = query.replace("\0", "")  # PostgreSQL has no such character
     if query:
         chosen = chosen.where(
             or_(
@@ -153,12 +160,13 @@ def list_backups(
 
 def get_backup(filename: str) -> DatabaseBackup:
     """The backup of this name, with its log. Raises NotFound."""
-    backup = db.session.scalar(
+    by_name = (
         _visible()
         .where(DatabaseBackup.filename == filename)
         .options(undefer(DatabaseBackup.log))
         .execution_options(populate_existing=True)
     )
+    backup = db.session.scalar(by_name) if NAME.fullmatch(filename) else None
     if backup is None:
         raise NotFound("no backup has this name", hint="The list shows all names.")
     return backup
@@ -276,7 +284,7 @@ def _checked_notes(notes: str) -> str:
 
 
 def _cursor(before: str) -> tuple[datetime, str]:
-    moment, _, last_id = before.partition("~")
+    moment, _, last_id = before.replace("\0", "").partition("~")
     try:
         return datetime.fromisoformat(moment).astimezone(), last_id
     except (ValueError, OverflowError) as error:

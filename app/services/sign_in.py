@@ -35,7 +35,9 @@ def sign_in(username: str, password: str, *, address: str) -> str:
     Raises NotSignedIn, the same for a wrong name and a wrong password, and
     TooManyAttempts for this pair of account and address.
     """
-    username, password = username[:MAX_USERNAME], password[: MAX_PASSWORD + 1]
+    # PostgreSQL has no NUL; longer ones belong to nobody.
+    username = username.replace("\0", "\ufffd")[: MAX_USERNAME + 1]
+    password = password[: MAX_PASSWORD + 1]
     pair = _pair(username, address)
     _admit(pair)
     admin = find_admin(username)

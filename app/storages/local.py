@@ -12,6 +12,7 @@ import errno
 import fcntl
 import os
 import re
+import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,6 +24,7 @@ from app.errors import ObjectMissing, StorageError, StorageFull
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,200}\.dump")
 _PARTIAL = ".partial"
+_PARTIAL_NAME = re.compile(NAME.pattern + r"(\.json\.[0-9a-f]+)?")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -50,54 +52,45 @@ class LocalStorage:
 
     def stage(self, name: str) -> Staged:
         _check_name(name)
-        partials = self.folder / _PARTIAL
         with _told(f"a new dump cannot be written in {self.folder}"):
-            partials.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if partials.is_symlink():
-                raise StorageError(f"{partials} is a link; dumps are not written through it")
-            while True:
-                descriptor = os.open(
-                    partials / name, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode=0o600
-                )
-                # The lock tells other processes that this partial has an owner;
-                # one of them may have tidied it away before we held the lock.
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-                if os.fstat(descriptor).st_nlink:
-                    return Staged(name, partials / name, descriptor)
-                os.close(descriptor)
-
-    def discard(self, staged: Staged) -> None:
-        """Remove what was staged, if it is still there, and let its lock go."""
-        with suppress(FileNotFoundError):
-            staged.path.unlink()
-        os.close(staged.descriptor)
+            path = self._partials() / name
+            return Staged(name, path, _create_locked(path))
 
     def open_staged(self, staged: Staged) -> BinaryIO:
-        """Open what was written so far for reading."""
-        return staged.path.open("rb")
+        with _told(f"{staged.name} cannot be read back"):
+            file = staged.path.open("rb")
+            if not os.path.sameopenfile(file.fileno(), staged.descriptor):
+                file.close()
+                raise StorageError(f"{staged.name} was replaced while it was written")
+            return file
+
+    def discard(self, staged: Staged) -> None:
+        try:
+            with _told(f"the partial of {staged.name} cannot be removed"):
+                staged.path.unlink(missing_ok=True)
+        finally:
+            os.close(staged.descriptor)
 
     def publish(self, staged: Staged, manifest: bytes) -> None:
-        if self.has(staged.name):
-            raise StorageError(f"{staged.name} is in {self.folder} already")
+        final, its_manifest = self.folder / staged.name, self._manifest(staged.name)
+        made: list[Path] = []
         with _told(f"the dump cannot be published in {self.folder}"):
             try:
                 os.fsync(staged.descriptor)
-                self._write_manifest(staged.name, manifest)
-                # link never overwrites; rename would.
-                os.link(staged.path, self.folder / staged.name)
+                with self._written(manifest, staged.name) as partial:
+                    # link never overwrites; rename would.
+                    os.link(partial, its_manifest)
+                made.append(its_manifest)
+                self.open_staged(staged).close()
+                os.link(staged.path, final)
+                made.append(final)
                 staged.path.unlink()
                 _sync_folder(self.folder)
             except BaseException:
-                # Not known to be durable: nothing may stay under a final name.
-                self._unlink_both(staged.name)
+                # Not known to be durable: nothing of ours may stay under a final name.
+                for path in reversed(made):
+                    path.unlink(missing_ok=True)
                 raise
-
-    def replace_manifest(self, name: str, manifest: bytes) -> None:
-        """Give a published dump a new manifest, in one step."""
-        _check_name(name)
-        with _told(f"the manifest of {name} cannot be written"):
-            self._write_manifest(name, manifest)
-            _sync_folder(self.folder)
 
     def open(self, name: str) -> BinaryIO:
         _check_name(name)
@@ -108,16 +101,24 @@ class LocalStorage:
         with self._open(_manifest_name(name)) as file:
             return file.read()
 
+    def replace_manifest(self, name: str, manifest: bytes) -> None:
+        _check_name(name)
+        with _told(f"the manifest of {name} cannot be written"):
+            with self._written(manifest, name) as partial:
+                partial.rename(self._manifest(name))
+            _sync_folder(self.folder)
+
     def delete(self, name: str) -> None:
         _check_name(name)
         with _told(f"{name} cannot be deleted from {self.folder}"):
-            self._unlink_both(name)
+            (self.folder / name).unlink(missing_ok=True)
+            self._manifest(name).unlink(missing_ok=True)
             if self.folder.is_dir():
                 _sync_folder(self.folder)
 
     def list(self) -> dict[str, Stored]:
         found = {}
-        for entry in self._entries(""):
+        for entry in self._entries(self.folder):
             if NAME.fullmatch(entry.name):
                 with suppress(FileNotFoundError):  # deleted meanwhile
                     found[entry.name] = Stored(entry.stat(follow_symlinks=False).st_size)
@@ -125,17 +126,11 @@ class LocalStorage:
 
     def has(self, name: str) -> bool:
         """Whether a published dump of this name is there."""
-        try:
-            return stat.S_ISREG((self.folder / name).lstat().st_mode)
-        except OSError:
-            return False
+        return _size_of(self.folder, name) is not None
 
     def staged_size(self, name: str) -> int:
         """How many bytes of a dump are written so far; 0 if it is not being written."""
-        try:
-            return (self.folder / _PARTIAL / name).lstat().st_size
-        except OSError:
-            return 0
+        return _size_of(self.folder / _PARTIAL, name) or 0
 
     def remove_lone_manifests(self) -> builtins.list[str]:
         """Remove manifests whose dump is not there and not being written; returns the names.
@@ -145,10 +140,10 @@ class LocalStorage:
         """
         lone = [
             entry.name
-            for entry in self._entries("")
+            for entry in self._entries(self.folder)
             if NAME.fullmatch(name := entry.name.removesuffix(".json"))
             and name != entry.name
-            and not self._is_being_written(name)
+            and not _is_locked(self.folder / _PARTIAL / name)
             and not self.has(name)
         ]
         for name in lone:
@@ -158,37 +153,36 @@ class LocalStorage:
 
     def remove_abandoned_partials(self) -> builtins.list[str]:
         """Remove the partials that no living process is writing; returns their names."""
-        abandoned = [
-            entry.name
-            for entry in self._entries(_PARTIAL)
-            if not self._is_being_written(entry.name.removesuffix(".json"))
-        ]
-        for name in abandoned:
-            with suppress(FileNotFoundError):
-                (self.folder / _PARTIAL / name).unlink()
-        return abandoned
+        with _told(f"the partials in {self.folder} cannot be tidied"):
+            if not (self.folder / _PARTIAL).is_dir():
+                return []
+            return [
+                entry.name
+                for entry in self._entries(self._partials())
+                if _PARTIAL_NAME.fullmatch(entry.name) and _remove_unlocked(Path(entry.path))
+            ]
 
-    def _entries(self, below: str) -> Iterator[os.DirEntry[str]]:
+    def _manifest(self, name: str) -> Path:
+        return self.folder / _manifest_name(name)
+
+    def _partials(self) -> Path:
+        """The folder of the partials, made when needed."""
+        partials = self.folder / _PARTIAL
+        partials.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if partials.is_symlink():
+            raise StorageError(
+                f"{partials} is a link", hint="Dumps are not written through links; remove it."
+            )
+        return partials
+
+    def _entries(self, folder: Path) -> Iterator[os.DirEntry[str]]:
         try:
-            with os.scandir(self.folder / below) as entries:
+            with os.scandir(folder) as entries:
                 yield from (entry for entry in entries if entry.is_file(follow_symlinks=False))
         except FileNotFoundError:
             return
         except OSError as error:
-            raise _translated(f"{self.folder} cannot be read", error) from error
-
-    def _is_being_written(self, name: str) -> bool:
-        try:
-            descriptor = os.open(self.folder / _PARTIAL / name, os.O_RDONLY | os.O_NOFOLLOW)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(descriptor)
-        return False
+            raise _translated(f"{folder} cannot be read", error) from error
 
     def _open(self, name: str) -> BinaryIO:
         try:
@@ -207,19 +201,73 @@ class LocalStorage:
             raise ObjectMissing(f"{name} is not a file")
         return os.fdopen(descriptor, "rb")
 
-    def _unlink_both(self, name: str) -> None:
-        for each in (name, _manifest_name(name)):
-            with suppress(FileNotFoundError):
-                (self.folder / each).unlink()
+    @contextmanager
+    def _written(self, manifest: bytes, name: str) -> Iterator[Path]:
+        """A manifest under a temporary name, durable, until it is linked or renamed."""
+        path = self._partials() / f"{_manifest_name(name)}.{secrets.token_hex(4)}"
+        try:
+            with os.fdopen(_create_locked(path), "wb") as file:
+                file.write(manifest)
+                file.flush()
+                os.fsync(file.fileno())
+                yield path
+        finally:
+            path.unlink(missing_ok=True)
 
-    def _write_manifest(self, name: str, content: bytes) -> None:
-        partial = self.folder / _PARTIAL / _manifest_name(name)
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode=0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-        partial.rename(self.folder / _manifest_name(name))
+
+def _create_locked(path: Path) -> int:
+    """A new file, private and locked: the lock tells others that it has an owner."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode=0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            return descriptor
+        os.close(descriptor)  # somebody tidied it away before we held the lock
+
+
+def _remove_unlocked(path: Path) -> bool:
+    """Remove a file while holding its lock, unless somebody else does."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(os.fstat(descriptor), path.lstat()):
+            return False  # another file took the name
+        path.unlink()
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    else:
+        return True
+    finally:
+        os.close(descriptor)
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def _size_of(folder: Path, name: str) -> int | None:
+    """The size of a regular file; None if there is none of this name."""
+    if not NAME.fullmatch(name):
+        return None
+    try:
+        found = (folder / name).lstat()
+    except OSError:
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
 
 
 def _manifest_name(name: str) -> str:
@@ -250,6 +298,8 @@ def _told(message: str) -> Iterator[None]:
 
 def _translated(message: str, error: OSError) -> StorageError:
     detail = f"{error.strerror}: {error.filename}." if error.filename else f"{error.strerror}."
+    if error.errno == errno.EEXIST:
+        return StorageError(f"{message}: the name is taken already", detail=detail)
     if error.errno in _FULL:
         return StorageFull(
             message, detail=detail, hint="Free some space, or move BACKSTOP_BACKUP_DIR."
