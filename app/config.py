@@ -25,7 +25,9 @@ WEB_THREADS = 8  # of waitress
 _LARGEST_PORT = 65_535
 _SHORTEST_KEY = 16  # characters
 _LISTEN = re.compile(r"[^\s/]+:\d{1,5}")
-_COMPRESSION = re.compile(r"(none|gzip|lz4|zstd)(:(level=)?\d{1,2})?(,long)?|\d")
+_COMPRESSION = re.compile(
+    r"(none|gzip|lz4|zstd)(:\d{1,2}|:level=\d{1,2}(,long)?|:long)?|\d"  # as pg_dump --compress
+)
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ def _read(env: FileAwareEnv) -> Settings:
 
 
 def _number(env: FileAwareEnv, name: str, default: int, *, least: int, most: int) -> int:
-    value: int = env.int(name, default)
+    value: int = env.int(name, default) if env.str(name, None) else default
     if not least <= value <= most:
         raise ValueError(f"{name} must lie between {least} and {most}")
     return value
@@ -137,7 +139,7 @@ _UNITS = {None: 1, "s": 1, "min": 60, "h": 3600, "d": 86_400}
 
 
 def _seconds(env: FileAwareEnv, name: str, default: int) -> int:
-    raw = env.str(name, str(default))
+    raw = env.str(name, None) or str(default)
     match = _DURATION.fullmatch(raw.strip())
     if match is None or not 1 <= int(match[1]) * _UNITS[match[2]] <= 30 * 86_400:
         raise ValueError(f"{name} must be a duration such as 30, 30s, 5min or 24h")

@@ -43,7 +43,8 @@ class Queue(Huey):  # type: ignore[misc]  # huey has no types
             self.storage = self.create_storage()
         except (HueyException, OSError) as error:
             raise ConfigurationError(
-                "the queue in BACKSTOP_QUEUE_URL cannot be opened", detail=f"{error}."
+                "the queue in BACKSTOP_QUEUE_URL cannot be opened",
+                detail=f"{str(error).rstrip('.')}.",
             ) from error
 
     def execute(self, task: Any, timestamp: Any = None) -> Any:

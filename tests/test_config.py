@@ -48,6 +48,7 @@ def test_every_setting_is_documented():
         ("BACKSTOP_API_WAIT", "-1"),
         ("BACKSTOP_TRUSTED_PROXIES", "all"),
         ("BACKSTOP_COMPRESSION", "zip"),
+        ("BACKSTOP_COMPRESSION", "zstd:3,long"),
         ("BACKSTOP_COMPRESSION", "zstd:; rm -rf /"),
         ("BACKSTOP_CATALOGUE_URL", "mysql://localhost/x"),
         ("BACKSTOP_CATALOGUE_URL", "postgresql://u:canary@host:port/x"),
@@ -71,6 +72,20 @@ def test_a_wrong_value_stops_the_start_and_names_the_setting(
 def test_durations_have_units(monkeypatch: pytest.MonkeyPatch, value: str, seconds: int):
     monkeypatch.setenv("BACKSTOP_DUMP_TIMEOUT", value)
     assert load_settings(dotenv=None).dump_timeout == seconds
+
+
+@pytest.mark.parametrize("value", ["zstd:3", "zstd:level=3,long", "zstd:long", "gzip", "9", "none"])
+def test_compression_is_written_as_pg_dump_writes_it(monkeypatch: pytest.MonkeyPatch, value: str):
+    monkeypatch.setenv("BACKSTOP_COMPRESSION", value)
+    assert load_settings(dotenv=None).compression == value
+
+
+def test_an_empty_setting_is_no_setting(monkeypatch: pytest.MonkeyPatch):
+    for name in ("BACKSTOP_API_WAIT", "BACKSTOP_LOCK_TIMEOUT", "BACKSTOP_LISTEN", "DATABASE_URL"):
+        monkeypatch.setenv(name, "")
+    found = load_settings(dotenv=None)
+    assert (found.api_wait, found.lock_timeout) == (50, 30)
+    assert (found.listen, found.database_url) == ("127.0.0.1:3000", None)
 
 
 def test_a_secret_may_lie_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

@@ -89,10 +89,10 @@ def show(name: str, as_json: bool) -> None:
     by_hand = restore_by_hand(backup)
     if by_hand:
         click.echo(f"\nTo restore it by hand (pg_restore {by_hand.oldest_reader} or newer):")
-        for command in by_hand.commands:
-            click.echo(f"  {command}")
         if by_hand.warning:
             click.echo(by_hand.warning)
+        for command in by_hand.commands:
+            click.echo(f"  {command}")
 
 
 @group.command("download")

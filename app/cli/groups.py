@@ -56,6 +56,8 @@ def unwind_on_signals(status: int | None = None) -> None:
     def leave(number: int, _frame: FrameType | None) -> None:
         for each in (signal.SIGTERM, signal.SIGINT):
             signal.signal(each, signal.SIG_IGN)
+        if status is None:
+            click.echo(f"Interrupted by {signal.Signals(number).name}; tidying up.", err=True)
         sys.exit(128 + number if status is None else status)
 
     for each in (signal.SIGTERM, signal.SIGINT):

@@ -147,10 +147,10 @@ def _watch(children: dict[int, str]) -> None:
         for pid, name in children.items():
             if _has_ended(pid):
                 click.echo(f"The {name} process has ended; the panel stops.", err=True)
-                return
+                sys.exit(1)
         if embedded is not None and not _is_as_it_should_be(embedded):
             click.echo("The embedded server has ended; the panel stops.", err=True)
-            return
+            sys.exit(1)
         time.sleep(_LOOK_EVERY)
 
 

@@ -1,5 +1,6 @@
 """flask web: serve the panel with waitress."""
 
+import errno
 import logging
 import signal
 import sys
@@ -46,5 +47,7 @@ def cannot_listen(error: OSError) -> ConfigurationError:
     return ConfigurationError(
         f"cannot listen on {settings().listen}",
         detail=f"{error.strerror or error}.",
-        hint="Another program may use the port; set BACKSTOP_LISTEN to another one.",
+        hint="Ports below 1024 are for root; set BACKSTOP_LISTEN to another one."
+        if error.errno == errno.EACCES
+        else "Another program may use the port; set BACKSTOP_LISTEN to another one.",
     )

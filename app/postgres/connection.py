@@ -56,6 +56,13 @@ _HINTS = (
     (r"starting up|shutting down|recovery mode", "The server is not ready yet; try again soon."),
     (r"certificate|SSL", "Check sslmode and the certificates; see docs/troubleshooting.md."),
     (
+        r"permission denied for large object",
+        (
+            "Large objects are not covered by pg_read_all_data: GRANT SELECT ON LARGE OBJECT,"
+            " or let their owner make the backup."
+        ),
+    ),
+    (
         r"permission denied",
         "Grant the role what it lacks; pg_read_all_data is meant for backups.",
     ),

@@ -180,7 +180,7 @@ def _failure(outcome: command.Outcome, limits: Limits) -> AppError:
             hint="Find the session that holds the lock in pg_stat_activity,"
             " or raise BACKSTOP_LOCK_TIMEOUT.",
         )
-    if "row-level security" in outcome.log or "row security" in outcome.log:
+    if "row-level security" in words or "row security" in words:
         return DumpError(
             "row-level security hides rows from this role",
             detail=words,

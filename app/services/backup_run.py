@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from threading import Event
 
 from app.config import settings
-from app.errors import AppError, Interrupted
+from app.errors import AppError, ConfigurationError, Interrupted
 from app.extensions import db, writing
 from app.models import DatabaseBackup
 from app.postgres.command import Line, Log
@@ -15,7 +15,13 @@ from app.postgres.dump import Limits, dump, read_header, read_whole
 from app.postgres.snapshot import Snapshot, hold_snapshot
 from app.postgres.tools import Toolchain, choose_toolchain, find_toolchains
 from app.services import claims
-from app.services.databases import configured_database, private_dir, storage
+from app.services.databases import (
+    DatabaseName,
+    configured_database,
+    database_name,
+    private_dir,
+    storage,
+)
 from app.services.manifests import Proof, build_manifest
 from app.storages import Staged, sha256_of
 
@@ -89,8 +95,10 @@ def record_success(backup_id: str, proof: Proof, log: str = "") -> None:
 
 
 def _make(backup_id: str, heard: Line) -> Proof:
-    filename = db.session.get_one(DatabaseBackup, backup_id).filename
+    backup = db.session.get_one(DatabaseBackup, backup_id)
+    filename, wanted = backup.filename, DatabaseName(backup.server, backup.database)
     db.session.commit()  # no transaction of the catalogue stays open meanwhile
+    _refuse_another_database(wanted)
     info = configured_database()
     lease = claims.Lease(backup_id)
     lease.check()
@@ -122,6 +130,17 @@ def _make(backup_id: str, heard: Line) -> Proof:
         finally:
             storage().discard(staged)
     return proof
+
+
+def _refuse_another_database(wanted: DatabaseName) -> None:
+    """DATABASE_URL may have been changed since the backup was asked for."""
+    if wanted != database_name():
+        raise ConfigurationError(
+            f'this worker is not set up for database "{wanted.database}" on {wanted.server}',
+            detail=f'Its DATABASE_URL names "{database_name().database}" on'
+            f" {database_name().server}.",
+            hint="Give web and worker the same DATABASE_URL, and start the backup again.",
+        )
 
 
 def _limits() -> Limits:

@@ -38,9 +38,18 @@ def check_backups() -> Iterator[Check]:
         .order_by(DatabaseBackup.created_at)
     ).all()
     db.session.commit()
+    for filename in sorted(_without_row()):
+        yield Check(filename, is_good=True, finding="not in the catalogue, and not compared")
     for filename, size, sha256, oldest_reader in rows:
         finding = _finding(filename, Proof(size, sha256, oldest_reader or 0))
         yield Check(filename, not finding, finding or "whole")
+
+
+def _without_row() -> set[str]:
+    """Dumps that no row knows: of another panel, or of a catalogue that was lost."""
+    known = set(db.session.scalars(select(DatabaseBackup.filename)))
+    db.session.commit()
+    return set(storage().list()) - known
 
 
 def _finding(filename: str, recorded: Proof) -> str:

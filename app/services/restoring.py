@@ -8,7 +8,7 @@ from app.errors import AppError
 from app.models import DatabaseBackup
 from app.postgres.conninfo import Conninfo
 from app.postgres.tools import Toolchain, find_toolchains
-from app.services.databases import configured_database, storage
+from app.services.databases import DatabaseName, configured_database, database_name, storage
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,7 @@ def restore_by_hand(backup: DatabaseBackup) -> ByHand | None:
         return None
     reader = _reader(backup)
     folder = f"{reader.folder}/" if reader else ""
-    try:
-        info, warning = configured_database(), ""
-    except AppError as error:
-        info, warning = Conninfo({}), f"The server is left out below: {error.message}. {error.hint}"
+    info, warning = _target(backup)
     new = f"{backup.database}_restored"
     admin, target = info.dsn(dbname="postgres"), info.dsn(dbname=new)
     create = [f"{folder}createdb", f"--maintenance-db={admin}", "--template=template0", "--", new]
@@ -47,6 +44,20 @@ def restore_by_hand(backup: DatabaseBackup) -> ByHand | None:
         backup.oldest_reader,
         warning if reader else f"No pg_restore {backup.oldest_reader} or newer was found here.",
     )
+
+
+def _target(backup: DatabaseBackup) -> tuple[Conninfo, str]:
+    """The server that the backup came from, or words to replace where it is not at hand."""
+    unknown = Conninfo({"host": "HOST", "port": "PORT", "user": "USER"})
+    if database_name() != DatabaseName(backup.server, backup.database):
+        return unknown, (
+            f"It came from {backup.server}, which is not the server in DATABASE_URL now:"
+            " replace HOST, PORT and USER."
+        )
+    try:
+        return configured_database(), ""
+    except AppError as error:
+        return unknown, f"Replace HOST, PORT and USER: {error.message}. {error.hint}"
 
 
 def _reader(backup: DatabaseBackup) -> Toolchain | None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import psutil
 import pytest
@@ -137,7 +138,7 @@ class Panel:
             "every process to end",
         )
 
-    def __enter__(self) -> "Panel":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

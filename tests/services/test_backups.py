@@ -281,6 +281,50 @@ def test_a_folder_that_cannot_be_written_fails_with_a_hint(
         assert "BACKSTOP_BACKUP_DIR" in backup.error_hint
 
 
+def test_a_worker_for_another_database_does_not_dump_it_under_this_name(
+    make_app: Callable[..., Flask], new_database: Callable[..., Database]
+):
+    queued = backups.queue_backup(trigger=Trigger.API, created_by="ann")
+    other = new_database()
+    with make_app(database_url=other.url).app_context():
+        backups.run_backup.call_local(queued.id)
+        failed = backups.get_backup(queued.filename)
+    assert failed.status is BackupStatus.FAILED
+    assert "not set up for database" in failed.error_message
+    assert other.name in failed.error_detail
+    assert files() == []
+
+
+def test_a_large_object_that_may_not_be_read_has_its_own_hint(
+    make_app: Callable[..., Flask], shop: Database, server
+):
+    shop.run("SELECT lo_from_bytea(0, 'x')")
+    shop.run("CREATE ROLE blobless LOGIN PASSWORD 'pw'")
+    shop.run("GRANT pg_read_all_data TO blobless")
+    try:
+        with make_app(database_url=url_of(server, shop.name, "blobless", "pw")).app_context():
+            backup = make()
+        assert backup.status is BackupStatus.FAILED
+        assert "permission denied for large object" in backup.error_detail
+        assert "LARGE OBJECT" in backup.error_hint
+    finally:
+        shop.run("DROP OWNED BY blobless; DROP ROLE blobless")
+
+
+def test_row_security_is_told_with_its_cure(make_app: Callable[..., Flask], shop: Database, server):
+    shop.run("ALTER TABLE orders ENABLE ROW LEVEL SECURITY")
+    shop.run("CREATE ROLE partial LOGIN PASSWORD 'pw'")
+    shop.run("GRANT pg_read_all_data TO partial")
+    try:
+        with make_app(database_url=url_of(server, shop.name, "partial", "pw")).app_context():
+            backup = make()
+        assert backup.status is BackupStatus.FAILED
+        assert "BYPASSRLS" in backup.error_hint
+        assert files() == []
+    finally:
+        shop.run("DROP OWNED BY partial; DROP ROLE partial")
+
+
 def test_a_queue_that_cannot_be_woken_does_not_lose_the_backup(monkeypatch: pytest.MonkeyPatch):
     def broken(*_: object) -> None:
         raise OSError("the queue is gone")

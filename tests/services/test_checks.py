@@ -42,3 +42,12 @@ def test_each_damage_is_found_and_the_others_stay_good(damage: str):
         )
     results = {each.filename: each.is_good for each in check_backups()}
     assert results == {bad.filename: False, good.filename: True}
+
+
+def test_a_dump_that_no_row_knows_is_told():
+    good = make()
+    unknown = current_settings().backup_dir / "backup_2001-01-01T00-00-00-000Z.dump"
+    unknown.write_bytes(b"PGDMP")
+    findings = {each.filename: each.finding for each in check_backups()}
+    assert findings[good.filename] == "whole"
+    assert "not in the catalogue" in findings[unknown.name]

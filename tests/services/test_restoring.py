@@ -44,3 +44,15 @@ def test_without_a_fitting_pg_restore_it_says_so(make_app: Callable[..., Flask],
         by_hand = restore_by_hand(backups.get_backup(backup.filename))
     assert by_hand is not None
     assert "No pg_restore 17 or newer" in by_hand.warning
+
+
+def test_another_server_is_not_named_as_if_it_were_the_backups(
+    make_app: Callable[..., Flask], shop: Database
+):
+    backup = backups.create_backup(trigger=Trigger.CLI, created_by="tester")
+    with make_app(database_url="postgresql://ann@other.invalid/production").app_context():
+        by_hand = restore_by_hand(backups.get_backup(backup.filename))
+    assert by_hand is not None
+    assert "HOST" in by_hand.commands[1]
+    assert "other.invalid" not in " ".join(by_hand.commands)
+    assert "replace HOST" in by_hand.warning
