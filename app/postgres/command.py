@@ -4,8 +4,10 @@ No shell, no secret in argv, a process group of its own, both pipes read all
 the time (a full pipe blocks the program for ever), and an end in any case.
 """
 
+import errno
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,10 +17,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from app.errors import ToolError
 
 _LAUNCH = str(Path(__file__).with_name("launch.py"))
 _TICK = 0.25  # seconds between two looks at a program that is silent
+_END_TICK = 0.005  # seconds between two looks whether it has ended
 _GRACE = 1.0  # seconds between SIGTERM and SIGKILL
 _KEPT_LINES = 2_000  # of each end of a program's log
 
@@ -75,6 +80,9 @@ def run(
     takes too long.
     """
     command = [str(part) for part in argv]
+    if shutil.which(command[0]) is None:  # the wrapper could not tell it apart
+        reason = errno.EACCES if Path(command[0]).exists() else errno.ENOENT
+        raise ToolError(f"{argv[0]} cannot be started", detail=f"{os.strerror(reason)}.")
     if bound:
         command = [
             sys.executable, "-I", "-S", _LAUNCH, str(os.getpid()), str(memory), *command,
@@ -149,26 +157,36 @@ def _attend(
                     key.data(chunk)
                 else:
                     selector.unregister(key.fileobj)
-            if on_tick is not None:
-                on_tick()
-            if time.monotonic() > deadline:
-                raise TimeoutError
+            _look(on_tick, deadline)
     reader.end()
-    status = process.wait(timeout=max(1.0, deadline - time.monotonic()))
-    return Outcome(status, output.decode("utf-8", "replace"), reader.log.text())
+    while not _has_ended(process):  # it may have closed its pipes before
+        _look(on_tick, deadline)
+        time.sleep(_END_TICK)
+    return Outcome(process.wait(), output.decode("utf-8", "replace"), reader.log.text())
+
+
+def _look(on_tick: Callable[[], None] | None, deadline: float) -> None:
+    if on_tick is not None:
+        on_tick()
+    if time.monotonic() > deadline:
+        raise TimeoutError
+
+
+def _has_ended(process: "subprocess.Popen[bytes]") -> bool:
+    """Whether it has ended, without collecting it: until then nobody else gets its pid."""
+    return psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """End the whole process group: politely, then not."""
+    """End what still runs, the whole process group: politely, then not."""
     for stream in (process.stdout, process.stderr):
         if stream is not None:
             stream.close()
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        if process.poll() is not None:
-            return
-        os.killpg(process.pid, number)
-        try:
-            process.wait(_GRACE)
-        except subprocess.TimeoutExpired:
-            continue
+    if process.returncode is not None:
+        return
+    os.killpg(process.pid, signal.SIGTERM)
+    deadline = time.monotonic() + _GRACE
+    while not _has_ended(process) and time.monotonic() < deadline:
+        time.sleep(_END_TICK)
+    os.killpg(process.pid, signal.SIGKILL)  # children too that do not heed SIGTERM
     process.wait()

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import parse_qsl, quote, urlencode
+from urllib.parse import quote
 
 import psutil
 import psycopg2
@@ -64,13 +64,13 @@ def parse_url(url: str) -> Conninfo:
     plain, dropped = _without_foreign_parameters(rest)
     try:
         parameters = parse_dsn(plain)
-    except psycopg2.ProgrammingError:
-        raise ConfigurationError(  # libpq's text would quote the password
-            "DATABASE_URL cannot be read",
-            hint="Write special characters in the password percent-encoded: @ is %40, % is %25.",
-        ) from None
+    except (psycopg2.ProgrammingError, UnicodeDecodeError):
+        raise _unreadable() from None  # their texts would quote the password
+    _refuse_misread_password(plain, parameters)
     password = parameters.pop("password", "")
-    if "sslpassword" in parameters or "\n" in password:
+    if password:
+        parameters.pop("passfile", None)  # it would win over the password
+    if "sslpassword" in parameters or "\n" in password or "\r" in password:
         raise ConfigurationError(
             "DATABASE_URL carries a secret that cannot be handed on safely",
             hint="sslpassword and passwords with line breaks are not supported.",
@@ -79,23 +79,53 @@ def parse_url(url: str) -> Conninfo:
     return Conninfo(parameters, password, server=_server(parameters), notices=notices)
 
 
+def _unreadable() -> ConfigurationError:
+    return ConfigurationError(
+        "DATABASE_URL cannot be read",
+        hint="Write special characters in the password percent-encoded:"
+        " @ is %40, / is %2F, % is %25.",
+    )
+
+
+def _refuse_misread_password(url: str, parameters: Mapping[str, str]) -> None:
+    """Refuse a URL in which a raw / or @ of the password was read as host or database.
+
+    They are shown to people; a piece of a password must not be.
+    """
+    authority, _ = _split_user(url.removeprefix("postgresql://"))[1].split("?", 1)
+    ports = parameters.get("port", "").split(",")
+    if "@" in authority or not all(port.isdigit() or not port for port in ports):
+        raise _unreadable()
+
+
+def _split_user(rest: str) -> tuple[str, str]:
+    """User and password, and what follows: as libpq does, at the first @ before a slash."""
+    head = rest.partition("/")[0]
+    if "@" not in head:
+        return "", rest
+    user, _, following = rest.partition("@")
+    return f"{user}@", following
+
+
 def _without_foreign_parameters(rest: str) -> tuple[str, list[str]]:
-    base, _, query = rest.partition("?")
-    known, dropped = [], []
-    for name, value in parse_qsl(query, keep_blank_values=True):
-        if _is_known(name):
-            known.append((name, value))
-        else:
-            dropped.append(name)
-    return f"postgresql://{base}?{urlencode(known, quote_via=quote)}", dropped
+    """The URL with those parameters alone that libpq knows, as they are written."""
+    user, following = _split_user(rest)
+    base, _, query = following.partition("?")
+    pairs = [pair for pair in query.split("&") if pair]
+    known = [pair for pair in pairs if _is_known(pair)]
+    dropped = [pair.partition("=")[0] for pair in pairs if pair not in known]
+    return f"postgresql://{user}{base}?{'&'.join(known)}", dropped
 
 
-def _is_known(name: str) -> bool:
-    try:
-        parse_dsn("postgresql:///?" + urlencode({name: "0"}))
-    except psycopg2.ProgrammingError:
-        return False
-    return True
+def _is_known(pair: str) -> bool:
+    name = pair.partition("=")[0]
+    for tried in (pair, f"{name}=0"):  # of ssl libpq knows but one value
+        try:
+            parse_dsn(f"postgresql:///?{tried}")
+        except (psycopg2.ProgrammingError, UnicodeDecodeError):
+            continue
+        return True
+    return False
 
 
 def _server(parameters: Mapping[str, str]) -> str:
@@ -135,5 +165,6 @@ def write_passfile(path: Path, password: str) -> None:
 def remove_stale_passfiles(private_dir: Path) -> None:
     """Remove password files whose process is gone (killed before it could)."""
     for path in private_dir.glob(f"{_PASSFILE}*"):
-        if not psutil.pid_exists(int(path.name.removeprefix(_PASSFILE).partition("-")[0])):
+        pid = path.name.removeprefix(_PASSFILE).partition("-")[0]
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
             path.unlink(missing_ok=True)

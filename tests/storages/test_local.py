@@ -1,0 +1,1161 @@
+"""The local storage on real files: whole under a final name, or not there at all."""
+
+import errno
+import fcntl
+import os
+import re
+import resource
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.errors import ObjectMissing, StorageError, StorageFull
+from app.storages import LocalStorage, Staged, Storage, Stored
+
+ROOT = Path(__file__).resolve().parents[2]
+NAME = "backup_2026-07-01T12-00-00-000Z.dump"
+OTHER = "backup_2026-07-01T12-00-00-001Z.dump"
+MANIFEST = b'{"sha256": "of the dump"}'
+KINDS = ["link", "dangling link", "folder", "fifo"]
+
+only_linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's own ways")
+unhurried = settings(deadline=None, database=None)
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> LocalStorage:
+    return LocalStorage(tmp_path / "to be" / "made")
+
+
+def staged(storage: LocalStorage, name: str = NAME, content: bytes = b"whole") -> Staged:
+    """A dump that has been written and is not published yet."""
+    made = storage.stage(name)
+    made.path.write_bytes(content)
+    return made
+
+
+def published(storage: LocalStorage, name: str = NAME, content: bytes = b"whole") -> None:
+    made = staged(storage, name, content)
+    storage.publish(made, MANIFEST)
+    storage.discard(made)
+
+
+def read(storage: LocalStorage, name: str = NAME) -> bytes:
+    with storage.open(name) as file:
+        return file.read()
+
+
+def files(folder: Path) -> dict[str, bytes | None]:
+    """Everything below, found without the storage's verbs."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        if stat.S_ISREG(path.lstat().st_mode)
+        else None
+        for path in folder.rglob("*")
+    }
+
+
+def final_names(storage: LocalStorage) -> list[str]:
+    return sorted(path.name for path in storage.folder.iterdir() if path.name != ".partial")
+
+
+def plant(kind: str, path: Path, elsewhere: Path) -> None:
+    """Put something that is no dump where one could be."""
+    if kind == "link":
+        (elsewhere / "target").write_bytes(b"precious")
+        path.symlink_to(elsewhere / "target")
+    elif kind == "dangling link":
+        path.symlink_to(elsewhere / "not there")
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(path)
+
+
+def failing(number: int) -> Callable[..., None]:
+    """Stands for a system call that fails: no disk breaks when asked to."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+def open_descriptors() -> int:
+    return psutil.Process().num_fds()
+
+
+def is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
+
+
+def plain_environment() -> dict[str, str]:
+    """Without the measuring of coverage: other accounts cannot write its files."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+
+
+def test_it_keeps_the_protocol():
+    verbs = {name for name, value in vars(Storage).items() if callable(value) and name[0] != "_"}
+    assert verbs == {
+        "stage", "publish", "open_staged", "discard", "open", "manifest", "replace_manifest",
+        "delete", "list",
+    }  # fmt: skip
+    assert all(callable(getattr(LocalStorage, verb)) for verb in verbs)
+
+
+# Stage
+
+
+def test_making_a_storage_touches_nothing(storage: LocalStorage):
+    assert storage.list() == {}
+    assert not storage.folder.exists()
+
+
+def test_a_staged_file_is_private_and_under_no_final_name(storage: LocalStorage):
+    made = storage.stage(NAME)
+    assert made.path.parent.name == ".partial"
+    assert final_names(storage) == []
+    assert storage.list() == {}
+    assert not storage.has(NAME)
+    storage.discard(made)
+
+
+def test_a_staged_file_is_private_whatever_the_umask(storage: LocalStorage):
+    before = os.umask(0)
+    try:
+        made = storage.stage(NAME)
+    finally:
+        os.umask(before)
+    assert made.path.stat().st_mode & 0o777 == 0o600
+    assert made.path.parent.stat().st_mode & 0o777 == 0o700
+    storage.discard(made)
+
+
+def test_a_name_is_staged_once(storage: LocalStorage):
+    made = staged(storage)
+    with pytest.raises(StorageError, match="cannot be written") as refused:
+        storage.stage(NAME)
+    assert "File exists" in refused.value.detail
+    assert made.path.read_bytes() == b"whole"
+    storage.discard(made)
+    storage.discard(storage.stage(NAME))
+
+
+def test_a_staged_file_is_locked_until_it_is_discarded(storage: LocalStorage):
+    made = storage.stage(NAME)
+    with made.path.open("rb") as file:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        storage.discard(made)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_what_was_written_so_far_can_be_read(storage: LocalStorage):
+    assert storage.staged_size(NAME) == 0
+    made = staged(storage, content=b"so far")
+    assert storage.staged_size(NAME) == 6
+    with storage.open_staged(made) as file:
+        assert file.read() == b"so far"
+    storage.discard(made)
+    assert storage.staged_size(NAME) == 0
+
+
+def test_what_was_staged_and_is_gone_is_an_error_that_can_be_told(storage: LocalStorage):
+    made = storage.stage(NAME)
+    made.path.unlink()
+    try:
+        with pytest.raises(StorageError):
+            storage.open_staged(made)
+    finally:
+        storage.discard(made)
+
+
+def test_a_staged_file_that_somebody_replaced_is_neither_read_nor_published(
+    storage: LocalStorage,
+):
+    made = storage.stage(NAME)
+    made.path.unlink()
+    made.path.write_bytes(b"of somebody else")
+    for verb in (lambda: storage.open_staged(made), lambda: storage.publish(made, MANIFEST)):
+        with pytest.raises(StorageError):
+            verb()
+    storage.discard(made)
+    assert final_names(storage) == []
+
+
+def test_a_link_in_place_of_the_partials_is_refused(storage: LocalStorage, tmp_path: Path):
+    (tmp_path / "elsewhere").mkdir()
+    storage.folder.mkdir(parents=True)
+    (storage.folder / ".partial").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StorageError, match="is a link"):
+        storage.stage(NAME)
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_dangling_link_in_place_of_the_partials_is_refused(storage: LocalStorage, tmp_path: Path):
+    storage.folder.mkdir(parents=True)
+    (storage.folder / ".partial").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StorageError):
+        storage.stage(NAME)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("verb", ["stage", "open", "manifest", "delete", "list"])
+def test_a_file_in_place_of_the_folder_is_told(verb: str, tmp_path: Path):
+    (tmp_path / "file").touch()
+    storage = LocalStorage(tmp_path / "file")
+    with pytest.raises(StorageError) as told:
+        getattr(storage, verb)(*([] if verb == "list" else [NAME]))
+    assert told.value.hint
+    assert not storage.has(NAME)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_planted_under_a_partial_s_name_is_not_written_to(
+    kind: str, storage: LocalStorage, tmp_path: Path
+):
+    storage.discard(storage.stage(OTHER))
+    plant(kind, storage.folder / ".partial" / NAME, tmp_path)
+    before = files(tmp_path)
+    with pytest.raises(StorageError):
+        storage.stage(NAME)
+    assert files(tmp_path) == before
+
+
+def test_discard_removes_what_was_staged_and_nothing_else(storage: LocalStorage):
+    published(storage, OTHER)
+    storage.discard(staged(storage))
+    assert final_names(storage) == [OTHER, f"{OTHER}.json"]
+    assert list((storage.folder / ".partial").iterdir()) == []
+
+
+def test_discard_of_what_is_gone_is_no_error(storage: LocalStorage):
+    made = storage.stage(NAME)
+    made.path.unlink()
+    storage.discard(made)
+    assert not is_open(made.descriptor)
+
+
+def test_discard_that_fails_is_told_and_lets_the_lock_go(storage: LocalStorage):
+    made = storage.stage(NAME)
+    made.path.unlink()
+    made.path.mkdir()
+    try:
+        with pytest.raises(StorageError):
+            storage.discard(made)
+        assert not is_open(made.descriptor)
+    finally:
+        with suppress(OSError):
+            os.close(made.descriptor)
+
+
+# Publish
+
+
+def test_a_published_dump_is_whole_and_has_its_manifest(storage: LocalStorage):
+    made = staged(storage, content=b"all of it")
+    storage.publish(made, MANIFEST)
+    assert final_names(storage) == [NAME, f"{NAME}.json"]
+    assert list((storage.folder / ".partial").iterdir()) == []
+    assert read(storage) == b"all of it"
+    assert storage.manifest(NAME) == MANIFEST
+    assert storage.list() == {NAME: Stored(9)}
+    assert storage.has(NAME)
+    for name in final_names(storage):
+        assert (storage.folder / name).stat().st_mode & 0o777 == 0o600
+    storage.discard(made)
+
+
+def test_discard_after_publish_keeps_the_dump(storage: LocalStorage):
+    made = staged(storage)
+    storage.publish(made, MANIFEST)
+    storage.discard(made)
+    assert read(storage) == b"whole"
+    assert storage.manifest(NAME) == MANIFEST
+    assert not is_open(made.descriptor)
+
+
+@only_linux
+def test_bytes_are_durable_before_they_have_their_name_and_names_at_the_end(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+):
+    made = staged(storage)
+    steps: list[tuple[str, str]] = []
+
+    def within(path: object) -> str:
+        return str(Path(str(path)).relative_to(storage.folder))
+
+    def watch(name: str, tell: Callable[..., tuple[str, str]]) -> None:
+        real = getattr(os, name)
+
+        def watched(*arguments: Any, **options: Any) -> Any:
+            steps.append(tell(*arguments))
+            return real(*arguments, **options)
+
+        monkeypatch.setattr(os, name, watched)
+
+    for name in ("fsync", "fdatasync"):
+        watch(name, lambda number: ("sync", within(Path(f"/proc/self/fd/{number}").readlink())))
+    for name in ("link", "rename", "replace"):
+        watch(name, lambda _, target: ("name", within(target)))
+    storage.publish(made, MANIFEST)
+    monkeypatch.undo()
+    storage.discard(made)
+
+    def first(step: str, path: str) -> int:
+        return next(
+            n for n, each in enumerate(steps) if re.fullmatch(path, each[1]) and step == each[0]
+        )
+
+    manifest = f"{NAME}.json"
+    assert first("sync", f".partial/{NAME}") < first("name", NAME)
+    assert first("sync", rf".partial/{NAME}\.json.*") < first("name", manifest)
+    assert first("name", manifest) < first("name", NAME)
+    assert steps[-1] == ("sync", ".")
+
+
+def test_publish_never_overwrites(storage: LocalStorage):
+    published(storage, content=b"first")
+    before = files(storage.folder)
+    second = staged(storage, content=b"second")
+    with pytest.raises(StorageError) as refused:
+        storage.publish(second, b"another manifest")
+    assert re.search("already|File exists", refused.value.in_words())
+    storage.discard(second)
+    assert files(storage.folder) == before
+
+
+def test_publish_never_overwrites_what_appears_meanwhile(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+):
+    second = staged(storage, content=b"second")
+    real = os.link
+
+    def link(*arguments: Any, **options: Any) -> None:
+        monkeypatch.undo()
+        (storage.folder / NAME).write_bytes(b"first")
+        (storage.folder / f"{NAME}.json").write_bytes(MANIFEST)
+        real(*arguments, **options)
+
+    monkeypatch.setattr(os, "link", link)
+    with pytest.raises(StorageError):
+        storage.publish(second, b"another manifest")
+    storage.discard(second)
+    assert files(storage.folder).get(NAME) == b"first"
+    assert files(storage.folder).get(f"{NAME}.json") == MANIFEST
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_publish_leaves_alone_what_is_planted_under_the_name(
+    kind: str, storage: LocalStorage, tmp_path: Path
+):
+    made = staged(storage)
+    plant(kind, storage.folder / NAME, tmp_path)
+    before = files(tmp_path)
+    with pytest.raises(StorageError):
+        storage.publish(made, MANIFEST)
+    after = files(tmp_path)
+    after.pop(f"to be/made/.partial/{NAME}.json", None)
+    storage.discard(made)
+    assert after == before
+
+
+@pytest.mark.parametrize("step", ["bytes", "names", "the dump's name"])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EPERM])
+def test_nothing_has_a_final_name_after_a_failing_publish(
+    step: str, number: int, storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+):
+    made = staged(storage)
+    real = os.link
+
+    def link(source: Any, target: Any, **options: Any) -> None:
+        if Path(target).name == NAME:
+            failing(number)()
+        real(source, target, **options)
+
+    if step == "bytes":
+        monkeypatch.setattr(os, "fsync", failing(number))
+    elif step == "names":
+        for call in ("link", "rename", "replace"):
+            monkeypatch.setattr(os, call, failing(number))
+    else:
+        monkeypatch.setattr(os, "link", link)
+    with pytest.raises(StorageError, match="cannot be published") as failed:
+        storage.publish(made, MANIFEST)
+    monkeypatch.undo()
+    storage.discard(made)
+    assert isinstance(failed.value, StorageFull) == (number in {errno.ENOSPC, errno.EDQUOT})
+    assert os.strerror(number) in failed.value.detail
+    assert failed.value.hint
+    assert final_names(storage) == []
+
+
+def test_nothing_has_a_final_name_when_names_cannot_be_made_durable(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+):
+    made = staged(storage)
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            failing(errno.EIO)()
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(StorageError, match="cannot be published"):
+        storage.publish(made, MANIFEST)
+    monkeypatch.undo()
+    storage.discard(made)
+    assert final_names(storage) == []
+
+
+def test_nothing_has_a_final_name_after_an_interrupt(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+):
+    made = staged(storage)
+
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "link", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        storage.publish(made, MANIFEST)
+    monkeypatch.undo()
+    storage.discard(made)
+    assert final_names(storage) == []
+
+
+def test_nothing_is_left_over_after_a_failing_manifest(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+):
+    made = staged(storage)
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if descriptor != made.descriptor:
+            failing(errno.ENOSPC)()
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(StorageFull):
+        storage.publish(made, MANIFEST)
+    monkeypatch.undo()
+    storage.discard(made)
+    assert list(files(storage.folder)) == [".partial"]
+
+
+def test_a_failed_publish_can_be_tried_again(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+):
+    made = staged(storage)
+    monkeypatch.setattr(os, "link", failing(errno.ENOSPC))
+    with pytest.raises(StorageFull):
+        storage.publish(made, MANIFEST)
+    monkeypatch.undo()
+    storage.publish(made, MANIFEST)
+    storage.discard(made)
+    assert read(storage) == b"whole"
+
+
+# Python itself may lie where the account cannot read: all that is needed is imported before.
+UNPRIVILEGED = """
+import os, pwd, sys
+from pathlib import Path
+from app.errors import StorageError
+from app.storages import LocalStorage
+
+folder = Path(sys.argv[1])
+if os.geteuid() == 0:
+    nobody = pwd.getpwnam("nobody")
+    os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+    os.setgroups([]), os.setgid(nobody.pw_gid), os.setuid(nobody.pw_uid)
+
+def tell(function, *arguments):
+    try:
+        function(*arguments)
+    except StorageError as error:
+        print(error.message, "|", error.detail.partition(":")[0], "|", error.hint)
+
+storage = LocalStorage(folder)
+made = storage.stage("new.dump")
+made.path.write_bytes(b"whole")
+folder.chmod(0o500)
+tell(storage.publish, made, b"{}")
+storage.discard(made)
+print(sorted(each.name for each in folder.iterdir()))
+tell(storage.delete, "old.dump")
+folder.chmod(0o300)
+tell(storage.list)
+(folder / "closed.dump").touch(mode=0o000)
+tell(storage.open, "closed.dump")
+folder.chmod(0o700)
+"""
+
+
+def test_what_may_not_be_done_is_told():
+    above = Path(tempfile.mkdtemp(prefix="backstop-test-"))
+    try:
+        above.chmod(0o711)  # unlike pytest's own folders
+        folder = above / "backups"
+        folder.mkdir()
+        (folder / "old.dump").write_bytes(b"old")
+        ended = subprocess.run(
+            [sys.executable, "-c", UNPRIVILEGED, folder],
+            cwd=ROOT, env=plain_environment(), capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert (folder / "old.dump").read_bytes() == b"old"
+    finally:
+        shutil.rmtree(above)
+    why = "Permission denied | Check the folder's owner and rights (BACKSTOP_BACKUP_DIR)."
+    assert ended.stderr == ""
+    assert ended.stdout.splitlines() == [
+        f"the dump cannot be published in {folder} | {why}",
+        "['.partial', 'old.dump']",
+        f"old.dump cannot be deleted from {folder} | {why}",
+        f"{folder} cannot be read | {why}",
+        f"closed.dump cannot be opened | {why}",
+    ]
+
+
+# No space left
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of one MiB."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount")
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m,nr_inodes=40", "backstop-test", folder],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if mounted.returncode:
+        pytest.skip(f"no mounting here: {mounted.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def fill(path: Path) -> None:
+    """Leave not a page on the disk of this file."""
+    with path.open("ab", buffering=0) as file, suppress(OSError):
+        for _ in range(1000):
+            file.write(b"x" * 4096)
+
+
+def test_a_full_disk_is_told_when_a_dump_is_published(small_disk: Path):
+    storage = LocalStorage(small_disk)
+    published(storage, OTHER)
+    made = storage.stage(NAME)
+    fill(made.path)
+    with pytest.raises(StorageFull, match="cannot be published") as full:
+        storage.publish(made, MANIFEST)
+    assert "No space left on device" in full.value.detail
+    assert "Free some space" in full.value.hint
+    storage.discard(made)
+    assert final_names(storage) == [OTHER, f"{OTHER}.json"]
+    published(storage)  # there is space again
+    assert read(storage) == b"whole"
+
+
+def test_a_full_disk_leaves_a_manifest_as_it_was(small_disk: Path):
+    storage = LocalStorage(small_disk)
+    published(storage)
+    fill(small_disk / "foreign")
+    with pytest.raises(StorageFull, match="manifest"):
+        storage.replace_manifest(NAME, b"another" * 1000)
+    assert storage.manifest(NAME) == MANIFEST
+
+
+def test_a_full_disk_is_told_before_a_dump_is_begun(small_disk: Path):
+    storage = LocalStorage(small_disk)
+    with suppress(OSError):
+        for number in range(1000):
+            (small_disk / str(number)).touch()
+    with pytest.raises(StorageFull, match="a new dump cannot be written"):
+        storage.stage(NAME)
+
+
+def test_a_limit_of_file_sizes_is_told_as_full(storage: LocalStorage):
+    made = staged(storage, content=b"")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+    try:
+        with pytest.raises(StorageFull) as full:
+            storage.publish(made, b"x" * 100)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        storage.discard(made)
+    assert "File too large" in full.value.detail
+    assert final_names(storage) == []
+
+
+# Manifests
+
+
+def test_a_manifest_is_replaced_in_one_step(storage: LocalStorage):
+    published(storage)
+    with (storage.folder / f"{NAME}.json").open("rb") as before:
+        storage.replace_manifest(NAME, b"another")
+        assert before.read() == MANIFEST  # the old one was not written to
+    assert storage.manifest(NAME) == b"another"
+    assert read(storage) == b"whole"
+    assert (storage.folder / f"{NAME}.json").stat().st_mode & 0o777 == 0o600
+    assert list((storage.folder / ".partial").iterdir()) == []
+
+
+def test_a_manifest_is_always_whole_to_readers(storage: LocalStorage):
+    published(storage)
+    manifests = [bytes([letter]) * 200_000 for letter in b"ab"]
+    storage.replace_manifest(NAME, manifests[0])
+    over = threading.Event()
+    seen: set[bytes] = set()
+
+    def look() -> None:
+        while not over.is_set():
+            seen.add(storage.manifest(NAME))
+
+    reader = threading.Thread(target=look)
+    reader.start()
+    try:
+        for number in range(50):
+            storage.replace_manifest(NAME, manifests[number % 2])
+    finally:
+        over.set()
+        reader.join()
+    assert seen
+    assert seen <= set(manifests)
+
+
+def test_a_manifest_that_cannot_be_replaced_stays(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+):
+    published(storage)
+    monkeypatch.setattr(os, "fsync", failing(errno.EIO))
+    with pytest.raises(StorageError, match=f"manifest of {NAME} cannot be written"):
+        storage.replace_manifest(NAME, b"another")
+    monkeypatch.undo()
+    assert storage.manifest(NAME) == MANIFEST
+
+
+def test_a_manifest_is_replaced_where_dumps_were_copied_to(storage: LocalStorage):
+    storage.folder.mkdir(parents=True)
+    (storage.folder / NAME).write_bytes(b"whole")
+    (storage.folder / f"{NAME}.json").write_bytes(MANIFEST)
+    storage.replace_manifest(NAME, b"another")
+    assert storage.manifest(NAME) == b"another"
+
+
+def test_a_manifest_is_replaced_while_somebody_tidies(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+):
+    published(storage)
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        LocalStorage(storage.folder).remove_abandoned_partials()
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    storage.replace_manifest(NAME, b"another")
+    monkeypatch.undo()
+    assert storage.manifest(NAME) == b"another"
+
+
+def test_a_link_in_place_of_a_partial_manifest_is_not_written_through(
+    storage: LocalStorage, tmp_path: Path
+):
+    published(storage)
+    plant("link", storage.folder / ".partial" / f"{NAME}.json", tmp_path)
+    with suppress(StorageError):
+        storage.replace_manifest(NAME, b"another")
+    assert (tmp_path / "target").read_bytes() == b"precious"
+
+
+# Names
+
+WRONG_NAMES = [
+    "", ".", "..", "../x.dump", "a/b.dump", "/etc/passwd", "/x.dump", "a\\b.dump", ".dump",
+    ".hidden.dump", "-x.dump", "_x.dump", "x", "x.dump.json", "x.DUMP", "x.dump\n", "\nx.dump",
+    "x y.dump", "x\0.dump", "x.dump\0", "\N{LATIN SMALL LETTER U WITH DIAERESIS}.dump",
+    "\N{ARABIC-INDIC DIGIT ONE}.dump", "a" * 300 + ".dump", "a" * 202 + ".dump",
+    "%2e%2e%2fx.dump", "~.dump", "..dump", "x..dump", ".partial", ".partial/x.dump", "foreign",
+]  # fmt: skip
+
+
+def is_a_name(name: str) -> bool:
+    """What dumps may be called, said in another way than the storage says it."""
+    stem = name.removesuffix(".dump")
+    return (
+        len(stem) == len(name) - 5
+        and 0 < len(stem) <= 201
+        and stem.isascii()
+        and stem[0].isalnum()
+        and all(each.isalnum() or each in "_-" for each in stem)
+    )
+
+
+def refuses(storage: LocalStorage, name: str) -> None:
+    for verb in (storage.open, storage.manifest, storage.delete, storage.stage):
+        with pytest.raises(ObjectMissing):
+            verb(name)
+    with pytest.raises(ObjectMissing):
+        storage.replace_manifest(name, b"")
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> LocalStorage:
+    """A storage that nobody gets to change, with files around it."""
+    above = tmp_path_factory.mktemp("above")
+    (above / "x.dump").write_bytes(b"outside")
+    (above / "x.dump.json").write_bytes(b"outside")
+    storage = LocalStorage(above / "backups")
+    published(storage, "there.dump")
+    (storage.folder / "foreign").write_bytes(b"foreign")
+    return storage
+
+
+@pytest.mark.parametrize("name", WRONG_NAMES, ids=ascii)
+def test_a_wrong_name_is_of_no_dump_and_touches_no_file(name: str, shared: LocalStorage):
+    assert not is_a_name(name)
+    before = files(shared.folder.parent)
+    refuses(shared, name)
+    assert files(shared.folder.parent) == before
+
+
+@unhurried
+@given(
+    name=st.text()
+    | st.from_regex(r"(\.{0,2}/){1,3}[a-z.]*(\.dump)?")
+    | st.text().map(lambda text: f"{text}.dump")
+)
+def test_any_wrong_name_is_of_no_dump_and_touches_no_file(shared: LocalStorage, name: str):
+    if not is_a_name(name):
+        before = files(shared.folder.parent)
+        refuses(shared, name)
+        assert files(shared.folder.parent) == before
+
+
+@pytest.mark.parametrize("name", ["", "../x.dump", "x\0.dump", "foreign", "/etc/passwd"], ids=ascii)
+def test_questions_about_a_wrong_name_are_answered_with_no(name: str, shared: LocalStorage):
+    assert not shared.has(name)
+    assert shared.staged_size(name) == 0
+    assert shared.staged_size(f"../{name}") == 0
+
+
+@unhurried
+@given(name=st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,200}\.dump", fullmatch=True))
+def test_any_good_name_is_kept(tmp_path_factory: pytest.TempPathFactory, name: str):
+    storage = LocalStorage(tmp_path_factory.getbasetemp() / "names")
+    published(storage, name, content=name.encode())
+    assert read(storage, name) == name.encode()
+    assert storage.list() == {name: Stored(len(name))}
+    storage.delete(name)
+    assert final_names(storage) == []
+
+
+# Open
+
+
+def test_a_dump_that_is_not_there_is_missing(storage: LocalStorage):
+    for _ in range(2):  # without the folder, and with it
+        with pytest.raises(ObjectMissing, match=NAME):
+            storage.open(NAME)
+        with pytest.raises(ObjectMissing):
+            storage.manifest(NAME)
+        storage.folder.mkdir(parents=True, exist_ok=True)
+
+
+def test_an_opened_dump_outlives_its_deletion(storage: LocalStorage):
+    published(storage)
+    with storage.open(NAME) as file:
+        storage.delete(NAME)
+        assert file.read() == b"whole"
+
+
+def test_an_opened_dump_is_for_reading_and_not_for_other_programs(storage: LocalStorage):
+    published(storage)
+    with storage.open(NAME) as file:
+        assert not os.get_inheritable(file.fileno())
+        assert not file.writable()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("suffix", ["", ".json"])
+def test_what_is_planted_under_a_dump_s_name_is_not_opened(
+    kind: str, suffix: str, storage: LocalStorage, tmp_path: Path
+):
+    published(storage, OTHER)
+    plant(kind, storage.folder / f"{NAME}{suffix}", tmp_path)
+    before = open_descriptors()
+    with pytest.raises(ObjectMissing):
+        (storage.manifest if suffix else storage.open)(NAME)
+    assert open_descriptors() == before
+    assert list(storage.list()) == [OTHER]
+    assert not storage.has(NAME)
+
+
+@only_linux
+def test_a_socket_under_a_dump_s_name_is_not_opened(storage: LocalStorage):
+    storage.folder.mkdir(parents=True)
+    os.mknod(storage.folder / NAME, stat.S_IFSOCK | 0o600)
+    with pytest.raises(StorageError):
+        storage.open(NAME)
+
+
+# Delete
+
+
+def test_delete_removes_the_dump_and_then_its_manifest(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+):
+    published(storage)
+    published(storage, OTHER)
+    gone: list[str] = []
+    real = os.unlink
+
+    def unlink(path: Any, *arguments: Any, **options: Any) -> None:
+        gone.append(Path(path).name)
+        real(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "unlink", unlink)
+    storage.delete(NAME)
+    monkeypatch.undo()
+    assert gone == [NAME, f"{NAME}.json"]
+    assert final_names(storage) == [OTHER, f"{OTHER}.json"]
+
+
+def test_delete_of_what_is_gone_is_no_error(storage: LocalStorage):
+    storage.delete(NAME)
+    published(storage)
+    storage.delete(NAME)
+    storage.delete(NAME)
+    assert final_names(storage) == []
+
+
+@pytest.mark.parametrize("left", [NAME, f"{NAME}.json"])
+def test_an_interrupted_delete_is_finished_by_the_next(left: str, storage: LocalStorage):
+    published(storage)
+    for name in {NAME, f"{NAME}.json"} - {left}:
+        (storage.folder / name).unlink()
+    storage.delete(NAME)
+    assert final_names(storage) == []
+
+
+def test_delete_leaves_a_dump_alone_that_is_being_written(storage: LocalStorage):
+    made = staged(storage)
+    storage.delete(NAME)
+    assert made.path.read_bytes() == b"whole"
+    storage.discard(made)
+
+
+def test_delete_removes_a_link_and_not_its_target(storage: LocalStorage, tmp_path: Path):
+    storage.folder.mkdir(parents=True)
+    plant("link", storage.folder / NAME, tmp_path)
+    storage.delete(NAME)
+    assert (tmp_path / "target").read_bytes() == b"precious"
+
+
+def test_delete_of_a_folder_is_refused(storage: LocalStorage):
+    (storage.folder / NAME).mkdir(parents=True)
+    with pytest.raises(StorageError, match="cannot be deleted") as refused:
+        storage.delete(NAME)
+    assert "Is a directory" in refused.value.detail
+    assert (storage.folder / NAME).is_dir()
+
+
+# List
+
+
+def test_list_tells_published_dumps_and_ignores_the_rest(storage: LocalStorage):
+    published(storage, content=b"12345")
+    made = staged(storage, OTHER)
+    for name in (
+        "README.txt",
+        "dump",
+        "x.dump.json",
+        "x.dump.tmp",
+        ".x.dump",
+        "a b.dump",
+        "x.DUMP",
+    ):
+        (storage.folder / name).touch()
+    (storage.folder / "folder.dump").mkdir()
+    (storage.folder / "link.dump").symlink_to(storage.folder / NAME)
+    os.mkfifo(storage.folder / "fifo.dump")
+    assert storage.list() == {NAME: Stored(5)}
+    storage.discard(made)
+
+
+def test_list_bears_that_a_dump_is_deleted_meanwhile(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+):
+    published(storage)
+    published(storage, OTHER)
+    real = LocalStorage._entries
+
+    def entries(self: LocalStorage, below: str) -> Iterator[os.DirEntry[str]]:
+        for entry in real(self, below):
+            if entry.name == NAME:
+                self.delete(NAME)
+            yield entry
+
+    monkeypatch.setattr(LocalStorage, "_entries", entries)
+    assert list(storage.list()) == [OTHER]
+
+
+# Tidying
+
+HOLD = """
+import sys
+from pathlib import Path
+from app.storages import LocalStorage
+made = LocalStorage(Path(sys.argv[1])).stage(sys.argv[2])
+made.path.write_bytes(b"so far")
+print("holds", flush=True)
+sys.stdin.read()
+"""
+
+TIDY = """
+import sys
+from pathlib import Path
+from app.storages import LocalStorage
+storage = LocalStorage(Path(sys.argv[1]))
+print("tidies", flush=True)
+while True:
+    storage.remove_abandoned_partials()
+"""
+
+
+@contextmanager
+def another_process(script: str, *arguments: str | Path) -> Iterator["subprocess.Popen[str]"]:
+    """A Python process that has told its first line; killed at the end."""
+    with subprocess.Popen(
+        [sys.executable, "-c", script, *arguments], cwd=ROOT, env=plain_environment(),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as other:  # fmt: skip
+        try:
+            assert other.stdout.readline()
+            yield other
+        finally:
+            other.kill()
+
+
+def test_a_partial_is_removed_when_its_process_was_killed_and_not_before(storage: LocalStorage):
+    with another_process(HOLD, storage.folder, NAME) as other:
+        assert storage.remove_abandoned_partials() == []
+        assert storage.staged_size(NAME) == 6
+        other.kill()
+        other.wait()
+        assert storage.staged_size(NAME) == 6
+        assert storage.remove_abandoned_partials() == [NAME]
+    assert list((storage.folder / ".partial").iterdir()) == []
+
+
+def test_our_own_partials_stay_too(storage: LocalStorage):
+    made = staged(storage)
+    assert storage.remove_abandoned_partials() == []
+    assert made.path.read_bytes() == b"whole"
+    storage.discard(made)
+
+
+def test_no_folder_has_nothing_to_tidy(storage: LocalStorage):
+    assert storage.remove_abandoned_partials() == []
+    assert storage.remove_lone_manifests() == []
+
+
+def test_tidying_does_not_reach_through_a_link(storage: LocalStorage, tmp_path: Path):
+    (tmp_path / "documents").mkdir()
+    (tmp_path / "documents" / "thesis.txt").write_bytes(b"precious")
+    storage.folder.mkdir(parents=True)
+    (storage.folder / ".partial").symlink_to(tmp_path / "documents")
+    with suppress(StorageError):
+        storage.remove_abandoned_partials()
+    assert (tmp_path / "documents" / "thesis.txt").exists()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tidying_removes_no_target_of_a_link(kind: str, storage: LocalStorage, tmp_path: Path):
+    storage.discard(storage.stage(OTHER))
+    plant(kind, storage.folder / ".partial" / NAME, tmp_path)
+    storage.remove_abandoned_partials()
+    if kind == "link":
+        assert (tmp_path / "target").read_bytes() == b"precious"
+
+
+def test_a_partial_whose_lock_is_being_taken_is_not_removed(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+):
+    # Else whoever took the lock (the file was there) writes a dump without a
+    # name; pg_dump makes another file, not locked, whose bytes nobody fsyncs.
+    partial = storage.folder / ".partial" / NAME
+    partial.parent.mkdir(parents=True)
+    descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode=0o600)
+    real = os.close
+    had_its_name: list[bool] = []
+
+    def close(number: int) -> None:
+        real(number)
+        with suppress(BlockingIOError):  # somebody holds it
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            had_its_name.append(os.fstat(descriptor).st_nlink > 0)  # as stage() looks
+
+    monkeypatch.setattr(os, "close", close)
+    storage.remove_abandoned_partials()
+    monkeypatch.undo()
+    is_there = partial.exists()
+    os.close(descriptor)
+    assert had_its_name
+    assert is_there or not any(had_its_name)
+
+
+def test_stage_and_tidying_may_happen_at_once(storage: LocalStorage):
+    storage.discard(storage.stage(OTHER))
+    lost = 0
+    with another_process(TIDY, storage.folder):
+        deadline = time.monotonic() + 1.0
+        while time.monotonic() < deadline:
+            made = storage.stage(NAME)
+            for _ in range(20):
+                storage.staged_size(NAME)
+            lost += not made.path.exists()
+            storage.discard(made)
+    assert lost == 0
+
+
+def test_a_partial_that_vanishes_meanwhile_does_not_matter(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+):
+    storage.discard(storage.stage(OTHER))
+    (storage.folder / ".partial" / NAME).touch()
+    real = LocalStorage._entries
+
+    def entries(*arguments: Any) -> Iterator[os.DirEntry[str]]:
+        for entry in real(*arguments):
+            Path(entry.path).unlink()
+            yield entry
+
+    monkeypatch.setattr(LocalStorage, "_entries", entries)
+    assert storage.remove_abandoned_partials() == []
+
+
+def test_a_partial_that_takes_an_abandoned_one_s_name_stays(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+):
+    storage.discard(storage.stage(OTHER))
+    abandoned = storage.folder / ".partial" / NAME
+    abandoned.touch()
+    real = fcntl.flock
+
+    def flock(descriptor: int, operation: int) -> None:
+        real(descriptor, operation)
+        monkeypatch.undo()
+        abandoned.unlink()
+        abandoned.write_bytes(b"of somebody else")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    assert storage.remove_abandoned_partials() == []
+    assert abandoned.read_bytes() == b"of somebody else"
+
+
+def test_stage_begins_anew_where_its_file_was_tidied_away(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+):
+    real = fcntl.flock
+
+    def flock(descriptor: int, operation: int) -> None:
+        monkeypatch.undo()
+        (storage.folder / ".partial" / NAME).unlink()
+        real(descriptor, operation)
+
+    before = open_descriptors()
+    monkeypatch.setattr(fcntl, "flock", flock)
+    made = storage.stage(NAME)
+    assert made.path.exists()
+    assert os.fstat(made.descriptor).st_nlink == 1
+    storage.discard(made)
+    assert open_descriptors() == before
+
+
+def test_lone_manifests_are_removed_and_no_others(storage: LocalStorage):
+    published(storage)
+    (storage.folder / f"{OTHER}.json").write_bytes(MANIFEST)
+    foreign = ["package.json", "notes.json", "x.dump.json.bak", "a b.dump.json"]
+    for name in foreign:
+        (storage.folder / name).touch()
+    assert storage.remove_lone_manifests() == [f"{OTHER}.json"]
+    assert final_names(storage) == sorted([NAME, f"{NAME}.json", *foreign])
+
+
+def test_a_manifest_stays_while_its_dump_is_about_to_be_published(storage: LocalStorage):
+    with another_process(HOLD, storage.folder, NAME) as other:
+        (storage.folder / f"{NAME}.json").write_bytes(MANIFEST)
+        assert storage.remove_lone_manifests() == []
+        other.kill()
+        other.wait()
+        assert storage.remove_lone_manifests() == [f"{NAME}.json"]
+
+
+@pytest.mark.parametrize("step", ["fsync", "rename", "link", "unlink"])
+def test_publish_and_tidying_may_happen_at_once(
+    step: str, storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+):
+    made = staged(storage)
+    tidier = LocalStorage(storage.folder)
+    real = getattr(os, step)
+    tidying: list[bool] = []
+
+    def tidy() -> None:
+        if not tidying:
+            tidying.append(True)
+            tidier.remove_lone_manifests()
+            tidier.remove_abandoned_partials()
+            tidying.clear()
+
+    def step_between_two_tidyings(*arguments: Any, **options: Any) -> Any:
+        tidy()
+        result = real(*arguments, **options)
+        tidy()
+        return result
+
+    monkeypatch.setattr(os, step, step_between_two_tidyings)
+    storage.publish(made, MANIFEST)
+    monkeypatch.undo()
+    storage.discard(made)
+    assert read(storage) == b"whole"
+    assert storage.manifest(NAME) == MANIFEST
+
+
+def test_lone_manifests_that_vanish_meanwhile_do_not_matter(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+):
+    storage.folder.mkdir(parents=True)
+    (storage.folder / f"{NAME}.json").touch()
+    real = LocalStorage.has
+
+    def has(self: LocalStorage, name: str) -> bool:
+        (self.folder / f"{name}.json").unlink()
+        return real(self, name)
+
+    monkeypatch.setattr(LocalStorage, "has", has)
+    assert storage.remove_lone_manifests() == [f"{NAME}.json"]
