@@ -153,10 +153,13 @@ def wait_for(condition: Callable[[], Any], what: str) -> Any:
 
 def test_a_planted_canary_would_be_found():
     """Where the other tests look, this one puts it."""
-    sleeper = "import sys; sys.stdin.read()"
+    sleeper = "import sys; print('awake', flush=True); sys.stdin.read()"
     spoken = [sys.executable, "-c", sleeper, quote(CANARY, safe="")]
     environment = {"PGPASSWORD": CANARY}
-    with subprocess.Popen(spoken, stdin=subprocess.PIPE, env=environment) as child:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(spoken, env=environment, **pipes) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"awake\n"  # before, it has no arguments yet
         assert singing(command_lines()) == [f"/proc/{child.pid}/cmdline"]
         assert singing(child_environments()) == [f"/proc/{child.pid}/environ"]
         child.communicate()
@@ -258,8 +261,8 @@ def test_the_password_is_nowhere_after_backups_that_succeeded_and_failed(
         f"{FIRST} {LAST}",
         f"{FIRST}#{LAST}",
         f"{FIRST}:{LAST}",
-        # DEFECT: what comes after such a character is taken for a host, a port, a
-        # database or a parameter, and stands in rows, pages and logs from then on.
+        # What comes after these could pass for a host, a port or a database, and
+        # would stand in rows, pages and logs from then on.
         f"{FIRST}/{LAST}",
         f"{FIRST}?{LAST}",
         f"{FIRST}@{LAST}",

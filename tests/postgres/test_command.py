@@ -73,8 +73,6 @@ def test_a_signal_that_ended_the_program_is_told_as_a_negative_status(
 
 @pytest.mark.parametrize("bound", [True, False])
 def test_a_program_that_is_not_there_is_an_error_that_names_it(bound: bool):
-    # DEFECT: a bound program is started by launch.py, whose traceback becomes
-    # the log of a program that seems to have ended with status 1.
     with pytest.raises(ToolError, match="/nowhere/pg_dump cannot be started") as refused:
         run(["/nowhere/pg_dump", "--version"], timeout=PATIENCE, bound=bound)
     assert "No such file or directory" in refused.value.detail
@@ -82,7 +80,6 @@ def test_a_program_that_is_not_there_is_an_error_that_names_it(bound: bool):
 
 @pytest.mark.parametrize("bound", [True, False])
 def test_a_program_that_may_not_be_run_is_an_error_that_names_it(bound: bool, tmp_path: Path):
-    # DEFECT: as above.
     program = tmp_path / "pg_dump"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o600)
@@ -238,8 +235,8 @@ def test_a_program_gets_no_descriptor_of_ours(bound: bool, tmp_path: Path):
 @only_linux
 @pytest.mark.parametrize("bound", [True, False])
 def test_a_program_dies_of_a_broken_pipe_as_usual(bound: bool):
-    # DEFECT: launch.py hands on that Python ignores SIGPIPE and SIGXFSZ, so a
-    # bound program may go on for long after whoever listened to it is gone.
+    # Python ignores both; to hand that on would let a bound program go on for long
+    # after whoever listened to it is gone.
     told = run(["/bin/grep", "SigIgn", "/proc/self/status"], timeout=PATIENCE, bound=bound)
     ignored = int(told.output.split()[1], 16)
     assert not ignored & 1 << signal.SIGPIPE - 1
@@ -298,7 +295,6 @@ def test_a_program_that_tidies_up_on_sigterm_is_given_the_time(tmp_path: Path):
 def test_a_child_that_ignores_sigterm_does_not_outlive_its_parent(
     monkeypatch: pytest.MonkeyPatch,
 ):
-    # DEFECT: the group gets no SIGKILL once its first process has ended.
     monkeypatch.setattr(command, "_GRACE", 0.1)
     with pids_told() as pids:
         with pytest.raises(TimeoutError):
@@ -311,7 +307,6 @@ def test_a_child_that_ignores_sigterm_does_not_outlive_its_parent(
 
 
 def test_a_child_that_holds_the_pipes_does_not_outlive_the_timeout():
-    # DEFECT: the same; here the first process has ended by itself.
     with pids_told() as pids:
         with pytest.raises(TimeoutError):
             shell(
@@ -323,13 +318,11 @@ def test_a_child_that_holds_the_pipes_does_not_outlive_the_timeout():
 
 
 def test_a_program_that_closes_its_pipes_can_take_too_long_too():
-    # DEFECT: what comes out is subprocess.TimeoutExpired, which nobody expects.
     with pytest.raises(TimeoutError):
         shell("exec >&- 2>&-; exec sleep 60", timeout=0.2)
 
 
 def test_a_program_that_closes_its_pipes_is_still_looked_after():
-    # DEFECT: nobody ticks while the program is waited for.
     start = time.monotonic()
 
     def tick() -> None:

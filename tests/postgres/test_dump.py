@@ -799,7 +799,6 @@ def test_a_full_disk_is_told_as_such(own_toolchain: Toolchain, info: Conninfo, t
 
 
 def test_a_full_disk_of_the_server_is_not_taken_for_ours(info: Conninfo, tmp_path: Path):
-    # DEFECT: "No space left on device" is looked for in the server's words too.
     # To fill up the server's disk cannot be had here: a script says what pg_dump would.
     (tmp_path / "pg_dump").write_text(
         "#!/bin/sh\n"
@@ -817,7 +816,6 @@ def test_a_full_disk_of_the_server_is_not_taken_for_ours(info: Conninfo, tmp_pat
 def test_a_dump_that_somebody_removed_meanwhile_is_an_error_that_can_be_told(
     own_toolchain: Toolchain, info: Conninfo, tmp_path: Path
 ):
-    # DEFECT: the watch's stat() lets a bare FileNotFoundError out.
     target = tmp_path / "x.dump"
     with pytest.raises(DumpError):
         make_dump(own_toolchain, info, target, on_line=lambda _: target.unlink(missing_ok=True))

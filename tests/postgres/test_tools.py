@@ -179,8 +179,6 @@ def test_a_program_that_may_not_be_run_is_not_used(tmp_path: Path):
 def test_a_program_that_hangs_is_not_used(
     script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    # DEFECT: the second one closes its pipes first: subprocess.TimeoutExpired
-    # comes out (see test_command).
     monkeypatch.setattr(tools, "_PROBE_TIMEOUT", 0.3)
     a_pair(tmp_path, "17.1")
     a_program(tmp_path / "pg_dump", script)
@@ -266,5 +264,4 @@ def test_wanted_compression_that_is_not_there_is_refused(wanted: str):
 
 
 def test_programs_that_can_not_even_gzip_have_no_best_of_their_own():
-    # DEFECT: StopIteration, for a PostgreSQL that was built --without-zlib.
     assert a_chain("17.1", "none").compression(None) == "none"
