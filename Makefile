@@ -28,7 +28,7 @@ bench: $(VENV)/.installed-tests
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Backstop needs Python 3.11 or newer; set PYTHON=/path/to/python3.11."; exit 1; }
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/.installed: requirements.txt Makefile | $(BIN)/python
 	@echo "Installing Backstop's libraries into $(VENV) ..."

@@ -21,6 +21,7 @@ from app.errors import ConfigurationError
 ROOT = Path(__file__).resolve().parent.parent
 
 WEB_THREADS = 8  # of waitress
+MIN_PASSWORD = 8  # characters
 
 _LARGEST_PORT = 65_535
 _SHORTEST_KEY = 16  # characters
@@ -65,6 +66,7 @@ def bind_settings(app: Flask, values: Settings) -> None:
     app.config.update(
         SECRET_KEY=values.secret_key,
         SQLALCHEMY_DATABASE_URI=values.catalogue_url,
+        SQLALCHEMY_ENGINE_OPTIONS={"pool_pre_ping": True},  # its server may be restarted
         MAX_CONTENT_LENGTH=64 * 1024,
         MAX_FORM_MEMORY_SIZE=64 * 1024,
         SESSION_COOKIE_NAME="backstop",
@@ -114,7 +116,7 @@ def _read(env: FileAwareEnv) -> Settings:
         catalogue_url=_catalogue_url(env, instance_dir),
         queue_url=env.str("BACKSTOP_QUEUE_URL", None) or f"sqlite:///{instance_dir / 'queue.db'}",
         admin_username=env.str("BACKSTOP_ADMIN_USERNAME", None) or "admin",
-        admin_password=env.str("BACKSTOP_ADMIN_PASSWORD", None) or None,
+        admin_password=_admin_password(env),
         pg_bin_dir=_path(env, "BACKSTOP_PG_BIN_DIR"),
         compression=_matching(
             env, "BACKSTOP_COMPRESSION", _COMPRESSION, "METHOD[:LEVEL], for example zstd:3 or gzip"
@@ -151,6 +153,13 @@ def _matching(env: FileAwareEnv, name: str, pattern: re.Pattern[str], form: str)
     if value is not None and not pattern.fullmatch(value):
         raise ValueError(f"{name} must look like {form}")
     return value
+
+
+def _admin_password(env: FileAwareEnv) -> str | None:
+    given = env.str("BACKSTOP_ADMIN_PASSWORD", None) or None
+    if given is not None and len(given) < MIN_PASSWORD:
+        raise ValueError(f"BACKSTOP_ADMIN_PASSWORD must have at least {MIN_PASSWORD} characters")
+    return given
 
 
 def _listen(env: FileAwareEnv) -> str:

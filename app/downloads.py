@@ -55,7 +55,7 @@ def dump_response(backup: DatabaseBackup, file: BinaryIO) -> Response:
     response.headers["Accept-Ranges"] = "bytes"
     response.headers["Repr-Digest"] = f"sha-256=:{digest}:"
     response.set_etag(backup.sha256)
-    if request.if_none_match.contains(backup.sha256):
+    if request.if_none_match.contains_weak(backup.sha256):
         file.close()
         response.status_code = 304
         return response

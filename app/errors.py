@@ -11,8 +11,7 @@
     ├── PostgresError       PostgreSQL or its programs said no
     │   ├── ConnectError    no connection to the server
     │   ├── ToolError       no fitting pg_dump or pg_restore
-    │   ├── DumpError       pg_dump failed, or its dump is not whole
-    │   └── RestoreError    pg_restore failed
+    │   └── DumpError       pg_dump failed, or its dump is not whole
     ├── StorageError        the place where dumps rest said no
     │   ├── ObjectMissing   the file is not there
     │   └── StorageFull     no space left
@@ -89,10 +88,6 @@ class ToolError(PostgresError):
 
 class DumpError(PostgresError):
     """pg_dump failed, or what it wrote is not whole."""
-
-
-class RestoreError(PostgresError):
-    """pg_restore failed."""
 
 
 class StorageError(AppError):

@@ -64,6 +64,12 @@ def _set_up_sqlite(connection: Any, _record: Any) -> None:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")  # a COMPLETED row survives a power cut
         connection.execute("PRAGMA foreign_keys = ON")
+        # SQLite's own lower() knows ASCII alone, and searches ignore case with it.
+        connection.create_function("lower", 1, _lower, deterministic=True)
+
+
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
 
 
 @event.listens_for(Engine, "begin")

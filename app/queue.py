@@ -4,6 +4,7 @@ The queue only wakes a worker; the catalogue says what there is to do. A task
 is a service function with the decorator `queue.task()`, and takes ids.
 """
 
+import sqlite3
 from typing import Any
 
 from flask import Flask
@@ -41,7 +42,7 @@ class Queue(Huey):  # type: ignore[misc]  # huey has no types
         self.storage_kwargs = {argument: url.removeprefix("sqlite:///")}
         try:
             self.storage = self.create_storage()
-        except (HueyException, OSError) as error:
+        except (HueyException, sqlite3.Error, OSError) as error:
             raise ConfigurationError(
                 "the queue in BACKSTOP_QUEUE_URL cannot be opened",
                 detail=f"{str(error).rstrip('.')}.",

@@ -18,7 +18,12 @@ def update() -> ResponseReturnValue:
     response = make_response(redirect(target))
     if theme in THEMES:
         response.set_cookie(
-            "theme", theme, max_age=365 * 24 * 3600, samesite="Lax", secure=request.is_secure
+            "theme",
+            theme,
+            max_age=365 * 24 * 3600,
+            samesite="Lax",
+            secure=request.is_secure,
+            httponly=True,
         )
     return response
 

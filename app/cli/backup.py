@@ -1,18 +1,20 @@
 """flask backup: make, list, show, download, annotate, delete and check backups."""
 
+import hashlib
 import json
-import shutil
+import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 from rich.console import Console
 from rich.markup import escape
 
 from app.cli.groups import Group, unwind_on_signals
-from app.errors import AppError, InvalidInput
+from app.errors import AppError, InvalidInput, VerificationError
 from app.formatting import bytes_text, duration_text, moment_short
 from app.models import BackupStatus, DatabaseBackup, Trigger
 from app.schemas import backup_details, backup_in_list, backup_row
@@ -22,6 +24,8 @@ from app.services.databases import database_in_use
 from app.services.restoring import restore_by_hand
 
 group = Group("backup", help="Make backups of the database, and look after them.")
+
+_BLOCK = 1024 * 1024  # bytes
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -104,21 +108,41 @@ def download(name: str, output: Path | None) -> None:
     target = output or Path(backup.filename)
     with dump:
         if str(target) == "-":
-            shutil.copyfileobj(dump, sys.stdout.buffer)
-            return
-        try:
-            with target.open("xb") as copy:
-                shutil.copyfileobj(dump, copy)
-        except FileExistsError as error:
-            raise InvalidInput(
-                f"{target} is there already", hint="Name another: -o FILE"
-            ) from error
-        except OSError as error:
-            target.unlink(missing_ok=True)
-            raise InvalidInput(
-                f"{target} cannot be written", detail=f"{error.strerror}."
-            ) from error
+            _copy(dump, sys.stdout.buffer, backup)
+        else:
+            _copy_to_file(dump, target, backup)
     click.echo(f"{target} ({bytes_text(backup.size)}, SHA-256 {backup.sha256})", err=True)
+
+
+def _copy_to_file(dump: BinaryIO, target: Path, backup: DatabaseBackup) -> None:
+    """Under its name only when it is whole, and never in place of another file."""
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        try:
+            with partial.open("xb") as copy:
+                _copy(dump, copy, backup)
+            os.link(partial, target)
+        finally:
+            with suppress(OSError):
+                partial.unlink()
+    except FileExistsError as error:
+        raise InvalidInput(f"{target} is there already", hint="Name another: -o FILE") from error
+    except OSError as error:
+        raise InvalidInput(f"{target} cannot be written", detail=f"{error.strerror}.") from error
+
+
+def _copy(dump: BinaryIO, copy: BinaryIO, backup: DatabaseBackup) -> None:
+    """Copy, and make sure that what was copied is what was dumped."""
+    digest = hashlib.sha256()
+    while block := dump.read(_BLOCK):
+        digest.update(block)
+        copy.write(block)
+    if digest.hexdigest() != backup.sha256:
+        raise VerificationError(
+            f"{backup.filename} is not what it was when it was made",
+            detail="Its SHA-256 is not the recorded one.",
+            hint="Do not restore it; flask backup check tells which dumps are whole.",
+        )
 
 
 @group.command("notes")
@@ -151,8 +175,8 @@ def check() -> None:
         bad += not result.is_good
     if bad:
         raise AppError(
-            f"{bad} of the dumps are not what they were",
-            hint="Do not restore them, and look at the disk they are on.",
+            f"{bad} of the dumps or manifests are not what they were",
+            hint="Look at the disk they are on; saving the notes writes a manifest anew.",
         )
 
 
@@ -162,8 +186,9 @@ def _progress(*, quiet: bool) -> Iterator[Callable[[str], None]]:
     console = Console(stderr=True, quiet=quiet, highlight=False)
 
     def plain(line: str) -> None:
-        if "dumping contents of" in line:
-            console.print(_told(line), markup=False)
+        if "dumping contents of" in line and not quiet:
+            with suppress(OSError):  # nobody may be listening any more; the dump goes on
+                click.echo(_told(line), err=True)
 
     if not console.is_terminal:
         yield plain

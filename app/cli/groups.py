@@ -20,6 +20,7 @@ class TellingCommand(click.Command):
     needs_catalogue = False
 
     def invoke(self, ctx: click.Context) -> Any:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, children could not be waited for
         # An error is told once, by us; worker and web let their log speak.
         logging.getLogger("app").setLevel(logging.ERROR)
         try:

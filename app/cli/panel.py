@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 
 import click
+from flask import current_app
 
 from app.cli.groups import CatalogueCommand, unwind_on_signals
 from app.cli.web import cannot_listen
 from app.config import ROOT, settings
 from app.errors import AppError, ConfigurationError
 from app.postgres import launch
-from app.postgres.connection import connect
+from app.postgres.connection import open_session
 from app.postgres.embedded import EmbeddedServer
 from app.postgres.tools import find_toolchains
 from app.services import admins
@@ -36,13 +37,16 @@ def panel() -> None:
     _try_to_listen()
     find_toolchains(settings().pg_bin_dir)
     with database_in_use(insist=True):
-        _tell_about_the_database()
-        with tolerating():
-            reconcile()
-        new_admin = admins.create_first_admin()
+        # A context of its own: what it has read from the catalogue is let go.
+        with current_app.app_context():
+            _tell_about_the_database()
+            with tolerating():
+                reconcile()
+            _tell_first_admin(admins.create_first_admin())
         with _child("worker") as worker, _child("web") as web:
             _wait_until_it_answers(web)
-            _tell_where_it_is(new_admin)
+            click.echo(f"\nBackstop runs at http://{settings().listen}/admin/backup")
+            click.echo("Ctrl-C ends it.\n")
             _watch({worker: "worker", web: "web"})
 
 
@@ -54,7 +58,7 @@ def _try_to_listen() -> None:
         with closing(socket.socket(family, socket.SOCK_STREAM)) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise cannot_listen(error) from error
 
 
@@ -69,7 +73,7 @@ def _tell_about_the_database() -> None:
         info = configured_database()
         for notice in info.notices:
             click.echo(f"Notice: {notice}", err=True)
-        with connect(info, application_name="backstop start"):
+        with open_session(info, application_name="backstop start"):
             click.echo(f"Database: {info.database} on {info.server}")
     except AppError as error:
         click.echo(error.in_words(), err=True)
@@ -92,6 +96,8 @@ def _child(command: str) -> Iterator[int]:
 
 
 def _end(pid: int) -> None:
+    if _has_ended(pid):
+        return  # its pid may be another one's by now
     deadline = time.monotonic() + _STOP_TIMEOUT
     _signal(pid, signal.SIGTERM)
     while not _has_ended(pid):
@@ -129,15 +135,15 @@ def _wait_until_it_answers(web: int) -> None:
     raise ConfigurationError("the web process does not answer")
 
 
-def _tell_where_it_is(new_admin: admins.NewAdmin | None) -> None:
-    click.echo(f"\nBackstop runs at http://{settings().listen}/admin/backup")
-    if new_admin is None:
-        click.echo("Sign in with your admin's name and password; Ctrl-C ends it.\n")
-    elif new_admin.generated_password:
-        click.echo(f"Sign in as    {new_admin.username}")
-        click.echo(f"Password      {new_admin.generated_password}    (shown only now)\n")
+def _tell_first_admin(admin: admins.NewAdmin | None) -> None:
+    """Print the generated password the moment it counts: it is never shown again."""
+    if admin is None:
+        return
+    click.echo(f"Sign in as    {admin.username}")
+    if admin.generated_password:
+        click.echo(f"Password      {admin.generated_password}    (shown only now)")
     else:
-        click.echo(f"Sign in as {new_admin.username} with BACKSTOP_ADMIN_PASSWORD.\n")
+        click.echo("Password      that of BACKSTOP_ADMIN_PASSWORD")
 
 
 def _watch(children: dict[int, str]) -> None:

@@ -31,6 +31,7 @@ def web() -> None:
             app,
             listen=settings().listen,
             threads=WEB_THREADS,
+            connection_limit=500,  # idle ones must not keep others out
             max_request_body_size=_MAX_BODY,
             clear_untrusted_proxy_headers=not settings().trusted_proxies,
             ident=None,
@@ -42,12 +43,12 @@ def web() -> None:
     server.run()
 
 
-def cannot_listen(error: OSError) -> ConfigurationError:
+def cannot_listen(error: OSError | UnicodeError) -> ConfigurationError:
     """What to tell when the address is taken or not ours."""
     return ConfigurationError(
         f"cannot listen on {settings().listen}",
-        detail=f"{error.strerror or error}.",
+        detail=f"{getattr(error, 'strerror', None) or error}.",
         hint="Ports below 1024 are for root; set BACKSTOP_LISTEN to another one."
-        if error.errno == errno.EACCES
+        if getattr(error, "errno", None) == errno.EACCES
         else "Another program may use the port; set BACKSTOP_LISTEN to another one.",
     )

@@ -14,6 +14,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -184,9 +185,15 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
             stream.close()
     if process.returncode is not None:
         return
-    os.killpg(process.pid, signal.SIGTERM)
+    _signal_group(process, signal.SIGTERM)
     deadline = time.monotonic() + _GRACE
     while not _has_ended(process) and time.monotonic() < deadline:
         time.sleep(_END_TICK)
-    os.killpg(process.pid, signal.SIGKILL)  # children too that do not heed SIGTERM
+    _signal_group(process, signal.SIGKILL)  # children too that do not heed SIGTERM
     process.wait()
+
+
+def _signal_group(process: "subprocess.Popen[bytes]", number: int) -> None:
+    # macOS says EPERM for a group of which only the zombie is left.
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)

@@ -1,18 +1,22 @@
 """Talk to a server ourselves: connect, ask what it is, tell errors in our words."""
 
 import re
+import select
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from typing import Any
 
 import psycopg2
+from psycopg2.extensions import POLL_OK, POLL_READ, POLL_WRITE
 from psycopg2.extensions import connection as Connection  # noqa: N812 - it is a class
 
-from app.errors import ConnectError, PostgresError
+from app.errors import ConnectError
 from app.postgres.conninfo import Conninfo
 from app.postgres.tools import Version
 
-CONNECT_TIMEOUT = 10  # seconds, for each address of the host
+CONNECT_TIMEOUT = 10  # seconds
+_ANSWER_TIMEOUT = 20  # seconds; what we ask is answered at once by any server that lives
 
 # A dead peer is noticed after a minute, not after the kernel's two hours.
 _KEEPALIVES = {
@@ -25,6 +29,10 @@ _KEEPALIVES = {
 
 # What libpq and the server say, and what helps. The first that fits counts.
 _HINTS = (
+    (
+        r"SSL SYSCALL|connection has been closed unexpectedly|terminating connection",
+        "The server or the network ended the connection; the server's log may say why.",
+    ),
     (
         r"password authentication failed|no password supplied|authentication failed",
         "Check the user and the password in DATABASE_URL (special characters percent-encoded).",
@@ -69,13 +77,41 @@ _HINTS = (
 )
 
 
-@dataclass(frozen=True)
-class ServerFacts:
-    """What a server says of itself and of the database we are connected to."""
+class Session:
+    """A connection on which nothing waits for ever.
 
-    version: Version
-    database_size: int  # bytes
-    encoding: str
+    It is asynchronous underneath: a peer that has gone silent could otherwise
+    hold us inside libpq, deaf to signals, for as long as it likes.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._wait(CONNECT_TIMEOUT)
+
+    @property
+    def server_version(self) -> Version:
+        return Version.of_number(self._connection.server_version)
+
+    def ask(self, sql: str, *values: Any) -> Any:
+        """Run one statement; return the first value of its first row, or None.
+
+        Raises psycopg2.Error, also where no answer comes in time.
+        """
+        with self._connection.cursor() as cursor:
+            cursor.execute(sql, values or None)
+            self._wait(_ANSWER_TIMEOUT)
+            row = cursor.fetchone() if cursor.description else None
+        return row[0] if row else None
+
+    def _wait(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while (state := self._connection.poll()) != POLL_OK:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise psycopg2.OperationalError(f"no answer within {seconds:g} s: timeout expired")
+            read = [self._connection] if state == POLL_READ else []
+            write = [self._connection] if state == POLL_WRITE else []
+            select.select(read, write, [], min(left, 1.0))
 
 
 @contextmanager
@@ -84,16 +120,35 @@ def connect(info: Conninfo, *, application_name: str) -> Iterator[Connection]:
 
     Raises ConnectError, in words without secrets and with a hint.
     """
-    dsn = info.dsn(
-        application_name=application_name,
-        **{
-            name: value
-            for name, value in ({"connect_timeout": CONNECT_TIMEOUT} | _KEEPALIVES).items()
-            if name not in info.parameters
-        },
-    )
+    with _telling(info):
+        connection = psycopg2.connect(_dsn(info, application_name), password=info.password or None)
+    with closing(connection):
+        yield connection
+
+
+@contextmanager
+def open_session(info: Conninfo, *, application_name: str) -> Iterator[Session]:
+    """A session, on which nothing waits for ever; raises as `connect`."""
+    with _telling(info):
+        connection = psycopg2.connect(
+            _dsn(info, application_name), password=info.password or None, async_=True
+        )
+    with closing(connection):
+        with _telling(info):
+            session = Session(connection)
+        yield session
+
+
+def _dsn(info: Conninfo, application_name: str) -> str:
+    chosen = {"connect_timeout": CONNECT_TIMEOUT} | _KEEPALIVES
+    own = {name: value for name, value in chosen.items() if name not in info.parameters}
+    return info.dsn(application_name=application_name, **own)
+
+
+@contextmanager
+def _telling(info: Conninfo) -> Iterator[None]:
     try:
-        connection = psycopg2.connect(dsn, password=info.password or None)
+        yield
     except psycopg2.Error as error:
         text = told(error, info)
         raise ConnectError(
@@ -101,23 +156,6 @@ def connect(info: Conninfo, *, application_name: str) -> Iterator[Connection]:
             detail=text,
             hint=hint_for(text),
         ) from None  # libpq's own error could carry the connection string
-    try:
-        yield connection
-    finally:
-        connection.close()
-
-
-def server_facts(connection: Connection) -> ServerFacts:
-    """Ask the server for its version, and for the database's size and encoding."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT pg_database_size(current_database()),"
-            " pg_encoding_to_char(encoding) FROM pg_database WHERE datname = current_database()"
-        )
-        row = cursor.fetchone()
-    if row is None:
-        raise PostgresError("the server does not list the database we are connected to")
-    return ServerFacts(Version.of_number(connection.server_version), row[0], row[1])
 
 
 def told(error: psycopg2.Error, info: Conninfo) -> str:

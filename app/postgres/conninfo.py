@@ -1,9 +1,10 @@
 """Where a database is and how to sign in: from a URL to what libpq wants."""
 
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
@@ -114,6 +115,8 @@ def _without_foreign_parameters(rest: str) -> tuple[str, list[str]]:
     pairs = [pair for pair in query.split("&") if pair]
     known = [pair for pair in pairs if _is_known(pair)]
     dropped = [pair.partition("=")[0] for pair in pairs if pair not in known]
+    if not all(re.fullmatch(r"[A-Za-z_][\w.-]*", name) for name in dropped):
+        raise _unreadable()  # no name of a parameter: rather a piece of a password
     return f"postgresql://{user}{base}?{'&'.join(known)}", dropped
 
 
@@ -167,4 +170,5 @@ def remove_stale_passfiles(private_dir: Path) -> None:
     for path in private_dir.glob(f"{_PASSFILE}*"):
         pid = path.name.removeprefix(_PASSFILE).partition("-")[0]
         if pid.isdecimal() and not psutil.pid_exists(int(pid)):
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # another user's, or a folder that cannot be written
+                path.unlink(missing_ok=True)

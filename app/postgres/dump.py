@@ -14,7 +14,6 @@ from app.postgres.conninfo import Conninfo
 from app.postgres.tools import Toolchain
 
 _MAGIC = b"PGDMP"
-_METHODS = {0: "none", 1: "gzip", 2: "lz4", 3: "zstd"}
 
 # The first major version whose pg_restore reads an archive of this format
 # (src/bin/pg_dump/pg_backup_archiver.h, K_VERS_*).
@@ -39,7 +38,6 @@ class Header:
     """What the first bytes of an archive say."""
 
     format: tuple[int, int]
-    compression: str  # "" where the format does not tell (before 1.15)
 
     @property
     def oldest_reader(self) -> int:
@@ -123,11 +121,10 @@ def read_whole(toolchain: Toolchain, archive: Path, *, on_tick: Callable[[], Non
 
 def read_header(archive: BinaryIO) -> Header:
     """Read the header of a custom-format archive. Raises DumpError if it is none."""
-    head = archive.read(12)
-    if len(head) < 12 or not head.startswith(_MAGIC) or head[10] != 1:  # noqa: PLR2004
+    head = archive.read(11)
+    if len(head) < 11 or not head.startswith(_MAGIC) or head[10] != 1:  # noqa: PLR2004
         raise DumpError("the file is not an archive of pg_dump's custom format")
-    version = (head[5], head[6])
-    return Header(version, _METHODS.get(head[11], "") if version >= (1, 15) else "")
+    return Header((head[5], head[6]))
 
 
 def _compress_option(compression: str, toolchain: Toolchain) -> str:

@@ -5,12 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg2
-from psycopg2.extensions import ISOLATION_LEVEL_REPEATABLE_READ
-from psycopg2.extensions import connection as Connection  # noqa: N812 - it is a class
 
 from app.errors import Conflict, ConnectError, DumpError
-from app.postgres.connection import ServerFacts, connect, hint_for, server_facts, told
+from app.postgres.connection import Session, hint_for, open_session, told
 from app.postgres.conninfo import Conninfo
+from app.postgres.tools import Version
 
 #: "Backstop" in ASCII: the advisory lock that all panels and hosts agree on.
 LOCK = 0x4261636B73746F70
@@ -30,15 +29,15 @@ _NO_TIMEOUTS = """
 class Snapshot:
     """An exported snapshot, valid for as long as its transaction is open."""
 
-    def __init__(self, connection: Connection, info: Conninfo) -> None:
-        self._connection = connection
+    def __init__(self, session: Session, info: Conninfo, snapshot_id: str) -> None:
+        self._session = session
         self._info = info
         self._checked = time.monotonic()
-        self.facts: ServerFacts = server_facts(connection)
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_export_snapshot()")
-            row = cursor.fetchone()
-        self.id: str = row[0] if row else ""
+        self.id = snapshot_id
+
+    @property
+    def server_version(self) -> Version:
+        return self._session.server_version
 
     def check(self, *, now: bool = False) -> None:
         """Make sure that lock and snapshot are still held; asked every few seconds.
@@ -50,8 +49,7 @@ class Snapshot:
             return
         self._checked = time.monotonic()
         try:
-            with self._connection.cursor() as cursor:
-                cursor.execute("SELECT 1")
+            self._session.ask("SELECT 1")
         except psycopg2.Error as error:
             text = told(error, self._info)
             raise DumpError(
@@ -69,19 +67,16 @@ def hold_snapshot(info: Conninfo, *, application_name: str) -> Iterator[Snapshot
     lock would outlive its client behind a pooler. Raises Conflict if another
     dump of this database runs anywhere, ConnectError, DumpError.
     """
-    with connect(info, application_name=application_name) as connection:
-        connection.set_session(isolation_level=ISOLATION_LEVEL_REPEATABLE_READ, readonly=True)
+    with open_session(info, application_name=application_name) as session:
         try:
-            with connection.cursor() as cursor:
-                cursor.execute(_NO_TIMEOUTS)
-                cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", (LOCK,))
-                row = cursor.fetchone()
-            if row is None or not row[0]:
+            session.ask("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            session.ask(_NO_TIMEOUTS)
+            if not session.ask("SELECT pg_try_advisory_xact_lock(%s)", LOCK):
                 raise Conflict(
                     f'database "{info.database}" is being backed up by another panel',
                     hint="Wait until it has ended; pg_locks shows who holds the advisory lock.",
                 )
-            snapshot = Snapshot(connection, info)
+            snapshot = Snapshot(session, info, session.ask("SELECT pg_export_snapshot()"))
         except psycopg2.Error as error:
             text = told(error, info)
             raise ConnectError(

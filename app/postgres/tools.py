@@ -31,7 +31,7 @@ _FOLDERS = (
 )
 
 #: Best first: on a 1 GB shop zstd:1 was five times faster than gzip and smaller
-#: than zstd:3 (bench/compression.py, docs/libraries.md).
+#: than zstd:3 (docs/libraries.md).
 _PREFERRED = ("zstd:1", "gzip")
 
 _PROBE_TIMEOUT = 20  # seconds
@@ -153,20 +153,23 @@ def _toolchain(folder: Path) -> Toolchain | None:
         stamps = [path.stat().st_mtime_ns for path in programs]
     except OSError:
         return None
-    return _probe(folder, *stamps)
+    try:
+        return _probe(folder, *stamps)
+    except (ToolError, TimeoutError):
+        return None
 
 
 @lru_cache(maxsize=64)
-def _probe(folder: Path, _dump_stamp: int, _restore_stamp: int) -> Toolchain | None:
-    """Ask the programs what they are; asked again only when a file has changed."""
-    try:
-        versions = {_version(folder / name) for name in ("pg_dump", "pg_restore")}
-        if len(versions) != 1:
-            return None  # Debian's wrapper on PATH can pick two versions
-        version = versions.pop()
-        return Toolchain(folder, version, _methods(folder / "pg_dump", version))
-    except (ToolError, TimeoutError):
-        return None
+def _probe(folder: Path, _dump_stamp: int, _restore_stamp: int) -> Toolchain:
+    """Ask the programs what they are; asked again when a file has changed, or had no answer.
+
+    Raises ToolError, TimeoutError for programs that are not usable.
+    """
+    versions = {_version(folder / name) for name in ("pg_dump", "pg_restore")}
+    if len(versions) != 1:  # Debian's wrapper on PATH can pick two
+        raise ToolError("pg_dump and pg_restore differ in version")
+    version = versions.pop()
+    return Toolchain(folder, version, _methods(folder / "pg_dump", version))
 
 
 def _version(program: Path) -> Version:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
+from datetime import datetime
 from threading import Event
 
 from app.config import settings
@@ -22,7 +23,7 @@ from app.services.databases import (
     private_dir,
     storage,
 )
-from app.services.manifests import Proof, build_manifest
+from app.services.manifests import Proof, build_manifest, read_manifest
 from app.storages import Staged, sha256_of
 
 _TICK = 0.25  # seconds
@@ -62,11 +63,19 @@ def run_claimed(backup_id: str, on_line: Line | None = None) -> None:
         record_success(backup_id, proof, log.text())
 
 
-def record_failure(backup_id: str, error: AppError, log: str = "") -> None:
-    """Say on the row that there is no dump, and why; a row that has ended stays as it is."""
+def record_failure(
+    backup_id: str, error: AppError, log: str = "", *, judged: datetime | None = None
+) -> None:
+    """Say on the row that there is no dump, and why; a row that has ended stays as it is.
+
+    With the lease that somebody else `judged`, only while it is still the
+    same: its runner may have renewed it.
+    """
     with writing() as session:
-        backup = session.get(DatabaseBackup, backup_id)
+        backup = session.get(DatabaseBackup, backup_id, with_for_update=True)
         if backup is None or not backup.is_pending:
+            return
+        if judged is not None and backup.lease_until != judged:
             return
         backup.fail(error)
         if log:
@@ -82,7 +91,7 @@ def record_success(backup_id: str, proof: Proof, log: str = "") -> None:
     slept may have published after all, and what counts is the whole file.
     """
     with writing() as session:
-        backup = session.get(DatabaseBackup, backup_id)
+        backup = session.get(DatabaseBackup, backup_id, with_for_update=True)
         if backup is None or backup.is_completed:
             return
         backup.size, backup.sha256 = proof.size, proof.sha256
@@ -90,8 +99,11 @@ def record_success(backup_id: str, proof: Proof, log: str = "") -> None:
         backup.complete()
         if log:
             backup.log = log
-        filename = backup.filename
+        filename, notes = backup.filename, backup.notes
+        manifest = build_manifest(backup, proof)
     logger.info("backup completed filename=%s size=%d", filename, proof.size)
+    if read_manifest(storage().manifest(filename))["notes"] != notes:
+        storage().replace_manifest(filename, manifest)  # they were edited meanwhile
 
 
 def _make(backup_id: str, heard: Line) -> Proof:
@@ -103,7 +115,9 @@ def _make(backup_id: str, heard: Line) -> Proof:
     lease = claims.Lease(backup_id)
     lease.check()
     with hold_snapshot(info, application_name=f"backstop {filename}") as snapshot:
-        toolchain = choose_toolchain(find_toolchains(settings().pg_bin_dir), snapshot.facts.version)
+        toolchain = choose_toolchain(
+            find_toolchains(settings().pg_bin_dir), snapshot.server_version
+        )
         compression = toolchain.compression(settings().compression)
         _record_versions(backup_id, snapshot, toolchain, compression)
         staged = storage().stage(filename)
@@ -153,7 +167,7 @@ def _record_versions(
 ) -> None:
     with writing() as session:
         backup = session.get_one(DatabaseBackup, backup_id)
-        backup.server_version = str(snapshot.facts.version)
+        backup.server_version = str(snapshot.server_version)
         backup.tool_version = str(toolchain.version)
         backup.compression = compression
 

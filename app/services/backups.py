@@ -2,6 +2,7 @@
 
 import getpass
 import logging
+import os
 import sqlite3
 import time
 import unicodedata
@@ -51,11 +52,7 @@ def queue_backup(*, trigger: Trigger, created_by: str, notes: str = "") -> Datab
     InvalidInput for notes that cannot be kept.
     """
     backup = insert_pending(trigger, created_by, _checked_notes(notes))
-    try:
-        run_backup(backup.id)
-    except (HueyException, sqlite3.Error, OSError) as error:
-        # The row is what counts: a worker finds it at its next look.
-        logger.warning("worker not woken filename=%s error=%r", backup.filename, str(error))
+    _wake_worker(backup)
     return backup
 
 
@@ -67,7 +64,7 @@ def create_backup(
     The row says whether it is COMPLETED or FAILED. Without `created_by` it is
     the user who runs this process. Raises as `queue_backup`.
     """
-    created_by = created_by if created_by is not None else getpass.getuser()
+    created_by = created_by if created_by is not None else _own_user()
     notes = _checked_notes(notes)
     with tolerating():  # in the terminal nobody else may ever do it
         reconcile()
@@ -94,7 +91,7 @@ def run_backup(backup_id: str, on_line: Line | None = None) -> None:
 def run_unclaimed() -> None:
     """Wake a worker for pending backups that nobody has taken: their task was lost."""
     for backup in list_unclaimed(older_than=timedelta(seconds=5)):
-        run_backup(backup.id)
+        _wake_worker(backup)
 
 
 def wait_for_backup(backup_id: str, seconds: float) -> DatabaseBackup:
@@ -260,6 +257,22 @@ def delete_backup(filename: str) -> None:
         if row is not None:  # a reconcile may have been quicker
             session.delete(row)
     logger.info("backup deleted filename=%s", filename)
+
+
+def _own_user() -> str:
+    """Who runs this process; in a container it may have no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
+
+
+def _wake_worker(backup: DatabaseBackup) -> None:
+    try:
+        run_backup(backup.id)
+    except (HueyException, sqlite3.Error, OSError) as error:
+        # The row is what counts: a worker finds it at its next look.
+        logger.warning("worker not woken filename=%s error=%r", backup.filename, str(error))
 
 
 def _visible() -> Select[DatabaseBackup]:

@@ -2,6 +2,7 @@
 
 import logging
 
+import psycopg2
 from alembic import command
 from alembic.util import CommandError
 from flask import current_app
@@ -10,7 +11,8 @@ from sqlalchemy.exc import DatabaseError
 
 from app.config import ROOT, settings
 from app.errors import AppError, ConfigurationError
-from app.postgres.conninfo import parse_url
+from app.postgres.connection import open_session
+from app.postgres.conninfo import Conninfo, parse_url
 
 logger = logging.getLogger(__name__)
 
@@ -36,22 +38,35 @@ def prepare_catalogue() -> None:
 
 def _refuse_the_database_itself() -> None:
     """A restore would rewind the history of backups."""
-    catalogue = make_url(settings().catalogue_url)
-    url = settings().database_url
+    url, catalogue = settings().database_url, make_url(settings().catalogue_url)
     if not url or catalogue.get_backend_name() == "sqlite":
         return
-    try:
-        database = parse_url(url)
-    except AppError:
-        return  # told where it is used
+    database = parse_url(url)
     own = parse_url(catalogue.render_as_string(hide_password=False))
-    if (own.server, own.database) == (database.server, database.database):
+    if database.database != own.database:
+        return
+    try:
+        same = _identity(database) == _identity(own)
+    except (AppError, psycopg2.Error):
+        same = database.server == own.server  # one of them cannot be asked just now
+    if same:
         raise ConfigurationError(
             "BACKSTOP_CATALOGUE_URL is the database that is backed up",
             hint="Give the catalogue a database of its own: a restore would rewind its history.",
         )
 
 
+def _identity(info: Conninfo) -> str:
+    """What tells one database from another, whatever its server is called."""
+    with open_session(info, application_name="backstop") as session:
+        return str(
+            session.ask(
+                "SELECT oid || ' ' || pg_postmaster_start_time()"
+                " FROM pg_database WHERE datname = current_database()"
+            )
+        )
+
+
 def _shown_url() -> str:
-    shown: str = make_url(current_app.config["SQLALCHEMY_DATABASE_URI"]).render_as_string()
-    return shown
+    url = make_url(settings().catalogue_url)
+    return f"{url.get_backend_name()} {url.host or ''} {url.database or ''}".replace("  ", " ")

@@ -53,13 +53,17 @@ def _without_row() -> set[str]:
 
 
 def _finding(filename: str, recorded: Proof) -> str:
-    """What is wrong with a dump; empty if nothing is."""
+    """What is wrong with a dump or its manifest; empty if nothing is."""
     try:
         with storage().open(filename) as file:
             if sha256_of(file) != recorded.sha256:
-                return "CHANGED: its checksum is not the recorded one"
-        if proof_of(read_manifest(storage().manifest(filename))) != recorded:
-            return "CHANGED: its manifest tells of another dump"
-    except AppError as error:
-        return f"NOT READABLE: {error.message}"
-    return ""
+                return "CHANGED: its checksum is not the recorded one; do not restore it"
+    except (AppError, OSError) as error:
+        return f"NOT READABLE: {error}"
+    try:
+        if proof_of(read_manifest(storage().manifest(filename))) == recorded:
+            return ""
+        reason = "it tells of another dump"
+    except (AppError, OSError) as error:
+        reason = str(error)
+    return f"MANIFEST: the dump is whole, but its manifest is not: {reason}"

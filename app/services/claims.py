@@ -1,6 +1,7 @@
 """Who runs a backup, and whether that runner still lives."""
 
 import logging
+import os
 import socket
 import threading
 import time
@@ -25,25 +26,20 @@ _RENEW_EVERY = 10.0  # seconds; six times within a lease
 _stopping = threading.Event()
 
 
+@lru_cache
 def runner() -> str:
     """This process, so that no other one is ever taken for it: a pid alone comes again."""
-    process = psutil.Process()
-    return f"{socket.gethostname()} {_boot_id()} {process.pid} {process.create_time():.2f}"
+    pid = os.getpid()
+    return f"{socket.gethostname()} {_boot_id()} {_pid_namespace()} {pid} {_start_of(pid)}"
 
 
 def is_dead(claimed_by: str, lease_until: datetime | None) -> bool:
     """Whether the runner of this claim is known to be gone, or its lease is over."""
-    host, boot, pid, started = claimed_by.rsplit(" ", 3)
+    host, boot, namespace, pid, start = claimed_by.split(" ")
     if host == socket.gethostname():
         if boot != _boot_id():
             return True
-        try:
-            process = psutil.Process(int(pid))
-            if f"{process.create_time():.2f}" != started:
-                return True
-            if process.status() == psutil.STATUS_ZOMBIE:
-                return True
-        except psutil.NoSuchProcess:
+        if namespace == _pid_namespace() and _start_of(int(pid)) != start:
             return True
     return lease_until is None or lease_until < now()
 
@@ -116,3 +112,32 @@ def _boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:  # not Linux
         return f"{psutil.boot_time():.0f}"
+
+
+@lru_cache
+def _pid_namespace() -> str:
+    """Containers of one host can share its name, and see other processes."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:  # not Linux
+        return "-"
+
+
+def _start_of(pid: int) -> str:
+    """When a process began; empty if it is gone. On Linux in ticks since the boot:
+
+    a clock that is set would change any other form (proc(5), field 22).
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        state, *others = fields.rpartition(")")[2].split()
+        return "" if state in "ZX" else others[18]
+    except FileNotFoundError:
+        if Path("/proc/self/stat").exists():
+            return ""
+    except ProcessLookupError:
+        return ""
+    try:
+        return f"{psutil.Process(pid).create_time():.2f}"
+    except psutil.NoSuchProcess:
+        return ""

@@ -58,8 +58,11 @@ def read_manifest(raw: bytes) -> dict[str, Any]:
 
 
 def proof_of(content: dict[str, Any]) -> Proof:
-    """What a manifest says of its dump."""
-    return Proof(**{name: content[_camel(name)] for name in asdict(Proof(0, "", 0))})
+    """What a manifest says of its dump. Raises VerificationError if it does not."""
+    try:
+        return Proof(**{name: content[_camel(name)] for name in asdict(Proof(0, "", 0))})
+    except KeyError as error:
+        raise VerificationError(f"the manifest does not tell {error}") from error
 
 
 def moment_text(moment: datetime | None) -> str | None:

@@ -76,12 +76,15 @@ def _in_the_way(pending: DatabaseBackup) -> Conflict:
 
 
 def list_unclaimed(*, older_than: timedelta) -> list[DatabaseBackup]:
-    """Pending backups that nobody has taken for so long, oldest first."""
+    """Pending backups of our database that nobody has taken for so long, oldest first."""
+    name = database_name()
     waiting = (
         select(DatabaseBackup)
         .where(
             DatabaseBackup.status == BackupStatus.PENDING,
             DatabaseBackup.claimed_by.is_(None),
+            DatabaseBackup.server == name.server,
+            DatabaseBackup.database == name.database,
             DatabaseBackup.created_at < now() - older_than,
         )
         .order_by(DatabaseBackup.created_at)

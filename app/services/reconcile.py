@@ -62,12 +62,12 @@ def _settle_dead_runs(report: Reconciled) -> None:
         (DatabaseBackup.status == BackupStatus.PENDING) & DatabaseBackup.claimed_by.is_not(None)
     )
     rows = [
-        (row.id, row.filename)
+        (row.id, row.filename, row.lease_until)
         for row in db.session.scalars(doubtful)
         if row.claimed_by is not None and claims.is_dead(row.claimed_by, row.lease_until)
     ]
     db.session.commit()
-    for backup_id, filename in rows:
+    for backup_id, filename, lease_until in rows:
         proof = _published(filename)
         if proof is not None:
             record_success(backup_id, proof)
@@ -80,6 +80,7 @@ def _settle_dead_runs(report: Reconciled) -> None:
                     detail="Its runner is gone: it was killed, or its machine was restarted.",
                     hint="Start the backup again.",
                 ),
+                judged=lease_until,
             )
             report.failed.append(filename)
 

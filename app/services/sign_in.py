@@ -5,15 +5,23 @@ import ipaddress
 import logging
 import math
 import secrets
+from contextlib import suppress
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete
+from sqlalchemy import delete, select, update
+from sqlalchemy.exc import IntegrityError
 
 from app.errors import NotSignedIn, TooManyAttempts
 from app.extensions import db, writing
 from app.models import AdminSession, SignInThrottle
 from app.models.types import now
-from app.services.admins import MAX_PASSWORD, MAX_USERNAME, find_admin, has_password
+from app.services.admins import (
+    MAX_PASSWORD,
+    MAX_USERNAME,
+    find_admin,
+    has_password,
+    one_at_a_time,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +31,8 @@ ABSOLUTE = timedelta(days=7)  # and in any case after this
 _SEEN_EVERY = timedelta(minutes=1)  # how exactly "last seen" is kept
 
 # More than the web server has threads: as many right sign-ins may be under way.
-_FREE_FAILURES = 10
+_FREE_ATTEMPTS = 10
+_FREE_ATTEMPTS_OF_AN_ADDRESS = 60
 _FIRST_WAIT = 15  # seconds; doubled with each further failure
 _LONGEST_WAIT = 900
 _FORGOTTEN_AFTER = timedelta(hours=24)
@@ -38,15 +47,18 @@ def sign_in(username: str, password: str, *, address: str) -> str:
     # PostgreSQL has no NUL; longer ones belong to nobody.
     username = username.replace("\0", "\ufffd")[: MAX_USERNAME + 1]
     password = password[: MAX_PASSWORD + 1]
-    pair = _pair(username, address)
-    _admit(pair)
-    admin = find_admin(username)
-    if not has_password(admin, password) or admin is None:
+    keys = _throttle_keys(username, address)
+    _refuse_if_throttled(keys)  # before it takes a place among those who wait
+    with one_at_a_time():
+        _admit(keys)
+        admin = find_admin(username)
+        known = has_password(admin, password)
+    if admin is None or not known:
         logger.warning("sign-in failed username=%r address=%s", username, address)
         raise NotSignedIn("the username or the password is wrong")
     token = secrets.token_urlsafe(32)
     with writing() as session:
-        session.execute(delete(SignInThrottle).where(SignInThrottle.pair_sha256 == pair))
+        session.execute(delete(SignInThrottle).where(SignInThrottle.key_sha256.in_(keys)))
         session.execute(delete(AdminSession).where(AdminSession.created_at < now() - ABSOLUTE))
         session.add(AdminSession(token_sha256=_hashed(token), admin_id=admin.id))
     logger.info("signed in username=%s address=%s", username, address)
@@ -60,8 +72,11 @@ def find_session(token: str) -> AdminSession | None:
     if found is None or found.created_at + ABSOLUTE < moment or found.last_seen_at + IDLE < moment:
         return None
     if found.last_seen_at + _SEEN_EVERY < moment:
-        with writing():
-            found.last_seen_at = moment
+        # Not through the row: it may be deleted meanwhile, by a sign-out elsewhere.
+        seen = update(AdminSession).where(AdminSession.token_sha256 == _hashed(token))
+        with writing() as session:
+            session.execute(seen.values(last_seen_at=moment))
+        return db.session.get(AdminSession, _hashed(token))
     return found
 
 
@@ -82,46 +97,72 @@ def _hashed(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _pair(username: str, address: str) -> str:
-    """The pair that is throttled; an IPv6 user owns a whole /64."""
+def _throttle_keys(username: str, address: str) -> dict[str, int]:
+    """What is throttled, with how many attempts are free.
+
+    The pair of account and address; and, much later, the address alone: else
+    ever new names would keep everybody else waiting. Never the account alone.
+    """
+    place = _place(address)
+    return {
+        _hashed(f"{username.casefold()}\n{place}"): _FREE_ATTEMPTS,
+        _hashed(place): _FREE_ATTEMPTS_OF_AN_ADDRESS,
+    }
+
+
+def _place(address: str) -> str:
+    """The address; an IPv6 user owns a whole /64."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
-        place = address
-    else:
-        prefix = 64 if parsed.version == 6 else 32  # noqa: PLR2004
-        place = str(ipaddress.ip_network((parsed, prefix), strict=False))
-    return _hashed(f"{username.casefold()}\n{place}")
+        return address
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is None:
+        return str(ipaddress.ip_network((parsed, 64), strict=False))
+    return str(getattr(parsed, "ipv4_mapped", None) or parsed)
 
 
-def _admit(pair: str) -> None:
+def _refuse_if_throttled(keys: dict[str, int]) -> None:
+    chosen = select(SignInThrottle).where(SignInThrottle.key_sha256.in_(keys))
+    throttles = db.session.scalars(chosen.execution_options(populate_existing=True)).all()
+    waits = [each.last_failure_at + _wait_after(each, keys) for each in throttles]
+    db.session.commit()
+    left = max((_seconds_until(each) for each in waits), default=0)
+    if left > 0:
+        raise TooManyAttempts(
+            "too many failed sign-ins", retry_after=left, hint=f"Try again in {left} seconds."
+        )
+
+
+def _admit(keys: dict[str, int]) -> None:
     """Let one more attempt through, counted before its outcome is known.
 
     Counted afterwards, many attempts at once would all be the first.
     """
+    _refuse_if_throttled(keys)
     moment = now()
-    with writing() as session:
-        session.execute(
-            delete(SignInThrottle).where(SignInThrottle.last_failure_at < moment - _FORGOTTEN_AFTER)
+    forgotten = SignInThrottle.last_failure_at < moment - _FORGOTTEN_AFTER
+    for key in sorted(keys):  # always in this order: two at once cannot block each other
+        count = (
+            update(SignInThrottle)
+            .where(SignInThrottle.key_sha256 == key)
+            .values(failures=SignInThrottle.failures + 1, last_failure_at=moment)
         )
-        throttle = session.get(SignInThrottle, pair, with_for_update=True)
-        if throttle is None:
-            session.add(SignInThrottle(pair_sha256=pair, failures=1, last_failure_at=moment))
-            return
-        left = _seconds_until(throttle.last_failure_at + _wait_after(throttle.failures))
-        if left > 0:
-            raise TooManyAttempts(
-                "too many failed sign-ins", retry_after=left, hint=f"Try again in {left} seconds."
-            )
-        throttle.failures += 1
-        throttle.last_failure_at = moment
+        for _ in range(2):
+            with writing() as session:
+                session.execute(delete(SignInThrottle).where(forgotten))
+                if session.scalar(count.returning(SignInThrottle.failures)) is not None:
+                    break
+            with suppress(IntegrityError), writing() as session:
+                session.add(SignInThrottle(key_sha256=key, failures=1, last_failure_at=moment))
+                session.flush()
+                break
 
 
-def _wait_after(failures: int) -> timedelta:
-    if failures < _FREE_FAILURES:
+def _wait_after(throttle: SignInThrottle, keys: dict[str, int]) -> timedelta:
+    too_many = throttle.failures - keys[throttle.key_sha256]
+    if too_many < 0:
         return timedelta(0)
-    doubled = min(failures - _FREE_FAILURES, 10)
-    return timedelta(seconds=min(_FIRST_WAIT * 2**doubled, _LONGEST_WAIT))
+    return timedelta(seconds=min(_FIRST_WAIT * 2 ** min(too_many, 10), _LONGEST_WAIT))
 
 
 def _seconds_until(moment: datetime) -> int:

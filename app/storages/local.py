@@ -146,9 +146,9 @@ class LocalStorage:
             and not _is_locked(self.folder / _PARTIAL / name)
             and not self.has(name)
         ]
-        for name in lone:
-            with suppress(FileNotFoundError):
-                (self.folder / name).unlink()
+        with _told(f"the manifests in {self.folder} cannot be tidied"):
+            for name in lone:
+                (self.folder / name).unlink(missing_ok=True)
         return lone
 
     def remove_abandoned_partials(self) -> builtins.list[str]:

@@ -72,11 +72,16 @@ def upgrade() -> None:
 
     op.create_table(
         "sign_in_throttles",
-        sa.Column("pair_sha256", sa.String(length=64), nullable=False),
+        sa.Column("key_sha256", sa.String(length=64), nullable=False),
         sa.Column("failures", sa.Integer(), nullable=False),
         sa.Column("last_failure_at", sa.DateTime(timezone=True), nullable=False),
-        sa.PrimaryKeyConstraint("pair_sha256", name=op.f("pk_sign_in_throttles")),
+        sa.PrimaryKeyConstraint("key_sha256", name=op.f("pk_sign_in_throttles")),
     )
+    with op.batch_alter_table("sign_in_throttles", schema=None) as batch_op:
+        batch_op.create_index(
+            batch_op.f("ix_sign_in_throttles_last_failure_at"), ["last_failure_at"], unique=False
+        )
+
     op.create_table(
         "admin_sessions",
         sa.Column("token_sha256", sa.String(length=64), nullable=False),
@@ -100,6 +105,9 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_admin_sessions_admin_id"))
 
     op.drop_table("admin_sessions")
+    with op.batch_alter_table("sign_in_throttles", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_sign_in_throttles_last_failure_at"))
+
     op.drop_table("sign_in_throttles")
     with op.batch_alter_table("database_backups", schema=None) as batch_op:
         batch_op.drop_index(

@@ -11,7 +11,8 @@ import pytest
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 
 from app.errors import ConnectError
-from app.postgres.connection import connect, hint_for, server_facts, told
+from app.postgres import connection as connection_module
+from app.postgres.connection import connect, hint_for, open_session, told
 from app.postgres.conninfo import Conninfo, parse_url
 from app.postgres.tools import Version
 from tests.conftest import Database, url_of
@@ -198,16 +199,48 @@ def test_an_error_without_words_is_told_by_its_name():
 # Facts
 
 
-def test_a_server_tells_its_version_and_the_database_its_size(shop: Database, server: Conninfo):
-    with connect(parse_url(shop.url), application_name="test") as connection:
-        facts = server_facts(connection)
+def test_a_session_tells_its_servers_version(shop: Database, server: Conninfo):
+    with open_session(parse_url(shop.url), application_name="test") as session:
+        found = session.server_version
     number = int(as_admin(server).run("SHOW server_version_num")[0][0])
-    assert facts.version == Version(number // 10_000, number % 10_000)
-    assert facts.encoding == "UTF8"
-    assert facts.database_size == shop.run("SELECT pg_database_size(current_database())")[0][0]
+    assert found == Version(number // 10_000, number % 10_000)
 
 
 def test_other_servers_tell_their_version_too(server_15: Conninfo, server_18: Conninfo):
     for info, major in ((server_15, 15), (server_18, 18)):
-        with connect(info, application_name="test") as connection:
-            assert server_facts(connection).version.major == major
+        with open_session(info, application_name="test") as session:
+            assert session.server_version.major == major
+
+
+# Sessions
+
+
+def test_a_session_answers_and_is_ended(shop: Database):
+    with open_session(parse_url(shop.url), application_name="asker") as session:
+        assert session.ask("SELECT count(*) FROM orders") == 500
+        assert session.ask("SELECT %s || 'b'", "a") == "ab"
+        assert session.ask("SET application_name = 'other'") is None
+    with pytest.raises(psycopg2.InterfaceError):
+        session.ask("SELECT 1")
+
+
+def test_a_session_that_gets_no_answer_does_not_wait_for_ever(
+    shop: Database, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(connection_module, "_ANSWER_TIMEOUT", 0.3)
+    with (
+        open_session(parse_url(shop.url), application_name="asker") as session,
+        pytest.raises(psycopg2.OperationalError, match="no answer"),
+    ):
+        session.ask("SELECT pg_sleep(60)")
+
+
+def test_a_session_refused_is_told_like_a_connection(shop: Database):
+    wrong = shop.url.replace(shop.name, "nowhere_at_all")
+    with (
+        pytest.raises(ConnectError) as refused,
+        open_session(parse_url(wrong), application_name="asker"),
+    ):
+        pass
+    assert "does not exist" in refused.value.detail
+    assert refused.value.hint

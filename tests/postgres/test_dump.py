@@ -339,9 +339,7 @@ def round_trip(server: Conninfo, dumper: int, tmp_path: Path) -> Path:
         admin.run("DROP DATABASE target")
 
 
-@pytest.mark.parametrize(
-    ("dumper", "header"), [(15, Header((1, 14), "")), (17, Header((1, 16), "zstd"))]
-)
+@pytest.mark.parametrize(("dumper", "header"), [(15, Header((1, 14))), (17, Header((1, 16)))])
 def test_a_server_15_is_dumped_by_its_own_and_newer_programs(
     dumper: int, header: Header, server_15: Conninfo, tmp_path: Path
 ):
@@ -435,7 +433,7 @@ def test_only_the_custom_format_has_our_header(
     )
     with (tmp_path / "x").open("rb") as file:
         if method == "c":
-            assert read_header(file).compression == "gzip"
+            assert read_header(file).oldest_reader == 17
         else:
             with pytest.raises(DumpError):
                 read_header(file)
@@ -447,10 +445,6 @@ def test_only_the_custom_format_has_our_header(
 def test_a_header_tells_who_can_read_it(version: tuple[int, int], oldest_reader: int):
     head = b"PGDMP" + bytes([*version, 0, 4, 8, 1, 3])
     assert read_header(io.BytesIO(head)).oldest_reader == oldest_reader
-
-
-def test_a_compression_of_the_future_is_told_as_unknown():
-    assert read_header(io.BytesIO(b"PGDMP\1\x10\0\4\x08\1\x63")).compression == ""
 
 
 @pytest.fixture

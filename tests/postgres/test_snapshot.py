@@ -125,19 +125,16 @@ def test_a_snapshot_is_gone_with_its_holder(info: Conninfo, standing: Database):
 
 
 def test_the_holder_can_only_read(info: Conninfo):
-    with hold(info) as held, held._connection.cursor() as cursor:
-        cursor.execute("SHOW transaction_read_only")
-        assert cursor.fetchone() == ("on",)
-        cursor.execute("SHOW transaction_isolation")
-        assert cursor.fetchone() == ("repeatable read",)
+    with hold(info) as held:
+        assert held._session.ask("SHOW transaction_read_only") == "on"
+        assert held._session.ask("SHOW transaction_isolation") == "repeatable read"
         with pytest.raises(psycopg2.errors.ReadOnlySqlTransaction):
-            cursor.execute("DELETE FROM orders")
+            held._session.ask("DELETE FROM orders")
 
 
 def test_a_snapshot_knows_the_server_and_its_name_there(info: Conninfo, standing: Database):
     with hold(info) as held:
-        assert held.facts.encoding == "UTF8"
-        assert held.facts.version.major >= 15
+        assert held.server_version.major >= 15
         session = standing.run(f"SELECT application_name, state {HOLDERS}")
         assert session == [(HOLDER, "idle in transaction")]
 
@@ -148,8 +145,7 @@ def test_a_snapshot_knows_the_server_and_its_name_there(info: Conninfo, standing
 def outlive(info: Conninfo, seconds: float) -> None:
     with hold(info) as held:
         deadline = time.monotonic() + seconds
-        with held._connection.cursor() as cursor:
-            cursor.execute("SELECT pg_sleep(%s)", (seconds / 2,))
+        held._session.ask("SELECT pg_sleep(%s)", seconds / 2)
         while time.monotonic() < deadline:
             time.sleep(0.05)
         held.check(now=True)
@@ -192,10 +188,9 @@ def test_rows_that_a_policy_hides_are_an_error_and_not_left_out(
     hidden = pytest.raises(psycopg2.errors.InsufficientPrivilege, match="row-level security")
     with (
         hold(signed_in_as(role, parse_url(shop.url))) as held,
-        held._connection.cursor() as cursor,
         hidden,
     ):
-        cursor.execute("SELECT count(*) FROM orders")
+        held._session.ask("SELECT count(*) FROM orders")
 
 
 # Is it still held?

@@ -1,5 +1,6 @@
 """After a crash, catalogue and storage agree again; nothing complete is lost."""
 
+import errno
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -8,16 +9,18 @@ import psutil
 import pytest
 
 from app.config import settings as current_settings
+from app.errors import Interrupted, StorageError
 from app.extensions import db, writing
 from app.models import BackupStatus, DatabaseBackup, Trigger
 from app.models.types import now
 from app.services import backups, claims
+from app.services.backup_run import record_failure
 from app.services.databases import private_dir, storage
-from app.services.reconcile import reconcile
+from app.services.reconcile import reconcile, tolerating
 
 pytestmark = pytest.mark.usefixtures("context")
 
-SOMEBODY_DEAD = "elsewhere 00000000-boot 1 0.00"
+SOMEBODY_DEAD = "elsewhere 00000000-boot pid:[1] 1 1"
 
 
 def make() -> DatabaseBackup:
@@ -48,9 +51,12 @@ def rewind(backup: DatabaseBackup, **values: object) -> None:
             setattr(row, name, value)
 
 
-def me_with(pid: int | None = None, start: str | None = None, boot: str | None = None) -> str:
-    host, my_boot, my_pid, my_start = claims.runner().rsplit(" ", 3)
-    return f"{host} {boot or my_boot} {pid or my_pid} {start or my_start}"
+def me_with(**changes: object) -> str:
+    """Our own claim with a part of it changed."""
+    parts = dict(
+        zip(("host", "boot", "namespace", "pid", "start"), claims.runner().split(" "), strict=True)
+    )
+    return " ".join(str(each) for each in (parts | changes).values())
 
 
 def test_a_run_whose_lease_is_over_fails_as_interrupted():
@@ -79,7 +85,7 @@ def test_a_living_runner_of_this_host_is_left_alone():
     "gone",
     [
         lambda: me_with(pid=next(n for n in range(4_000_000, 1, -1) if not psutil.pid_exists(n))),
-        lambda: me_with(start="1.00"),
+        lambda: me_with(start="1"),
         lambda: me_with(boot="another-boot"),
     ],
     ids=["no such process", "the pid belongs to another process", "the machine was restarted"],
@@ -89,8 +95,37 @@ def test_a_dead_runner_of_this_host_is_known_before_its_lease_is_over(gone: Call
     assert reconcile().failed == [backup.filename]
 
 
+def test_a_runner_in_another_container_is_judged_by_its_lease_alone():
+    backup = pending(me_with(namespace="pid:[1]", pid=1, start="1"), timedelta(seconds=50))
+    assert reconcile().failed == []
+    assert backups.get_backup(backup.filename).is_pending
+
+
+def test_a_runner_that_renewed_its_lease_after_it_was_judged_goes_on():
+    backup = pending(claims.runner(), timedelta(seconds=30))
+    judged = now() - timedelta(seconds=5)
+    record_failure(backup.id, Interrupted("the backup was interrupted"), judged=judged)
+    assert backups.get_backup(backup.filename).is_pending
+
+
+def test_a_folder_that_cannot_be_tidied_is_an_error_that_can_be_told(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    make()
+    (folder() / "backup_2026-01-01T00-00-00-000Z.dump.json").touch()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(StorageError):
+        reconcile()
+    with tolerating():
+        reconcile()
+
+
 def test_a_backup_in_the_way_of_a_dead_runner_does_not_block_the_next():
-    dead = pending(me_with(start="1.00"), timedelta(seconds=50))
+    dead = pending(me_with(start="1"), timedelta(seconds=50))
     assert make().status is BackupStatus.COMPLETED
     assert backups.get_backup(dead.filename).status is BackupStatus.FAILED
 
