@@ -21,6 +21,7 @@ from app.schemas import backup_details, backup_in_list, backup_row
 from app.services import backups as service
 from app.services.checks import check_backups
 from app.services.databases import database_in_use
+from app.services.reconcile import adopt, reconcile
 from app.services.restoring import restore_by_hand
 
 group = Group("backup", help="Make backups of the database, and look after them.")
@@ -178,6 +179,26 @@ def check() -> None:
             f"{bad} of the dumps or manifests are not what they were",
             hint="Look at the disk they are on; saving the notes writes a manifest anew.",
         )
+
+
+@group.command("reconcile")
+@click.option("--adopt", "wants_adoption", is_flag=True, help="Give dumps without a row a new one.")
+def reconcile_(wants_adoption: bool) -> None:
+    """Bring catalogue and files in line after something was killed."""
+    report = reconcile()
+    done = {
+        "completed": report.completed,
+        "failed as interrupted": report.failed,
+        "deleted": report.deleted,
+        "leftover removed": report.removed,
+    }
+    for what, names in done.items():
+        for name in names:
+            click.echo(f"{name}\t{what}")
+    for name in report.unknown:
+        if wants_adoption:
+            adopt(name)
+        click.echo(f"{name}\t{'adopted' if wants_adoption else 'not in the catalogue (--adopt)'}")
 
 
 @contextmanager

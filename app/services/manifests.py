@@ -8,6 +8,7 @@ from typing import Any
 
 from app.errors import VerificationError
 from app.models import DatabaseBackup
+from app.models.types import now
 
 FORMAT = 1
 _OWN_CHECKSUM = "manifestSha256"
@@ -40,6 +41,7 @@ def build_manifest(backup: DatabaseBackup, proof: Proof) -> bytes:
         "createdBy": backup.created_by,
         "createdAt": moment_text(backup.created_at),
         "startedAt": moment_text(backup.started_at),
+        "finishedAt": moment_text(backup.finished_at or now()),
         "notes": backup.notes,
     }
     return _written(content | {_OWN_CHECKSUM: _checksum(content)})
@@ -63,6 +65,11 @@ def proof_of(content: dict[str, Any]) -> Proof:
         return Proof(**{name: content[_camel(name)] for name in asdict(Proof(0, "", 0))})
     except KeyError as error:
         raise VerificationError(f"the manifest does not tell {error}") from error
+
+
+def moment_of(text: str | None) -> datetime | None:
+    """The moment that `moment_text` wrote."""
+    return datetime.fromisoformat(text) if text else None
 
 
 def moment_text(moment: datetime | None) -> str | None:

@@ -11,16 +11,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from sqlalchemy import select
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
-from app.errors import AppError, Interrupted, ObjectMissing, StorageError, VerificationError
+from app.errors import (
+    AppError,
+    Conflict,
+    Interrupted,
+    ObjectMissing,
+    StorageError,
+    VerificationError,
+)
 from app.extensions import db, writing
-from app.models import BackupStatus, DatabaseBackup
+from app.models import BackupStatus, DatabaseBackup, Trigger
 from app.postgres.conninfo import remove_stale_passfiles
 from app.services import claims
 from app.services.backup_run import record_failure, record_success
 from app.services.databases import private_dir, storage
-from app.services.manifests import Proof, proof_of, read_manifest
+from app.services.manifests import Proof, moment_of, proof_of, read_manifest
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +51,45 @@ def reconcile() -> Reconciled:
     _tidy_storage(report)
     remove_stale_passfiles(private_dir())
     return report
+
+
+def adopt(filename: str) -> None:
+    """Give a complete dump without a row its row back, from its manifest.
+
+    Raises VerificationError where no manifest fits it, Conflict where it has a row.
+    """
+    proof = _published(filename)
+    if proof is None:
+        raise VerificationError(
+            f"{filename} has no manifest that fits it",
+            hint="It may be whole all the same; pg_restore reads it without the panel.",
+        )
+    told = read_manifest(storage().manifest(filename))
+    row = DatabaseBackup(
+        id=told["id"],
+        filename=filename,
+        size=proof.size,
+        sha256=proof.sha256,
+        oldest_reader=proof.oldest_reader,
+        status=BackupStatus.COMPLETED,
+        server=told["server"],
+        database=told["database"],
+        server_version=told["serverVersion"],
+        tool_version=told["toolVersion"],
+        compression=told["compression"],
+        trigger=Trigger(told["trigger"]),
+        created_by=told["createdBy"],
+        created_at=moment_of(told["createdAt"]),
+        started_at=moment_of(told["startedAt"]),
+        finished_at=moment_of(told["finishedAt"]),
+        notes=told["notes"],
+    )
+    try:
+        with writing() as session:
+            session.add(row)
+    except IntegrityError as error:
+        raise Conflict(f"{filename} is in the catalogue already") from error
+    logger.info("backup adopted filename=%s", filename)
 
 
 @contextmanager

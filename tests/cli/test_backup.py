@@ -1,7 +1,9 @@
 """flask backup, as cron and people use it."""
 
 import json
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -167,6 +169,31 @@ def test_check_exits_1_when_a_dump_has_changed(flask_backup: Flask_backup, app: 
     bad = flask_backup("check")
     assert bad.exit_code == 1
     assert "CHANGED" in bad.stdout
+
+
+def test_reconcile_tells_of_unknown_dumps_and_adopts_them(flask_backup: Flask_backup, app: Flask):
+    flask_backup("create", "--notes", "found again")
+    name = newest(app)
+    path = Path(app.extensions["backstop.settings"].catalogue_url.removeprefix("sqlite:///"))
+    with closing(sqlite3.connect(path)) as catalogue:
+        catalogue.execute("DELETE FROM database_backups")
+        catalogue.commit()
+    assert f"{name}\tnot in the catalogue" in flask_backup("reconcile").stdout
+    assert f"{name}\tadopted" in flask_backup("reconcile", "--adopt").stdout
+    assert "found again" in flask_backup("list").stdout
+    assert flask_backup("reconcile").stdout == ""
+
+
+def test_a_changed_dump_is_not_downloaded(flask_backup: Flask_backup, app: Flask, tmp_path: Path):
+    flask_backup("create")
+    dump = app.extensions["backstop.settings"].backup_dir / newest(app)
+    content = bytearray(dump.read_bytes())
+    content[len(content) // 2] ^= 1
+    dump.write_bytes(content)
+    result = flask_backup("download", newest(app), "-o", str(tmp_path / "copy"))
+    assert result.exit_code == 1
+    assert "is not what it was" in result.stderr
+    assert list(tmp_path.glob("*copy*")) == []
 
 
 def test_a_locked_away_catalogue_is_told(make_app: Callable[..., Flask], app: Flask):

@@ -16,11 +16,12 @@ from typing import Any
 import psutil
 import pytest
 
-from app.postgres import cluster, installations, tools
-from app.postgres.accounts import account_for
-from app.postgres.cluster import Cluster
+from app.postgres import tools
 from app.postgres.conninfo import Conninfo, client_environment
 from app.postgres.dump import Limits, dump
+from app.postgres.embedded import cluster, installations
+from app.postgres.embedded.accounts import account_for
+from app.postgres.embedded.cluster import Cluster
 from app.postgres.snapshot import hold_snapshot
 from app.postgres.tools import Toolchain, choose_toolchain, find_toolchains
 from tests.conftest import Database, url_of

@@ -17,8 +17,7 @@ import psycopg2
 import pytest
 
 from app.errors import ConfigurationError, ConnectError, PostgresError, ToolError
-from app.postgres import cluster, installations, sample
-from app.postgres.embedded import EmbeddedServer
+from app.postgres.embedded import EmbeddedServer, cluster, installations, sample
 
 ROOT = Path(__file__).resolve().parents[2]
 ELSEWHERE = Path("/var/lib/backstop")

@@ -9,14 +9,15 @@ import psutil
 import pytest
 
 from app.config import settings as current_settings
-from app.errors import Interrupted, StorageError
+from app.errors import Conflict, Interrupted, StorageError, VerificationError
 from app.extensions import db, writing
 from app.models import BackupStatus, DatabaseBackup, Trigger
 from app.models.types import now
+from app.schemas import backup_row
 from app.services import backups, claims
 from app.services.backup_run import record_failure
 from app.services.databases import private_dir, storage
-from app.services.reconcile import reconcile, tolerating
+from app.services.reconcile import adopt, reconcile, tolerating
 
 pytestmark = pytest.mark.usefixtures("context")
 
@@ -243,3 +244,26 @@ def test_reconcile_changes_nothing_when_all_is_well():
     assert (report.removed, report.unknown) == ([], [])
     assert {path: path.read_bytes() for path in folder().iterdir() if path.is_file()} == before
     assert backups.get_backup(backup.filename).is_completed
+
+
+def test_a_complete_file_is_adopted_from_its_manifest():
+    backup = make()
+    was = backup_row(backups.get_backup(backup.filename))
+    with writing() as session:
+        session.delete(session.get_one(DatabaseBackup, backup.id))
+    adopt(backup.filename)
+    found = backup_row(backups.get_backup(backup.filename))
+    differing = {key for key in was if was[key] != found[key]}
+    assert differing <= {"finishedAt"}
+    assert reconcile().unknown == []
+    with pytest.raises(Conflict):
+        adopt(backup.filename)
+
+
+def test_a_file_that_does_not_fit_its_manifest_is_not_adopted():
+    backup = make()
+    with writing() as session:
+        session.delete(session.get_one(DatabaseBackup, backup.id))
+    (folder() / backup.filename).write_bytes(b"PGDMP")
+    with pytest.raises(VerificationError):
+        adopt(backup.filename)

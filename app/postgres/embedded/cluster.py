@@ -21,8 +21,8 @@ from typing import IO
 import psutil
 
 from app.errors import ConfigurationError, ToolError
-from app.postgres.accounts import Account
-from app.postgres.installations import PARTIAL, Installation
+from app.postgres.embedded.accounts import Account
+from app.postgres.embedded.installations import PARTIAL, Installation
 
 SUPERUSER = "backstop"
 PORT = "5432"  # part of the socket's name; there is no TCP

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from app.errors import ConfigurationError, Conflict
-from app.postgres.accounts import make_passable
 from app.postgres.conninfo import write_passfile
-from app.postgres.installations import PARTIAL
+from app.postgres.embedded.accounts import make_passable
+from app.postgres.embedded.installations import PARTIAL
 
 _ELSEWHERE = Path("/var/lib/backstop")
 _LOCK_TIMEOUT = 300  # seconds; somebody else's first start on a slow machine takes long

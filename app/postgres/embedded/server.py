@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import IO
 
 from app.errors import ConfigurationError, ConnectError
-from app.postgres import cluster, sample
-from app.postgres.accounts import Account, account_for, make_passable
-from app.postgres.cluster import Cluster, find_postmaster
 from app.postgres.conninfo import Conninfo
-from app.postgres.embedded_files import EmbeddedFiles, is_locked, told
-from app.postgres.installations import find_installation
+from app.postgres.embedded import cluster, sample
+from app.postgres.embedded.accounts import Account, account_for, make_passable
+from app.postgres.embedded.cluster import Cluster, find_postmaster
+from app.postgres.embedded.files import EmbeddedFiles, is_locked, told
+from app.postgres.embedded.installations import find_installation
 
 SERVER = "embedded"  # what people call it
 DATABASE = sample.DATABASE

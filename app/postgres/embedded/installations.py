@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.errors import ConfigurationError, ToolError
-from app.postgres.accounts import Account, make_passable
+from app.postgres.embedded.accounts import Account, make_passable
 from app.postgres.tools import Version
 
 try:
