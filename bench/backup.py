@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 
 from app.postgres.conninfo import client_environment
 from app.postgres.embedded import EmbeddedServer
-from app.postgres.tools import find_toolchains
+from app.postgres.tools import Version, choose_toolchain, find_toolchains
 
 ROUNDS = 3
 
@@ -62,9 +62,10 @@ def measure(server: EmbeddedServer, folder: Path, megabytes: int) -> None:
         cursor.execute("CHECKPOINT")
         cursor.execute("SELECT pg_size_pretty(pg_database_size(current_database()))")
         print("database:", cursor.fetchone()[0])
+    version = Version.of_number(connection.server_version)
     connection.close()
 
-    pg_dump = max(find_toolchains(), key=lambda each: each.version.major == 17).pg_dump
+    pg_dump = choose_toolchain(find_toolchains(), version).pg_dump
     with client_environment(info, folder / "private") as environment:
 
         def bare(compress: str) -> None:
