@@ -177,7 +177,9 @@ def _path(env: FileAwareEnv, name: str) -> Path | None:
 def _folder(env: FileAwareEnv, name: str, default: Path, *, mode: int) -> Path:
     folder = _path(env, name) or default
     try:
-        folder.mkdir(mode=mode, parents=True, exist_ok=True)
+        if not folder.is_dir():
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(mode)  # not at the mercy of the umask
     except OSError as error:
         raise ValueError(f"{name}: {folder} cannot be made ({error.strerror})") from error
     return folder

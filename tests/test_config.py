@@ -1,5 +1,6 @@
 """Settings: defaults, files, and wrong values that stop the start by name."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -125,3 +126,13 @@ def test_an_instance_folder_that_cannot_be_made_is_told(
     monkeypatch.setenv("BACKSTOP_INSTANCE_DIR", str(tmp_path / "file" / "instance"))
     with pytest.raises(ConfigurationError, match="BACKSTOP_INSTANCE_DIR"):
         load_settings(dotenv=None)
+
+
+def test_the_instance_folder_lets_others_pass_but_not_look(tmp_path: Path):
+    before = os.umask(0o077)
+    try:
+        load_settings(dotenv=None)
+    finally:
+        os.umask(before)
+    # The account of the embedded server must get to its data.
+    assert (tmp_path / "instance").stat().st_mode & 0o777 == 0o711

@@ -22,7 +22,8 @@ class TellingCommand(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, children could not be waited for
         # An error is told once, by us; worker and web let their log speak.
-        logging.getLogger("app").setLevel(logging.ERROR)
+        logger, level = logging.getLogger("app"), logging.getLogger("app").level
+        logger.setLevel(logging.ERROR)
         try:
             with ctx.ensure_object(ScriptInfo).load_app().app_context():
                 if self.needs_catalogue:
@@ -32,6 +33,8 @@ class TellingCommand(click.Command):
             told = error
         except OperationalError as error:
             told = AppError("the catalogue cannot be used just now", detail=f"{error.orig}.")
+        finally:
+            logger.setLevel(level)
         click.echo(told.in_words(), err=True)
         return ctx.exit(1)
 

@@ -114,9 +114,10 @@ def _without_foreign_parameters(rest: str) -> tuple[str, list[str]]:
     base, _, query = following.partition("?")
     pairs = [pair for pair in query.split("&") if pair]
     known = [pair for pair in pairs if _is_known(pair)]
-    dropped = [pair.partition("=")[0] for pair in pairs if pair not in known]
-    if not all(re.fullmatch(r"[A-Za-z_][\w.-]*", name) for name in dropped):
-        raise _unreadable()  # no name of a parameter: rather a piece of a password
+    foreign = [pair for pair in pairs if pair not in known]
+    if not all(re.fullmatch(r"[A-Za-z_][\w.-]*(=[^@/]*)?", pair) for pair in foreign):
+        raise _unreadable()  # no parameter: rather a piece of a password
+    dropped = [pair.partition("=")[0] for pair in foreign]
     return f"postgresql://{user}{base}?{'&'.join(known)}", dropped
 
 
