@@ -4,7 +4,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,9 @@ from app.services import admins, claims
 from app.services.catalogue import prepare_catalogue
 
 PASSWORD = "correct horse battery"
+
+#: Nothing listens there: for tests that plant what they need.
+NO_SERVER = "postgresql://u:p@127.0.0.1:1/shop"
 
 SMALL_SHOP = """
     CREATE TABLE customers (id int PRIMARY KEY, name text NOT NULL);
@@ -280,3 +283,30 @@ class working:  # noqa: N801 - reads as a word: with working(app)
         claims.stop_runs()
         self.consumer.stop(graceful=True)
         claims._stopping.clear()
+
+
+@contextmanager
+def panel_in(
+    folder: Path, template: Path, database_url: str = NO_SERVER, **changes: Any
+) -> Iterator[Flask]:
+    """A panel for tests that plant what they need: no database is behind it."""
+    settings = settings_in(folder, database_url, **changes)
+    shutil.copy(template, settings.instance_dir / "catalogue.db")
+    app = create_app(settings)
+    yield app
+    with app.app_context():
+        db.session.remove()
+        db.engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def panel(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iterator[Flask]:
+    """A panel that all tests of a module share."""
+    with panel_in(tmp_path_factory.mktemp("panel"), sqlite_template) as app:
+        yield app
+
+
+@pytest.fixture(scope="module")
+def ann(panel: Flask) -> FlaskClient:
+    """An admin who is signed in to it."""
+    return signed_in(panel)

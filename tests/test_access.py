@@ -1,6 +1,5 @@
 """Nobody gets anywhere without signing in, but to the few places written here."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -9,7 +8,8 @@ from flask import Flask
 from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
 
-from tests.api.test_downloads import CONTENT, dump_of, panel_in, planted, state_of
+from tests.api.test_downloads import CONTENT, dump_of, planted, state_of
+from tests.conftest import panel_in
 
 PUBLIC = {
     ("GET", "/"),  # only redirects
@@ -19,12 +19,6 @@ PUBLIC = {
     ("GET", "/static/<path:filename>"),
     ("GET", "/bootstrap/static/<path:filename>"),
 }
-
-
-@pytest.fixture(scope="module")
-def panel(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iterator[Flask]:
-    with panel_in(tmp_path_factory.mktemp("panel"), sqlite_template) as app:
-        yield app
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,8 @@ from app.extensions import db, writing
 from app.models import AdminSession, SignInThrottle
 from app.models.types import now
 from app.services import admins, sign_in
-from tests.api.test_downloads import is_problem, panel_in
-from tests.conftest import PASSWORD, signed_in
+from tests.api.test_downloads import is_problem
+from tests.conftest import PASSWORD, panel_in, signed_in
 
 COOKIE = "backstop"
 WRONG = "not the password"

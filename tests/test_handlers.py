@@ -1,8 +1,7 @@
 """Errors told over HTTP, what every answer carries, and what other sites may not do."""
 
 import logging
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,19 +14,8 @@ from app import errors
 from app.extensions import writing
 from app.handlers import STATUSES, status_of
 from app.services import backups as service
-from tests.api.test_downloads import fetched, is_problem, panel_in, planted, state_of
+from tests.api.test_downloads import fetched, is_problem, planted, state_of
 from tests.conftest import Database, as_catalogue, signed_in
-
-
-@pytest.fixture(scope="module")
-def panel(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iterator[Flask]:
-    with panel_in(tmp_path_factory.mktemp("panel"), sqlite_template) as app:
-        yield app
-
-
-@pytest.fixture(scope="module")
-def ann(panel: Flask) -> FlaskClient:
-    return signed_in(panel)
 
 
 def is_error_page(answer: TestResponse, status: int) -> bool:

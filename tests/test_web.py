@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -24,16 +23,8 @@ from app.errors import AppError
 from app.models import BackupStatus
 from app.services import backups as service
 from app.services.backup_run import record_failure
-from tests.api.test_downloads import (
-    CONTENT,
-    HOSTILE_NAMES,
-    NO_SERVER,
-    dump_of,
-    panel_in,
-    planted,
-    state_of,
-)
-from tests.conftest import PASSWORD
+from tests.api.test_downloads import CONTENT, HOSTILE_NAMES, dump_of, planted, state_of
+from tests.conftest import NO_SERVER, PASSWORD
 
 PATIENCE = 60  # seconds until a test gives up waiting
 MIB, GIB = 1024**2, 1024**3
@@ -136,12 +127,6 @@ def wait_until(condition: Callable[[], object], what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"waited for {what}"
         time.sleep(0.05)
-
-
-@pytest.fixture(scope="module")
-def panel(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iterator[Flask]:
-    with panel_in(tmp_path_factory.mktemp("panel"), sqlite_template) as app:
-        yield app
 
 
 @pytest.fixture(scope="module")

@@ -1,22 +1,13 @@
 """Light or dark, remembered by a cookie."""
 
-from collections.abc import Iterator
 from http.cookies import SimpleCookie
-from pathlib import Path
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
 from tests.admin.test_backups import Page, seen, sent
-from tests.api.test_downloads import panel_in
 from tests.conftest import signed_in
-
-
-@pytest.fixture(scope="module")
-def panel(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iterator[Flask]:
-    with panel_in(tmp_path_factory.mktemp("panel"), sqlite_template) as app:
-        yield app
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from app.models.types import now
 from app.services import admins, claims
 from app.services import backups as service
 from app.services.backup_run import record_failure
-from tests.api.test_downloads import CONTENT, dump_of, panel_in, planted, state_of
-from tests.conftest import PASSWORD, Database, signed_in
+from tests.api.test_downloads import CONTENT, dump_of, planted, state_of
+from tests.conftest import PASSWORD, Database, panel_in, signed_in
 
 LIST = "/admin/backup"
 HOSTILE = "\"><script>alert(1)</script><img src=x onerror='a()'>{{7*7}}"
@@ -81,17 +81,6 @@ class Page(HTMLParser):
         texts = [text for where, text in self.texts if "a" in where]
         assert len(texts) == len(self.all("a")), texts
         return texts
-
-
-@pytest.fixture(scope="module")
-def panel(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iterator[Flask]:
-    with panel_in(tmp_path_factory.mktemp("panel"), sqlite_template) as app:
-        yield app
-
-
-@pytest.fixture(scope="module")
-def ann(panel: Flask) -> FlaskClient:
-    return signed_in(panel)
 
 
 @pytest.fixture

@@ -10,8 +10,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from tests.admin.test_backups import Page, followed, seen, sent
-from tests.api.test_downloads import panel_in
-from tests.conftest import PASSWORD, signed_in
+from tests.conftest import PASSWORD, panel_in, signed_in
 
 LOGIN = "/admin/login"
 RIGHT = {"username": "admin", "password": PASSWORD}

@@ -25,8 +25,8 @@ from app.models.types import now
 from app.services import backups as service
 from app.services import claims
 from app.services.backup_run import record_failure
-from tests.api.test_downloads import dump_of, is_problem, panel_in, planted, state_of
-from tests.conftest import Database, signed_in, working
+from tests.api.test_downloads import dump_of, is_problem, planted, state_of
+from tests.conftest import Database, panel_in, signed_in, working
 
 COLLECTION = "/api/admin/backup"
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
@@ -43,11 +43,6 @@ ROW = {
 def panel(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iterator[Flask]:
     with panel_in(tmp_path_factory.mktemp("panel"), sqlite_template, api_wait=7) as app:
         yield app
-
-
-@pytest.fixture(scope="module")
-def ann(panel: Flask) -> FlaskClient:
-    return signed_in(panel)
 
 
 @pytest.fixture

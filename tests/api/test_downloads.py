@@ -4,9 +4,6 @@ import base64
 import hashlib
 import itertools
 import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,12 +14,10 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from app import create_app
 from app.extensions import db, writing
 from app.models import BackupStatus, DatabaseBackup, Trigger
 from app.models.backup import filename_of
 from app.models.types import now
-from tests.conftest import settings_in, signed_in
 
 CONTENT = b"PGDMP" + bytes(range(256)) * 40
 LENGTH = len(CONTENT)
@@ -30,23 +25,6 @@ DIGEST = hashlib.sha256(CONTENT)
 ETAG = f'"{DIGEST.hexdigest()}"'
 
 _milliseconds = itertools.count()
-
-
-NO_SERVER = "postgresql://u:p@127.0.0.1:1/shop"
-
-
-@contextmanager
-def panel_in(
-    folder: Path, template: Path, database_url: str = NO_SERVER, **changes: Any
-) -> Iterator[Flask]:
-    """A panel for tests that plant what they need: no database is behind it."""
-    settings = settings_in(folder, database_url, **changes)
-    shutil.copy(template, settings.instance_dir / "catalogue.db")
-    app = create_app(settings)
-    yield app
-    with app.app_context():
-        db.session.remove()
-        db.engine.dispose()
 
 
 def planted(app: Flask, content: bytes = CONTENT, **values: Any) -> str:
@@ -98,17 +76,6 @@ def state_of(app: Flask) -> tuple[list[tuple[object, ...]], dict[str, object]]:
         for path in sorted(folder.rglob("*"))
     }
     return rows, files
-
-
-@pytest.fixture(scope="module")
-def panel(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iterator[Flask]:
-    with panel_in(tmp_path_factory.mktemp("panel"), sqlite_template) as app:
-        yield app
-
-
-@pytest.fixture(scope="module")
-def ann(panel: Flask) -> FlaskClient:
-    return signed_in(panel)
 
 
 @pytest.fixture(scope="module")

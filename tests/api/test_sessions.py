@@ -1,25 +1,16 @@
 """Sign in and out with JSON."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from flask import Flask
 from sqlalchemy import select
 
 from app.extensions import db
 from app.models import AdminSession
-from tests.api.test_downloads import is_problem, panel_in
+from tests.api.test_downloads import is_problem
 from tests.conftest import PASSWORD, signed_in
 
 SESSION = "/api/admin/session"
 RIGHT = {"username": "admin", "password": PASSWORD}
-
-
-@pytest.fixture(scope="module")
-def panel(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iterator[Flask]:
-    with panel_in(tmp_path_factory.mktemp("panel"), sqlite_template) as app:
-        yield app
 
 
 def sessions_of(app: Flask) -> set[str]:
