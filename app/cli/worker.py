@@ -1,5 +1,6 @@
 """flask worker: run queued backups."""
 
+import itertools
 import logging
 import signal
 import threading
@@ -8,14 +9,15 @@ import click
 from flask import current_app
 
 from app.cli.groups import CatalogueCommand
+from app.models.worker import HEARTBEAT
 from app.queue import queue
-from app.services import backups, claims
+from app.services import backups, claims, workers
 from app.services.databases import database_in_use
 from app.services.reconcile import reconcile, tolerating
 
 logger = logging.getLogger(__name__)
 
-_LOOK_EVERY = 30.0  # seconds between two looks for what was lost
+_LOOK_EVERY = 3  # heartbeats between two looks for what was lost
 
 
 @click.command("worker", cls=CatalogueCommand)
@@ -32,13 +34,18 @@ def worker() -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stopping.set())
         logger.info("worker started")
-        while not stopping.is_set():
+        for turn in itertools.count():
             # A context of its own each time, so that nothing read is kept.
             with current_app.app_context(), tolerating():
-                reconcile()
-                backups.run_unclaimed()
+                workers.beat()
+                if turn % _LOOK_EVERY == 0:
+                    reconcile()
+                    backups.run_unclaimed()
             consumer.check_worker_health()
-            stopping.wait(_LOOK_EVERY)
+            if stopping.wait(HEARTBEAT.total_seconds()):
+                break
         logger.info("worker stops")
         claims.stop_runs()
         consumer.stop(graceful=True)
+        with current_app.app_context(), tolerating():
+            workers.sign_off()

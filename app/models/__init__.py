@@ -4,6 +4,7 @@ from app.models.admin import Admin
 from app.models.admin_session import AdminSession
 from app.models.backup import BackupStatus, DatabaseBackup, Trigger
 from app.models.sign_in_throttle import SignInThrottle
+from app.models.worker import Worker
 
 __all__ = [
     "Admin",
@@ -12,4 +13,5 @@ __all__ = [
     "DatabaseBackup",
     "SignInThrottle",
     "Trigger",
+    "Worker",
 ]

@@ -2,9 +2,10 @@
 
 import enum
 from datetime import datetime, timedelta
+from typing import Any
 
 from cuid2 import create_id
-from sqlalchemy import BigInteger, Enum, Index, String, Text, text
+from sqlalchemy import JSON, BigInteger, Enum, Index, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.errors import AppError
@@ -61,10 +62,18 @@ class DatabaseBackup(Model):
     # Who runs it, and until when that is believed without a look.
     claimed_by: Mapped[str | None] = mapped_column(String(255))
     lease_until: Mapped[datetime | None] = mapped_column(Moment)
+    process: Mapped[str | None] = mapped_column(String(255))  # the program at work for it
+    progress: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    cancelled_by: Mapped[str | None] = mapped_column(String(255))  # who asked for its end
     # Set first by a delete; whoever finds it finishes the delete.
     delete_requested_at: Mapped[datetime | None] = mapped_column(Moment)
 
     sha256: Mapped[str] = mapped_column(String(64), default="")
+    database_size: Mapped[int | None] = mapped_column(BigInteger)  # bytes on the server
+    # What the dump holds and a restore must know: encoding, extensions, tables.
+    contents: Mapped[dict[str, Any] | None] = mapped_column(
+        JSON(none_as_null=True), deferred=True, deferred_raiseload=False
+    )
     server_version: Mapped[str] = mapped_column(String(32), default="")
     tool_version: Mapped[str] = mapped_column(String(32), default="")
     compression: Mapped[str] = mapped_column(String(32), default="")
@@ -126,7 +135,7 @@ class DatabaseBackup(Model):
 
     def _end(self) -> None:
         self.finished_at = now()
-        self.claimed_by = self.lease_until = None
+        self.claimed_by = self.lease_until = self.process = self.progress = None
 
 
 def filename_of(moment: datetime) -> str:

@@ -28,20 +28,26 @@ _stopping = threading.Event()
 
 @lru_cache
 def runner() -> str:
-    """This process, so that no other one is ever taken for it: a pid alone comes again."""
-    pid = os.getpid()
+    """This process, so that no other one is ever taken for it."""
+    return identity(os.getpid())
+
+
+def identity(pid: int) -> str:
+    """A process of this machine by host, boot, pid and start: a pid alone comes again."""
     return f"{socket.gethostname()} {_boot_id()} {_pid_namespace()} {pid} {_start_of(pid)}"
 
 
 def is_dead(claimed_by: str, lease_until: datetime | None) -> bool:
     """Whether the runner of this claim is known to be gone, or its lease is over."""
-    host, boot, namespace, pid, start = claimed_by.split(" ")
-    if host == socket.gethostname():
-        if boot != _boot_id():
-            return True
-        if namespace == _pid_namespace() and _start_of(int(pid)) != start:
-            return True
-    return lease_until is None or lease_until < now()
+    return is_gone(claimed_by) or lease_until is None or lease_until < now()
+
+
+def is_gone(process: str) -> bool:
+    """Whether a process is known to have ended; one of another host is not."""
+    host, boot, namespace, pid, start = process.split(" ")
+    if host != socket.gethostname():
+        return False
+    return boot != _boot_id() or (namespace == _pid_namespace() and _start_of(int(pid)) != start)
 
 
 def claim(backup_id: str) -> bool:
