@@ -14,7 +14,7 @@ run: $(VENV)/.installed
 	@exec $(BIN)/flask panel
 
 test: $(VENV)/.installed-tests
-	@$(BIN)/python -m pytest --cov $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist loadfile --cov $(ARGS)
 
 check: $(VENV)/.installed-tests
 	$(BIN)/ruff format --check .

@@ -22,10 +22,12 @@ ROOT = Path(__file__).resolve().parent.parent
 
 WEB_THREADS = 8  # of waitress
 MIN_PASSWORD = 8  # characters
+CANCEL_PATIENCE = 5.0  # seconds that a face waits for the end of what it has cancelled
 
 _LARGEST_PORT = 65_535
 _SHORTEST_KEY = 16  # characters
 _LISTEN = re.compile(r"[^\s/]+:\d{1,5}")
+_WORKER_STOP = re.compile(r"interrupt|wait")
 _COMPRESSION = re.compile(
     r"(none|gzip|lz4|zstd)(:\d{1,2}|:level=\d{1,2}(,long)?|:long)?|\d"  # as pg_dump --compress
 )
@@ -49,6 +51,8 @@ class Settings:
     lock_timeout: int  # how long pg_dump waits for a table's lock
     stall_timeout: int  # how long a dump may go without a byte moving
     dump_timeout: int  # how long a dump may take in all
+    max_jobs: int  # how many backups may wait or run at once, of all databases
+    worker_stop: str  # what a worker that is told to stop does with its backup
     api_wait: int  # how long POST /api/admin/backup waits at most
     trusted_proxies: int  # reverse proxies in front
 
@@ -124,6 +128,9 @@ def _read(env: FileAwareEnv) -> Settings:
         lock_timeout=_seconds(env, "BACKSTOP_LOCK_TIMEOUT", 30),
         stall_timeout=_seconds(env, "BACKSTOP_STALL_TIMEOUT", 300),
         dump_timeout=_seconds(env, "BACKSTOP_DUMP_TIMEOUT", 86_400),
+        max_jobs=_number(env, "BACKSTOP_MAX_JOBS", 4, least=1, most=100),
+        worker_stop=_matching(env, "BACKSTOP_WORKER_STOP", _WORKER_STOP, "interrupt or wait")
+        or "interrupt",
         api_wait=_number(env, "BACKSTOP_API_WAIT", 50, least=0, most=3600),
         trusted_proxies=_number(env, "BACKSTOP_TRUSTED_PROXIES", 0, least=0, most=10),
     )

@@ -1,6 +1,7 @@
 """How values are shown to people, as Jinja filters and for the terminal."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import humanize
 from flask import Flask
@@ -14,6 +15,8 @@ def init_app(app: Flask) -> None:
         bytes=bytes_text,
         duration=duration_text,
         ago=ago_text,
+        progress=progress_text,
+        left=left_text,
         moment=moment_short,
         iso=moment_text,
     )
@@ -35,6 +38,20 @@ def duration_text(duration: timedelta | None) -> str:
     minutes, seconds = divmod(rest, 60)
     parts = [(hours, "h"), (minutes, "min"), (seconds, "s")]
     return " ".join([f"{number} {unit}" for number, unit in parts if number][:2])
+
+
+def progress_text(told: dict[str, Any]) -> str:
+    """Dumping public.orders, 3 of 21 tables done, 12.5 MiB written"""
+    at_work = f"{told['phase'].capitalize()} {told['table']}".strip()
+    tables = f"{told['tablesDone']} of {told['tablesTotal']} tables done"
+    return f"{at_work}, {tables}, {bytes_text(told['bytesWritten'])} written"
+
+
+def left_text(told: dict[str, Any]) -> str:
+    """about 2 min 5 s left, or nothing where that cannot be guessed"""
+    if told["secondsLeft"] is None:
+        return ""
+    return f"about {duration_text(timedelta(seconds=told['secondsLeft']))} left"
 
 
 def ago_text(moment: datetime) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Flask, Response, current_app, redirect, request, url_for
 from flask.typing import ResponseReturnValue
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError, OperationalError
 from werkzeug.exceptions import HTTPException
 
 from app import errors
@@ -44,7 +44,7 @@ def init_app(app: Flask) -> None:
     app.before_request(refuse_other_sites)
     app.after_request(_add_headers)
     app.register_error_handler(errors.AppError, _tell_app_error)
-    app.register_error_handler(OperationalError, _tell_catalogue_error)
+    app.register_error_handler(DatabaseError, _tell_catalogue_error)
     app.register_error_handler(HTTPException, _tell_http_error)
 
 
@@ -85,11 +85,12 @@ def _tell_app_error(error: errors.AppError) -> ResponseReturnValue:
     return _answer(error, status, headers)
 
 
-def _tell_catalogue_error(error: OperationalError) -> ResponseReturnValue:
-    logger.error("catalogue not usable error=%r", str(error.orig))
+def _tell_catalogue_error(error: DatabaseError) -> ResponseReturnValue:
+    is_told_enough = isinstance(error, OperationalError)
+    logger.error("catalogue not usable error=%r", str(error.orig), exc_info=not is_told_enough)
     told = errors.AppError(
         "the catalogue cannot be used just now",
-        hint="It is locked, read-only or not reachable; the panel's log tells more.",
+        hint="It is locked, read-only, damaged or not reachable; flask doctor tells more.",
     )
     return _answer(told, HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": "5"})
 

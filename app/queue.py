@@ -46,6 +46,9 @@ class Queue(Huey):  # type: ignore[misc]  # huey has no types
             raise ConfigurationError(
                 "the queue in BACKSTOP_QUEUE_URL cannot be opened",
                 detail=f"{str(error).rstrip('.')}.",
+                hint="Is the instance folder ours, writable, and its disk not full?"
+                if scheme == "sqlite"
+                else "Is its server running, and the URL right?",
             ) from error
 
     def execute(self, task: Any, timestamp: Any = None) -> Any:

@@ -5,7 +5,7 @@ from typing import Any
 from marshmallow import Schema, fields
 
 from app.models import BackupStatus, DatabaseBackup, Trigger
-from app.services import backups as service
+from app.services import listing, runs
 from app.services.manifests import moment_text
 from app.services.restoring import restore_by_hand
 
@@ -62,7 +62,7 @@ def backup_row(backup: DatabaseBackup) -> dict[str, Any]:
 
 def backup_in_list(backup: DatabaseBackup) -> dict[str, Any]:
     """The row, and whether its dump is there."""
-    return backup_row(backup) | {"fileExists": service.has_file(backup)}
+    return backup_row(backup) | {"fileExists": listing.has_file(backup)}
 
 
 def backup_details(backup: DatabaseBackup) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def backup_details(backup: DatabaseBackup) -> dict[str, Any]:
     by_hand = restore_by_hand(backup)
     return backup_in_list(backup) | {
         "log": backup.log,
-        "progress": service.progress_of(backup),
+        "progress": runs.progress_of(backup),
         "restore": by_hand
         and {
             "commands": by_hand.commands,

@@ -192,6 +192,8 @@ def settings_in(folder: Path, database_url: str, **changes: Any) -> Settings:
         lock_timeout=5,
         stall_timeout=60,
         dump_timeout=120,
+        max_jobs=4,
+        worker_stop="interrupt",
         api_wait=30,
         trusted_proxies=0,
     )

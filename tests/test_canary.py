@@ -26,7 +26,7 @@ from app.errors import ConfigurationError
 from app.extensions import db
 from app.models import BackupStatus
 from app.postgres.conninfo import Conninfo
-from app.services import backups as service
+from app.services import listing
 from tests.conftest import Database, as_catalogue, signed_in, url_of, working
 
 # Its first and last words have no character that anybody would have to escape,
@@ -237,7 +237,7 @@ def test_the_password_is_nowhere_after_backups_that_succeeded_and_failed(
 
     app = make_canary(right)
     with app.app_context():
-        filenames = [each.filename for each in service.list_backups().backups]
+        filenames = [each.filename for each in listing.list_backups().backups]
     spoken |= answers_to(signed_in(app), filenames)
     assert len(spoken) == len(statuses) + 3 + 4 * len(filenames)
     assert singing(spoken) == []
@@ -288,7 +288,7 @@ def test_a_password_that_was_not_percent_encoded_is_not_shown(
         answer = client.post("/api/admin/backup")
     assert answer.status_code == 502
     with app.app_context():
-        failed = [b.filename for b in service.list_backups(status=BackupStatus.FAILED).backups]
+        failed = [b.filename for b in listing.list_backups(status=BackupStatus.FAILED).backups]
     spoken = {"answer": answer.text, "log": caplog.text} | answers_to(client, failed)
     assert singing(spoken | rows_of(app)) == []
 

@@ -13,7 +13,7 @@ from werkzeug.test import TestResponse
 from app import errors
 from app.extensions import writing
 from app.handlers import STATUSES, status_of
-from app.services import backups as service
+from app.services import backups, listing
 from tests.api.test_downloads import fetched, is_problem, planted, state_of
 from tests.conftest import Database, as_catalogue, signed_in
 
@@ -58,7 +58,7 @@ def test_every_error_has_a_status_of_its_own_or_of_its_kind(kind: type[errors.Ap
 def test_an_error_is_told_as_a_problem_and_as_a_page(
     ann: FlaskClient, monkeypatch: pytest.MonkeyPatch, error: errors.AppError, status: int
 ):
-    monkeypatch.setattr(service, "list_backups", raising(error))
+    monkeypatch.setattr(listing, "list_backups", raising(error))
     answer = ann.get("/api/admin/backup")
     assert is_problem(answer, status)
     assert answer.get_json(force=True) == {
@@ -82,7 +82,7 @@ def test_what_an_error_says_is_escaped_on_its_page(
 ):
     hostile = "<script>alert(1)</script>"
     error = errors.Conflict(hostile, detail=hostile, hint=f'"{hostile}')
-    monkeypatch.setattr(service, "list_backups", raising(error))
+    monkeypatch.setattr(listing, "list_backups", raising(error))
     page = ann.get("/admin/backup").text
     assert "<script>alert" not in page
     assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") == 3
@@ -146,8 +146,10 @@ def test_a_bug_is_told_without_its_words_and_logged_with_them(
     ann: FlaskClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     bug = RuntimeError("internal words: /root/secret postgresql://u:p@h/d")
-    for name in ("list_backups", "get_backup", "edit_notes", "queue_backup", "delete_backup"):
-        monkeypatch.setattr(service, name, raising(bug))
+    for name in ("list_backups", "get_backup"):
+        monkeypatch.setattr(listing, name, raising(bug))
+    for name in ("edit_notes", "queue_backup", "delete_backup", "open_backup"):
+        monkeypatch.setattr(backups, name, raising(bug))
     answers = [
         ann.get("/api/admin/backup"),
         ann.post("/api/admin/backup"),

@@ -5,10 +5,12 @@ from flask.typing import ResponseReturnValue
 
 from app.admin.forms import DeleteForm, NotesForm
 from app.auth import signed_in_admin
+from app.config import CANCEL_PATIENCE
 from app.downloads import dump_response
 from app.errors import AppError, Conflict, InvalidInput
 from app.models import BackupStatus, DatabaseBackup, Trigger
 from app.services import backups as service
+from app.services import listing, runs
 from app.services.databases import database_name
 from app.services.restoring import restore_by_hand
 
@@ -44,7 +46,7 @@ def create() -> ResponseReturnValue:
 @blueprint.get("/<filename>")
 def show(filename: str) -> ResponseReturnValue:
     """Everything known of one backup."""
-    backup = service.get_backup(filename)
+    backup = listing.get_backup(filename)
     return _page(backup, NotesForm(obj=backup))
 
 
@@ -62,22 +64,39 @@ def update(filename: str) -> ResponseReturnValue:
         service.edit_notes(filename, form.notes.data or "")
     except InvalidInput as error:
         form.notes.errors = [error.message]
-        return _page(service.get_backup(filename), form), 422
+        return _page(listing.get_backup(filename), form), 422
     flash("The notes have been saved.", "success")
+    return redirect(url_for(".show", filename=filename))
+
+
+@blueprint.post("/<filename>/cancel")
+def cancel(filename: str) -> ResponseReturnValue:
+    """End a backup that waits or runs."""
+    try:
+        service.cancel_backup(filename, by=signed_in_admin().username)
+    except Conflict as error:
+        _flash_error(error)
+        return redirect(url_for(".show", filename=filename))
+    backup = service.wait_for_backup(listing.get_backup(filename).id, CANCEL_PATIENCE)
+    if backup.is_completed:
+        flash(f"Backup {filename} was completed before it could be cancelled.", "warning")
+    else:
+        outcome = "will end in a moment" if backup.is_pending else "has been cancelled"
+        flash(f"Backup {filename} {outcome}.", "success")
     return redirect(url_for(".show", filename=filename))
 
 
 @blueprint.get("/<filename>/delete")
 def confirm_delete(filename: str) -> ResponseReturnValue:
     """Ask before a backup is deleted."""
-    backup = service.get_backup(filename)
+    backup = listing.get_backup(filename)
     return render_template("backups/delete.html", backup=backup, form=DeleteForm())
 
 
 @blueprint.post("/<filename>/delete")
 def delete(filename: str) -> ResponseReturnValue:
     """Delete a backup, if it was named."""
-    backup, form = service.get_backup(filename), DeleteForm()
+    backup, form = listing.get_backup(filename), DeleteForm()
     if backup.is_completed and (form.name.data or "").strip() != backup.database.strip():
         form.name.errors = [f"Type {backup.database} to delete a backup of it."]
         return render_template("backups/delete.html", backup=backup, form=form), 422
@@ -94,19 +113,20 @@ def _list(form: NotesForm) -> str:
     status = request.args.get("status", "")
     chosen = BackupStatus(status) if status in BackupStatus.__members__ else None
     query = request.args.get("q", "")[:200]
-    page = service.list_backups(
+    page = listing.list_backups(
         limit=25, before=request.args.get("before"), status=chosen, query=query
     )
     return render_template(
         "backups/index.html",
         form=form,
         page=page,
-        newest_good=service.find_newest_good(),
+        newest_good=listing.find_newest_good(),
         database=database_name(),
         statuses=[each.value for each in BackupStatus],
         status=chosen.value if chosen else "",
         query=query,
-        has_file=service.has_file,
+        has_file=listing.has_file,
+        progress_of=runs.progress_of,
     )
 
 
@@ -115,11 +135,11 @@ def _page(backup: DatabaseBackup, form: NotesForm) -> str:
         "backups/show.html",
         backup=backup,
         form=form,
-        has_file=service.has_file(backup),
-        progress=service.progress_of(backup),
+        has_file=listing.has_file(backup),
+        progress=runs.progress_of(backup),
         by_hand=restore_by_hand(backup),
     )
 
 
 def _flash_error(error: AppError) -> None:
-    flash(" ".join([f"{error.message[:1].upper()}{error.message[1:]}.", error.hint]), "danger")
+    flash(f"{error.message}. {error.hint}".strip(), "danger")

@@ -8,13 +8,14 @@ from flask.typing import ResponseReturnValue
 
 from app.api.schemas import ListSchema, NewBackupSchema, NotesSchema, read_body, read_query
 from app.auth import signed_in_admin
-from app.config import WEB_THREADS, settings
+from app.config import CANCEL_PATIENCE, WEB_THREADS, settings
 from app.downloads import dump_response
-from app.errors import AppError
+from app.errors import AppError, Conflict
 from app.models import BackupStatus, DatabaseBackup, Trigger
 from app.problems import problem
 from app.schemas import backup_details, backup_in_list, backup_row
 from app.services import backups as service
+from app.services import listing
 
 blueprint = Blueprint("backups", __name__, url_prefix="/backup")
 
@@ -42,7 +43,7 @@ def create() -> ResponseReturnValue:
 def index() -> ResponseReturnValue:
     """The newest backups."""
     query = read_query(ListSchema())
-    page = service.list_backups(
+    page = listing.list_backups(
         limit=query["limit"], before=query["before"], status=query["status"], query=query["q"]
     )
     rows = [backup_in_list(backup) for backup in page.backups]
@@ -58,7 +59,21 @@ def download(filename: str) -> Response:
 @blueprint.get("/<filename>/details")
 def show(filename: str) -> ResponseReturnValue:
     """Everything known of a backup."""
-    return jsonify(backup_details(service.get_backup(filename)))
+    return jsonify(backup_details(listing.get_backup(filename)))
+
+
+@blueprint.post("/<filename>/cancel")
+def cancel(filename: str) -> ResponseReturnValue:
+    """End a backup that waits or runs."""
+    service.cancel_backup(filename, by=signed_in_admin().username)
+    backup = service.wait_for_backup(listing.get_backup(filename).id, CANCEL_PATIENCE)
+    if backup.is_completed:
+        raise Conflict(f"{filename} was completed before it could be cancelled")
+    message = (
+        f"Database backup {filename} {'is being' if backup.is_pending else 'has been'} cancelled"
+    )
+    answer = {"success": True, "backup": backup_row(backup), "message": message}
+    return answer, 202 if backup.is_pending else 200
 
 
 @blueprint.patch("/<filename>")

@@ -9,7 +9,7 @@ from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
 from app.errors import InvalidInput
 from app.models import BackupStatus
-from app.services.backups import MAX_LIMIT
+from app.services.listing import MAX_LIMIT
 
 
 class NewBackupSchema(Schema):

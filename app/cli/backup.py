@@ -4,22 +4,24 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 import click
-from rich.console import Console
-from rich.markup import escape
 
-from app.cli.groups import Group, unwind_on_signals
-from app.errors import AppError, InvalidInput, VerificationError
+from app.cli.groups import Group, TellingCommand, unwind_on_signals
+from app.cli.progress import progress_shown
+from app.config import CANCEL_PATIENCE
+from app.errors import AppError, Conflict, InvalidInput, VerificationError
 from app.formatting import bytes_text, duration_text, moment_short
 from app.models import BackupStatus, DatabaseBackup, Trigger
 from app.schemas import backup_details, backup_in_list, backup_row
 from app.services import backups as service
-from app.services.checks import check_backups
+from app.services import checks, listing
+from app.services.admins import list_admins
+from app.services.catalogue import prepare_catalogue, set_aside_if_damaged
+from app.services.checks import Verdict, check_backups
 from app.services.databases import database_in_use
 from app.services.reconcile import adopt, reconcile
 from app.services.restoring import restore_by_hand
@@ -27,6 +29,11 @@ from app.services.restoring import restore_by_hand
 group = Group("backup", help="Make backups of the database, and look after them.")
 
 _BLOCK = 1024 * 1024  # bytes
+
+_MENDED = {
+    Verdict.CATALOGUE: "; the row has been made anew",
+    Verdict.MANIFEST: "; the manifest has been made anew",
+}
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -41,8 +48,8 @@ def create(notes: str, quiet: bool, as_json: bool) -> None:
     Exits with 0 only if the backup is COMPLETED.
     """
     unwind_on_signals()
-    with database_in_use(), _progress(quiet=quiet) as on_line:
-        backup = service.create_backup(trigger=Trigger.CLI, notes=notes, on_line=on_line)
+    with database_in_use(), progress_shown(quiet=quiet) as callbacks:
+        backup = service.create_backup(trigger=Trigger.CLI, notes=notes, **callbacks)
     if as_json:
         click.echo(_as_json(backup_row(backup)))
     if not backup.is_completed:
@@ -60,7 +67,7 @@ def create(notes: str, quiet: bool, as_json: bool) -> None:
 @_json
 def list_(limit: int, before: str | None, status: str | None, search: str, as_json: bool) -> None:
     """List backups, newest first."""
-    page = service.list_backups(
+    page = listing.list_backups(
         limit=limit,
         before=before,
         status=BackupStatus(status) if status else None,
@@ -81,7 +88,7 @@ def list_(limit: int, before: str | None, status: str | None, search: str, as_js
 @_json
 def show(name: str, as_json: bool) -> None:
     """Show everything known of a backup, and how to restore it by hand."""
-    backup = service.get_backup(name)
+    backup = listing.get_backup(name)
     if as_json:
         click.echo(_as_json(backup_details(backup)))
         return
@@ -160,24 +167,67 @@ def notes(name: str, text: str) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def delete(name: str, yes: bool) -> None:
     """Delete a backup: its dump and its row."""
-    backup = service.get_backup(name)
+    backup = listing.get_backup(name)
     if not yes:
         click.confirm(f"Delete {name} of database {backup.database}?", abort=True)
     service.delete_backup(name)
     click.echo(f"{name} has been deleted.")
 
 
+@group.command("cancel")
+@click.argument("name")
+def cancel(name: str) -> None:
+    """End a backup that waits or runs; it will be FAILED as cancelled."""
+    service.cancel_backup(name, by=service.own_user())
+    backup = service.wait_for_backup(listing.get_backup(name).id, CANCEL_PATIENCE)
+    if backup.is_completed:
+        raise Conflict(f"{name} was completed before it could be cancelled")
+    if backup.is_pending:
+        raise Conflict(
+            f"{name} has not ended yet",
+            detail="It was asked to; its runner has not heard it.",
+            hint="flask backup show tells when it has; flask doctor, whether a worker is silent.",
+        )
+    click.echo(f"{name} has been cancelled.")
+
+
 @group.command("check")
 def check() -> None:
-    """Compare every dump with its recorded checksum."""
+    """Compare every dump with its manifest, and both with the catalogue."""
     bad = 0
     for result in check_backups():
-        click.echo(f"{result.filename}\t{result.finding}")
+        click.echo(f"{result.filename}\t{result.in_words}")
         bad += not result.is_good
     if bad:
         raise AppError(
-            f"{bad} of the dumps or manifests are not what they were",
-            hint="Look at the disk they are on; saving the notes writes a manifest anew.",
+            f"{bad} of the dumps, manifests or rows are not what they were",
+            hint="Look at the disk they are on; flask backup rebuild mends manifests and rows.",
+        )
+
+
+@group.command("rebuild", cls=TellingCommand)
+def rebuild() -> None:
+    """Make a lost or damaged catalogue anew from the manifests beside the dumps.
+
+    Stop worker and web first. A SQLite catalogue that is damaged is set aside,
+    and kept. Rows that disagree with a manifest which its dump proves are made
+    anew; so are manifests, where dump and row agree. No dump is touched.
+    """
+    aside = set_aside_if_damaged()
+    if aside is not None:
+        click.echo(f"The damaged catalogue is now {aside}")
+    prepare_catalogue()
+    reconcile()
+    unproven = 0
+    for result in checks.rebuild():
+        click.echo(f"{result.filename}\t{result.in_words}{_MENDED.get(result.verdict, '')}")
+        unproven += result.verdict in (Verdict.CHANGED, Verdict.NOT_READABLE)
+    if not list_admins():
+        click.echo("There is no admin in this catalogue: make one with flask admin create NAME.")
+    if unproven:
+        raise AppError(
+            f"{unproven} of the dumps are not what they were, and were left alone",
+            hint="Look at the disk they are on.",
         )
 
 
@@ -189,6 +239,7 @@ def reconcile_(wants_adoption: bool) -> None:
     done = {
         "completed": report.completed,
         "failed as interrupted": report.failed,
+        "program of its dead runner ended": report.ended,
         "deleted": report.deleted,
         "leftover removed": report.removed,
     }
@@ -201,30 +252,9 @@ def reconcile_(wants_adoption: bool) -> None:
         click.echo(f"{name}\t{'adopted' if wants_adoption else 'not in the catalogue (--adopt)'}")
 
 
-@contextmanager
-def _progress(*, quiet: bool) -> Iterator[Callable[[str], None]]:
-    """What becomes of pg_dump's lines: one that changes on a terminal, else plain ones."""
-    console = Console(stderr=True, quiet=quiet, highlight=False)
-
-    def plain(line: str) -> None:
-        if "dumping contents of" in line and not quiet:
-            with suppress(OSError):  # nobody may be listening any more; the dump goes on
-                click.echo(_told(line), err=True)
-
-    if not console.is_terminal:
-        yield plain
-        return
-    with console.status("Backing up …") as status:
-        yield lambda line: status.update(escape(_told(line)))
-
-
-def _told(line: str) -> str:
-    return line.removeprefix("pg_dump: ")[:100]
-
-
 def _line(backup: DatabaseBackup) -> str:
     state = backup.status.value
-    if backup.is_completed and not service.has_file(backup):
+    if backup.is_completed and not listing.has_file(backup):
         state = "MISSING"
     size = bytes_text(backup.size) if backup.is_completed else "–"
     first_line = backup.notes.partition("\n")[0]

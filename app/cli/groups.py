@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 from flask.cli import ScriptInfo
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError
 
 from app.errors import AppError
 from app.services.catalogue import prepare_catalogue
@@ -31,8 +31,12 @@ class TellingCommand(click.Command):
                 return super().invoke(ctx)
         except AppError as error:
             told = error
-        except OperationalError as error:
-            told = AppError("the catalogue cannot be used just now", detail=f"{error.orig}.")
+        except DatabaseError as error:
+            told = AppError(
+                "the catalogue cannot be used just now",
+                detail=f"{error.orig}.",
+                hint="Is its disk full or read-only, or its server away? flask doctor looks.",
+            )
         finally:
             logger.setLevel(level)
         click.echo(told.in_words(), err=True)

@@ -6,8 +6,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
+from typing import Self
 
 import click
 from flask import current_app
@@ -27,6 +27,8 @@ from app.services.reconcile import reconcile, tolerating
 _START_TIMEOUT = 60.0  # seconds until the web process must answer
 _STOP_TIMEOUT = 20.0  # seconds until a child that was asked to end is killed
 _LOOK_EVERY = 0.2
+_LONG_LIFE = 30.0  # seconds after which an end is no longer one at the start
+_MAX_FALLS = 5
 
 
 @click.command("panel", cls=CatalogueCommand)
@@ -43,11 +45,11 @@ def panel() -> None:
             with tolerating():
                 reconcile()
             _tell_first_admin(admins.create_first_admin())
-        with _child("worker") as worker, _child("web") as web:
+        with _Child("worker") as worker, _Child("web") as web:
             _wait_until_it_answers(web)
             click.echo(f"\nBackstop runs at http://{settings().listen}/admin/backup")
             click.echo("Ctrl-C ends it.\n")
-            _watch({worker: "worker", web: "web"})
+            _watch([worker, web])
 
 
 def _try_to_listen() -> None:
@@ -80,30 +82,50 @@ def _tell_about_the_database() -> None:
         click.echo("The panel starts all the same; backups fail until this is mended.", err=True)
 
 
-@contextmanager
-def _child(command: str) -> Iterator[int]:
-    """Run `flask COMMAND` beside us, in a process group of its own; end it with us.
+class _Child:
+    """`flask COMMAND` beside us, in a process group of its own; it ends with us.
 
     Ctrl-C in the terminal reaches us alone: we end the children in order.
     """
-    flask = [sys.executable, "-m", "flask", "--app", str(ROOT / "wsgi.py"), command]
-    bound = [sys.executable, "-I", "-S", str(launch.__file__), str(os.getpid()), "0", *flask]
-    pid = os.posix_spawn(bound[0], bound, os.environ, setpgroup=0)
-    try:
-        yield pid
-    finally:
-        _end(pid)
 
+    def __init__(self, command: str) -> None:
+        self.command = command
+        self.falls = 0  # soon after its start, one after the other
 
-def _end(pid: int) -> None:
-    if _has_ended(pid):
-        return  # its pid may be another one's by now
-    deadline = time.monotonic() + _STOP_TIMEOUT
-    _signal(pid, signal.SIGTERM)
-    while not _has_ended(pid):
-        if time.monotonic() > deadline:
-            _signal(pid, signal.SIGKILL)
-        time.sleep(0.05)
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def start(self) -> None:
+        flask = [sys.executable, "-m", "flask", "--app", str(ROOT / "wsgi.py"), self.command]
+        bound = [sys.executable, "-I", "-S", str(launch.__file__), str(os.getpid()), "0", *flask]
+        self.pid = os.posix_spawn(bound[0], bound, os.environ, setpgroup=0)
+        self._started = time.monotonic()
+
+    def has_ended(self) -> bool:
+        return _has_ended(self.pid)
+
+    def start_again(self) -> None:
+        """After a pause that grows while it falls at once; give up when that does not help."""
+        lived = time.monotonic() - self._started
+        self.falls = self.falls + 1 if lived < _LONG_LIFE else 1
+        if self.falls > _MAX_FALLS:
+            click.echo(f"The {self.command} process does not stay; the panel stops.", err=True)
+            sys.exit(1)
+        click.echo(f"The {self.command} process has ended; it is started again.", err=True)
+        time.sleep(self.falls - 1)
+        self.start()
+
+    def __exit__(self, *_: object) -> None:
+        if _has_ended(self.pid):
+            return  # its pid may be another one's by now
+        waits = self.command == "worker" and settings().worker_stop == "wait"
+        deadline = time.monotonic() + (settings().dump_timeout if waits else _STOP_TIMEOUT)
+        _signal(self.pid, signal.SIGTERM)
+        while not _has_ended(self.pid):
+            if time.monotonic() > deadline:
+                _signal(self.pid, signal.SIGKILL)
+            time.sleep(0.05)
 
 
 def _signal(pid: int, number: int) -> None:
@@ -119,7 +141,7 @@ def _has_ended(pid: int) -> bool:
         return True
 
 
-def _wait_until_it_answers(web: int) -> None:
+def _wait_until_it_answers(web: _Child) -> None:
     deadline = time.monotonic() + _START_TIMEOUT
     host, port = _address()
     target = "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104
@@ -127,7 +149,7 @@ def _wait_until_it_answers(web: int) -> None:
         try:
             socket.create_connection((target, port), timeout=1).close()
         except OSError:
-            if _has_ended(web):
+            if web.has_ended():
                 raise ConfigurationError("the web process did not start") from None
             time.sleep(0.1)
         else:
@@ -146,14 +168,13 @@ def _tell_first_admin(admin: admins.NewAdmin | None) -> None:
         click.echo("Password      that of BACKSTOP_ADMIN_PASSWORD")
 
 
-def _watch(children: dict[int, str]) -> None:
-    """Wait until one of them ends: then all shall, so that nothing half runs."""
+def _watch(children: list[_Child]) -> None:
+    """Start again what has ended: what one of them left behind, the others have tidied up."""
     embedded = None if settings().database_url else embedded_server()
     while True:
-        for pid, name in children.items():
-            if _has_ended(pid):
-                click.echo(f"The {name} process has ended; the panel stops.", err=True)
-                sys.exit(1)
+        for child in children:
+            if child.has_ended():
+                child.start_again()
         if embedded is not None and not _is_as_it_should_be(embedded):
             click.echo("The embedded server has ended; the panel stops.", err=True)
             sys.exit(1)

@@ -4,9 +4,11 @@ import errno
 import logging
 import signal
 import sys
+import threading
+import time
 
 import click
-from flask import current_app
+from flask import Flask, current_app
 from waitress.server import create_server
 
 from app.cli.groups import CatalogueCommand
@@ -18,13 +20,13 @@ from app.services.reconcile import reconcile, tolerating
 # itself takes 64 KiB and tells so in the right form.
 _MAX_BODY = 1024 * 1024
 
+_LOOK_EVERY = 30.0  # seconds between two looks for what was lost
+
 
 @click.command("web", cls=CatalogueCommand)
 def web() -> None:
     """Serve the pages and the API until SIGTERM or Ctrl-C."""
     logging.getLogger("app").setLevel(logging.INFO)
-    with tolerating():
-        reconcile()
     app = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
     try:
         server = create_server(
@@ -38,9 +40,18 @@ def web() -> None:
         )
     except OSError as error:
         raise cannot_listen(error) from error
+    threading.Thread(target=_look_after, args=(app,), daemon=True).start()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     server.run()
+
+
+def _look_after(app: Flask) -> None:
+    """Tidy up after a worker that was killed, whether or not there is another one."""
+    while True:
+        with app.app_context(), tolerating():
+            reconcile()
+        time.sleep(_LOOK_EVERY)
 
 
 def cannot_listen(error: OSError | UnicodeError) -> ConfigurationError:

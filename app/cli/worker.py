@@ -9,6 +9,7 @@ import click
 from flask import current_app
 
 from app.cli.groups import CatalogueCommand
+from app.config import settings
 from app.models.worker import HEARTBEAT
 from app.queue import queue
 from app.services import backups, claims, workers
@@ -22,7 +23,11 @@ _LOOK_EVERY = 3  # heartbeats between two looks for what was lost
 
 @click.command("worker", cls=CatalogueCommand)
 def worker() -> None:
-    """Run queued backups until SIGTERM or Ctrl-C; a running one is ended cleanly."""
+    """Run queued backups until SIGTERM or Ctrl-C.
+
+    What becomes of a running one is told by BACKSTOP_WORKER_STOP: it is ended
+    cleanly (interrupt), or waited for until a second signal comes (wait).
+    """
     logging.getLogger("app").setLevel(logging.INFO)
     stopping = threading.Event()
     with database_in_use():
@@ -30,9 +35,16 @@ def worker() -> None:
         # seconds: too seldom for somebody who has clicked.
         consumer = queue.create_consumer(workers=1, max_delay=0.4, periodic=False)
         consumer.start()
+
+        def stop(*_: object) -> None:
+            if stopping.is_set() or settings().worker_stop == "interrupt":
+                claims.stop_runs()
+            claims.leave_after_this_run()
+            stopping.set()
+
         # In place of huey's, which do not tell a running backup.
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stopping.set())
+            signal.signal(number, stop)
         logger.info("worker started")
         for turn in itertools.count():
             # A context of its own each time, so that nothing read is kept.
@@ -45,7 +57,6 @@ def worker() -> None:
             if stopping.wait(HEARTBEAT.total_seconds()):
                 break
         logger.info("worker stops")
-        claims.stop_runs()
         consumer.stop(graceful=True)
         with current_app.app_context(), tolerating():
             workers.sign_off()

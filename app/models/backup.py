@@ -118,11 +118,11 @@ class DatabaseBackup(Model):
         self.started_at = now()
         self.lease_until = now() + LEASE
 
-    def complete(self) -> None:
+    def complete(self, finished_at: datetime) -> None:
         """The dump is whole, checked and durable under its final name."""
         self.status = BackupStatus.COMPLETED
         self.error_message = self.error_detail = self.error_hint = ""
-        self._end()
+        self._end(finished_at)
 
     def fail(self, error: AppError) -> None:
         """There is no dump, and this is why."""
@@ -131,10 +131,10 @@ class DatabaseBackup(Model):
         self.error_message = error.message
         self.error_detail = error.detail
         self.error_hint = error.hint
-        self._end()
+        self._end(now())
 
-    def _end(self) -> None:
-        self.finished_at = now()
+    def _end(self, finished_at: datetime) -> None:
+        self.finished_at = finished_at
         self.claimed_by = self.lease_until = self.process = self.progress = None
 
 

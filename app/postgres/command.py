@@ -29,6 +29,7 @@ _GRACE = 1.0  # seconds between SIGTERM and SIGKILL
 _KEPT_LINES = 2_000  # of each end of a program's log
 
 Line = Callable[[str], None]
+Start = Callable[[int], None] | None
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,12 @@ class Log:
         gap = [f"[… {left_out} lines left out …]"] if left_out else []
         return "\n".join([*self._head, *gap, *self._tail])
 
+    def latest(self, lines: int) -> str:
+        """The last lines, for a log that still grows; how many came before is told."""
+        latest = (self._head[-lines:] + list(self._tail))[-lines:]
+        before = self._lines - len(latest)
+        return "\n".join([f"[… {before} lines before …]"] * (before > 0) + latest)
+
 
 def run(
     argv: Sequence[str | Path],
@@ -68,13 +75,15 @@ def run(
     secrets: Sequence[str] = (),
     on_line: Line | None = None,
     on_tick: Callable[[], None] | None = None,
+    on_start: Start = None,
 ) -> Outcome:
     """Run a program to its end and return how it ended.
 
     `timeout` is in seconds, `memory` in bytes of address space (0: no limit).
     A `bound` program ends with the thread that runs it, even after SIGKILL
-    (Linux). `on_line` gets each line of stderr, `on_tick` is called several
-    times a second; what it raises ends the program and comes out here.
+    (Linux). `on_start` gets its pid, `on_line` each line of stderr, `on_tick`
+    is called several times a second; what they raise ends the program and
+    comes out here.
     Secrets are replaced by stars in every line.
 
     Raises ToolError if the program cannot be started, TimeoutError if it
@@ -101,6 +110,8 @@ def run(
     except OSError as error:
         raise ToolError(f"{argv[0]} cannot be started", detail=f"{error.strerror}.") from error
     try:
+        if on_start is not None:
+            on_start(process.pid)
         return _attend(process, timeout, _LineReader(secrets, on_line), on_tick)
     finally:
         _end(process)

@@ -3,13 +3,14 @@
 import re
 import select
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
 import psycopg2
 from psycopg2.extensions import POLL_OK, POLL_READ, POLL_WRITE
 from psycopg2.extensions import connection as Connection  # noqa: N812 - it is a class
+from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 from app.errors import ConnectError
 from app.postgres.conninfo import Conninfo
@@ -17,6 +18,10 @@ from app.postgres.tools import Version
 
 CONNECT_TIMEOUT = 10  # seconds
 _ANSWER_TIMEOUT = 20  # seconds; what we ask is answered at once by any server that lives
+_WAIT_TICK = 0.25  # seconds
+
+Rows = list[tuple[Any, ...]]
+OnWait = Callable[[], None] | None
 
 # A dead peer is noticed after a minute, not after the kernel's two hours.
 _KEEPALIVES = {
@@ -61,6 +66,10 @@ _HINTS = (
         r"remaining connection slots|too many clients|too many connections",
         "The server has no connection left; raise max_connections or end idle sessions.",
     ),
+    (
+        r"out of shared memory",
+        "A dump locks every table: raise max_locks_per_transaction on the server.",
+    ),
     (r"starting up|shutting down|recovery mode", "The server is not ready yet; try again soon."),
     (r"certificate|SSL", "Check sslmode and the certificates; see docs/troubleshooting.md."),
     (
@@ -81,37 +90,65 @@ class Session:
     """A connection on which nothing waits for ever.
 
     It is asynchronous underneath: a peer that has gone silent could otherwise
-    hold us inside libpq, deaf to signals, for as long as it likes.
+    hold us inside libpq, deaf to signals, for as long as it likes. Whoever
+    has something else to do begins a statement and polls for its rows.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, on_wait: OnWait = None) -> None:
         self._connection = connection
-        self._wait(CONNECT_TIMEOUT)
+        self._on_wait = on_wait
+        self._cursor: Cursor | None = None
+        self._due = time.monotonic() + CONNECT_TIMEOUT
 
     @property
     def server_version(self) -> Version:
         return Version.of_number(self._connection.server_version)
 
-    def ask(self, sql: str, *values: Any) -> Any:
-        """Run one statement; return the first value of its first row, or None.
+    def begin(self, sql: str, *values: Any) -> None:
+        """Send a statement; `poll` tells when it has been answered."""
+        self._cursor = self._connection.cursor()
+        self._due = time.monotonic() + _ANSWER_TIMEOUT
+        self._cursor.execute(sql, values or None)
 
+    def poll(self) -> Rows | None:
+        """The rows of what was begun, or None as long as there is no answer.
+
+        Before the first statement: no rows as soon as there is a connection.
         Raises psycopg2.Error, also where no answer comes in time.
         """
-        with self._connection.cursor() as cursor:
-            cursor.execute(sql, values or None)
-            self._wait(_ANSWER_TIMEOUT)
-            row = cursor.fetchone() if cursor.description else None
-        return row[0] if row else None
+        return self._rows() if self._state() == POLL_OK else None
 
-    def _wait(self, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while (state := self._connection.poll()) != POLL_OK:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise psycopg2.OperationalError(f"no answer within {seconds:g} s: timeout expired")
+    def rows(self, sql: str, *values: Any) -> Rows:
+        """Run one statement and return its rows. Raises as `poll`."""
+        self.begin(sql, *values)
+        return self.wait()
+
+    def ask(self, sql: str, *values: Any) -> Any:
+        """Run one statement; return the first value of its first row, or None."""
+        rows = self.rows(sql, *values)
+        return rows[0][0] if rows else None
+
+    def wait(self) -> Rows:
+        """Wait for what was begun. Raises as `poll`, and what `on_wait` raises."""
+        while (state := self._state()) != POLL_OK:
             read = [self._connection] if state == POLL_READ else []
             write = [self._connection] if state == POLL_WRITE else []
-            select.select(read, write, [], min(left, 1.0))
+            select.select(read, write, [], _WAIT_TICK)
+            if self._on_wait is not None:
+                self._on_wait()
+        return self._rows()
+
+    def _state(self) -> int:
+        state = int(self._connection.poll())
+        if state != POLL_OK and time.monotonic() > self._due:
+            raise psycopg2.OperationalError("no answer in time: timeout expired")
+        return state
+
+    def _rows(self) -> Rows:
+        if self._cursor is None or not self._cursor.description:
+            return []
+        with self._cursor as cursor:
+            return cursor.fetchall()
 
 
 @contextmanager
@@ -127,16 +164,48 @@ def connect(info: Conninfo, *, application_name: str) -> Iterator[Connection]:
 
 
 @contextmanager
-def open_session(info: Conninfo, *, application_name: str) -> Iterator[Session]:
-    """A session, on which nothing waits for ever; raises as `connect`."""
+def open_session(
+    info: Conninfo, *, application_name: str, on_wait: OnWait = None
+) -> Iterator[Session]:
+    """A session, on which nothing waits for ever; raises as `connect`.
+
+    `on_wait` is called several times a second while we wait for the server;
+    what it raises ends the wait.
+    """
+    with starting_session(info, application_name=application_name, on_wait=on_wait) as session:
+        with _telling(info):
+            session.wait()
+        yield session
+
+
+@contextmanager
+def starting_session(
+    info: Conninfo, *, application_name: str, on_wait: OnWait = None
+) -> Iterator[Session]:
+    """A session that is still being connected: it polls as one that was asked something."""
     with _telling(info):
         connection = psycopg2.connect(
             _dsn(info, application_name), password=info.password or None, async_=True
         )
     with closing(connection):
-        with _telling(info):
-            session = Session(connection)
-        yield session
+        yield Session(connection, on_wait)
+
+
+def end_sessions(info: Conninfo, application_name: str) -> int:
+    """End what our own role's sessions of this name still do on the server; return how many.
+
+    A session that waits for a lock outlives its client. Raises ConnectError
+    as `connect`, psycopg2.Error.
+    """
+    with open_session(info, application_name="backstop") as session:
+        return int(
+            session.ask(
+                "SELECT count(pg_catalog.pg_terminate_backend(pid))"
+                " FROM pg_catalog.pg_stat_activity WHERE application_name = %s"
+                " AND usename = current_user AND datname = current_database()",
+                application_name,
+            )
+        )
 
 
 def _dsn(info: Conninfo, application_name: str) -> str:

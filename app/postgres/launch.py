@@ -23,6 +23,7 @@ def main() -> None:
         sys.exit("the process that asked for this program is gone")
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)  # Python ignores them, and that is inherited
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold rows, in clear
     if memory:
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     os.execv(program[0], program)  # noqa: S606 - a list, no shell

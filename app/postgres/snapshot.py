@@ -3,26 +3,79 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import psycopg2
 
 from app.errors import Conflict, ConnectError, DumpError
-from app.postgres.connection import Session, hint_for, open_session, told
+from app.postgres.connection import OnWait, Session, hint_for, open_session, told
 from app.postgres.conninfo import Conninfo
 from app.postgres.tools import Version
 
 #: "Backstop" in ASCII: the advisory lock that all panels and hosts agree on.
 LOCK = 0x4261636B73746F70
 
-_CHECK_EVERY = 5.0  # seconds between two looks at the holding connection
+_CHECK_EVERY = 2.0  # seconds between two looks at the holding connection
+_LOCK_PATIENCE = 2.0  # seconds; the session of a run that was killed ends a moment later
 
 # A role's own timeouts would end this transaction in the middle of a long
-# dump. pg_settings names only what this server's version knows.
-_NO_TIMEOUTS = """
-    SELECT set_config(name, CASE name WHEN 'row_security' THEN 'off' ELSE '0' END, true)
-    FROM pg_settings
+# dump, and its search path could put other functions in the place of ours.
+# The keepalives make the server notice a panel whose machine has lost power:
+# until then it would hold the lock, for two hours as the kernel has it.
+# pg_settings names only what this server's version knows.
+_OWN_SETTINGS = """
+    SELECT set_config(name, CASE name WHEN 'row_security' THEN 'off'
+                                      WHEN 'search_path' THEN 'pg_catalog, pg_temp'
+                                      WHEN 'tcp_keepalives_idle' THEN '30'
+                                      WHEN 'tcp_keepalives_interval' THEN '10'
+                                      WHEN 'tcp_keepalives_count' THEN '3'
+                                      ELSE '0' END, true)
+    FROM pg_catalog.pg_settings
     WHERE name IN ('statement_timeout', 'lock_timeout', 'transaction_timeout',
-                   'idle_in_transaction_session_timeout', 'row_security')
+                   'idle_in_transaction_session_timeout', 'row_security', 'search_path',
+                   'tcp_keepalives_idle', 'tcp_keepalives_interval', 'tcp_keepalives_count')
+"""
+
+# Who holds the lock may end what runs that died have left behind: a session that
+# waits for a table outlives its client. A newcomer that is about to be refused
+# is younger than that.
+_LEFTOVERS = """
+    SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+    WHERE application_name LIKE 'backstop backup\\_%'
+      AND application_name <> current_setting('application_name')
+      AND backend_start < now() - interval '1 minute'
+      AND usename = current_user AND datname = current_database()
+"""
+
+# What a dump of this database holds, and what a restore must know of it. The
+# tables are those whose data pg_dump writes: no members of extensions but for
+# their configuration tables, and of a partitioned table its partitions alone.
+# Read through to_jsonb: which columns pg_database has depends on the version.
+_CONTENTS = """
+    SELECT jsonb_build_object(
+        'encoding', pg_encoding_to_char(d.encoding),
+        'collate', d.datcollate,
+        'ctype', d.datctype,
+        'localeProvider', to_jsonb(d) ->> 'datlocprovider',
+        'locale', COALESCE(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale'),
+        'owner', pg_get_userbyid(d.datdba),
+        'extensions', (
+            SELECT COALESCE(jsonb_agg(jsonb_build_object('name', extname, 'version', extversion)
+                                      ORDER BY extname), '[]')
+            FROM pg_extension),
+        'tables', (
+            SELECT COALESCE(jsonb_agg(jsonb_build_object(
+                                'oid', c.oid::bigint, 'schema', n.nspname, 'name', c.relname,
+                                'pages', c.relpages, 'rows', c.reltuples)
+                            ORDER BY n.nspname, c.relname), '[]')
+            FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+            WHERE c.relkind = 'r' AND c.relpersistence <> 't'
+              AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+              AND (NOT EXISTS (SELECT FROM pg_depend
+                               WHERE classid = 'pg_class'::regclass AND objid = c.oid
+                                 AND deptype = 'e')
+                   OR EXISTS (SELECT FROM pg_extension WHERE c.oid = ANY (extconfig)))))
+    FROM pg_database d WHERE d.datname = current_database()
 """
 
 
@@ -33,49 +86,76 @@ class Snapshot:
         self._session = session
         self._info = info
         self._checked = time.monotonic()
+        self._asked = False
         self.id = snapshot_id
 
     @property
     def server_version(self) -> Version:
         return self._session.server_version
 
+    def database_size(self) -> int:
+        """How large the database is on the server, in bytes."""
+        with self._watched("the size of the database cannot be read"):
+            return int(self._session.ask("SELECT pg_database_size(current_database())"))
+
+    def contents(self) -> dict[str, Any]:
+        """What a restore must know: encoding, locale, owner, extensions, and the tables.
+
+        The tables are those whose data a dump carries: oid, schema, name, and
+        the server's own estimates of pages and rows (-1: never counted).
+        """
+        with self._watched("what the database holds cannot be read"):
+            return dict(self._session.ask(_CONTENTS))
+
     def check(self, *, now: bool = False) -> None:
         """Make sure that lock and snapshot are still held; asked every few seconds.
 
-        Raises DumpError if they are not: what pg_dump wrote since may then
-        stand beside another dump, or be of another moment.
+        Does not wait for the answer, which the next calls look for, unless it
+        must be known `now`. Raises DumpError if they are not held: what
+        pg_dump wrote since may then stand beside another dump, or be of
+        another moment.
         """
-        if not now and time.monotonic() < self._checked + _CHECK_EVERY:
+        if not (now or self._asked) and time.monotonic() < self._checked + _CHECK_EVERY:
             return
         self._checked = time.monotonic()
+        with self._watched("the connection that holds the snapshot was lost"):
+            if not self._asked:
+                self._session.begin("SELECT 1")
+                self._asked = True
+            if now:
+                self._session.wait()
+            self._asked = not now and self._session.poll() is None
+
+    @contextmanager
+    def _watched(self, message: str) -> Iterator[None]:
         try:
-            self._session.ask("SELECT 1")
+            yield
         except psycopg2.Error as error:
             text = told(error, self._info)
             raise DumpError(
-                "the connection that holds the snapshot was lost",
+                message,
                 detail=text,
                 hint=hint_for(text) or "Look into the server's log for why it ended the session.",
             ) from None
 
 
 @contextmanager
-def hold_snapshot(info: Conninfo, *, application_name: str) -> Iterator[Snapshot]:
+def hold_snapshot(
+    info: Conninfo, *, application_name: str, on_wait: OnWait = None
+) -> Iterator[Snapshot]:
     """Lock the database against other dumps and export a snapshot of it.
 
     The lock belongs to the transaction that exports the snapshot: a session's
-    lock would outlive its client behind a pooler. Raises Conflict if another
-    dump of this database runs anywhere, ConnectError, DumpError.
+    lock would outlive its client behind a pooler. `on_wait` as in
+    `open_session`. Raises Conflict if another dump of this database runs
+    anywhere, ConnectError, DumpError.
     """
-    with open_session(info, application_name=application_name) as session:
+    with open_session(info, application_name=application_name, on_wait=on_wait) as session:
         try:
-            session.ask("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            session.ask(_NO_TIMEOUTS)
-            if not session.ask("SELECT pg_try_advisory_xact_lock(%s)", LOCK):
-                raise Conflict(
-                    f'database "{info.database}" is being backed up by another panel',
-                    hint="Wait until it has ended; pg_locks shows who holds the advisory lock.",
-                )
+            session.rows("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            session.rows(_OWN_SETTINGS)
+            _lock(session, info)
+            session.rows(_LEFTOVERS)
             snapshot = Snapshot(session, info, session.ask("SELECT pg_export_snapshot()"))
         except psycopg2.Error as error:
             text = told(error, info)
@@ -83,3 +163,14 @@ def hold_snapshot(info: Conninfo, *, application_name: str) -> Iterator[Snapshot
                 "the server did not give a snapshot", detail=text, hint=hint_for(text)
             ) from None
         yield snapshot
+
+
+def _lock(session: Session, info: Conninfo) -> None:
+    deadline = time.monotonic() + _LOCK_PATIENCE
+    while not session.ask("SELECT pg_try_advisory_xact_lock(%s)", LOCK):
+        if time.monotonic() > deadline:
+            raise Conflict(
+                f'database "{info.database}" is being backed up by another panel',
+                hint="Wait until it has ended; pg_locks shows who holds the advisory lock.",
+            )
+        time.sleep(0.1)

@@ -3,16 +3,17 @@
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
-from datetime import datetime
+from functools import partial
 from threading import Event
 
 from app.config import settings
-from app.errors import AppError, ConfigurationError, Interrupted
+from app.errors import AppError, ConfigurationError, ConnectError, Interrupted
 from app.extensions import db, writing
 from app.models import DatabaseBackup
-from app.postgres.command import Line, Log
-from app.postgres.conninfo import client_environment
+from app.postgres.command import Line
+from app.postgres.conninfo import Conninfo, client_environment
 from app.postgres.dump import Limits, dump, read_header, read_whole
+from app.postgres.progress import PAGE, DumpProgress, Table, watched
 from app.postgres.snapshot import Snapshot, hold_snapshot
 from app.postgres.tools import Toolchain, choose_toolchain, find_toolchains
 from app.services import claims
@@ -23,7 +24,10 @@ from app.services.databases import (
     private_dir,
     storage,
 )
-from app.services.manifests import Proof, build_manifest, read_manifest
+from app.services.manifests import Proof, build_manifest
+from app.services.outcomes import end_sessions_of, record_failure, record_success, session_name
+from app.services.runs import Run
+from app.services.space import refuse_without_space
 from app.storages import Staged, sha256_of
 
 _TICK = 0.25  # seconds
@@ -31,23 +35,29 @@ _TICK = 0.25  # seconds
 logger = logging.getLogger(__name__)
 
 
-def run_claimed(backup_id: str, on_line: Line | None = None) -> None:
+def run_claimed(
+    backup_id: str, on_line: Line | None = None, on_news: Callable[[], None] = lambda: None
+) -> None:
     """Run a backup that this process has claimed, to COMPLETED or FAILED.
 
-    Errors of the backup end up on its row; what ends this process is recorded
-    there too and raised again.
+    `on_line` gets each line of pg_dump; `on_news` is called when the row tells
+    more of the progress, at most once a second. Errors of the backup end up on
+    its row; what ends this process is recorded there too and raised again.
     """
-    log = Log()
+    run = Run(backup_id, limit=settings().dump_timeout, on_news=on_news)
 
     def heard(line: str) -> None:
-        log.add(line)
+        run.log.add(line)
+        run.progress.heard(line)
         if on_line is not None:
             on_line(line)
 
     try:
-        proof = _make(backup_id, heard)
+        _make(run, heard)
     except AppError as error:
-        record_failure(backup_id, error, log.text())
+        record_failure(backup_id, error, run.log.text())
+        if not isinstance(error, ConnectError):
+            end_sessions_of(backup_id)
     except BaseException:
         record_failure(
             backup_id,
@@ -56,94 +66,43 @@ def run_claimed(backup_id: str, on_line: Line | None = None) -> None:
                 detail="Its process was ended, or met a defect that its log tells.",
                 hint="Start the backup again.",
             ),
-            log.text(),
+            run.log.text(),
         )
         raise
     else:
-        record_success(backup_id, proof, log.text())
+        record_success(backup_id, run.log.text())
 
 
-def record_failure(
-    backup_id: str, error: AppError, log: str = "", *, judged: datetime | None = None
-) -> None:
-    """Say on the row that there is no dump, and why; a row that has ended stays as it is.
-
-    With the lease that somebody else `judged`, only while it is still the
-    same: its runner may have renewed it.
-    """
-    with writing() as session:
-        backup = session.get(DatabaseBackup, backup_id, with_for_update=True)
-        if backup is None or not backup.is_pending:
-            return
-        if judged is not None and backup.lease_until != judged:
-            return
-        backup.fail(error)
-        if log:
-            backup.log = log
-        filename = backup.filename
-    logger.warning("backup failed filename=%s error=%r", filename, error.message)
-
-
-def record_success(backup_id: str, proof: Proof, log: str = "") -> None:
-    """Say on the row that the dump is published; the last step of a backup.
-
-    Also where the row says FAILED: a runner that was taken for dead while it
-    slept may have published after all, and what counts is the whole file.
-    """
-    with writing() as session:
-        backup = session.get(DatabaseBackup, backup_id, with_for_update=True)
-        if backup is None or backup.is_completed:
-            return
-        backup.size, backup.sha256 = proof.size, proof.sha256
-        backup.oldest_reader = proof.oldest_reader
-        backup.complete()
-        if log:
-            backup.log = log
-        filename, notes = backup.filename, backup.notes
-        manifest = build_manifest(backup, proof)
-    logger.info("backup completed filename=%s size=%d", filename, proof.size)
-    if read_manifest(storage().manifest(filename))["notes"] != notes:
-        storage().replace_manifest(filename, manifest)  # they were edited meanwhile
-
-
-def _make(backup_id: str, heard: Line) -> Proof:
-    backup = db.session.get_one(DatabaseBackup, backup_id)
+def _make(run: Run, heard: Line) -> None:
+    backup = db.session.get_one(DatabaseBackup, run.backup_id)
     filename, wanted = backup.filename, DatabaseName(backup.server, backup.database)
     db.session.commit()  # no transaction of the catalogue stays open meanwhile
     _refuse_another_database(wanted)
     info = configured_database()
-    lease = claims.Lease(backup_id)
-    lease.check()
-    with hold_snapshot(info, application_name=f"backstop {filename}") as snapshot:
+    run.check()
+    name = session_name(filename)
+    with hold_snapshot(info, application_name=name, on_wait=run.check) as snapshot:
         toolchain = choose_toolchain(
             find_toolchains(settings().pg_bin_dir), snapshot.server_version
         )
         compression = toolchain.compression(settings().compression)
-        _record_versions(backup_id, snapshot, toolchain, compression)
+        size = _record_facts(run, snapshot, toolchain, compression)
+        refuse_without_space(wanted, size, compression)
         staged = storage().stage(filename)
-
-        def tick() -> None:
-            lease.check()
-            snapshot.check()
-
         try:
-            with client_environment(info, private_dir()) as environment:
-                dump(
-                    toolchain,
-                    info,
-                    staged.path,
-                    snapshot=snapshot.id,
-                    compression=compression,
-                    limits=_limits(),
-                    environment=environment | {"PGAPPNAME": f"backstop {filename}"},
-                    on_line=heard,
-                    on_tick=tick,
-                )
-            proof = _check(toolchain, staged, tick)
-            _publish(backup_id, staged, proof, snapshot, lease)
+            _dump(
+                run,
+                staged,
+                snapshot,
+                info=info,
+                toolchain=toolchain,
+                compression=compression,
+                heard=heard,
+            )
+            proof = _check(run, staged, snapshot, toolchain, size)
+            _publish(run, staged, snapshot, proof)
         finally:
             storage().discard(staged)
-    return proof
 
 
 def _refuse_another_database(wanted: DatabaseName) -> None:
@@ -157,28 +116,76 @@ def _refuse_another_database(wanted: DatabaseName) -> None:
         )
 
 
-def _limits() -> Limits:
-    chosen = settings()
-    return Limits(chosen.lock_timeout, chosen.stall_timeout, chosen.dump_timeout)
-
-
-def _record_versions(
-    backup_id: str, snapshot: Snapshot, toolchain: Toolchain, compression: str
-) -> None:
+def _record_facts(run: Run, snapshot: Snapshot, toolchain: Toolchain, compression: str) -> int:
+    """Write down what is dumped, and by what; returns the size of the database in bytes."""
+    size, contents = snapshot.database_size(), snapshot.contents()
+    run.progress = DumpProgress(
+        [
+            Table(
+                each["oid"], f"{each['schema']}.{each['name']}", each["pages"] * PAGE, each["rows"]
+            )
+            for each in contents["tables"]
+        ]
+    )
+    tables = [{"schema": each["schema"], "name": each["name"]} for each in contents["tables"]]
     with writing() as session:
-        backup = session.get_one(DatabaseBackup, backup_id)
+        backup = session.get_one(DatabaseBackup, run.backup_id)
         backup.server_version = str(snapshot.server_version)
         backup.tool_version = str(toolchain.version)
         backup.compression = compression
+        backup.database_size = size
+        backup.contents = contents | {"tables": tables}
+    return size
 
 
-def _check(toolchain: Toolchain, staged: Staged, on_tick: Callable[[], None]) -> Proof:
+def _dump(
+    run: Run,
+    staged: Staged,
+    snapshot: Snapshot,
+    *,
+    info: Conninfo,
+    toolchain: Toolchain,
+    compression: str,
+    heard: Line,
+) -> None:
+    name = session_name(staged.name)
+    limits = Limits(settings().lock_timeout, settings().stall_timeout, settings().dump_timeout)
+    with (
+        client_environment(info, private_dir()) as environment,
+        watched(info, run.progress, name) as look,
+    ):
+
+        def tick() -> None:
+            run.check()
+            snapshot.check()
+            look()
+
+        run.phase = "dumping"
+        dump(
+            toolchain,
+            info,
+            staged.path,
+            snapshot=snapshot.id,
+            compression=compression,
+            limits=limits,
+            environment=environment | {"PGAPPNAME": name},
+            on_line=heard,
+            on_tick=tick,
+            on_start=partial(claims.note_process, run.backup_id),
+            moved=lambda: run.progress.moved,
+        )
+
+
+def _check(
+    run: Run, staged: Staged, snapshot: Snapshot, toolchain: Toolchain, database_size: int
+) -> Proof:
     """Read the dump whole, twice at once: by pg_restore and for its SHA-256."""
+    run.phase = "checking"
     given_up = Event()
 
-    def go_on() -> None:
-        if given_up.is_set():
-            raise Interrupted("the check was given up")
+    def tick() -> None:
+        run.check()
+        snapshot.check()
 
     with (
         storage().open_staged(staged) as file,
@@ -187,11 +194,24 @@ def _check(toolchain: Toolchain, staged: Staged, on_tick: Callable[[], None]) ->
         header = read_header(file)
         size = file.seek(0, 2)
         file.seek(0)
-        reading = pool.submit(sha256_of, file, on_block=go_on)
+
+        def on_block(length: int) -> None:
+            run.checked += length / size
+            if given_up.is_set():
+                raise Interrupted("the check was given up")
+
+        reading = pool.submit(sha256_of, file, on_block=on_block)
         try:
-            read_whole(toolchain, staged.path, on_tick=on_tick)
+            read_whole(
+                toolchain,
+                staged.path,
+                entries=header.entries,
+                contents=database_size,
+                on_tick=tick,
+                on_start=partial(claims.note_process, run.backup_id),
+            )
             while not reading.done():
-                on_tick()
+                tick()
                 wait([reading], timeout=_TICK)
         except BaseException:
             given_up.set()
@@ -199,13 +219,12 @@ def _check(toolchain: Toolchain, staged: Staged, on_tick: Callable[[], None]) ->
         return Proof(size, reading.result(), header.oldest_reader)
 
 
-def _publish(
-    backup_id: str, staged: Staged, proof: Proof, snapshot: Snapshot, lease: claims.Lease
-) -> None:
+def _publish(run: Run, staged: Staged, snapshot: Snapshot, proof: Proof) -> None:
     """Only a dump whose lock and claim were held to the end gets its final name."""
+    run.phase = "publishing"
     snapshot.check(now=True)
-    lease.check(now_at_once=True)
-    backup = db.session.get_one(DatabaseBackup, backup_id)
+    run.check(now_at_once=True)
+    backup = db.session.get_one(DatabaseBackup, run.backup_id)
     manifest = build_manifest(backup, proof)
     db.session.commit()
     storage().publish(staged, manifest)

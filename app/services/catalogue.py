@@ -1,16 +1,21 @@
 """The catalogue itself: the panel's own records, at their newest form."""
 
 import logging
+from contextlib import suppress
+from pathlib import Path
 
 import psycopg2
 from alembic import command
 from alembic.util import CommandError
 from flask import current_app
+from sqlalchemy import text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DatabaseError, OperationalError
 
 from app.config import ROOT, settings
 from app.errors import AppError, ConfigurationError
+from app.extensions import db
+from app.models.types import now
 from app.postgres.connection import open_session
 from app.postgres.conninfo import Conninfo, parse_url
 
@@ -32,8 +37,46 @@ def prepare_catalogue() -> None:
         raise ConfigurationError(
             "the catalogue cannot be opened",
             detail=f"{_shown_url()}: {reason}.",
-            hint="Check BACKSTOP_CATALOGUE_URL, or the owner and rights of the instance folder.",
+            hint="Check BACKSTOP_CATALOGUE_URL, or the owner and rights of the instance folder."
+            if isinstance(error, OperationalError)
+            else "If it is damaged: flask backup rebuild makes it anew from the manifests.",
         ) from error
+
+
+def set_aside_if_damaged() -> Path | None:
+    """Rename a SQLite catalogue that is not whole; returns where it is now.
+
+    What it was is kept for who can still read something out of it. Worker and
+    web must not run: they would go on with the one set aside.
+    """
+    url = make_url(settings().catalogue_url)
+    path = Path(url.database or "")
+    if url.get_backend_name() != "sqlite" or not path.exists() or _is_whole():
+        return None
+    aside = path.with_name(f"{path.name}.damaged-{now():%Y-%m-%dT%H-%M-%S}")
+    for suffix in ("", "-wal", "-shm"):
+        with suppress(FileNotFoundError):
+            Path(f"{path}{suffix}").rename(f"{aside}{suffix}")
+    logger.warning("damaged catalogue set aside path=%s", aside)
+    return aside
+
+
+def _is_whole() -> bool:
+    """What SQLite itself can tell of its file: a look at each page and index."""
+    try:
+        found = db.session.scalar(text("PRAGMA integrity_check"))
+    except OperationalError as error:
+        raise ConfigurationError(
+            "the catalogue cannot be opened",
+            detail=f"{_shown_url()}: {error.orig}.",
+            hint="Check the owner and rights of the instance folder; stop the panel first.",
+        ) from error
+    except DatabaseError:
+        return False
+    finally:
+        db.session.remove()
+        db.engine.dispose()
+    return bool(found == "ok")
 
 
 def _refuse_the_database_itself() -> None:

@@ -1,16 +1,30 @@
-"""Is every dump still what it was when it was made?"""
+"""Is every dump still what it was when it was made, and does the catalogue say so?"""
 
+import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Select, delete, or_, select
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.errors import AppError
-from app.extensions import db
+from app.extensions import db, writing
 from app.models import BackupStatus, DatabaseBackup
 from app.services.databases import storage
-from app.services.manifests import Proof, proof_of, read_manifest
+from app.services.manifests import build_manifest, columns_of, facts_of, read_manifest
 from app.storages import sha256_of
+
+
+class Verdict(enum.Enum):
+    """What a dump, its manifest and its row are to each other."""
+
+    WHOLE = "whole"
+    CHANGED = "CHANGED"  # nobody vouches for what the dump is now
+    NOT_READABLE = "NOT READABLE"
+    MANIFEST = "MANIFEST"  # dump and row agree, the manifest does not
+    CATALOGUE = "CATALOGUE"  # dump and manifest agree, the row does not
+    UNKNOWN = "not in the catalogue"
 
 
 @dataclass(frozen=True)
@@ -18,52 +32,121 @@ class Check:
     """What was found of one dump."""
 
     filename: str
-    is_good: bool
+    verdict: Verdict
     finding: str
+
+    @property
+    def in_words(self) -> str:
+        """The verdict and what was found, in one line."""
+        return f"{self.verdict.value}: {self.finding}" if self.finding else self.verdict.value
+
+    @property
+    def is_good(self) -> bool:
+        """Whether nothing has to be done; a dump without a row may be of another panel."""
+        return self.verdict in (Verdict.WHOLE, Verdict.UNKNOWN)
 
 
 def check_backups() -> Iterator[Check]:
-    """Read every completed backup and its manifest, oldest first, and compare."""
-    rows = db.session.execute(
-        select(
-            DatabaseBackup.filename,
-            DatabaseBackup.size,
-            DatabaseBackup.sha256,
-            DatabaseBackup.oldest_reader,
-        )
-        .where(
-            DatabaseBackup.status == BackupStatus.COMPLETED,
-            DatabaseBackup.delete_requested_at.is_(None),
-        )
-        .order_by(DatabaseBackup.created_at)
-    ).all()
+    """Read every dump and its manifest, oldest first, and compare both with the catalogue."""
+    completed = select(DatabaseBackup.filename).where(
+        DatabaseBackup.status == BackupStatus.COMPLETED,
+        DatabaseBackup.delete_requested_at.is_(None),
+    )
+    names = set(db.session.scalars(completed)) | set(storage().list())
     db.session.commit()
-    for filename in sorted(_without_row()):
-        yield Check(filename, is_good=True, finding="not in the catalogue, and not compared")
-    for filename, size, sha256, oldest_reader in rows:
-        finding = _finding(filename, Proof(size, sha256, oldest_reader or 0))
-        yield Check(filename, not finding, finding or "whole")
+    for filename in sorted(names):
+        recorded = _recorded(filename)
+        if not _is_being_made(recorded):
+            yield _check(filename, recorded)
 
 
-def _without_row() -> set[str]:
-    """Dumps that no row knows: of another panel, or of a catalogue that was lost."""
-    known = set(db.session.scalars(select(DatabaseBackup.filename)))
-    db.session.commit()
-    return set(storage().list()) - known
+def rebuild() -> Iterator[Check]:
+    """Make the rows anew from the manifests, where these are proven by their dumps.
+
+    Where instead dump and row agree, the manifest is written anew. Yields what
+    was found before; what nobody vouches for is left as it is.
+    """
+    for check in check_backups():
+        if check.verdict in (Verdict.CATALOGUE, Verdict.UNKNOWN):
+            _rewrite_row(check.filename)
+        elif check.verdict is Verdict.MANIFEST:
+            row = db.session.scalar(_by_name(check.filename))
+            if row is not None:
+                storage().replace_manifest(check.filename, build_manifest(row))
+            db.session.commit()
+        yield check
 
 
-def _finding(filename: str, recorded: Proof) -> str:
-    """What is wrong with a dump or its manifest; empty if nothing is."""
+def _by_name(filename: str) -> Select[DatabaseBackup]:
+    return select(DatabaseBackup).where(DatabaseBackup.filename == filename)
+
+
+def _recorded(filename: str) -> dict[str, Any] | None:
+    """What the row says, as a manifest would; None without one, empty if it cannot be read."""
+    try:
+        row = db.session.scalar(_by_name(filename))
+        if row is None:
+            return None
+        return facts_of(row) | {"status": row.status.value, "isClaimed": bool(row.claimed_by)}
+    except (ValueError, LookupError, TypeError, AttributeError, SQLAlchemyError):
+        return {}
+    finally:
+        db.session.rollback()
+
+
+def _is_being_made(recorded: dict[str, Any] | None) -> bool:
+    if not recorded:
+        return False
+    return recorded["status"] == BackupStatus.PENDING.value and bool(recorded["isClaimed"])
+
+
+def _check(filename: str, recorded: dict[str, Any] | None) -> Check:
     try:
         with storage().open(filename) as file:
-            if sha256_of(file) != recorded.sha256:
-                return "CHANGED: its checksum is not the recorded one; do not restore it"
+            found = (file.seek(0, 2), file.seek(0), sha256_of(file))[::2]
     except (AppError, OSError) as error:
-        return f"NOT READABLE: {error}"
+        return Check(filename, Verdict.NOT_READABLE, str(error))
     try:
-        if proof_of(read_manifest(storage().manifest(filename))) == recorded:
-            return ""
-        reason = "it tells of another dump"
+        told = read_manifest(storage().manifest(filename))
+        columns_of(told)
+        reason = "" if told["filename"] == filename else "it tells of another dump"
     except (AppError, OSError) as error:
-        reason = str(error)
-    return f"MANIFEST: the dump is whole, but its manifest is not: {reason}"
+        told, reason = {}, str(error)
+    if not reason and found == (told["size"], told["sha256"]):
+        return _compare(filename, recorded, told)
+    if recorded and found == (recorded["size"], recorded["sha256"]):
+        reason = reason or "it tells of another dump"
+        return Check(
+            filename, Verdict.MANIFEST, f"the dump is whole, but its manifest is not: {reason}"
+        )
+    if recorded is None and not told:
+        return Check(filename, Verdict.UNKNOWN, "and not compared: " + reason)
+    return Check(
+        filename, Verdict.CHANGED, "its checksum is not the recorded one; do not restore it"
+    )
+
+
+def _compare(filename: str, recorded: dict[str, Any] | None, told: dict[str, Any]) -> Check:
+    """A dump that its manifest proves, beside what the catalogue says of it."""
+    if recorded is None:
+        return Check(filename, Verdict.UNKNOWN, "and whole; flask backup rebuild gives it a row")
+    if not recorded:
+        return Check(filename, Verdict.CATALOGUE, "the dump is whole, but its row cannot be read")
+    expected = told | {"status": BackupStatus.COMPLETED.value}
+    differing = [key for key in recorded if key in expected and recorded[key] != expected[key]]
+    if differing:
+        finding = "the dump is whole, but its row says otherwise: " + ", ".join(differing)
+        return Check(filename, Verdict.CATALOGUE, finding)
+    return Check(filename, Verdict.WHOLE, "")
+
+
+def _rewrite_row(filename: str) -> None:
+    try:
+        told = columns_of(read_manifest(storage().manifest(filename)))
+    except (AppError, OSError):
+        return  # unknown, and without a manifest that could tell
+    same = or_(DatabaseBackup.id == told["id"], DatabaseBackup.filename == filename)
+    with writing() as session:
+        log = session.scalar(select(DatabaseBackup.log).where(same))
+        session.execute(delete(DatabaseBackup).where(same))
+        session.add(DatabaseBackup(status=BackupStatus.COMPLETED, log=log or "", **told))

@@ -2,28 +2,30 @@
 
 import logging
 import os
+import signal
 import socket
 import threading
 import time
+from contextlib import suppress
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 
 import psutil
-from sqlalchemy import CursorResult, update
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import update
 
-from app.errors import Interrupted
 from app.extensions import writing
-from app.models import BackupStatus, DatabaseBackup
+from app.models import DatabaseBackup
 from app.models.backup import LEASE
 from app.models.types import now
 
 logger = logging.getLogger(__name__)
 
-_RENEW_EVERY = 10.0  # seconds; six times within a lease
+_GRACE = 1.0  # seconds between SIGTERM and SIGKILL
 
+_doubted: dict[str, tuple[datetime | None, float]] = {}  # lease, and since when it is over
 _stopping = threading.Event()
+_leaving = threading.Event()
 
 
 @lru_cache
@@ -38,16 +40,36 @@ def identity(pid: int) -> str:
 
 
 def is_dead(claimed_by: str, lease_until: datetime | None) -> bool:
-    """Whether the runner of this claim is known to be gone, or its lease is over."""
-    return is_gone(claimed_by) or lease_until is None or lease_until < now()
+    """Whether the runner of this claim is known to be gone, or its lease is over.
+
+    A clock that was set forward ends a lease too early. So a runner that lives
+    here is given the time of another lease to renew it, by a clock that nobody
+    sets; it may have been stopped for good all the same.
+    """
+    if is_gone(claimed_by):
+        return True
+    if lease_until is not None and lease_until >= now():
+        return False
+    if not _is_here(claimed_by):
+        return True
+    lease, since = _doubted.get(claimed_by, (None, 0.0))
+    if lease != lease_until:
+        since = time.monotonic()
+        _doubted[claimed_by] = (lease_until, since)
+    return time.monotonic() > since + LEASE.total_seconds()
 
 
 def is_gone(process: str) -> bool:
     """Whether a process is known to have ended; one of another host is not."""
-    host, boot, namespace, pid, start = process.split(" ")
-    if host != socket.gethostname():
-        return False
-    return boot != _boot_id() or (namespace == _pid_namespace() and _start_of(int(pid)) != start)
+    host, boot, _, pid, start = process.split(" ")
+    if host == socket.gethostname() and boot != _boot_id():
+        return True
+    return _is_here(process) and _start_of(int(pid)) != start
+
+
+def _is_here(process: str) -> bool:
+    """Whether it ran where we could see it: on this host, in this boot and pid namespace."""
+    return process.split(" ")[:3] == identity(os.getpid()).split(" ")[:3]
 
 
 def claim(backup_id: str) -> bool:
@@ -65,51 +87,47 @@ def stop_runs() -> None:
     _stopping.set()
 
 
-class Lease:
-    """Renews the claim on one backup while it runs."""
+def is_stopping() -> bool:
+    """Whether the runs of this process were asked to end."""
+    return _stopping.is_set()
 
-    def __init__(self, backup_id: str) -> None:
-        self._backup_id = backup_id
-        self._renewed = time.monotonic()
 
-    def check(self, *, now_at_once: bool = False) -> None:
-        """Renew the lease when it is time; raise Interrupted if the run must end."""
-        if _stopping.is_set():
-            raise Interrupted(
-                "the backup was interrupted",
-                detail="Its runner was told to stop.",
-                hint="Start the backup again.",
-            )
-        if now_at_once or time.monotonic() > self._renewed + _RENEW_EVERY:
-            try:
-                self._renew()
-            except OperationalError as error:
-                if now_at_once or time.monotonic() > self._renewed + LEASE.total_seconds():
-                    raise
-                # The catalogue may be back before the lease is over.
-                logger.warning("lease not renewed error=%r", str(error.orig))
-                return
-            self._renewed = time.monotonic()
+def leave_after_this_run() -> None:
+    """Tell on the row of the running backup that its worker ends after it."""
+    _leaving.set()
 
-    def _renew(self) -> None:
-        mine = (
-            update(DatabaseBackup)
-            .where(
-                DatabaseBackup.id == self._backup_id,
-                DatabaseBackup.status == BackupStatus.PENDING,
-                DatabaseBackup.claimed_by == runner(),
-            )
-            .values(lease_until=now() + LEASE)
-        )
-        with writing() as session:
-            result = session.execute(mine)
-            lost = isinstance(result, CursorResult) and result.rowcount == 0
-        if lost:
-            raise Interrupted(
-                "the backup was given up meanwhile",
-                detail="Its lease ran out: this process was asleep, or the clock was changed.",
-                hint="Start the backup again.",
-            )
+
+def is_leaving() -> bool:
+    """Whether this process ends after the backup that it runs."""
+    return _leaving.is_set()
+
+
+def note_process(backup_id: str, pid: int) -> None:
+    """Write down which program is at work, so that it can be ended if we cannot any more."""
+    mine = update(DatabaseBackup).where(
+        DatabaseBackup.id == backup_id, DatabaseBackup.claimed_by == runner()
+    )
+    with writing() as session:
+        session.execute(mine.values(process=identity(pid)))
+
+
+def end_process(process: str) -> bool:
+    """End a program, with its group, that a dead runner left behind; False if it is gone.
+
+    Only on the host, in the boot and with the start that were written down.
+    """
+    *_, number, start = process.split(" ")
+    pid = int(number)
+    if not _is_here(process) or _start_of(pid) != start:
+        return False
+    for each in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, each)
+        deadline = time.monotonic() + _GRACE
+        while _start_of(pid) == start and time.monotonic() < deadline:
+            time.sleep(0.01)
+    logger.warning("program of a dead runner ended process=%r", process)
+    return True
 
 
 @lru_cache

@@ -2,16 +2,28 @@
 
 import hashlib
 import json
+import shlex
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from psycopg2.extensions import make_dsn
+
 from app.errors import VerificationError
-from app.models import DatabaseBackup
+from app.models import DatabaseBackup, Trigger
 from app.models.types import now
 
 FORMAT = 1
 _OWN_CHECKSUM = "manifestSha256"
+
+#: What row and manifest tell alike, by the column's name.
+FACTS = (
+    "id", "filename", "size", "sha256", "oldest_reader", "server", "server_version", "database",
+    "database_size", "contents", "tool_version", "compression", "trigger", "created_by",
+    "created_at", "started_at", "finished_at", "notes",
+)  # fmt: skip
+
+_PROVIDERS = {"c": "libc", "i": "icu", "b": "builtin"}  # pg_database.datlocprovider
 
 
 @dataclass(frozen=True)
@@ -23,28 +35,65 @@ class Proof:
     oldest_reader: int  # major version of the oldest pg_restore that reads it
 
 
-def build_manifest(backup: DatabaseBackup, proof: Proof) -> bytes:
-    """The manifest of a backup whose dump was checked, as JSON with its own checksum."""
-    content = {
-        "format": FORMAT,
-        "id": backup.id,
-        "filename": backup.filename,
-        "size": proof.size,
-        "sha256": proof.sha256,
-        "oldestReader": proof.oldest_reader,
-        "server": backup.server,
-        "serverVersion": backup.server_version,
-        "database": backup.database,
-        "toolVersion": backup.tool_version,
-        "compression": backup.compression,
-        "trigger": backup.trigger.value,
-        "createdBy": backup.created_by,
-        "createdAt": moment_text(backup.created_at),
-        "startedAt": moment_text(backup.started_at),
-        "finishedAt": moment_text(backup.finished_at or now()),
-        "notes": backup.notes,
-    }
+def build_manifest(backup: DatabaseBackup, proof: Proof | None = None) -> bytes:
+    """The manifest of a backup, as JSON with its own checksum.
+
+    With the proof of a dump that is about to be published; without one, as
+    the row has it.
+    """
+    facts = facts_of(backup)
+    if proof is not None:
+        facts |= {_camel(name): value for name, value in asdict(proof).items()}
+        facts["finishedAt"] = moment_text(now())
+    content = {"format": FORMAT, "restore": _restore_commands(backup)} | facts
     return _written(content | {_OWN_CHECKSUM: _checksum(content)})
+
+
+def facts_of(backup: DatabaseBackup) -> dict[str, Any]:
+    """What a row says, as a manifest would."""
+    return {_camel(name): _told(getattr(backup, name)) for name in FACTS}
+
+
+def columns_of(content: dict[str, Any]) -> dict[str, Any]:
+    """What a manifest says, as columns of a row.
+
+    Raises VerificationError if it tells too little.
+    """
+    try:
+        columns = {name: content[_camel(name)] for name in FACTS}
+        columns["trigger"] = Trigger(columns["trigger"])
+        for name in ("created_at", "started_at", "finished_at"):
+            columns[name] = moment_of(columns[name])
+    except (KeyError, ValueError, TypeError) as error:
+        raise VerificationError(f"the manifest does not tell {error}") from error
+    return columns
+
+
+def createdb_options(backup: DatabaseBackup) -> list[str]:
+    """What createdb must be told for a database of the same encoding and locale."""
+    contents = backup.contents or {}
+    if not contents:
+        return []
+    options = [
+        f"--encoding={contents['encoding']}",
+        f"--lc-collate={contents['collate']}",
+        f"--lc-ctype={contents['ctype']}",
+    ]
+    provider = _PROVIDERS.get(contents["localeProvider"] or "")
+    if provider:
+        options.append(f"--locale-provider={provider}")
+    if provider in ("icu", "builtin"):
+        options.append(f"--{provider}-locale={contents['locale']}")
+    return options
+
+
+def _restore_commands(backup: DatabaseBackup) -> list[str]:
+    """How the dump is restored into a new database, from the folder where it lies."""
+    new = f"{backup.database}_restored"
+    create = ["createdb", "--template=template0", *createdb_options(backup), "--", new]
+    name = str(make_dsn(dbname=new))  # quoted: a name can look like a connection string
+    restore = ["pg_restore", "--exit-on-error", f"--dbname={name}", backup.filename]
+    return [shlex.join(create), shlex.join(restore)]
 
 
 def read_manifest(raw: bytes) -> dict[str, Any]:
@@ -59,14 +108,6 @@ def read_manifest(raw: bytes) -> dict[str, Any]:
     return dict(content)
 
 
-def proof_of(content: dict[str, Any]) -> Proof:
-    """What a manifest says of its dump. Raises VerificationError if it does not."""
-    try:
-        return Proof(**{name: content[_camel(name)] for name in asdict(Proof(0, "", 0))})
-    except KeyError as error:
-        raise VerificationError(f"the manifest does not tell {error}") from error
-
-
 def moment_of(text: str | None) -> datetime | None:
     """The moment that `moment_text` wrote."""
     return datetime.fromisoformat(text) if text else None
@@ -78,6 +119,12 @@ def moment_text(moment: datetime | None) -> str | None:
         return None
     utc = moment.astimezone(UTC)
     return f"{utc:%Y-%m-%dT%H:%M:%S}.{utc.microsecond // 1000:03d}Z"
+
+
+def _told(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return moment_text(value)
+    return value.value if isinstance(value, Trigger) else value
 
 
 def _checksum(content: dict[str, Any]) -> str:

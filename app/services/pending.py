@@ -5,7 +5,9 @@ from datetime import timedelta
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
+from app.config import settings
 from app.errors import Conflict
 from app.extensions import db, writing
 from app.models import BackupStatus, DatabaseBackup, Trigger
@@ -41,6 +43,8 @@ def insert_pending(trigger: Trigger, created_by: str, notes: str) -> DatabaseBac
         try:
             with writing() as session:
                 session.add(backup)
+                session.flush()  # who is in the way tells more than how many there are
+                _refuse_too_many(session)
         except IntegrityError as error:
             pending = _find_pending(name)
             if pending is not None:
@@ -50,6 +54,23 @@ def insert_pending(trigger: Trigger, created_by: str, notes: str) -> DatabaseBac
             logger.info("backup queued filename=%s trigger=%s", backup.filename, trigger.value)
             return backup
     raise Conflict("no free name for a backup within a second")
+
+
+def _refuse_too_many(session: Session) -> None:
+    """Raise Conflict where this backup would be one too many.
+
+    Two that come at the same moment may both pass on PostgreSQL, where they
+    do not see each other; the limit spares the machine, it guards no data.
+    """
+    limit = settings().max_jobs
+    pending = select(DatabaseBackup.filename).where(DatabaseBackup.status == BackupStatus.PENDING)
+    names = list(session.scalars(pending.order_by(DatabaseBackup.created_at)))
+    if len(names) > limit:
+        raise Conflict(
+            f"{len(names) - 1} backups are being made already, and the limit is {limit}",
+            detail=f"The first is {names[0]}.",
+            hint="Wait until one has ended, or raise BACKSTOP_MAX_JOBS.",
+        )
 
 
 def _find_pending(name: DatabaseName) -> DatabaseBackup | None:

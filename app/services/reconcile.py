@@ -9,9 +9,10 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import DatabaseError, IntegrityError
 
 from app.errors import (
     AppError,
@@ -22,14 +23,20 @@ from app.errors import (
     VerificationError,
 )
 from app.extensions import db, writing
-from app.models import BackupStatus, DatabaseBackup, Trigger
+from app.models import BackupStatus, DatabaseBackup
 from app.postgres.conninfo import remove_stale_passfiles
 from app.services import claims
-from app.services.backup_run import record_failure, record_success
 from app.services.databases import private_dir, storage
-from app.services.manifests import Proof, moment_of, proof_of, read_manifest
+from app.services.manifests import columns_of, read_manifest
+from app.services.outcomes import end_sessions_of, record_failure, record_success
 
 logger = logging.getLogger(__name__)
+
+_RUNNER_GONE = Interrupted(
+    "the backup was interrupted",
+    detail="Its runner is gone: it was killed, or its machine was restarted.",
+    hint="Start the backup again.",
+)
 
 
 @dataclass
@@ -39,6 +46,7 @@ class Reconciled:
     completed: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
+    ended: list[str] = field(default_factory=list)  # whose program still ran
     removed: list[str] = field(default_factory=list)  # partials and lone manifests
     unknown: list[str] = field(default_factory=list)  # complete files without a row
 
@@ -58,35 +66,15 @@ def adopt(filename: str) -> None:
 
     Raises VerificationError where no manifest fits it, Conflict where it has a row.
     """
-    proof = _published(filename)
-    if proof is None:
+    told = _published(filename)
+    if told is None:
         raise VerificationError(
             f"{filename} has no manifest that fits it",
             hint="It may be whole all the same; pg_restore reads it without the panel.",
         )
-    told = read_manifest(storage().manifest(filename))
-    row = DatabaseBackup(
-        id=told["id"],
-        filename=filename,
-        size=proof.size,
-        sha256=proof.sha256,
-        oldest_reader=proof.oldest_reader,
-        status=BackupStatus.COMPLETED,
-        server=told["server"],
-        database=told["database"],
-        server_version=told["serverVersion"],
-        tool_version=told["toolVersion"],
-        compression=told["compression"],
-        trigger=Trigger(told["trigger"]),
-        created_by=told["createdBy"],
-        created_at=moment_of(told["createdAt"]),
-        started_at=moment_of(told["startedAt"]),
-        finished_at=moment_of(told["finishedAt"]),
-        notes=told["notes"],
-    )
     try:
         with writing() as session:
-            session.add(row)
+            session.add(DatabaseBackup(status=BackupStatus.COMPLETED, **told))
     except IntegrityError as error:
         raise Conflict(f"{filename} is in the catalogue already") from error
     logger.info("backup adopted filename=%s", filename)
@@ -99,7 +87,7 @@ def tolerating() -> Iterator[None]:
         yield
     except AppError as error:
         logger.warning("reconcile failed error=%r hint=%r", error.message, error.hint)
-    except OperationalError as error:
+    except DatabaseError as error:
         logger.warning("reconcile failed error=%r", str(error.orig))
 
 
@@ -107,38 +95,34 @@ def _settle_dead_runs(report: Reconciled) -> None:
     doubtful = select(DatabaseBackup).where(
         (DatabaseBackup.status == BackupStatus.PENDING) & DatabaseBackup.claimed_by.is_not(None)
     )
-    rows = [
-        (row.id, row.filename, row.lease_until)
+    dead = [
+        (row.id, row.filename, row.lease_until, row.process)
         for row in db.session.scalars(doubtful)
         if row.claimed_by is not None and claims.is_dead(row.claimed_by, row.lease_until)
     ]
     db.session.commit()
-    for backup_id, filename, lease_until in rows:
-        proof = _published(filename)
-        if proof is not None:
-            record_success(backup_id, proof)
+    for backup_id, filename, lease_until, process in dead:
+        if _published(filename) is not None:
+            record_success(backup_id)
             report.completed.append(filename)
-        else:
-            record_failure(
-                backup_id,
-                Interrupted(
-                    "the backup was interrupted",
-                    detail="Its runner is gone: it was killed, or its machine was restarted.",
-                    hint="Start the backup again.",
-                ),
-                judged=lease_until,
-            )
+        elif record_failure(backup_id, _RUNNER_GONE, judged=lease_until):
             report.failed.append(filename)
+        else:
+            continue  # its runner lives after all
+        if process is not None and claims.end_process(process):
+            report.ended.append(filename)
+        end_sessions_of(backup_id)
 
 
-def _published(filename: str) -> Proof | None:
-    """The proof of a dump that lies under its final name with a manifest that fits."""
+def _published(filename: str) -> dict[str, Any] | None:
+    """What the manifest says of a dump under its final name, if it fits it."""
     try:
-        proof = proof_of(read_manifest(storage().manifest(filename)))
+        told = columns_of(read_manifest(storage().manifest(filename)))
         with storage().open(filename) as file:
-            return proof if file.seek(0, 2) == proof.size else None
+            fits = told["filename"] == filename and file.seek(0, 2) == told["size"]
     except (ObjectMissing, VerificationError):
         return None
+    return told if fits else None
 
 
 def _finish_deletes(report: Reconciled) -> None:
@@ -175,9 +159,7 @@ def _tidy_storage(report: Reconciled) -> None:
     for filename in stored:
         if filename not in known:
             report.unknown.append(filename)
-        elif known[filename][1] is BackupStatus.FAILED:
+        elif known[filename][1] is BackupStatus.FAILED and _published(filename) is not None:
             # Its runner was taken for dead, woke up, published, and was killed.
-            proof = _published(filename)
-            if proof is not None:
-                record_success(known[filename][0], proof)
-                report.completed.append(filename)
+            record_success(known[filename][0])
+            report.completed.append(filename)

@@ -9,6 +9,7 @@ from app.models import DatabaseBackup
 from app.postgres.conninfo import Conninfo
 from app.postgres.tools import Toolchain, find_toolchains
 from app.services.databases import DatabaseName, configured_database, database_name, storage
+from app.services.manifests import createdb_options
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,10 @@ def restore_by_hand(backup: DatabaseBackup) -> ByHand | None:
     info, warning = _target(backup)
     new = f"{backup.database}_restored"
     admin, target = info.dsn(dbname="postgres"), info.dsn(dbname=new)
-    create = [f"{folder}createdb", f"--maintenance-db={admin}", "--template=template0", "--", new]
+    create = [
+        f"{folder}createdb", f"--maintenance-db={admin}", "--template=template0",
+        *createdb_options(backup), "--", new,
+    ]  # fmt: skip
     restore = [
         f"{folder}pg_restore", "--exit-on-error", f"--dbname={target}",
         str(storage().folder / backup.filename),

@@ -41,3 +41,6 @@ class Storage(Protocol):
 
     def list(self) -> dict[str, Stored]:
         """The published dumps by name."""
+
+    def free_space(self) -> int:
+        """How many bytes can still be written."""

@@ -7,14 +7,14 @@ from typing import BinaryIO
 _BLOCK = 1024 * 1024
 
 
-def sha256_of(file: BinaryIO, *, on_block: Callable[[], None] | None = None) -> str:
+def sha256_of(file: BinaryIO, *, on_block: Callable[[int], None] | None = None) -> str:
     """The SHA-256 of what is left of the file, in hex.
 
-    `on_block` is called after each MiB; what it raises ends the reading.
+    `on_block` is called after each MiB with the number of bytes; what it raises ends the reading.
     """
     digest = hashlib.sha256()
     while block := file.read(_BLOCK):
         digest.update(block)
         if on_block is not None:
-            on_block()
+            on_block(len(block))
     return digest.hexdigest()

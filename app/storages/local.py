@@ -132,6 +132,15 @@ class LocalStorage:
         """How many bytes of a dump are written so far; 0 if it is not being written."""
         return _size_of(self.folder / _PARTIAL, name) or 0
 
+    def free_space(self) -> int:
+        """How many bytes can still be written here."""
+        folder = self.folder
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+        with _told(f"the free space of {folder} cannot be read"):
+            found = os.statvfs(folder)
+            return found.f_bavail * found.f_frsize
+
     def remove_lone_manifests(self) -> builtins.list[str]:
         """Remove manifests whose dump is not there and not being written; returns the names.
 

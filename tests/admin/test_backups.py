@@ -16,8 +16,7 @@ from app.errors import AppError
 from app.extensions import writing
 from app.models import BackupStatus, DatabaseBackup, Trigger
 from app.models.types import now
-from app.services import admins, claims
-from app.services import backups as service
+from app.services import admins, claims, listing
 from app.services.backup_run import record_failure
 from tests.api.test_downloads import CONTENT, dump_of, planted, state_of
 from tests.conftest import PASSWORD, Database, panel_in, signed_in
@@ -120,7 +119,7 @@ def row_of(client: FlaskClient, filename: str) -> Page:
 
 def end_pending(app: Flask) -> None:
     with app.app_context():
-        for backup in service.list_backups(status=BackupStatus.PENDING).backups:
+        for backup in listing.list_backups(status=BackupStatus.PENDING).backups:
             record_failure(backup.id, AppError("ended by the test"))
 
 
@@ -541,7 +540,7 @@ def pages(hostile: Flask) -> Pages:
     sent(client, LIST, notes=HOSTILE)
     found["a conflict"] = client.get(sent(client, LIST, notes=HOSTILE).location)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(service, "get_backup", broken)
+        patch.setattr(listing, "get_backup", broken)
         found["a bug"] = client.get(f"{LIST}/x")
     everything = {name: (client, answer) for name, answer in found.items()}
     return everything | {name: (visitor, answer) for name, answer in seen_by_visitor.items()}

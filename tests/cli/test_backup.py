@@ -11,7 +11,7 @@ from click.testing import Result
 from flask import Flask
 
 from app.models import BackupStatus
-from app.services import backups
+from app.services import listing
 
 Flask_backup = Callable[..., Result]
 
@@ -28,7 +28,7 @@ def runner(app: Flask) -> Flask_backup:
 
 def newest(app: Flask) -> str:
     with app.app_context():
-        return backups.list_backups(limit=1).backups[0].filename
+        return listing.list_backups(limit=1).backups[0].filename
 
 
 def test_create_exits_0_and_prints_the_name(flask_backup: Flask_backup, app: Flask):
@@ -37,7 +37,7 @@ def test_create_exits_0_and_prints_the_name(flask_backup: Flask_backup, app: Fla
     assert result.stdout.startswith(newest(app))
     assert 'dumping contents of table "public.orders"' in result.stderr
     with app.app_context():
-        made = backups.get_backup(newest(app))
+        made = listing.get_backup(newest(app))
         assert (made.notes, made.trigger.value) == ("by hand", "cli")
         assert made.created_by
 
@@ -63,7 +63,7 @@ def test_a_failed_backup_exits_1_with_error_detail_and_hint(
     assert "Detail: " in result.stderr
     assert "Hint: " in result.stderr
     with app.app_context():
-        failed = backups.get_backup(newest(app))
+        failed = listing.get_backup(newest(app))
         assert failed.status is BackupStatus.FAILED
         assert "no connection" in failed.error_message
 
@@ -73,7 +73,7 @@ def test_notes_too_long_exit_1_and_make_nothing(flask_backup: Flask_backup, app:
     assert result.exit_code == 1
     assert "Error: notes must not be longer than 2000 characters" in result.stderr
     with app.app_context():
-        assert backups.list_backups().backups == []
+        assert listing.list_backups().backups == []
 
 
 def test_list_and_show_tell_what_is_known(flask_backup: Flask_backup, app: Flask):

@@ -175,18 +175,35 @@ def test_the_first_run_prints_where_and_who_and_the_second_changes_nothing(home:
         ("make", signal.SIGTERM),
         ("panel", signal.SIGTERM),
         ("panel", signal.SIGINT),
-        ("worker", signal.SIGTERM),
-        ("web", signal.SIGINT),
         ("postgres", signal.SIGINT),
         ("panel", signal.SIGKILL),
     ],
 )
-def test_the_end_of_any_part_ends_all_of_it(home: Home, part: str, number: int):
+def test_without_its_server_or_supervisor_nothing_goes_on(home: Home, part: str, number: int):
     panel = Panel(home)
     panel.part(part).send_signal(number)
     panel.ends()
     assert not can_connect(panel.port)
     assert "stopped" in home.flask("server", "status").stdout
+
+
+def test_a_part_that_ends_is_started_again(home: Home):
+    with Panel(home) as panel:
+        for name, number in (("worker", signal.SIGKILL), ("web", signal.SIGTERM)):
+            fallen, others = panel.part(name), panel.part({"web": "worker"}.get(name, "web"))
+            fallen.send_signal(number)
+            wait_until(lambda: not fallen.is_running(), f"the {name} to end")  # noqa: B023
+            panel.processes.discard(fallen)
+
+            def again(name: str = name) -> bool:
+                panel.processes |= set(panel.make.children(recursive=True))
+                return any(each.cmdline()[-1:] == [name] for each in panel.processes - {panel.make})
+
+            wait_until(again, f"another {name}")
+            assert f"The {name} process has ended; it is started again." in panel.text()
+            assert others.is_running()
+        wait_until(lambda: can_connect(panel.port), "the new web process to answer")
+        assert home.flask("backup", "create").returncode == 0
 
 
 def test_a_port_in_use_is_one_clear_message(home: Home):

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from app.errors import DumpError, PostgresError, StorageFull, ToolError
 from app.postgres import command
 from app.postgres import dump as dumping
 from app.postgres.conninfo import Conninfo, parse_url, write_passfile
-from app.postgres.dump import Header, Limits, read_header, read_whole
+from app.postgres.dump import Limits, read_header, read_whole
 from app.postgres.snapshot import hold_snapshot
 from app.postgres.tools import Toolchain, Version, choose_toolchain, find_toolchains
 from tests.conftest import Database, url_of
@@ -279,7 +279,7 @@ def test_a_header_tells_format_and_compression(
     make_dump(chain, info, tmp_path / "x.dump", compression=method)
     with (tmp_path / "x.dump").open("rb") as file:
         header = read_header(file)
-    assert header == Header((1, 16))
+    assert header.format == (1, 16)
     assert header.oldest_reader == 17
     read_whole(chain, tmp_path / "x.dump", on_tick=nothing)
 
@@ -339,18 +339,19 @@ def round_trip(server: Conninfo, dumper: int, tmp_path: Path) -> Path:
         admin.run("DROP DATABASE target")
 
 
-@pytest.mark.parametrize(("dumper", "header"), [(15, Header((1, 14))), (17, Header((1, 16)))])
+@pytest.mark.parametrize(("dumper", "form"), [(15, (1, 14)), (17, (1, 16))])
 def test_a_server_15_is_dumped_by_its_own_and_newer_programs(
-    dumper: int, header: Header, server_15: Conninfo, tmp_path: Path
+    dumper: int, form: tuple[int, int], server_15: Conninfo, tmp_path: Path
 ):
     with round_trip(server_15, dumper, tmp_path).open("rb") as file:
-        assert read_header(file) == header
+        header = read_header(file)
+    assert header.format == form
     assert header.oldest_reader == {15: 12, 17: 17}[dumper]
 
 
 def test_a_server_18_is_dumped_by_its_own_programs(server_18: Conninfo, tmp_path: Path):
     with round_trip(server_18, 18, tmp_path).open("rb") as file:
-        assert read_header(file) == Header((1, 16))
+        assert read_header(file).format == (1, 16)
 
 
 def test_programs_that_are_too_old_for_a_server_are_not_even_tried(server_18: Conninfo):
@@ -443,8 +444,34 @@ def test_only_the_custom_format_has_our_header(
     ("version", "oldest_reader"), [((1, 13), 10), ((1, 14), 12), ((1, 15), 16), ((9, 9), 17)]
 )
 def test_a_header_tells_who_can_read_it(version: tuple[int, int], oldest_reader: int):
-    head = b"PGDMP" + bytes([*version, 0, 4, 8, 1, 3])
-    assert read_header(io.BytesIO(head)).oldest_reader == oldest_reader
+    head = b"PGDMP" + bytes([*version, 0, 4, 8, 1])
+    compression = number(0) if version < (1, 15) else b"\3"
+    names = (number(4) + b"shop") * 3
+    rest = compression + number(1) * 7 + names + number(70_000) + b"the entries"
+    header = read_header(io.BytesIO(head + rest))
+    assert header.oldest_reader == oldest_reader
+    assert header.entries == 70_000
+    for end in range(len(rest) - len(b"the entries")):
+        with pytest.raises(DumpError, match="not an archive"):
+            read_header(io.BytesIO(head + rest[:end]))
+
+
+def number(value: int) -> bytes:
+    """As pg_dump writes one: its sign, then four bytes, the lowest first."""
+    return b"\0" + value.to_bytes(4, "little")
+
+
+def test_the_entries_are_those_that_pg_restore_counts(own_toolchain: Toolchain, archive: Path):
+    listed = command.run([own_toolchain.pg_restore, "-l", archive], timeout=30).output
+    with archive.open("rb") as file:
+        assert f"TOC Entries: {read_header(file).entries}\n" in listed
+
+
+@pytest.mark.parametrize("width", [0, 1, 8, 255])
+def test_a_header_with_mad_numbers_is_none(width: int):
+    mad = b"PGDMP" + bytes([1, 16, 0, width, 8, 1, 3]) + b"\0" + b"\xff" * 3000
+    with suppress(DumpError):
+        assert isinstance(read_header(io.BytesIO(mad)).entries, int)
 
 
 @pytest.fixture
@@ -498,14 +525,13 @@ def test_a_pg_restore_that_crashes_means_no_whole_dump(archive: Path, tmp_path: 
 def test_reading_that_takes_too_long_is_ended(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(dumping, "_READ_BYTES_PER_SECOND", archive.stat().st_size)
     real = command.run
     monkeypatch.setattr(
         command, "run", lambda *args, timeout, **options: real(*args, timeout=0.3, **options)
     )
     (tmp_path / "pg_restore").write_text("#!/bin/sh\nexec sleep 60\n")
     (tmp_path / "pg_restore").chmod(0o755)
-    with pytest.raises(DumpError, match="took too long"):
+    with pytest.raises(DumpError, match="took longer than 60 s"):
         read_whole(Toolchain(tmp_path, Version(17, 0), frozenset()), archive, on_tick=nothing)
 
 
@@ -514,7 +540,39 @@ def test_reading_is_limited_in_memory(archive: Path, tmp_path: Path):
     (tmp_path / "pg_restore").write_text("#!/bin/sh\nulimit -v > '" + f"{tmp_path}/limit'\n")
     (tmp_path / "pg_restore").chmod(0o755)
     read_whole(Toolchain(tmp_path, Version(17, 0), frozenset()), archive, on_tick=nothing)
-    assert int((tmp_path / "limit").read_text()) == 4 * 1024**2  # KiB
+    assert int((tmp_path / "limit").read_text()) == 1024**2  # KiB
+
+
+@only_linux
+def test_the_limits_grow_with_what_is_read(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked: list[float] = []
+    real = command.run
+
+    def run(*args: Any, timeout: float, **options: Any) -> command.Outcome:
+        asked.append(timeout)
+        return real(*args, timeout=timeout, **options)
+
+    monkeypatch.setattr(command, "run", run)
+    (tmp_path / "pg_restore").write_text("#!/bin/sh\nulimit -v > '" + f"{tmp_path}/limit'\n")
+    (tmp_path / "pg_restore").chmod(0o755)
+    chain = Toolchain(tmp_path, Version(17, 0), frozenset())
+    with archive.open("r+b") as file:  # a small archive does not have many entries
+        file.truncate(64 * 1000)
+    read_whole(chain, archive, entries=10**9, contents=10 * 1024**3, on_tick=nothing)
+    assert int((tmp_path / "limit").read_text()) == 1024**2 + 1000 * 4
+    assert asked == [60 + 512]
+
+
+def test_a_memory_limit_is_told_as_a_limit(archive: Path, tmp_path: Path):
+    (tmp_path / "pg_restore").write_text(
+        "#!/bin/sh\necho 'pg_restore: error: out of memory' >&2\nexit 1\n"
+    )
+    (tmp_path / "pg_restore").chmod(0o755)
+    with pytest.raises(DumpError, match="needs more memory than the 1024 MiB") as told:
+        read_whole(Toolchain(tmp_path, Version(17, 0), frozenset()), archive, on_tick=nothing)
+    assert "not known" in told.value.detail
 
 
 def test_what_a_tick_raises_ends_the_reading(own_toolchain: Toolchain, archive: Path):

@@ -1,5 +1,6 @@
 """The lock and the snapshot that a dump stands on."""
 
+import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -10,6 +11,7 @@ import pytest
 
 from app.errors import Conflict, ConnectError, DumpError
 from app.postgres import snapshot
+from app.postgres.connection import open_session
 from app.postgres.conninfo import Conninfo, parse_url
 from app.postgres.snapshot import LOCK, Snapshot, hold_snapshot
 from tests.conftest import Database
@@ -129,7 +131,7 @@ def test_the_holder_can_only_read(info: Conninfo):
         assert held._session.ask("SHOW transaction_read_only") == "on"
         assert held._session.ask("SHOW transaction_isolation") == "repeatable read"
         with pytest.raises(psycopg2.errors.ReadOnlySqlTransaction):
-            held._session.ask("DELETE FROM orders")
+            held._session.ask("DELETE FROM public.orders")
 
 
 def test_a_snapshot_knows_the_server_and_its_name_there(info: Conninfo, standing: Database):
@@ -190,7 +192,7 @@ def test_rows_that_a_policy_hides_are_an_error_and_not_left_out(
         hold(signed_in_as(role, parse_url(shop.url))) as held,
         hidden,
     ):
-        held._session.ask("SELECT count(*) FROM orders")
+        held._session.ask("SELECT count(*) FROM public.orders")
 
 
 # Is it still held?
@@ -221,15 +223,113 @@ def test_a_check_asks_the_server_every_few_seconds_only(
         end_the_holder(standing)
         held.check()
         monkeypatch.setattr(snapshot, "_CHECK_EVERY", 0.0)
-        with pytest.raises(DumpError):
+
+        def is_told() -> bool:  # it does not wait for the answer, but looks for it each time
+            try:
+                held.check()
+            except DumpError:
+                return True
+            return False
+
+        wait_until(is_told, "the loss is told")
+
+
+def test_a_check_does_not_wait_for_the_server(info: Conninfo, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(snapshot, "_CHECK_EVERY", 0.0)
+    with hold(info) as held:
+        monkeypatch.setattr(held._session, "wait", lambda: pytest.fail("it waited"))
+        for _ in range(100):
             held.check()
+
+
+def test_a_wait_for_the_server_can_be_ended(info: Conninfo):
+    asked = False
+
+    def give_up() -> None:
+        if asked:
+            raise TimeoutError
+
+    with open_session(info, application_name=HOLDER, on_wait=give_up) as session:
+        asked = True
+        with pytest.raises(TimeoutError):
+            session.rows("SELECT pg_sleep(60)")
+
+
+def test_the_lock_is_waited_for_a_moment(
+    info: Conninfo, standing: Database, monkeypatch: pytest.MonkeyPatch
+):
+    """A run that was just killed may still be leaving the server."""
+    monkeypatch.setattr(snapshot, "_LOCK_PATIENCE", 30.0)
+    with hold(info):
+        leaving = threading.Timer(0.5, end_the_holder, [standing])
+        leaving.start()
+        with hold(info) as second:
+            second.check(now=True)
+        leaving.join()
+
+
+# What it holds
+
+
+def test_the_contents_tell_what_a_restore_must_know(shop: Database):
+    shop.run("CREATE EXTENSION hstore")
+    shop.run('CREATE TABLE "odd ""schema""" (id int)')
+    shop.run("CREATE TABLE parted (id int) PARTITION BY LIST (id)")
+    shop.run("CREATE TABLE part_1 PARTITION OF parted FOR VALUES IN (1)")
+    shop.run("CREATE MATERIALIZED VIEW summary AS SELECT count(*) FROM orders")
+    shop.run("CREATE VIEW looked AS SELECT * FROM orders")
+    with hold(parse_url(shop.url)) as held:
+        contents = held.contents()
+        assert held.database_size() == shop.run("SELECT pg_database_size(current_database())")[0][0]
+    assert [(each["schema"], each["name"]) for each in contents["tables"]] == [
+        ("public", "customers"),
+        ("public", 'odd "schema"'),
+        ("public", "orders"),
+        ("public", "part_1"),
+    ]
+    extensions = {each["name"]: each["version"] for each in contents["extensions"]}
+    assert set(extensions) == {"hstore", "plpgsql"}
+    assert contents["encoding"] == "UTF8"
+    assert contents["owner"] == "backstop"
+    assert contents["collate"]
+    assert contents["ctype"]
+    assert contents["localeProvider"] in ("c", "i", "b")
+
+
+def test_tables_of_extensions_count_only_where_pg_dump_writes_them(new_database):
+    database = new_database()
+    database.run("CREATE TABLE plain (id int)")
+    database.run("CREATE TABLE member (id int)")
+    database.run("CREATE TABLE chosen (id int)")
+    database.run("ALTER EXTENSION plpgsql ADD TABLE member")
+    database.run("ALTER EXTENSION plpgsql ADD TABLE chosen")
+    database.run(
+        "UPDATE pg_extension SET extconfig = ARRAY['chosen'::regclass::oid],"
+        " extcondition = ARRAY['']"
+    )
+    with hold(parse_url(database.url)) as held:
+        assert [each["name"] for each in held.contents()["tables"]] == ["chosen", "plain"]
+
+
+def test_what_dead_runs_left_behind_is_ended(
+    info: Conninfo, standing: Database, monkeypatch: pytest.MonkeyPatch
+):
+    old = open_session(info, application_name="backstop backup_of_a_dead_run")
+    mine = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'backstop backup%'"
+    with old, hold(info):
+        assert standing.run(mine) == [(1,)], "it may be of one that is about to be refused"
+        monkeypatch.setattr(
+            snapshot, "_LEFTOVERS", snapshot._LEFTOVERS.replace("1 minute", "0 minutes")
+        )
+    with open_session(info, application_name="backstop backup_of_a_dead_run"), hold(info):
+        wait_until(lambda: standing.run(mine) == [(0,)], "it was ended")
 
 
 def test_a_server_that_gives_no_snapshot_is_told(
     info: Conninfo, standing: Database, monkeypatch: pytest.MonkeyPatch
 ):
     """The real reasons (a pooler, a server in recovery) cannot be had: any error will do."""
-    monkeypatch.setattr(snapshot, "_NO_TIMEOUTS", "SELECT 1 FROM not_there")
+    monkeypatch.setattr(snapshot, "_OWN_SETTINGS", "SELECT 1 FROM not_there")
     with pytest.raises(ConnectError, match="did not give a snapshot") as told, hold(info):
         pass
     assert 'relation "not_there" does not exist' in told.value.detail

@@ -12,7 +12,7 @@ from app.errors import Conflict, InvalidInput, NotFound, ObjectMissing, Verifica
 from app.extensions import db, writing
 from app.models import BackupStatus, DatabaseBackup, Trigger
 from app.models.types import now
-from app.services import backups, pending
+from app.services import backups, listing, pending
 from app.services.manifests import read_manifest
 from tests.conftest import Database, url_of
 
@@ -79,15 +79,15 @@ def test_the_terminal_runs_a_backup_that_no_worker_took():
     backup = make()
 
     assert backup.status is BackupStatus.COMPLETED
-    assert backups.get_backup(forgotten.filename).status is BackupStatus.COMPLETED
+    assert listing.get_backup(forgotten.filename).status is BackupStatus.COMPLETED
 
 
 def test_a_backup_runs_once_however_often_its_task_is_delivered():
     queued = backups.queue_backup(trigger=Trigger.API, created_by="ann")
     backups.run_backup.call_local(queued.id)
-    finished = backups.get_backup(queued.filename).finished_at
+    finished = listing.get_backup(queued.filename).finished_at
     backups.run_backup.call_local(queued.id)
-    assert backups.get_backup(queued.filename).finished_at == finished
+    assert listing.get_backup(queued.filename).finished_at == finished
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_backup_runs_once_however_often_its_task_is_delivered():
 def test_notes_that_cannot_be_kept_are_refused(notes: str):
     with pytest.raises(InvalidInput):
         make(notes)
-    assert backups.list_backups().backups == []
+    assert listing.list_backups().backups == []
 
 
 def test_notes_keep_lines_quotes_and_all_languages():
@@ -107,7 +107,7 @@ def test_notes_keep_lines_quotes_and_all_languages():
 def test_notes_can_be_edited_in_row_and_manifest():
     backup = make("old")
     backups.edit_notes(backup.filename, "new")
-    assert backups.get_backup(backup.filename).notes == "new"
+    assert listing.get_backup(backup.filename).notes == "new"
     manifest = read_manifest((folder() / f"{backup.filename}.json").read_bytes())
     assert manifest["notes"] == "new"
     assert manifest["sha256"] == backup.sha256
@@ -115,9 +115,9 @@ def test_notes_can_be_edited_in_row_and_manifest():
 
 def test_the_list_is_newest_first_and_pages_do_not_overlap():
     made = [make().filename for _ in range(5)]
-    first = backups.list_backups(limit=2)
-    second = backups.list_backups(limit=2, before=first.next_before)
-    third = backups.list_backups(limit=2, before=second.next_before)
+    first = listing.list_backups(limit=2)
+    second = listing.list_backups(limit=2, before=first.next_before)
+    third = listing.list_backups(limit=2, before=second.next_before)
     listed = [each.filename for page in (first, second, third) for each in page.backups]
     assert listed == made[::-1]
     assert third.next_before is None
@@ -126,23 +126,23 @@ def test_the_list_is_newest_first_and_pages_do_not_overlap():
 def test_the_list_can_be_searched_whatever_the_case():
     make("Before the BIG migration")
     make("100% sure_thing")
-    assert len(backups.list_backups(query="big MIGRATION").backups) == 1
-    assert len(backups.list_backups(query="100% sure_").backups) == 1
-    assert len(backups.list_backups(query="%").backups) == 1
-    assert backups.list_backups(query="100_ sure").backups == []
-    assert backups.list_backups(status=BackupStatus.FAILED).backups == []
+    assert len(listing.list_backups(query="big MIGRATION").backups) == 1
+    assert len(listing.list_backups(query="100% sure_").backups) == 1
+    assert len(listing.list_backups(query="%").backups) == 1
+    assert listing.list_backups(query="100_ sure").backups == []
+    assert listing.list_backups(status=BackupStatus.FAILED).backups == []
 
 
 @pytest.mark.parametrize("limit", [0, -1, 201])
 def test_a_senseless_limit_is_refused(limit: int):
     with pytest.raises(InvalidInput):
-        backups.list_backups(limit=limit)
+        listing.list_backups(limit=limit)
 
 
 @pytest.mark.parametrize("before", ["x", "2026-99-99~a", "~", "9999999-01-01T00:00:00Z~a"])
 def test_a_senseless_cursor_is_refused(before: str):
     with pytest.raises(InvalidInput):
-        backups.list_backups(before=before)
+        listing.list_backups(before=before)
 
 
 def test_a_dump_is_opened_as_it_was_published():
@@ -156,7 +156,7 @@ def test_a_dump_is_opened_as_it_was_published():
 def test_a_missing_dump_is_told_apart_from_an_unknown_name():
     backup = make()
     (folder() / backup.filename).unlink()
-    assert not backups.has_file(backup)
+    assert not listing.has_file(backup)
     with pytest.raises(ObjectMissing):
         backups.open_backup(backup.filename)
     with pytest.raises(NotFound):
@@ -174,7 +174,7 @@ def test_a_shortened_dump_is_not_handed_out():
 def test_the_newest_good_backup_is_one_whose_file_is_there():
     older, newer = make(), make()
     (folder() / newer.filename).unlink()
-    found = backups.find_newest_good()
+    found = listing.find_newest_good()
     assert found is not None
     assert found.id == older.id
 
@@ -184,7 +184,7 @@ def test_delete_removes_dump_manifest_and_row():
     backups.delete_backup(backup.filename)
     assert files() == [other.filename, f"{other.filename}.json"]
     with pytest.raises(NotFound):
-        backups.get_backup(backup.filename)
+        listing.get_backup(backup.filename)
 
 
 def test_delete_of_a_dump_that_is_gone_already_is_no_error():
@@ -198,7 +198,7 @@ def test_delete_refuses_a_running_backup():
     queued = backups.queue_backup(trigger=Trigger.API, created_by="ann")
     with pytest.raises(Conflict):
         backups.delete_backup(queued.filename)
-    assert backups.get_backup(queued.filename).is_pending
+    assert listing.get_backup(queued.filename).is_pending
 
 
 def test_a_failed_backup_keeps_its_reason_and_leaves_no_file(
@@ -288,7 +288,7 @@ def test_a_worker_for_another_database_does_not_dump_it_under_this_name(
     other = new_database()
     with make_app(database_url=other.url).app_context():
         backups.run_backup.call_local(queued.id)
-        failed = backups.get_backup(queued.filename)
+        failed = listing.get_backup(queued.filename)
     assert failed.status is BackupStatus.FAILED
     assert "not set up for database" in failed.error_message
     assert other.name in failed.error_detail
@@ -332,7 +332,7 @@ def test_a_queue_that_cannot_be_woken_does_not_lose_the_backup(monkeypatch: pyte
     monkeypatch.setattr(backups.queue.storage, "enqueue", broken)
     queued = backups.queue_backup(trigger=Trigger.API, created_by="ann")
     monkeypatch.undo()
-    assert backups.get_backup(queued.filename).is_pending
+    assert listing.get_backup(queued.filename).is_pending
 
 
 def test_waiting_ends_with_the_backup_or_the_patience():

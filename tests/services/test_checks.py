@@ -5,7 +5,7 @@ import pytest
 from app.config import settings as current_settings
 from app.models import DatabaseBackup, Trigger
 from app.services import backups
-from app.services.checks import check_backups
+from app.services.checks import Verdict, check_backups
 
 pytestmark = pytest.mark.usefixtures("context")
 
@@ -48,6 +48,5 @@ def test_a_dump_that_no_row_knows_is_told():
     good = make()
     unknown = current_settings().backup_dir / "backup_2001-01-01T00-00-00-000Z.dump"
     unknown.write_bytes(b"PGDMP")
-    findings = {each.filename: each.finding for each in check_backups()}
-    assert findings[good.filename] == "whole"
-    assert "not in the catalogue" in findings[unknown.name]
+    found = {each.filename: each.verdict for each in check_backups()}
+    assert found == {good.filename: Verdict.WHOLE, unknown.name: Verdict.UNKNOWN}

@@ -10,8 +10,9 @@ from app.errors import Interrupted
 from app.extensions import writing
 from app.models import BackupStatus, DatabaseBackup, Trigger
 from app.models.types import now
-from app.services import backups, claims
+from app.services import backups, claims, listing
 from app.services.databases import storage
+from app.services.runs import Run
 
 pytestmark = pytest.mark.usefixtures("context")
 
@@ -39,7 +40,7 @@ def test_only_one_of_many_claims_succeeds(app: Flask):
 def test_a_claim_says_who_and_until_when():
     backup = queued()
     assert claims.claim(backup.id)
-    claimed = backups.get_backup(backup.filename)
+    claimed = listing.get_backup(backup.filename)
     assert claimed.claimed_by == claims.runner()
     assert claimed.lease_until is not None
     assert claimed.lease_until > now()
@@ -51,8 +52,8 @@ def test_a_lease_is_renewed():
     claims.claim(backup.id)
     with writing() as session:
         session.get_one(DatabaseBackup, backup.id).lease_until = now() - timedelta(seconds=5)
-    claims.Lease(backup.id).check(now_at_once=True)
-    renewed = backups.get_backup(backup.filename).lease_until
+    Run(backup.id, limit=60).check(now_at_once=True)
+    renewed = listing.get_backup(backup.filename).lease_until
     assert renewed is not None
     assert renewed > now()
 
@@ -68,14 +69,14 @@ def test_a_runner_that_lost_its_claim_must_end(thief: str):
         else:
             row.claimed_by = "somebody else"
     with pytest.raises(Interrupted):
-        claims.Lease(backup.id).check(now_at_once=True)
+        Run(backup.id, limit=60).check(now_at_once=True)
 
 
 def test_a_stopped_worker_fails_its_backup_and_leaves_nothing():
     backup = queued()
     claims.stop_runs()
     backups.run_backup.call_local(backup.id)
-    failed = backups.get_backup(backup.filename)
+    failed = listing.get_backup(backup.filename)
     assert failed.status is BackupStatus.FAILED
     assert "told to stop" in failed.error_detail
     assert storage().list() == {}

@@ -14,7 +14,7 @@ from app.extensions import db, writing
 from app.models import BackupStatus, DatabaseBackup, Trigger
 from app.models.types import now
 from app.schemas import backup_row
-from app.services import backups, claims
+from app.services import backups, claims, listing
 from app.services.backup_run import record_failure
 from app.services.databases import private_dir, storage
 from app.services.reconcile import adopt, reconcile, tolerating
@@ -64,7 +64,7 @@ def test_a_run_whose_lease_is_over_fails_as_interrupted():
     backup = pending(SOMEBODY_DEAD, timedelta(seconds=-1))
     report = reconcile()
     assert report.failed == [backup.filename]
-    failed = backups.get_backup(backup.filename)
+    failed = listing.get_backup(backup.filename)
     assert failed.status is BackupStatus.FAILED
     assert "interrupted" in failed.error_message
     assert failed.error_hint
@@ -73,13 +73,13 @@ def test_a_run_whose_lease_is_over_fails_as_interrupted():
 def test_a_run_on_another_host_is_left_alone_while_its_lease_lasts():
     backup = pending(SOMEBODY_DEAD, timedelta(seconds=30))
     assert reconcile().failed == []
-    assert backups.get_backup(backup.filename).is_pending
+    assert listing.get_backup(backup.filename).is_pending
 
 
 def test_a_living_runner_of_this_host_is_left_alone():
     backup = pending(claims.runner(), timedelta(seconds=30))
     assert reconcile().failed == []
-    assert backups.get_backup(backup.filename).is_pending
+    assert listing.get_backup(backup.filename).is_pending
 
 
 @pytest.mark.parametrize(
@@ -99,14 +99,14 @@ def test_a_dead_runner_of_this_host_is_known_before_its_lease_is_over(gone: Call
 def test_a_runner_in_another_container_is_judged_by_its_lease_alone():
     backup = pending(me_with(namespace="pid:[1]", pid=1, start="1"), timedelta(seconds=50))
     assert reconcile().failed == []
-    assert backups.get_backup(backup.filename).is_pending
+    assert listing.get_backup(backup.filename).is_pending
 
 
 def test_a_runner_that_renewed_its_lease_after_it_was_judged_goes_on():
     backup = pending(claims.runner(), timedelta(seconds=30))
     judged = now() - timedelta(seconds=5)
     record_failure(backup.id, Interrupted("the backup was interrupted"), judged=judged)
-    assert backups.get_backup(backup.filename).is_pending
+    assert listing.get_backup(backup.filename).is_pending
 
 
 def test_a_folder_that_cannot_be_tidied_is_an_error_that_can_be_told(
@@ -128,7 +128,7 @@ def test_a_folder_that_cannot_be_tidied_is_an_error_that_can_be_told(
 def test_a_backup_in_the_way_of_a_dead_runner_does_not_block_the_next():
     dead = pending(me_with(start="1"), timedelta(seconds=50))
     assert make().status is BackupStatus.COMPLETED
-    assert backups.get_backup(dead.filename).status is BackupStatus.FAILED
+    assert listing.get_backup(dead.filename).status is BackupStatus.FAILED
 
 
 def test_a_published_dump_is_rolled_forward():
@@ -137,7 +137,7 @@ def test_a_published_dump_is_rolled_forward():
     rewind(backup)
     report = reconcile()
     assert report.completed == [backup.filename]
-    found = backups.get_backup(backup.filename)
+    found = listing.get_backup(backup.filename)
     assert found.status is BackupStatus.COMPLETED
     assert (found.size, found.sha256, found.oldest_reader) == was
 
@@ -146,7 +146,7 @@ def test_a_dump_published_by_a_runner_taken_for_dead_is_rolled_forward():
     backup = make()
     rewind(backup, status=BackupStatus.FAILED, claimed_by=None, error_message="interrupted")
     assert reconcile().completed == [backup.filename]
-    found = backups.get_backup(backup.filename)
+    found = listing.get_backup(backup.filename)
     assert found.status is BackupStatus.COMPLETED
     assert found.error_message == ""
 
@@ -212,7 +212,7 @@ def test_an_interrupted_delete_is_finished(left: str):
     assert db.session.get(DatabaseBackup, backup.id) is None
     assert not (folder() / backup.filename).exists()
     assert not (folder() / f"{backup.filename}.json").exists()
-    assert backups.has_file(backups.get_backup(other.filename))
+    assert listing.has_file(listing.get_backup(other.filename))
 
 
 def test_a_delete_that_cannot_be_finished_stops_nothing_else():
@@ -243,16 +243,16 @@ def test_reconcile_changes_nothing_when_all_is_well():
     assert (report.completed, report.failed, report.deleted) == ([], [], [])
     assert (report.removed, report.unknown) == ([], [])
     assert {path: path.read_bytes() for path in folder().iterdir() if path.is_file()} == before
-    assert backups.get_backup(backup.filename).is_completed
+    assert listing.get_backup(backup.filename).is_completed
 
 
 def test_a_complete_file_is_adopted_from_its_manifest():
     backup = make()
-    was = backup_row(backups.get_backup(backup.filename))
+    was = backup_row(listing.get_backup(backup.filename))
     with writing() as session:
         session.delete(session.get_one(DatabaseBackup, backup.id))
     adopt(backup.filename)
-    found = backup_row(backups.get_backup(backup.filename))
+    found = backup_row(listing.get_backup(backup.filename))
     differing = {key for key in was if was[key] != found[key]}
     assert differing <= {"finishedAt"}
     assert reconcile().unknown == []

@@ -8,7 +8,7 @@ import pytest
 from flask import Flask
 
 from app.models import Trigger
-from app.services import backups
+from app.services import backups, listing
 from app.services.restoring import restore_by_hand
 from tests.conftest import Database, url_of
 
@@ -41,7 +41,7 @@ def test_a_failed_backup_has_nothing_to_restore(make_app: Callable[..., Flask]):
 def test_without_a_fitting_pg_restore_it_says_so(make_app: Callable[..., Flask], tmp_path):
     backup = backups.create_backup(trigger=Trigger.CLI, created_by="tester")
     with make_app(pg_bin_dir=tmp_path).app_context():
-        by_hand = restore_by_hand(backups.get_backup(backup.filename))
+        by_hand = restore_by_hand(listing.get_backup(backup.filename))
     assert by_hand is not None
     assert "No pg_restore 17 or newer" in by_hand.warning
 
@@ -51,7 +51,7 @@ def test_another_server_is_not_named_as_if_it_were_the_backups(
 ):
     backup = backups.create_backup(trigger=Trigger.CLI, created_by="tester")
     with make_app(database_url="postgresql://ann@other.invalid/production").app_context():
-        by_hand = restore_by_hand(backups.get_backup(backup.filename))
+        by_hand = restore_by_hand(listing.get_backup(backup.filename))
     assert by_hand is not None
     assert "HOST" in by_hand.commands[1]
     assert "other.invalid" not in " ".join(by_hand.commands)

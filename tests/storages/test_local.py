@@ -115,7 +115,7 @@ def test_it_keeps_the_protocol():
     verbs = {name for name, value in vars(Storage).items() if callable(value) and name[0] != "_"}
     assert verbs == {
         "stage", "publish", "open_staged", "discard", "open", "manifest", "replace_manifest",
-        "delete", "list",
+        "delete", "list", "free_space",
     }  # fmt: skip
     assert all(callable(getattr(LocalStorage, verb)) for verb in verbs)
 

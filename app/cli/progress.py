@@ -1,0 +1,50 @@
+"""How a backup that runs in this terminal is told."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+from app.formatting import left_text, progress_text
+
+
+@contextmanager
+def progress_shown(*, quiet: bool) -> Iterator[dict[str, Any]]:
+    """The callbacks of a backup: for a bar on a terminal, else for the lines that name tables."""
+    console = Console(stderr=True, quiet=quiet, highlight=False)
+
+    def plain(line: str) -> None:
+        if "dumping contents of" in line and not quiet:
+            with suppress(OSError):  # nobody may be listening any more; the dump goes on
+                click.echo(line.removeprefix("pg_dump: ")[:100], err=True)
+
+    if not console.is_terminal:
+        yield {"on_line": plain}
+        return
+    columns = (
+        SpinnerColumn(), BarColumn(24), TaskProgressColumn(), TextColumn("{task.fields[told]}"),
+        TimeElapsedColumn(), TextColumn("{task.fields[left]}"),
+    )  # fmt: skip
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task("", total=100, told="Starting", left="")
+
+        def show(told: dict[str, Any]) -> None:
+            progress.update(
+                bar,
+                completed=told["percent"],
+                told=escape(progress_text(told)),
+                left=left_text(told),
+            )
+
+        yield {"on_progress": show}

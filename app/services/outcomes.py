@@ -1,0 +1,87 @@
+"""How a run ends: told on its row, and on the server."""
+
+import logging
+from datetime import datetime
+
+import psycopg2
+
+from app.errors import AppError, Interrupted
+from app.extensions import db, writing
+from app.models import DatabaseBackup
+from app.postgres.connection import end_sessions
+from app.services.databases import DatabaseName, configured_database, database_name, storage
+from app.services.manifests import build_manifest, columns_of, read_manifest
+
+logger = logging.getLogger(__name__)
+
+
+def end_sessions_of(backup_id: str) -> None:
+    """End what a run that is over still does on the server, if it can be reached."""
+    backup = db.session.get(DatabaseBackup, backup_id)
+    db.session.commit()
+    if backup is None or DatabaseName(backup.server, backup.database) != database_name():
+        return
+    try:
+        ended = end_sessions(configured_database(), session_name(backup.filename))
+    except (AppError, psycopg2.Error) as error:
+        logger.warning("sessions not ended filename=%s error=%r", backup.filename, str(error))
+    else:
+        if ended:
+            logger.warning("sessions ended filename=%s number=%d", backup.filename, ended)
+
+
+def record_failure(
+    backup_id: str, error: AppError, log: str = "", *, judged: datetime | None = None
+) -> bool:
+    """Say on the row that there is no dump, and why; False if it stays as it is.
+
+    So it does once it has ended and, with the lease that somebody else
+    `judged`, where that is no longer the same: its runner has renewed it.
+    """
+    with writing() as session:
+        backup = session.get(DatabaseBackup, backup_id, with_for_update=True)
+        if backup is None or not backup.is_pending:
+            return False
+        if judged is not None and backup.lease_until != judged:
+            return False
+        if backup.cancelled_by is not None and isinstance(error, Interrupted):
+            error = Interrupted(f"cancelled by {backup.cancelled_by}")
+        backup.fail(error)
+        if log:
+            backup.log = log
+        filename = backup.filename
+    logger.warning("backup failed filename=%s error=%r", filename, error.message)
+    return True
+
+
+def record_success(backup_id: str, log: str = "") -> None:
+    """Say on the row that the dump is published, as its manifest tells; the last step.
+
+    Also where the row says FAILED: a runner that was taken for dead while it
+    slept may have published after all, and what counts is the whole file.
+    """
+    row = db.session.get(DatabaseBackup, backup_id)
+    db.session.commit()
+    if row is None:
+        return
+    filename = row.filename
+    told = columns_of(read_manifest(storage().manifest(filename)))
+    with writing() as session:
+        backup = session.get(DatabaseBackup, backup_id, with_for_update=True)
+        if backup is None or backup.is_completed:
+            return
+        backup.size, backup.sha256 = told["size"], told["sha256"]
+        backup.oldest_reader = told["oldest_reader"]
+        backup.complete(told["finished_at"])
+        if log:
+            backup.log = log
+        were_edited = backup.notes != told["notes"]
+        manifest = build_manifest(backup)
+    logger.info("backup completed filename=%s size=%d", filename, told["size"])
+    if were_edited:
+        storage().replace_manifest(filename, manifest)
+
+
+def session_name(filename: str) -> str:
+    """The application name of all sessions that work for a backup."""
+    return f"backstop {filename}"

@@ -1,0 +1,152 @@
+"""One run of a backup while it lasts: renew its lease, tell its progress, hear its end."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import CursorResult, select, update
+from sqlalchemy.exc import DatabaseError
+
+from app.errors import Interrupted
+from app.extensions import db, writing
+from app.models import BackupStatus, DatabaseBackup
+from app.models.backup import LEASE
+from app.models.types import now
+from app.postgres.command import Log
+from app.postgres.dump import took_too_long
+from app.postgres.progress import DumpProgress
+from app.services import claims
+from app.services.databases import storage
+
+logger = logging.getLogger(__name__)
+
+_LOOK_EVERY = 0.5  # seconds until a cancel is heard
+_TELL_EVERY = 1.0  # seconds between two words about the progress
+_RENEW_EVERY = 10.0  # seconds; six times within a lease
+_LOG_LINES = 200  # of the log while it still grows
+
+_NOTHING_TOLD: dict[str, Any] = {
+    "phase": "starting",
+    "percent": 0.0,
+    "tablesDone": 0,
+    "tablesTotal": 0,
+    "table": "",
+    "isLast": False,
+}
+_ENOUGH_TO_GUESS = 1.0  # per cent done before the rest is guessed from it
+
+# How the whole is divided, in per cent: reading back took a tenth of the time.
+_DUMPED, _CHECKED = 90, 99
+
+
+class Run:
+    """What has to be done again and again while a backup is made."""
+
+    def __init__(
+        self, backup_id: str, *, limit: int, on_news: Callable[[], None] = lambda: None
+    ) -> None:
+        self.backup_id = backup_id
+        self.log = Log()
+        self.progress = DumpProgress([])
+        self.phase = "starting"  # then dumping, checking, publishing
+        self.checked = 0.0  # share of the dump that was read back
+        self._limit = limit  # seconds
+        self._on_news = on_news  # called when more has been told on the row
+        self._started = self._looked = self._renewed = self._told_at = time.monotonic()
+        self._told: dict[str, Any] = {}
+
+    def check(self, *, now_at_once: bool = False) -> None:
+        """Do what is due; raise Interrupted if the run must end, DumpError at its limit."""
+        if claims.is_stopping():
+            raise Interrupted(
+                "the backup was interrupted",
+                detail="Its runner was told to stop.",
+                hint="Start the backup again.",
+            )
+        moment = time.monotonic()
+        if moment > self._started + self._limit:
+            raise took_too_long(self._limit)
+        with self._bearing_with_the_catalogue(insist=now_at_once):
+            if now_at_once or moment > self._looked + _LOOK_EVERY:
+                self._looked = moment
+                self._hear()
+            if now_at_once or self._is_news() or moment > self._renewed + _RENEW_EVERY:
+                self._tell()
+
+    @contextmanager
+    def _bearing_with_the_catalogue(self, *, insist: bool) -> Iterator[None]:
+        """It may be back before the lease is over."""
+        try:
+            yield
+        except DatabaseError as error:
+            db.session.rollback()
+            if insist or time.monotonic() > self._renewed + LEASE.total_seconds():
+                raise
+            logger.warning("lease not renewed error=%r", str(error.orig))
+
+    def _hear(self) -> None:
+        cancelled = select(DatabaseBackup.cancelled_by).where(DatabaseBackup.id == self.backup_id)
+        by = db.session.scalar(cancelled)
+        db.session.commit()
+        if by is not None:
+            raise Interrupted(f"cancelled by {by}")
+
+    def _is_news(self) -> bool:
+        if time.monotonic() < self._told_at + _TELL_EVERY:
+            return False
+        self._told_at = time.monotonic()
+        return self._news() != self._told
+
+    def _news(self) -> dict[str, Any]:
+        is_dumping = self.phase in ("starting", "dumping")
+        done = _DUMPED * self.progress.fraction if is_dumping else _DUMPED
+        progress = {
+            "phase": self.phase,
+            "percent": round(done + (_CHECKED - _DUMPED) * self.checked, 1),
+            "tablesDone": self.progress.done if is_dumping else self.progress.total,
+            "tablesTotal": self.progress.total,
+            "table": self.progress.table if is_dumping else "",
+            "isLast": claims.is_leaving(),
+        }
+        return {"progress": progress, "log": self.log.latest(_LOG_LINES)}
+
+    def _tell(self) -> None:
+        mine = update(DatabaseBackup).where(
+            DatabaseBackup.id == self.backup_id,
+            DatabaseBackup.status == BackupStatus.PENDING,
+            DatabaseBackup.claimed_by == claims.runner(),
+        )
+        news = self._news()
+        with writing() as session:
+            result = session.execute(mine.values(lease_until=now() + LEASE, **news))
+            lost = isinstance(result, CursorResult) and result.rowcount == 0
+        if lost:
+            raise Interrupted(
+                "the backup was given up meanwhile",
+                detail="Its lease ran out: this process was asleep, or the clock was changed.",
+                hint="Start the backup again.",
+            )
+        self._told, self._renewed = news, time.monotonic()
+        self._on_news()
+
+
+def progress_of(backup: DatabaseBackup) -> dict[str, Any] | None:
+    """How far a running backup is; None if it does not run.
+
+    `percent` of the whole, `tablesDone` of `tablesTotal` and the `table` at
+    work, `bytesWritten`, `elapsedSeconds` and `secondsLeft` (None until it can
+    be guessed), `phase` (starting, dumping, checking, publishing), and
+    `isLast`: its worker ends after it.
+    """
+    if not backup.is_pending or backup.duration is None:
+        return None
+    told = backup.progress or _NOTHING_TOLD
+    elapsed, percent = backup.duration.total_seconds(), told["percent"]
+    left = elapsed * (100 - percent) / percent if percent >= _ENOUGH_TO_GUESS else None
+    return told | {
+        "bytesWritten": storage().staged_size(backup.filename),
+        "elapsedSeconds": round(elapsed, 3),
+        "secondsLeft": left and round(left, 1),
+    }

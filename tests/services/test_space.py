@@ -1,0 +1,69 @@
+"""A backup that would not fit is refused before it begins."""
+
+from datetime import timedelta
+
+import pytest
+
+from app.errors import StorageFull
+from app.extensions import writing
+from app.models import BackupStatus, DatabaseBackup, Trigger
+from app.services import backups
+from app.services.databases import DatabaseName, database_name
+from app.services.space import expected_size, refuse_without_space
+from app.storages import LocalStorage
+
+pytestmark = pytest.mark.usefixtures("context")
+
+GIB = 1024**3
+
+
+def test_the_first_dump_is_guessed_by_its_compression():
+    name = database_name()
+    assert expected_size(name, 100, "zstd:1") == 22
+    assert expected_size(name, 100, "none") == 88
+
+
+def test_the_next_dump_is_expected_to_be_as_the_last_one():
+    backup = backups.create_backup(trigger=Trigger.CLI)
+    assert backup.database_size is not None
+    with writing() as session:
+        row = session.get_one(DatabaseBackup, backup.id)
+        row.size, row.database_size = 300, 1000
+    name = database_name()
+    assert expected_size(name, 2000, backup.compression) == 660
+    assert expected_size(name, 2000, "none") == 1760, "another compression tells nothing"
+    assert expected_size(DatabaseName("other", "one"), 2000, backup.compression) == 440
+    with writing() as session:
+        row = session.get_one(DatabaseBackup, backup.id)
+        row.created_at -= timedelta(days=1)
+        session.add(
+            DatabaseBackup(
+                filename="backup_newer.dump",
+                server=row.server,
+                database=row.database,
+                trigger=Trigger.CLI,
+                status=BackupStatus.COMPLETED,
+                compression=row.compression,
+                size=100,
+                database_size=1000,
+            )
+        )
+    assert expected_size(name, 2000, backup.compression) == 220, "the newest counts"
+
+
+def test_what_is_missing_is_told(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(LocalStorage, "free_space", lambda _: GIB)
+    refuse_without_space(database_name(), 4 * GIB, "zstd:1")
+    with pytest.raises(StorageFull, match=r"1\.2 GiB are missing") as told:
+        refuse_without_space(database_name(), 10 * GIB, "zstd:1")
+    assert "2.2 GiB" in told.value.detail
+    assert "1.0 GiB are free" in told.value.detail
+    assert told.value.hint
+
+
+def test_a_backup_without_room_fails_before_it_writes(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(LocalStorage, "free_space", lambda _: 0)
+    monkeypatch.setattr(LocalStorage, "stage", lambda *_: pytest.fail("it began to write"))
+    failed = backups.create_backup(trigger=Trigger.CLI)
+    assert failed.status is BackupStatus.FAILED
+    assert "are missing" in failed.error_message
