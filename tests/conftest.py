@@ -120,6 +120,28 @@ def shop(new_database: Callable[..., Database], shop_template: str) -> Database:
     return new_database(template=shop_template)
 
 
+@contextmanager
+def locked(shop: Database) -> Iterator[None]:
+    """A table that pg_dump has to wait for."""
+    with closing(psycopg2.connect(shop.url)) as holder, holder.cursor() as cursor:
+        cursor.execute("LOCK TABLE orders IN ACCESS EXCLUSIVE MODE")
+        yield
+
+
+def sessions(shop: Database, filename: str) -> int:
+    mine = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s"
+    return int(shop.run(mine, f"backstop {filename}")[0][0])
+
+
+def waiting(shop: Database, filename: str) -> bool:
+    """Whether pg_dump stands before the locked table."""
+    mine = (
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE application_name = %s AND wait_event_type = 'Lock'"
+    )
+    return shop.run(mine, f"backstop {filename}") == [(1,)]
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Models and services keep their rules on both kinds of catalogue."""
     on_both = metafunc.definition.path.parent.name in ("models", "services")

@@ -12,7 +12,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from app.errors import AppError
+from app.errors import AppError, Interrupted
 from app.extensions import writing
 from app.models import BackupStatus, DatabaseBackup, Trigger
 from app.models.types import now
@@ -402,6 +402,44 @@ def test_a_failed_backup_is_deleted_without_a_name(panel: Flask, ann: FlaskClien
     url = f"{LIST}/{filename}/delete"
     assert "to confirm" not in seen(ann, url).text
     assert "has been deleted." in followed(ann, sent(ann, url, page=url)).text
+
+
+def test_a_running_backup_shows_its_progress_and_can_be_cancelled(panel: Flask, ann: FlaskClient):
+    filename = planted(
+        panel,
+        status=BackupStatus.PENDING,
+        finished_at=None,
+        claimed_by=claims.runner(),
+        lease_until=now() + timedelta(minutes=1),
+        progress={
+            "phase": "dumping",
+            "percent": 41.5,
+            "tablesDone": 3,
+            "tablesTotal": 21,
+            "table": HOSTILE,
+            "isLast": True,
+        },
+    )
+    for url in (LIST, f"{LIST}/{filename}"):
+        (bar,) = seen(ann, url).all("progress")
+        assert (bar["value"], bar["max"]) == ("41.5", "100")
+        assert f"Dumping {HOSTILE}, 3 of 21 tables done" in bar["aria-label"]
+    page = seen(ann, f"{LIST}/{filename}")
+    assert "41.5 %" in page.text
+    assert "left" in page.text
+    assert "Its worker was told to stop" in page.text
+    answer = sent(ann, f"{LIST}/{filename}/cancel", f"{LIST}/{filename}")
+    assert answer.status_code == 302
+    page = seen(ann, f"{LIST}/{filename}")
+    assert f"Backup {filename} will end in a moment." in page.text
+    assert "admin has cancelled it" in page.text
+    assert "Cancel backup" not in page.text
+    with panel.app_context():
+        record_failure(listing.get_backup(filename).id, Interrupted("it ends"))
+    page = seen(ann, f"{LIST}/{filename}")
+    assert "Cancelled by admin" in page.text
+    sent(ann, f"{LIST}/{filename}/cancel", LIST)
+    assert "has ended already: it is FAILED" in seen(ann, LIST).text
 
 
 def test_a_pending_backup_is_not_deleted(panel: Flask, ann: FlaskClient):

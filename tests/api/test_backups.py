@@ -26,7 +26,8 @@ from app.services import backups as service
 from app.services import claims, listing
 from app.services.backup_run import record_failure
 from tests.api.test_downloads import dump_of, is_problem, planted, state_of
-from tests.conftest import Database, panel_in, signed_in, working
+from tests.conftest import Database, locked, panel_in, sessions, signed_in, waiting, working
+from tests.postgres.conftest import wait_until
 
 COLLECTION = "/api/admin/backup"
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
@@ -509,6 +510,72 @@ def test_delete_refuses_a_pending_backup(panel: Flask, ann: FlaskClient):
 
 
 @pytest.mark.usefixtures("nothing_pending")
+# Cancel
+
+
+def test_a_waiting_backup_is_cancelled(panel: Flask, ann: FlaskClient, nothing_pending: None):
+    filename = created(ann, Prefer="respond-async").get_json()["backup"]["filename"]
+    answer = ann.post(f"{COLLECTION}/{filename}/cancel")
+    assert answer.status_code == 200, answer.text
+    told = answer.get_json()
+    assert told["success"] is True
+    assert told["message"] == f"Database backup {filename} has been cancelled"
+    assert told["backup"]["status"] == "FAILED"
+    assert told["backup"]["error"]["message"] == "cancelled by admin"
+    assert is_problem(ann.post(f"{COLLECTION}/{filename}/cancel"), 409)
+
+
+def test_a_running_backup_is_cancelled(admin: FlaskClient, worker: None, shop: Database):
+    with locked(shop):
+        filename = created(admin, Prefer="respond-async").get_json()["backup"]["filename"]
+        wait_until(lambda: waiting(shop, filename), "pg_dump to wait for the lock")
+        answer = admin.post(f"{COLLECTION}/{filename}/cancel")
+        assert answer.status_code == 200, answer.text
+        assert answer.get_json()["backup"]["error"]["message"] == "cancelled by admin"
+        wait_until(lambda: sessions(shop, filename) == 0, "its sessions to end")
+    assert created(admin).status_code == 201
+
+
+def test_a_cancel_that_is_not_heard_yet_is_told_as_such(
+    panel: Flask, ann: FlaskClient, nothing_pending: None, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("app.api.backups.CANCEL_PATIENCE", 0.0)
+    filename = planted(
+        panel,
+        status=BackupStatus.PENDING,
+        finished_at=None,
+        claimed_by=claims.runner(),
+        lease_until=now() + timedelta(minutes=1),
+    )
+    answer = ann.post(f"{COLLECTION}/{filename}/cancel")
+    assert answer.status_code == 202
+    assert answer.get_json()["backup"]["status"] == "PENDING"
+    end_what_is_pending(panel)
+
+
+def test_a_backup_that_has_ended_is_not_cancelled(panel: Flask, ann: FlaskClient):
+    before = state_of(panel)
+    filename = planted(panel)
+    assert is_problem(ann.post(f"{COLLECTION}/{filename}/cancel"), 409)
+    assert is_problem(ann.post(f"{COLLECTION}/backup_x.dump/cancel"), 404)
+    assert len(state_of(panel)[0]) == len(before[0]) + 1
+
+
+def test_one_too_many_backups_is_refused(
+    panel: Flask, ann: FlaskClient, nothing_pending: None, monkeypatch: pytest.MonkeyPatch
+):
+    first, *_ = [
+        planted(panel, status=BackupStatus.PENDING, finished_at=None, database=f"other {n}")
+        for n in range(4)
+    ]
+    refused = created(ann)
+    assert is_problem(refused, 409)
+    assert first in refused.get_json(force=True)["detail"]
+    assert "BACKSTOP_MAX_JOBS" in refused.get_json(force=True)["hint"]
+    end_what_is_pending(panel)
+    assert created(ann, Prefer="respond-async").status_code == 202
+
+
 def test_a_backup_that_is_deleted_while_somebody_waits_for_it_is_no_bug(
     panel: Flask, ann: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ):

@@ -1,9 +1,11 @@
 """The pages in a real browser: one click makes a backup, with and without scripts."""
 
 import os
+import re
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from waitress import wasyncore
 from waitress.server import create_server
 
-from tests.conftest import PASSWORD, working
+from tests.conftest import PASSWORD, Database, working
 
 pytestmark = pytest.mark.browser
 
@@ -40,14 +42,22 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def base(app: Flask) -> Iterator[str]:
+    with served(app) as base:
+        yield base
+
+
+@contextmanager
+def served(app: Flask) -> Iterator[str]:
     server = create_server(app, listen="127.0.0.1:0", threads=4)
     thread = threading.Thread(target=server.run)
     thread.start()
-    with working(app):
-        yield f"http://127.0.0.1:{server.effective_port}"
-    server.trigger.pull_trigger(lambda: wasyncore.close_all(server._map))
-    thread.join()
-    server.task_dispatcher.shutdown()
+    try:
+        with working(app):
+            yield f"http://127.0.0.1:{server.effective_port}"
+    finally:
+        server.trigger.pull_trigger(lambda: wasyncore.close_all(server._map))
+        thread.join()
+        server.task_dispatcher.shutdown()
 
 
 def sign_in(page: Page, base: str) -> None:
@@ -114,6 +124,32 @@ def test_details_show_checksum_log_and_commands(page: Page):
     expect(page.get_by_text("pg_restore --exit-on-error")).to_be_visible()
     page.get_by_text("Log of pg_dump").click()
     expect(page.locator("pre.log")).to_contain_text("dumping contents of table")
+
+
+def test_the_progress_bar_moves_without_a_reload(
+    browser: Browser, make_app: Callable[..., Flask], shop: Database
+):
+    rows = "md5(n::text) || md5((-n)::text) FROM generate_series(1, 700000) n"
+    shop.run(f"CREATE TABLE big AS SELECT {rows}")
+    shop.run("ANALYZE")
+    app = make_app(compression="gzip:9")
+    with served(app) as base:
+        page = browser.new_context().new_page()
+        sign_in(page, base)
+        page.get_by_role("button", name="Create backup").click()
+        page.locator("tbody tr a").first.click()
+        page.evaluate("window.stillHere = true")
+        bar = page.locator("progress")
+        expect(bar).not_to_have_attribute("value", "0.0")
+        first = bar.get_attribute("value")
+        expect(bar).not_to_have_attribute("value", str(first))
+        expect(bar).to_have_attribute("aria-label", re.compile(r"Dumping public\.big, \d of 3"))
+        expect(page.locator("pre.log")).to_contain_text("dumping contents of table")
+        assert page.evaluate("window.stillHere") is True
+        page.get_by_role("button", name="Cancel backup").click()
+        expect(page.get_by_text("has been cancelled")).to_be_visible()
+        expect(page.get_by_text("Cancelled by admin")).to_be_visible()
+        page.context.close()
 
 
 def test_the_theme_is_remembered(page: Page):

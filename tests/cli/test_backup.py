@@ -1,6 +1,8 @@
 """flask backup, as cron and people use it."""
 
+import io
 import json
+import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -9,9 +11,13 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 from flask import Flask
+from sqlalchemy import text
 
-from app.models import BackupStatus
-from app.services import listing
+from app.cli import progress
+from app.extensions import db
+from app.models import BackupStatus, Trigger
+from app.services import backups, claims, listing
+from tests.conftest import Database
 
 Flask_backup = Callable[..., Result]
 
@@ -209,3 +215,99 @@ def test_a_locked_away_catalogue_is_told(make_app: Callable[..., Flask], app: Fl
     result = runner(app)("list")
     assert result.exit_code == 1
     assert "Error: the catalogue cannot be opened" in result.stderr
+
+
+def queued(app: Flask) -> str:
+    with app.app_context():
+        return backups.queue_backup(trigger=Trigger.API, created_by="ann").filename
+
+
+def test_cancel_ends_a_backup_that_waits(flask_backup: Flask_backup, app: Flask):
+    name = queued(app)
+    result = flask_backup("cancel", name)
+    assert (result.exit_code, result.stdout) == (0, f"{name} has been cancelled.\n")
+    shown = flask_backup("show", name).stdout
+    assert "Error: cancelled by " in shown
+    again = flask_backup("cancel", name)
+    assert again.exit_code == 1
+    assert "has ended already" in again.stderr
+
+
+def test_cancel_tells_when_its_runner_does_not_hear(
+    flask_backup: Flask_backup, app: Flask, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("app.cli.backup.CANCEL_PATIENCE", 0.0)
+    name = queued(app)
+    with app.app_context():
+        assert claims.claim(listing.get_backup(name).id)
+    result = flask_backup("cancel", name)
+    assert result.exit_code == 1
+    assert "has not ended yet" in result.stderr
+
+
+def test_rebuild_brings_a_lost_catalogue_back(
+    flask_backup: Flask_backup, app: Flask, shop: Database
+):
+    assert flask_backup("create", "--notes", "kept", "-q").exit_code == 0
+    name = newest(app)
+    before = flask_backup("show", name, "--json").stdout
+    with app.app_context():
+        db.session.execute(text("DELETE FROM database_backups"))
+        db.session.execute(text("DELETE FROM admins"))
+        db.session.commit()
+    result = flask_backup("rebuild")
+    assert result.exit_code == 0, result.output
+    assert f"{name}\tnot in the catalogue: and whole" in result.stdout
+    assert "flask admin create" in result.stdout
+    after = flask_backup("show", name, "--json").stdout
+    assert json.loads(after) | {"log": ""} == json.loads(before) | {"log": ""}
+    assert flask_backup("check").exit_code == 0
+
+
+def test_rebuild_sets_a_damaged_catalogue_aside_and_keeps_it(
+    flask_backup: Flask_backup, app: Flask
+):
+    assert flask_backup("create", "-q").exit_code == 0
+    name = newest(app)
+    instance = app.extensions["backstop.settings"].instance_dir
+    with app.app_context():
+        db.session.remove()
+        db.engine.dispose()
+    content = b"this is no database" * 500
+    (instance / "catalogue.db").write_bytes(content)
+    refused = flask_backup("list")
+    assert refused.exit_code == 1
+    assert "flask backup rebuild" in refused.stderr
+    result = flask_backup("rebuild")
+    assert result.exit_code == 0, result.output
+    (aside,) = instance.glob("catalogue.db.damaged-*")
+    assert aside.read_bytes() == content
+    assert name in flask_backup("list").stdout
+
+
+def test_rebuild_leaves_alone_what_nobody_vouches_for(flask_backup: Flask_backup, app: Flask):
+    assert flask_backup("create", "-q").exit_code == 0
+    name = newest(app)
+    dump = app.extensions["backstop.settings"].backup_dir / name
+    changed = bytearray(dump.read_bytes())
+    changed[len(changed) // 2] ^= 1
+    dump.write_bytes(changed)
+    before = flask_backup("show", name, "--json").stdout
+    result = flask_backup("rebuild")
+    assert result.exit_code == 1
+    assert f"{name}\tCHANGED" in result.stdout
+    assert dump.read_bytes() == changed
+    assert flask_backup("show", name, "--json").stdout == before
+
+
+def test_a_terminal_shows_a_bar(app: Flask, monkeypatch: pytest.MonkeyPatch):
+    screen = io.StringIO()
+    real = progress.Console
+    monkeypatch.setattr(
+        progress, "Console", lambda **options: real(file=screen, force_terminal=True, width=150)
+    )
+    monkeypatch.setattr("app.services.runs._TELL_EVERY", 0.0)
+    result = runner(app)("create")
+    assert result.exit_code == 0, result.output
+    assert re.search(r"(Dumping|Checking|Publishing).*\d of 2 tables done", screen.getvalue())
+    assert "%" in screen.getvalue()

@@ -1,12 +1,10 @@
 """A run while it lasts: it tells its progress, and hears that it shall end."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
 from datetime import timedelta
 
 import psutil
-import psycopg2
 import pytest
 from flask import Flask
 from sqlalchemy import text
@@ -22,7 +20,7 @@ from app.services import backups, claims, listing, runs
 from app.services.databases import storage
 from app.services.reconcile import reconcile
 from app.services.runs import Run, progress_of
-from tests.conftest import Database
+from tests.conftest import Database, locked, sessions, waiting
 from tests.postgres.conftest import wait_until
 
 pytestmark = pytest.mark.usefixtures("context")
@@ -36,28 +34,6 @@ def claimed() -> DatabaseBackup:
     backup = queued()
     assert claims.claim(backup.id)
     return backup
-
-
-@contextmanager
-def locked(shop: Database) -> Iterator[None]:
-    """A table that pg_dump has to wait for."""
-    with closing(psycopg2.connect(shop.url)) as holder, holder.cursor() as cursor:
-        cursor.execute("LOCK TABLE orders IN ACCESS EXCLUSIVE MODE")
-        yield
-
-
-def sessions(shop: Database, filename: str) -> int:
-    mine = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s"
-    return int(shop.run(mine, f"backstop {filename}")[0][0])
-
-
-def waiting(shop: Database, filename: str) -> bool:
-    """Whether pg_dump stands before the locked table."""
-    mine = (
-        "SELECT count(*) FROM pg_stat_activity"
-        " WHERE application_name = %s AND wait_event_type = 'Lock'"
-    )
-    return shop.run(mine, f"backstop {filename}") == [(1,)]
 
 
 # Progress
