@@ -8,7 +8,7 @@ import sqlite3
 from typing import Any
 
 from flask import Flask
-from huey import Huey
+from huey import Huey, storage
 from huey.exceptions import HueyException
 from huey.storage import BlackHoleStorage, PostgresStorage, RedisStorage, SqliteStorage
 
@@ -22,6 +22,21 @@ _STORAGES = {
     "rediss": (RedisStorage, "url"),
     "postgresql": (PostgresStorage, "dsn"),
 }
+
+
+#: What a queue that cannot be reached raises; the drivers of the shared ones may be missing.
+FAILURES: tuple[type[Exception], ...] = tuple(
+    each
+    for each in (
+        HueyException,
+        sqlite3.Error,
+        OSError,
+        storage.ConnectionError,  # of redis, whose errors are no OSError
+        storage.TimeoutError,
+        getattr(storage.psycopg, "Error", None),
+    )
+    if each is not None
+)
 
 
 class Queue(Huey):  # type: ignore[misc]  # huey has no types

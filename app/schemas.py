@@ -1,4 +1,4 @@
-"""A backup as JSON, for the API and the terminal: camelCase keys, times in UTC."""
+"""Backups and findings as JSON, for API and terminal: camelCase keys, times in UTC."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ from marshmallow import Schema, fields
 
 from app.models import BackupStatus, DatabaseBackup, Trigger
 from app.services import listing, runs
+from app.services.doctor import Finding, is_healthy
 from app.services.manifests import moment_text
 from app.services.restoring import restore_by_hand
 
@@ -77,4 +78,20 @@ def backup_details(backup: DatabaseBackup) -> dict[str, Any]:
             "oldestReader": by_hand.oldest_reader,
             "warning": by_hand.warning,
         },
+    }
+
+
+def doctor_report(findings: list[Finding]) -> dict[str, Any]:
+    """What the doctor has found."""
+    return {
+        "healthy": is_healthy(findings),
+        "findings": [
+            {
+                "subject": each.subject,
+                "state": each.state.value,
+                "told": each.told,
+                "hint": each.hint,
+            }
+            for each in findings
+        ],
     }

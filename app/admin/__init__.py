@@ -3,13 +3,14 @@
 from flask import Blueprint, current_app, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 
-from app.admin import appearance, backups, sessions
+from app.admin import appearance, backups, doctor, sessions
 from app.auth import require_admin
 from app.extensions import csrf
 
 blueprint = Blueprint("admin", __name__, url_prefix="/admin")
 blueprint.register_blueprint(appearance.blueprint)
 blueprint.register_blueprint(backups.blueprint)
+blueprint.register_blueprint(doctor.blueprint)
 blueprint.register_blueprint(sessions.blueprint)
 
 _PUBLIC = (sessions.new, sessions.create)

@@ -2,7 +2,7 @@
 
 from flask import Flask
 
-from app.cli import admin, backup, panel, server, web, worker
+from app.cli import admin, backup, doctor, panel, server, web, worker
 
 
 def init_app(app: Flask) -> None:
@@ -10,6 +10,7 @@ def init_app(app: Flask) -> None:
     app.cli.add_command(admin.group)
     app.cli.add_command(backup.group)
     app.cli.add_command(server.group)
+    app.cli.add_command(doctor.doctor)
     app.cli.add_command(panel.panel)
     app.cli.add_command(web.web)
     app.cli.add_command(worker.worker)

@@ -104,10 +104,10 @@ class Session:
     def server_version(self) -> Version:
         return Version.of_number(self._connection.server_version)
 
-    def begin(self, sql: str, *values: Any) -> None:
-        """Send a statement; `poll` tells when it has been answered."""
+    def begin(self, sql: str, *values: Any, patience: float = _ANSWER_TIMEOUT) -> None:
+        """Send a statement, to be answered within so many seconds; `poll` tells when it is."""
         self._cursor = self._connection.cursor()
-        self._due = time.monotonic() + _ANSWER_TIMEOUT
+        self._due = time.monotonic() + patience
         self._cursor.execute(sql, values or None)
 
     def poll(self) -> Rows | None:
@@ -118,14 +118,14 @@ class Session:
         """
         return self._rows() if self._state() == POLL_OK else None
 
-    def rows(self, sql: str, *values: Any) -> Rows:
+    def rows(self, sql: str, *values: Any, patience: float = _ANSWER_TIMEOUT) -> Rows:
         """Run one statement and return its rows. Raises as `poll`."""
-        self.begin(sql, *values)
+        self.begin(sql, *values, patience=patience)
         return self.wait()
 
-    def ask(self, sql: str, *values: Any) -> Any:
+    def ask(self, sql: str, *values: Any, patience: float = _ANSWER_TIMEOUT) -> Any:
         """Run one statement; return the first value of its first row, or None."""
-        rows = self.rows(sql, *values)
+        rows = self.rows(sql, *values, patience=patience)
         return rows[0][0] if rows else None
 
     def wait(self) -> Rows:

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
-import psutil
 import psycopg2
 from psycopg2.extensions import make_dsn, parse_dsn
 
+from app import locks
 from app.errors import ConfigurationError
 
 _SCHEMES = ("postgres", "postgresql")
@@ -150,26 +150,30 @@ def client_environment(info: Conninfo, private_dir: Path) -> Iterator[dict[str, 
         yield {}
         return
     private_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = private_dir / f"{_PASSFILE}{os.getpid()}-{secrets.token_hex(8)}"
-    write_passfile(path, info.password)
-    try:
-        yield {"PGPASSFILE": str(path), "PGPASSWORD": ""}
-    finally:
-        path.unlink(missing_ok=True)
+    path = private_dir / f"{_PASSFILE}{secrets.token_hex(8)}"
+    with os.fdopen(locks.create_locked(path), "w", encoding="utf-8") as file:
+        try:
+            file.write(_passfile_line(info.password))
+            file.flush()
+            yield {"PGPASSFILE": str(path), "PGPASSWORD": ""}
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def write_passfile(path: Path, password: str) -> None:
     """Make a new password file, mode 0600, good for any server."""
-    escaped = password.replace("\\", "\\\\").replace(":", "\\:")
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode=0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(f"*:*:*:*:{escaped}\n")
+        file.write(_passfile_line(password))
 
 
 def remove_stale_passfiles(private_dir: Path) -> None:
-    """Remove password files whose process is gone (killed before it could)."""
+    """Remove the password files of runs that were killed before they could."""
     for path in private_dir.glob(f"{_PASSFILE}*"):
-        pid = path.name.removeprefix(_PASSFILE).partition("-")[0]
-        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
-            with suppress(OSError):  # another user's, or a folder that cannot be written
-                path.unlink(missing_ok=True)
+        with suppress(OSError):  # another user's, or a folder that cannot be written
+            locks.remove_unlocked(path)
+
+
+def _passfile_line(password: str) -> str:
+    escaped = password.replace("\\", "\\\\").replace(":", "\\:")
+    return f"*:*:*:*:{escaped}\n"

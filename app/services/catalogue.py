@@ -6,6 +6,9 @@ from pathlib import Path
 
 import psycopg2
 from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from flask import current_app
 from sqlalchemy import text
@@ -30,8 +33,7 @@ def prepare_catalogue() -> None:
     """
     _refuse_the_database_itself()
     try:
-        migrate = current_app.extensions["migrate"].migrate
-        command.upgrade(migrate.get_config(str(ROOT / "migrations")), "head")
+        command.upgrade(_migrations(), "head")
     except (DatabaseError, CommandError) as error:
         reason = " ".join(str(getattr(error, "orig", error)).split())
         raise ConfigurationError(
@@ -77,6 +79,20 @@ def _is_whole() -> bool:
         db.session.remove()
         db.engine.dispose()
     return bool(found == "ok")
+
+
+def find_revisions() -> tuple[str | None, list[str]]:
+    """The revision that the catalogue has (None: an empty one), and all there are, newest first."""
+    with db.engine.connect() as connection:
+        current = MigrationContext.configure(connection).get_current_revision()
+    known = ScriptDirectory.from_config(_migrations()).walk_revisions()
+    return current, [each.revision for each in known]
+
+
+def _migrations() -> Config:
+    migrate = current_app.extensions["migrate"].migrate
+    found: Config = migrate.get_config(str(ROOT / "migrations"))
+    return found
 
 
 def _refuse_the_database_itself() -> None:

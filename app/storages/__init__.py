@@ -21,6 +21,9 @@ class Storage(Protocol):
     def publish(self, staged: Staged, manifest: bytes) -> None:
         """Make a whole dump durable and give it its final name; never overwrite."""
 
+    def make_durable(self) -> None:
+        """Make sure that the names of published dumps survive a power cut."""
+
     def open_staged(self, staged: Staged) -> BinaryIO:
         """Open what was written so far for reading."""
 

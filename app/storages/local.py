@@ -9,17 +9,17 @@ Files are opened relative to the folder and without following links.
 
 import builtins
 import errno
-import fcntl
 import os
 import re
 import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from app import locks
 from app.errors import ObjectMissing, StorageError, StorageFull
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,200}\.dump")
@@ -54,7 +54,7 @@ class LocalStorage:
         _check_name(name)
         with _told(f"a new dump cannot be written in {self.folder}"):
             path = self._partials() / name
-            return Staged(name, path, _create_locked(path))
+            return Staged(name, path, locks.create_locked(path))
 
     def open_staged(self, staged: Staged) -> BinaryIO:
         with _told(f"{staged.name} cannot be read back"):
@@ -73,23 +73,21 @@ class LocalStorage:
 
     def publish(self, staged: Staged, manifest: bytes) -> None:
         final, its_manifest = self.folder / staged.name, self._manifest(staged.name)
-        made: list[Path] = []
-        with _told(f"the dump cannot be published in {self.folder}"):
+        with _told(f"the dump cannot be published in {self.folder}"), ExitStack() as stack:
+            os.fsync(staged.descriptor)
+            partial = stack.enter_context(self._written(manifest, staged.name))
+            ours = [(final, os.fstat(staged.descriptor)), (its_manifest, partial.stat())]
             try:
-                os.fsync(staged.descriptor)
-                with self._written(manifest, staged.name) as partial:
-                    # link never overwrites; rename would.
-                    os.link(partial, its_manifest)
-                made.append(its_manifest)
+                os.link(partial, its_manifest)  # link never overwrites; rename would
                 self.open_staged(staged).close()
                 os.link(staged.path, final)
-                made.append(final)
                 staged.path.unlink()
                 _sync_folder(self.folder)
             except BaseException:
-                # Not known to be durable: nothing of ours may stay under a final name.
-                for path in reversed(made):
-                    path.unlink(missing_ok=True)
+                # Not known to be durable: nothing of ours may stay under a final
+                # name, however far we came; what others made stays.
+                for path, made in ours:
+                    _unlink_if_same(path, made)
                 raise
 
     def open(self, name: str) -> BinaryIO:
@@ -100,6 +98,10 @@ class LocalStorage:
         _check_name(name)
         with self._open(_manifest_name(name)) as file:
             return file.read()
+
+    def make_durable(self) -> None:
+        with _told(f"the names in {self.folder} cannot be made durable"):
+            _sync_folder(self.folder)
 
     def replace_manifest(self, name: str, manifest: bytes) -> None:
         _check_name(name)
@@ -124,6 +126,13 @@ class LocalStorage:
                     found[entry.name] = Stored(entry.stat(follow_symlinks=False).st_size)
         return found
 
+    def free_space(self) -> int:
+        """Bytes that can still be written."""
+        with _told(f"the free space of {self.folder} cannot be told"):
+            existing = next(each for each in (self.folder, *self.folder.parents) if each.exists())
+            found = os.statvfs(existing)
+        return found.f_bavail * found.f_frsize
+
     def has(self, name: str) -> bool:
         """Whether a published dump of this name is there."""
         return _size_of(self.folder, name) is not None
@@ -131,15 +140,6 @@ class LocalStorage:
     def staged_size(self, name: str) -> int:
         """How many bytes of a dump are written so far; 0 if it is not being written."""
         return _size_of(self.folder / _PARTIAL, name) or 0
-
-    def free_space(self) -> int:
-        """How many bytes can still be written here."""
-        folder = self.folder
-        while not folder.exists() and folder != folder.parent:
-            folder = folder.parent
-        with _told(f"the free space of {folder} cannot be read"):
-            found = os.statvfs(folder)
-            return found.f_bavail * found.f_frsize
 
     def remove_lone_manifests(self) -> builtins.list[str]:
         """Remove manifests whose dump is not there and not being written; returns the names.
@@ -152,7 +152,7 @@ class LocalStorage:
             for entry in self._entries(self.folder)
             if NAME.fullmatch(name := entry.name.removesuffix(".json"))
             and name != entry.name
-            and not _is_locked(self.folder / _PARTIAL / name)
+            and not locks.is_locked(self.folder / _PARTIAL / name)
             and not self.has(name)
         ]
         with _told(f"the manifests in {self.folder} cannot be tidied"):
@@ -168,7 +168,7 @@ class LocalStorage:
             return [
                 entry.name
                 for entry in self._entries(self._partials())
-                if _PARTIAL_NAME.fullmatch(entry.name) and _remove_unlocked(Path(entry.path))
+                if _PARTIAL_NAME.fullmatch(entry.name) and locks.remove_unlocked(Path(entry.path))
             ]
 
     def _manifest(self, name: str) -> Path:
@@ -215,57 +215,13 @@ class LocalStorage:
         """A manifest under a temporary name, durable, until it is linked or renamed."""
         path = self._partials() / f"{_manifest_name(name)}.{secrets.token_hex(4)}"
         try:
-            with os.fdopen(_create_locked(path), "wb") as file:
+            with os.fdopen(locks.create_locked(path), "wb") as file:
                 file.write(manifest)
                 file.flush()
                 os.fsync(file.fileno())
                 yield path
         finally:
             path.unlink(missing_ok=True)
-
-
-def _create_locked(path: Path) -> int:
-    """A new file, private and locked: the lock tells others that it has an owner."""
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode=0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if os.fstat(descriptor).st_nlink:
-            return descriptor
-        os.close(descriptor)  # somebody tidied it away before we held the lock
-
-
-def _remove_unlocked(path: Path) -> bool:
-    """Remove a file while holding its lock, unless somebody else does."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not os.path.samestat(os.fstat(descriptor), path.lstat()):
-            return False  # another file took the name
-        path.unlink()
-    except (BlockingIOError, FileNotFoundError):
-        return False
-    else:
-        return True
-    finally:
-        os.close(descriptor)
-
-
-def _is_locked(path: Path) -> bool:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    else:
-        return False
-    finally:
-        os.close(descriptor)
 
 
 def _size_of(folder: Path, name: str) -> int | None:
@@ -277,6 +233,12 @@ def _size_of(folder: Path, name: str) -> int | None:
     except OSError:
         return None
     return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+
+def _unlink_if_same(path: Path, made: os.stat_result) -> None:
+    with suppress(FileNotFoundError):
+        if os.path.samestat(path.lstat(), made):
+            path.unlink()
 
 
 def _manifest_name(name: str) -> str:

@@ -4,8 +4,8 @@ import os
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -14,6 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from app.config import ROOT
 from app.errors import ConfigurationError
 from app.postgres import command
 from app.postgres.connection import connect
@@ -26,7 +27,7 @@ from app.postgres.conninfo import (
 )
 from app.postgres.tools import Toolchain
 from tests.conftest import Database, url_of
-from tests.postgres.conftest import Role, as_admin, at, make_dump
+from tests.postgres.conftest import Role, as_admin, at, make_dump, wait_until
 
 PASSWORDS = [
     "plain",
@@ -461,37 +462,44 @@ def test_a_password_file_of_the_url_does_not_hide_its_password(
     assert ask(parse_url(url), own_toolchain, tmp_path) == "backstop|postgres"
 
 
-@contextmanager
-def another_process() -> Iterator[int]:
-    with subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE) as other:
-        yield other.pid
-        other.stdin.close()
-
-
 def test_stale_password_files_are_removed_and_those_in_use_stay(tmp_path: Path):
-    with another_process() as gone:
-        pass
-    stale = tmp_path / f"pgpass-{gone}-0123456789abcdef"
+    stale = tmp_path / "pgpass-0123456789abcdef"
     write_passfile(stale, "pw")
     (tmp_path / "something else").touch()
-    with another_process() as alive, client_environment(Conninfo({}, "pw"), tmp_path) as ours:
-        write_passfile(tmp_path / f"pgpass-{alive}-0", "pw")
+    with client_environment(Conninfo({}, "pw"), tmp_path) as ours:
         remove_stale_passfiles(tmp_path)
-        assert Path(ours["PGPASSFILE"]).exists()
-        assert (tmp_path / f"pgpass-{alive}-0").exists()
+        assert Path(ours["PGPASSFILE"]).read_text() == "*:*:*:*:pw\n"
+    assert not Path(ours["PGPASSFILE"]).exists()
     assert not stale.exists()
     assert (tmp_path / "something else").exists()
+
+
+def test_a_password_file_of_a_process_that_was_killed_is_removed(tmp_path: Path):
+    code = (
+        "import pathlib, sys\n"
+        "from app.postgres.conninfo import Conninfo, client_environment\n"
+        "with client_environment(Conninfo({}, 'pw'), pathlib.Path(sys.argv[1])): input()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, cwd=ROOT
+    ) as other:
+        wait_until(lambda: any(tmp_path.iterdir()), "the other's file")
+        remove_stale_passfiles(tmp_path)
+        assert any(tmp_path.iterdir()), "its owner lives"
+        other.kill()
+    remove_stale_passfiles(tmp_path)
+    assert not any(tmp_path.iterdir())
 
 
 def test_no_private_folder_holds_no_stale_files(tmp_path: Path):
     remove_stale_passfiles(tmp_path / "not made yet")
 
 
-@pytest.mark.parametrize("name", ["pgpass-", "pgpass-old", "pgpass-.swp"])
-def test_a_foreign_file_does_not_stop_the_tidying(name: str, tmp_path: Path):
-    (tmp_path / name).touch()
+def test_a_foreign_folder_does_not_stop_the_tidying(tmp_path: Path):
+    (tmp_path / "pgpass-folder").mkdir()
+    write_passfile(tmp_path / "pgpass-stale", "pw")
     remove_stale_passfiles(tmp_path)
-    assert (tmp_path / name).exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["pgpass-folder"]
 
 
 def test_a_server_s_superuser_is_who_the_tests_think(server: Conninfo):

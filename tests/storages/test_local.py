@@ -115,7 +115,7 @@ def test_it_keeps_the_protocol():
     verbs = {name for name, value in vars(Storage).items() if callable(value) and name[0] != "_"}
     assert verbs == {
         "stage", "publish", "open_staged", "discard", "open", "manifest", "replace_manifest",
-        "delete", "list", "free_space",
+        "delete", "list", "free_space", "make_durable",
     }  # fmt: skip
     assert all(callable(getattr(LocalStorage, verb)) for verb in verbs)
 
@@ -424,6 +424,39 @@ def test_nothing_has_a_final_name_when_names_cannot_be_made_durable(
     monkeypatch.undo()
     storage.discard(made)
     assert final_names(storage) == []
+
+
+@pytest.mark.parametrize("step", ["link", "unlink"])
+@pytest.mark.parametrize("number", [1, 2])
+def test_an_interrupt_right_after_a_step_leaves_nothing_under_a_final_name(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch, step: str, number: int
+):
+    made, calls = staged(storage), iter(range(1, 100))
+    real = getattr(os, step)
+
+    def interrupted(*args: Any, **options: Any) -> None:
+        real(*args, **options)
+        if next(calls) == number:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, step, interrupted)
+    with suppress(KeyboardInterrupt):
+        storage.publish(made, MANIFEST)
+    monkeypatch.undo()
+    storage.discard(made)
+    assert final_names(storage) in ([], [made.name, f"{made.name}.json"])
+    if step == "link":
+        assert final_names(storage) == []
+
+
+def test_what_another_made_under_a_final_name_stays(storage: LocalStorage):
+    made = staged(storage)
+    (storage.folder / made.name).write_bytes(b"of another")
+    with pytest.raises(StorageError, match="taken already"):
+        storage.publish(made, MANIFEST)
+    storage.discard(made)
+    assert final_names(storage) == [made.name]
+    assert (storage.folder / made.name).read_bytes() == b"of another"
 
 
 def test_nothing_has_a_final_name_after_an_interrupt(

@@ -1,0 +1,16 @@
+"""What the doctor finds, as a page."""
+
+from flask import Blueprint, render_template
+from flask.typing import ResponseReturnValue
+
+from app.services.doctor import State, examine
+
+blueprint = Blueprint("doctor", __name__, url_prefix="/doctor")
+
+
+@blueprint.get("")
+def index() -> ResponseReturnValue:
+    """Examine everything now."""
+    findings = examine()
+    counts = {each.value: sum(f.state is each for f in findings) for each in State}
+    return render_template("doctor/index.html", findings=findings, counts=counts)

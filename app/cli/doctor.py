@@ -1,0 +1,37 @@
+"""flask doctor: is everything as a backup needs it?"""
+
+import json
+
+import click
+
+from app.cli.groups import TellingCommand
+from app.schemas import doctor_report
+from app.services.doctor import Finding, State, examine, is_healthy
+
+_COLOURS = {State.OK: "green", State.WARNING: "yellow", State.PROBLEM: "red"}
+
+
+@click.command("doctor", cls=TellingCommand)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def doctor(context: click.Context, as_json: bool) -> None:
+    """Examine server, rights, programs, disk, clock, queue, worker and catalogue.
+
+    Each line is ok, a warning or a problem, with what to do about it. Nothing
+    is changed or started. Exits with 1 if there is a problem.
+    """
+    findings = examine()
+    if as_json:
+        click.echo(json.dumps(doctor_report(findings), indent=2, ensure_ascii=False))
+    else:
+        _print(findings)
+    context.exit(0 if is_healthy(findings) else 1)
+
+
+def _print(findings: list[Finding]) -> None:
+    width = max(len(each.subject) for each in findings)
+    for each in findings:
+        state = click.style(f"{each.state.value:<7}", fg=_COLOURS[each.state])
+        click.echo(f"{state}  {each.subject:<{width}}  {each.told}")
+        if each.hint:
+            click.echo(f"{'':{width + 11}}{each.hint}")

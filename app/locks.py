@@ -1,0 +1,59 @@
+"""Files whose owner is known to live by the lock that it holds on them.
+
+A lock ends with its holder, however that ends; a pid in a name can come again.
+"""
+
+import fcntl
+import os
+from pathlib import Path
+
+
+def create_locked(path: Path) -> int:
+    """Make a new file, private and locked, and return its descriptor.
+
+    The lock lasts until that is closed. Raises OSError, FileExistsError too.
+    """
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode=0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            return descriptor
+        os.close(descriptor)  # somebody tidied it away before we held the lock
+
+
+def remove_unlocked(path: Path) -> bool:
+    """Remove a file that nobody holds; False if somebody does, or it is not there.
+
+    Raises OSError.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(os.fstat(descriptor), path.lstat()):
+            return False  # another file took the name
+        path.unlink()
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    else:
+        return True
+    finally:
+        os.close(descriptor)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether somebody who lives holds this file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,53 @@
+"""Queue and workers: will a backup that is asked for be made?"""
+
+from datetime import timedelta
+
+from humanize import naturaltime
+
+from app.models.types import now
+from app.queue import FAILURES, queue
+from app.services.doctor.findings import Finding, discreet, ok, problem, warning
+from app.services.pending import list_unclaimed
+from app.services.workers import is_silent, list_workers
+
+_START = "Start one with flask worker, or everything with flask panel."
+
+
+def look_at_queue() -> Finding:
+    """Whether it can be reached."""
+    try:
+        waiting = queue.pending_count()
+    except FAILURES as error:
+        return problem(
+            "queue",
+            f"cannot be used: {discreet(str(error))}",
+            "Check BACKSTOP_QUEUE_URL; until then backups wait for a worker's look each 30 s.",
+        )
+    return ok("queue", f"can be used; tasks that wait: {waiting}")
+
+
+def look_for_workers() -> Finding:
+    """Whether there is one that lives."""
+    workers = list_workers()
+    if not workers:
+        return _no_worker()
+    heard = f"heard of {naturaltime(workers[0].seen_at, when=now())}"
+    silent = [each for each in workers if is_silent(each)]
+    if len(silent) == len(workers):
+        return problem("worker", f"silent, last {heard}", f"It may hang: end it. {_START}")
+    if silent:
+        return warning(
+            "worker",
+            f"{len(silent)} of {len(workers)} workers are silent",
+            "They may hang, or their machines be down; the others do their work.",
+        )
+    return ok("worker", f"workers that live: {len(workers)}, last {heard}")
+
+
+def _no_worker() -> Finding:
+    waiting = list_unclaimed(older_than=timedelta(0))
+    if waiting:
+        return problem("worker", f"none runs, and {waiting[0].filename} waits for one", _START)
+    return warning(
+        "worker", "none runs", f"{_START} flask backup create needs none; page and API do."
+    )
