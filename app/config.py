@@ -70,7 +70,7 @@ def bind_settings(app: Flask, values: Settings) -> None:
     app.config.update(
         SECRET_KEY=values.secret_key,
         SQLALCHEMY_DATABASE_URI=values.catalogue_url,
-        SQLALCHEMY_ENGINE_OPTIONS={"pool_pre_ping": True},  # its server may be restarted
+        SQLALCHEMY_ENGINE_OPTIONS=_engine_options(values.catalogue_url),
         MAX_CONTENT_LENGTH=64 * 1024,
         MAX_FORM_MEMORY_SIZE=64 * 1024,
         SESSION_COOKIE_NAME="backstop",
@@ -84,6 +84,13 @@ def bind_settings(app: Flask, values: Settings) -> None:
         BOOTSTRAP_BTN_STYLE="primary",
         SEND_FILE_MAX_AGE_DEFAULT=3600,
     )
+
+
+def _engine_options(catalogue_url: str) -> dict[str, object]:
+    """Its server may be restarted, or have gone silent."""
+    if catalogue_url.startswith("sqlite"):
+        return {"pool_pre_ping": True}
+    return {"pool_pre_ping": True, "connect_args": {"connect_timeout": 10}}
 
 
 def load_settings(dotenv: Path | None = ROOT / ".env") -> Settings:

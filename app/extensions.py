@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from flask_bootstrap import Bootstrap5
@@ -10,7 +11,8 @@ from flask_login import LoginManager
 from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
 from flask_wtf import CSRFProtect
-from sqlalchemy import Connection, Engine, MetaData, event
+from sqlalchemy import Connection, Engine, MetaData, Pool, event
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.orm import DeclarativeBase, Session
 
 _BUSY_TIMEOUT = 15_000  # milliseconds that a writer waits for another one
@@ -66,6 +68,34 @@ def _set_up_sqlite(connection: Any, _record: Any) -> None:
         connection.execute("PRAGMA foreign_keys = ON")
         # SQLite's own lower() knows ASCII alone, and searches ignore case with it.
         connection.create_function("lower", 1, _lower, deterministic=True)
+
+
+@event.listens_for(Engine, "connect")
+def _note_sqlite_file(connection: Any, record: Any) -> None:
+    if isinstance(connection, sqlite3.Connection):
+        record.info["file"] = _file_of(connection)
+
+
+@event.listens_for(Pool, "checkout")
+def _refuse_lost_sqlite_file(connection: Any, record: Any, _proxy: Any) -> None:
+    """A file that was deleted or replaced lives on in who has it open: rows would be lost."""
+    if isinstance(connection, sqlite3.Connection):
+        path, *was = record.info["file"]
+        if path and _identity(path) != tuple(was):
+            raise DisconnectionError("the file of the catalogue was replaced")
+
+
+def _file_of(connection: sqlite3.Connection) -> tuple[str, int, int]:
+    path = connection.execute("PRAGMA database_list").fetchone()[2]
+    return path, *_identity(path)
+
+
+def _identity(path: str) -> tuple[int, int]:
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return 0, 0
+    return found.st_dev, found.st_ino
 
 
 def _lower(value: Any) -> Any:

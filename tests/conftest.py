@@ -1,5 +1,6 @@
 """Real things for every test: a PostgreSQL, databases, an application, people."""
 
+import os
 import secrets
 import shutil
 import tempfile
@@ -26,6 +27,9 @@ from app.services import admins, claims
 from app.services.catalogue import prepare_catalogue
 
 PASSWORD = "correct horse battery"
+
+# Where chance breaks something (tests/faults), all processes of a run share one seed.
+os.environ.setdefault("FAULTS_SEED", str(secrets.randbelow(2**32)))
 
 #: Nothing listens there: for tests that plant what they need.
 NO_SERVER = "postgresql://u:p@127.0.0.1:1/shop"

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import click
 
-from app.cli.groups import Group, TellingCommand, unwind_on_signals
+from app.cli.groups import Group, TellingCommand, stop_on_signals
 from app.cli.progress import progress_shown
 from app.config import CANCEL_PATIENCE
 from app.errors import AppError, Conflict, InvalidInput, VerificationError
@@ -47,16 +47,30 @@ def create(notes: str, quiet: bool, as_json: bool) -> None:
 
     Exits with 0 only if the backup is COMPLETED.
     """
-    unwind_on_signals()
-    with database_in_use(), progress_shown(quiet=quiet) as callbacks:
-        backup = service.create_backup(trigger=Trigger.CLI, notes=notes, **callbacks)
-    if as_json:
-        click.echo(_as_json(backup_row(backup)))
-    if not backup.is_completed:
-        raise AppError(backup.error_message, detail=backup.error_detail, hint=backup.error_hint)
+    signals = stop_on_signals()
+    try:
+        backup = _made(notes, quiet=quiet)
+        if as_json:
+            click.echo(_as_json(backup_row(backup)))
+        _insist_on_completed(backup)
+    except AppError as error:
+        if not signals:
+            raise
+        click.echo(error.in_words(), err=True)
+        sys.exit(128 + signals[0])
     if not as_json and not quiet:
         took = duration_text(backup.duration)
         click.echo(f"{backup.filename} ({bytes_text(backup.size)}, {took}, read back whole)")
+
+
+def _insist_on_completed(backup: DatabaseBackup) -> None:
+    if not backup.is_completed:
+        raise AppError(backup.error_message, detail=backup.error_detail, hint=backup.error_hint)
+
+
+def _made(notes: str, *, quiet: bool) -> DatabaseBackup:
+    with database_in_use(), progress_shown(quiet=quiet) as callbacks:
+        return service.create_backup(trigger=Trigger.CLI, notes=notes, **callbacks)
 
 
 @group.command("list")

@@ -1,6 +1,7 @@
 """What all commands have in common: errors told in words, and signals that unwind."""
 
 import logging
+import os
 import signal
 import sys
 from types import FrameType
@@ -11,6 +12,7 @@ from flask.cli import ScriptInfo
 from sqlalchemy.exc import DatabaseError
 
 from app.errors import AppError
+from app.services import claims
 from app.services.catalogue import prepare_catalogue
 
 
@@ -55,18 +57,34 @@ class Group(click.Group):
     command_class = CatalogueCommand
 
 
-def unwind_on_signals(status: int | None = None) -> None:
-    """Let SIGTERM and SIGINT unwind, so that what was begun is tidied up.
+def stop_on_signals() -> list[int]:
+    """Let SIGTERM and SIGINT end the running backup at its next look, between two steps.
 
-    The exit status is the given one, else 128 and the signal's number.
+    Returns the signals that came, by number, as they come. A second one
+    unwinds from wherever we are.
     """
+    came: list[int] = []
 
-    def leave(number: int, _frame: FrameType | None) -> None:
-        for each in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(each, signal.SIG_IGN)
-        if status is None:
-            click.echo(f"Interrupted by {signal.Signals(number).name}; tidying up.", err=True)
-        sys.exit(128 + number if status is None else status)
+    def stop(number: int, _frame: FrameType | None) -> None:
+        if came:
+            _unwind(128 + number)
+        came.append(number)
+        claims.stop_runs()
+        # Not by the buffers of standard error: we may have interrupted their owner.
+        os.write(2, f"Interrupted by {signal.Signals(number).name}; tidying up.\n".encode())
 
     for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, leave)
+        signal.signal(each, stop)
+    return came
+
+
+def unwind_on_signals() -> None:
+    """Let SIGTERM and SIGINT unwind with exit status 0, so that what was begun is tidied up."""
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, lambda *_: _unwind(0))
+
+
+def _unwind(status: int) -> None:
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, signal.SIG_IGN)
+    sys.exit(status)

@@ -34,7 +34,7 @@ _MAX_FALLS = 5
 @click.command("panel", cls=CatalogueCommand)
 def panel() -> None:
     """Run everything: embedded server, worker and web; end it with Ctrl-C."""
-    unwind_on_signals(status=0)
+    unwind_on_signals()
     logging.getLogger("app").setLevel(logging.INFO)
     _try_to_listen()
     find_toolchains(settings().pg_bin_dir)

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from cuid2 import create_id
-from sqlalchemy import JSON, BigInteger, Enum, Index, String, Text, text
+from sqlalchemy import JSON, BigInteger, Enum, Index, String, Text, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.errors import AppError
@@ -67,6 +67,9 @@ class DatabaseBackup(Model):
     cancelled_by: Mapped[str | None] = mapped_column(String(255))  # who asked for its end
     # Set first by a delete; whoever finds it finishes the delete.
     delete_requested_at: Mapped[datetime | None] = mapped_column(Moment)
+
+    # Set with other notes; whoever finds it writes the manifest anew.
+    manifest_stale: Mapped[bool] = mapped_column(default=False, server_default=false())
 
     sha256: Mapped[str] = mapped_column(String(64), default="")
     database_size: Mapped[int | None] = mapped_column(BigInteger)  # bytes on the server

@@ -3,14 +3,11 @@
 import getpass
 import logging
 import os
-import sqlite3
 import time
 import unicodedata
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, BinaryIO
-
-from huey.exceptions import HueyException
 
 from app.errors import (
     Conflict,
@@ -24,12 +21,12 @@ from app.extensions import db, writing
 from app.models import DatabaseBackup, Trigger
 from app.models.types import now
 from app.postgres.command import Line
-from app.queue import queue
+from app.queue import FAILURES, queue
 from app.services import claims
 from app.services.backup_run import run_claimed
 from app.services.databases import storage
-from app.services.listing import get_backup, has_file
-from app.services.manifests import build_manifest
+from app.services.listing import get_backup
+from app.services.outcomes import renew_manifest
 from app.services.pending import insert_pending, list_unclaimed
 from app.services.reconcile import reconcile, tolerating
 from app.services.runs import progress_of
@@ -72,6 +69,8 @@ def create_backup(
     notes = _checked_notes(notes)
     with tolerating():  # in the terminal nobody else may ever do it
         reconcile()
+    if claims.is_stopping():
+        raise Interrupted("the backup was interrupted before it began")
     try:
         backup = insert_pending(trigger, created_by, notes)
     except Conflict:
@@ -170,10 +169,11 @@ def edit_notes(filename: str, notes: str) -> DatabaseBackup:
     """
     notes = _checked_notes(notes)
     with writing():
-        get_backup(filename).notes = notes
+        backup = get_backup(filename)
+        backup.notes, backup.manifest_stale = notes, True
+        backup_id = backup.id
+    renew_manifest(backup_id)
     backup = get_backup(filename)
-    if has_file(backup):
-        storage().replace_manifest(filename, build_manifest(backup))
     logger.info("notes edited filename=%s", filename)
     return backup
 
@@ -216,7 +216,7 @@ def own_user() -> str:
 def _wake_worker(backup: DatabaseBackup) -> None:
     try:
         run_backup(backup.id)
-    except (HueyException, sqlite3.Error, OSError) as error:
+    except FAILURES as error:
         # The row is what counts: a worker finds it at its next look.
         logger.warning("worker not woken filename=%s error=%r", backup.filename, str(error))
 

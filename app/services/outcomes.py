@@ -70,16 +70,31 @@ def record_success(backup_id: str, log: str = "") -> None:
         backup = session.get(DatabaseBackup, backup_id, with_for_update=True)
         if backup is None or backup.is_completed:
             return
-        backup.size, backup.sha256 = told["size"], told["sha256"]
-        backup.oldest_reader = told["oldest_reader"]
+        for name, value in told.items():
+            if name != "notes" or not backup.manifest_stale:  # they were edited meanwhile
+                setattr(backup, name, value)
         backup.complete(told["finished_at"])
         if log:
             backup.log = log
-        were_edited = backup.notes != told["notes"]
-        manifest = build_manifest(backup)
+        is_stale = backup.manifest_stale
     logger.info("backup completed filename=%s size=%d", filename, told["size"])
-    if were_edited:
-        storage().replace_manifest(filename, manifest)
+    if is_stale:
+        renew_manifest(backup_id)
+
+
+def renew_manifest(backup_id: str) -> None:
+    """Write the manifest of a completed backup as its row is now.
+
+    The row stays locked meanwhile: of two edits the later one shall stand in
+    both. Raises StorageError; the row still says then that this is due.
+    """
+    with writing() as session:
+        backup = session.get(DatabaseBackup, backup_id, with_for_update=True)
+        if backup is None or not backup.is_completed:
+            return
+        if storage().has(backup.filename):
+            storage().replace_manifest(backup.filename, build_manifest(backup))
+        backup.manifest_stale = False
 
 
 def session_name(filename: str) -> str:

@@ -28,7 +28,12 @@ from app.postgres.conninfo import remove_stale_passfiles
 from app.services import claims
 from app.services.databases import private_dir, storage
 from app.services.manifests import columns_of, read_manifest
-from app.services.outcomes import end_sessions_of, record_failure, record_success
+from app.services.outcomes import (
+    end_sessions_of,
+    record_failure,
+    record_success,
+    renew_manifest,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +61,7 @@ def reconcile() -> Reconciled:
     report = Reconciled()
     _settle_dead_runs(report)
     _finish_deletes(report)
+    _renew_manifests()
     _tidy_storage(report)
     remove_stale_passfiles(private_dir())
     return report
@@ -115,14 +121,20 @@ def _settle_dead_runs(report: Reconciled) -> None:
 
 
 def _published(filename: str) -> dict[str, Any] | None:
-    """What the manifest says of a dump under its final name, if it fits it."""
+    """What the manifest says of a dump under its final name, if it fits it.
+
+    Who published it may have died before the name was durable: now it is.
+    """
     try:
         told = columns_of(read_manifest(storage().manifest(filename)))
         with storage().open(filename) as file:
             fits = told["filename"] == filename and file.seek(0, 2) == told["size"]
     except (ObjectMissing, VerificationError):
         return None
-    return told if fits else None
+    if not fits:
+        return None
+    storage().make_durable()
+    return told
 
 
 def _finish_deletes(report: Reconciled) -> None:
@@ -143,6 +155,19 @@ def _finish_deletes(report: Reconciled) -> None:
                 session.delete(backup)
         report.deleted.append(filename)
         logger.info("delete finished filename=%s", filename)
+
+
+def _renew_manifests() -> None:
+    stale = select(DatabaseBackup.id, DatabaseBackup.filename).where(
+        DatabaseBackup.manifest_stale, DatabaseBackup.status == BackupStatus.COMPLETED
+    )
+    rows = list(db.session.execute(stale))
+    db.session.commit()
+    for backup_id, filename in rows:
+        try:
+            renew_manifest(backup_id)
+        except StorageError as error:
+            logger.warning("manifest not renewed filename=%s error=%r", filename, error.message)
 
 
 def _tidy_storage(report: Reconciled) -> None:

@@ -16,6 +16,9 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("cancelled_by", sa.String(length=255), nullable=True))
         batch_op.add_column(sa.Column("database_size", sa.BigInteger(), nullable=True))
         batch_op.add_column(sa.Column("contents", sa.JSON(none_as_null=True), nullable=True))
+        batch_op.add_column(
+            sa.Column("manifest_stale", sa.Boolean(), server_default=sa.false(), nullable=False)
+        )
 
     op.create_table(
         "workers",
@@ -29,6 +32,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_table("workers")
     with op.batch_alter_table("database_backups", schema=None) as batch_op:
+        batch_op.drop_column("manifest_stale")
         batch_op.drop_column("contents")
         batch_op.drop_column("database_size")
         batch_op.drop_column("cancelled_by")

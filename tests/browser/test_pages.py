@@ -129,7 +129,7 @@ def test_details_show_checksum_log_and_commands(page: Page):
 def test_the_progress_bar_moves_without_a_reload(
     browser: Browser, make_app: Callable[..., Flask], shop: Database
 ):
-    rows = "md5(n::text) || md5((-n)::text) FROM generate_series(1, 700000) n"
+    rows = "md5(n::text) || md5((-n)::text) FROM generate_series(1, 2000000) n"
     shop.run(f"CREATE TABLE big AS SELECT {rows}")
     shop.run("ANALYZE")
     app = make_app(compression="gzip:9")

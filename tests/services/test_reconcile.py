@@ -13,6 +13,7 @@ from app.errors import Conflict, Interrupted, StorageError, VerificationError
 from app.extensions import db, writing
 from app.models import BackupStatus, DatabaseBackup, Trigger
 from app.models.types import now
+from app.postgres.conninfo import Conninfo, client_environment
 from app.schemas import backup_row
 from app.services import backups, claims, listing
 from app.services.backup_run import record_failure
@@ -226,14 +227,12 @@ def test_a_delete_that_cannot_be_finished_stops_nothing_else():
 
 
 def test_password_files_of_the_dead_are_removed():
-    private_dir().mkdir(mode=0o700)
-    dead = private_dir() / "pgpass-4194303-abc"
-    living = private_dir() / f"pgpass-{psutil.Process().pid}-abc"
-    for path in (dead, living):
-        path.write_text("*:*:*:*:secret")
-    reconcile()
-    assert not dead.exists()
-    assert living.exists()
+    with client_environment(Conninfo({}, "pw"), private_dir()) as ours:
+        dead = private_dir() / "pgpass-4194303abc"
+        dead.write_text("*:*:*:*:secret")
+        reconcile()
+        assert not dead.exists()
+        assert Path(ours["PGPASSFILE"]).exists()
 
 
 def test_reconcile_changes_nothing_when_all_is_well():
