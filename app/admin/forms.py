@@ -5,7 +5,7 @@ from wtforms import PasswordField, StringField, SubmitField, TextAreaField
 from wtforms.validators import InputRequired, Length
 
 from app.services.admins import MAX_PASSWORD, MAX_USERNAME
-from app.services.backups import MAX_NOTES
+from app.services.manifests import MAX_NOTES
 
 
 class SignInForm(FlaskForm):  # type: ignore[misc]  # flask_wtf has no types

@@ -6,7 +6,14 @@ import threading
 from flask import Blueprint, Response, jsonify, request, url_for
 from flask.typing import ResponseReturnValue
 
-from app.api.schemas import ListSchema, NewBackupSchema, NotesSchema, read_body, read_query
+from app.api.schemas import (
+    ListSchema,
+    NewBackupSchema,
+    NotesSchema,
+    NothingSchema,
+    read_body,
+    read_query,
+)
 from app.auth import signed_in_admin
 from app.config import CANCEL_PATIENCE, WEB_THREADS, settings
 from app.downloads import dump_response
@@ -65,6 +72,7 @@ def show(filename: str) -> ResponseReturnValue:
 @blueprint.post("/<filename>/cancel")
 def cancel(filename: str) -> ResponseReturnValue:
     """End a backup that waits or runs."""
+    read_body(NothingSchema())
     service.cancel_backup(filename, by=signed_in_admin().username)
     backup = service.wait_for_backup(listing.get_backup(filename).id, CANCEL_PATIENCE)
     if backup.is_completed:
@@ -73,7 +81,9 @@ def cancel(filename: str) -> ResponseReturnValue:
         f"Database backup {filename} {'is being' if backup.is_pending else 'has been'} cancelled"
     )
     answer = {"success": True, "backup": backup_row(backup), "message": message}
-    return answer, 202 if backup.is_pending else 200
+    if backup.is_pending:
+        return answer, 202, {"Location": url_for(".show", filename=filename)}
+    return answer
 
 
 @blueprint.patch("/<filename>")

@@ -24,6 +24,10 @@ class NotesSchema(Schema):
     notes = fields.String(required=True)
 
 
+class NothingSchema(Schema):
+    """The body of a request that says everything by its address."""
+
+
 class CredentialsSchema(Schema):
     """The body of a sign-in."""
 

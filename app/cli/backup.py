@@ -31,6 +31,7 @@ group = Group("backup", help="Make backups of the database, and look after them.
 _BLOCK = 1024 * 1024  # bytes
 
 _MENDED = {
+    Verdict.UNKNOWN: "; it has a row again, if it has a manifest",
     Verdict.CATALOGUE: "; the row has been made anew",
     Verdict.MANIFEST: "; the manifest has been made anew",
 }
@@ -231,11 +232,11 @@ def rebuild() -> None:
     if aside is not None:
         click.echo(f"The damaged catalogue is now {aside}")
     prepare_catalogue()
-    reconcile()
     unproven = 0
     for result in checks.rebuild():
         click.echo(f"{result.filename}\t{result.in_words}{_MENDED.get(result.verdict, '')}")
         unproven += result.verdict in (Verdict.CHANGED, Verdict.NOT_READABLE)
+    reconcile()
     if not list_admins():
         click.echo("There is no admin in this catalogue: make one with flask admin create NAME.")
     if unproven:
@@ -260,10 +261,24 @@ def reconcile_(wants_adoption: bool) -> None:
     for what, names in done.items():
         for name in names:
             click.echo(f"{name}\t{what}")
+    refused = 0
     for name in report.unknown:
-        if wants_adoption:
-            adopt(name)
-        click.echo(f"{name}\t{'adopted' if wants_adoption else 'not in the catalogue (--adopt)'}")
+        outcome = _adopted(name) if wants_adoption else "not in the catalogue (--adopt)"
+        refused += wants_adoption and outcome != "adopted"
+        click.echo(f"{name}\t{outcome}")
+    if refused:
+        raise AppError(
+            f"{refused} of the dumps could not be adopted",
+            hint="They may be whole all the same; pg_restore reads them without the panel.",
+        )
+
+
+def _adopted(name: str) -> str:
+    try:
+        adopt(name)
+    except AppError as error:
+        return str(error)
+    return "adopted"
 
 
 def _line(backup: DatabaseBackup) -> str:

@@ -27,6 +27,7 @@ from app.services.reconcile import reconcile, tolerating
 _START_TIMEOUT = 60.0  # seconds until the web process must answer
 _STOP_TIMEOUT = 20.0  # seconds until a child that was asked to end is killed
 _LOOK_EVERY = 0.2
+_SERVER_PATIENCE = 5.0  # seconds; somebody may be starting it again just now
 _LONG_LIFE = 30.0  # seconds after which an end is no longer one at the start
 _MAX_FALLS = 5
 
@@ -45,7 +46,7 @@ def panel() -> None:
             with tolerating():
                 reconcile()
             _tell_first_admin(admins.create_first_admin())
-        with _Child("worker") as worker, _Child("web") as web:
+        with _Child("web") as web, _Child("worker") as worker:
             _wait_until_it_answers(web)
             click.echo(f"\nBackstop runs at http://{settings().listen}/admin/backup")
             click.echo("Ctrl-C ends it.\n")
@@ -119,8 +120,13 @@ class _Child:
     def __exit__(self, *_: object) -> None:
         if _has_ended(self.pid):
             return  # its pid may be another one's by now
-        waits = self.command == "worker" and settings().worker_stop == "wait"
-        deadline = time.monotonic() + (settings().dump_timeout if waits else _STOP_TIMEOUT)
+        patience = _STOP_TIMEOUT
+        if self.command == "worker" and settings().worker_stop == "wait":
+            patience = settings().dump_timeout
+            click.echo("A running backup is waited for; Ctrl-C again ends it.", err=True)
+            for each in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(each, lambda *_: _signal(self.pid, signal.SIGTERM))
+        deadline = time.monotonic() + patience
         _signal(self.pid, signal.SIGTERM)
         while not _has_ended(self.pid):
             if time.monotonic() > deadline:
@@ -171,11 +177,14 @@ def _tell_first_admin(admin: admins.NewAdmin | None) -> None:
 def _watch(children: list[_Child]) -> None:
     """Start again what has ended: what one of them left behind, the others have tidied up."""
     embedded = None if settings().database_url else embedded_server()
+    seen = time.monotonic()
     while True:
         for child in children:
             if child.has_ended():
                 child.start_again()
-        if embedded is not None and not _is_as_it_should_be(embedded):
+        if embedded is None or _is_as_it_should_be(embedded):
+            seen = time.monotonic()
+        elif time.monotonic() > seen + _SERVER_PATIENCE:
             click.echo("The embedded server has ended; the panel stops.", err=True)
             sys.exit(1)
         time.sleep(_LOOK_EVERY)

@@ -10,11 +10,11 @@ from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
-    SpinnerColumn,
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.table import Column
 
 from app.formatting import left_text, progress_text
 
@@ -32,11 +32,16 @@ def progress_shown(*, quiet: bool) -> Iterator[dict[str, Any]]:
     if not console.is_terminal:
         yield {"on_line": plain}
         return
+    # On a narrow screen only the words may be cut.
+    words = Column(ratio=1, no_wrap=True, overflow="ellipsis")
     columns = (
-        SpinnerColumn(), BarColumn(24), TaskProgressColumn(), TextColumn("{task.fields[told]}"),
-        TimeElapsedColumn(), TextColumn("{task.fields[left]}"),
-    )  # fmt: skip
-    with Progress(*columns, console=console, transient=True) as progress:
+        BarColumn(16),
+        TaskProgressColumn(table_column=Column(no_wrap=True)),
+        TimeElapsedColumn(table_column=Column(no_wrap=True)),
+        TextColumn("{task.fields[left]}", table_column=Column(no_wrap=True)),
+        TextColumn("{task.fields[told]}", table_column=words),
+    )
+    with Progress(*columns, console=console, transient=True, expand=True) as progress:
         bar = progress.add_task("", total=100, told="Starting", left="")
 
         def show(told: dict[str, Any]) -> None:

@@ -57,6 +57,12 @@ def worker() -> None:
             if stopping.wait(HEARTBEAT.total_seconds()):
                 break
         logger.info("worker stops")
+        consumer.stop_flag.set()
+        for _, thread in consumer.worker_threads:
+            while thread.is_alive():
+                thread.join(HEARTBEAT.total_seconds())
+                with current_app.app_context(), tolerating():
+                    workers.beat()
         consumer.stop(graceful=True)
         with current_app.app_context(), tolerating():
             workers.sign_off()

@@ -5,12 +5,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from cuid2 import create_id
-from sqlalchemy import JSON, BigInteger, Enum, Index, String, Text, false, text
+from sqlalchemy import JSON, BigInteger, Index, String, Text, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.errors import AppError
 from app.extensions import Model
-from app.models.types import Moment, now
+from app.models.types import Moment, Word, now
 
 LEASE = timedelta(seconds=60)
 
@@ -32,12 +32,6 @@ class Trigger(enum.Enum):
     SCHEDULE = "schedule"
 
 
-def _kept_by_value(kind: type[enum.Enum]) -> Enum:
-    return Enum(
-        kind, native_enum=False, length=16, values_callable=lambda each: [m.value for m in each]
-    )
-
-
 class DatabaseBackup(Model):
     """A row of `database_backups`."""
 
@@ -46,15 +40,13 @@ class DatabaseBackup(Model):
     id: Mapped[str] = mapped_column(String(32), primary_key=True, default=create_id)
     filename: Mapped[str] = mapped_column(String(255), unique=True)
     size: Mapped[int] = mapped_column(BigInteger, default=0)  # bytes; 0 until known
-    status: Mapped[BackupStatus] = mapped_column(
-        _kept_by_value(BackupStatus), default=BackupStatus.PENDING
-    )
+    status: Mapped[BackupStatus] = mapped_column(Word(BackupStatus), default=BackupStatus.PENDING)
     created_at: Mapped[datetime] = mapped_column(Moment, default=now)
     notes: Mapped[str] = mapped_column(Text, default="")
 
     server: Mapped[str] = mapped_column(String(255))  # "host:port", as people call it
     database: Mapped[str] = mapped_column(String(255))
-    trigger: Mapped[Trigger] = mapped_column(_kept_by_value(Trigger))
+    trigger: Mapped[Trigger] = mapped_column(Word(Trigger))
     created_by: Mapped[str] = mapped_column(String(255), default="")
     started_at: Mapped[datetime | None] = mapped_column(Moment)
     finished_at: Mapped[datetime | None] = mapped_column(Moment)

@@ -1,8 +1,10 @@
 """Column types that mean the same on SQLite and on PostgreSQL."""
 
+import enum
 from datetime import UTC, datetime
 
-from sqlalchemy import DateTime, Dialect
+from sqlalchemy import DateTime, Dialect, String
+from sqlalchemy.exc import DataError
 from sqlalchemy.types import TypeDecorator
 
 
@@ -30,3 +32,29 @@ def now() -> datetime:
     """This moment, in UTC and whole milliseconds, as it is kept and shown."""
     moment = datetime.now(UTC)
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+class Word(TypeDecorator[enum.Enum]):
+    """A member of an enum, kept by its value.
+
+    A word that is none tells of a damaged catalogue, and is an error of the
+    database: faces know what to say of that.
+    """
+
+    impl = String(16)
+    cache_ok = True
+
+    def __init__(self, kind: type[enum.Enum]) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def process_bind_param(self, value: enum.Enum | None, _dialect: Dialect) -> str | None:
+        return None if value is None else str(self.kind(value).value)
+
+    def process_result_value(self, value: str | None, _dialect: Dialect) -> enum.Enum | None:
+        if value is None:
+            return None
+        try:
+            return self.kind(value)
+        except ValueError as error:
+            raise DataError(None, None, error) from error

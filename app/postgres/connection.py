@@ -18,6 +18,7 @@ from app.postgres.tools import Version
 
 CONNECT_TIMEOUT = 10  # seconds
 _ANSWER_TIMEOUT = 20  # seconds; what we ask is answered at once by any server that lives
+_SHORT = 2.0  # seconds, where somebody waits for us and it can be done later as well
 _WAIT_TICK = 0.25  # seconds
 
 Rows = list[tuple[Any, ...]]
@@ -94,11 +95,13 @@ class Session:
     has something else to do begins a statement and polls for its rows.
     """
 
-    def __init__(self, connection: Connection, on_wait: OnWait = None) -> None:
+    def __init__(
+        self, connection: Connection, on_wait: OnWait = None, patience: float | None = None
+    ) -> None:
         self._connection = connection
         self._on_wait = on_wait
         self._cursor: Cursor | None = None
-        self._due = time.monotonic() + CONNECT_TIMEOUT
+        self._give_patience(CONNECT_TIMEOUT if patience is None else patience)
 
     @property
     def server_version(self) -> Version:
@@ -107,7 +110,7 @@ class Session:
     def begin(self, sql: str, *values: Any, patience: float = _ANSWER_TIMEOUT) -> None:
         """Send a statement, to be answered within so many seconds; `poll` tells when it is."""
         self._cursor = self._connection.cursor()
-        self._due = time.monotonic() + patience
+        self._give_patience(patience)
         self._cursor.execute(sql, values or None)
 
     def poll(self) -> Rows | None:
@@ -141,8 +144,14 @@ class Session:
     def _state(self) -> int:
         state = int(self._connection.poll())
         if state != POLL_OK and time.monotonic() > self._due:
-            raise psycopg2.OperationalError("no answer in time: timeout expired")
+            raise psycopg2.OperationalError(
+                f"no answer within {self._patience:g} s: timeout expired"
+            )
         return state
+
+    def _give_patience(self, seconds: float) -> None:
+        self._patience = seconds
+        self._due = time.monotonic() + seconds
 
     def _rows(self) -> Rows:
         if self._cursor is None or not self._cursor.description:
@@ -165,14 +174,21 @@ def connect(info: Conninfo, *, application_name: str) -> Iterator[Connection]:
 
 @contextmanager
 def open_session(
-    info: Conninfo, *, application_name: str, on_wait: OnWait = None
+    info: Conninfo,
+    *,
+    application_name: str,
+    on_wait: OnWait = None,
+    patience: float | None = None,
 ) -> Iterator[Session]:
     """A session, on which nothing waits for ever; raises as `connect`.
 
     `on_wait` is called several times a second while we wait for the server;
-    what it raises ends the wait.
+    what it raises ends the wait. `patience` is how long a connection may take,
+    in seconds.
     """
-    with starting_session(info, application_name=application_name, on_wait=on_wait) as session:
+    with starting_session(
+        info, application_name=application_name, on_wait=on_wait, patience=patience
+    ) as session:
         with _telling(info):
             session.wait()
         yield session
@@ -180,7 +196,11 @@ def open_session(
 
 @contextmanager
 def starting_session(
-    info: Conninfo, *, application_name: str, on_wait: OnWait = None
+    info: Conninfo,
+    *,
+    application_name: str,
+    on_wait: OnWait = None,
+    patience: float | None = None,
 ) -> Iterator[Session]:
     """A session that is still being connected: it polls as one that was asked something."""
     with _telling(info):
@@ -188,7 +208,7 @@ def starting_session(
             _dsn(info, application_name), password=info.password or None, async_=True
         )
     with closing(connection):
-        yield Session(connection, on_wait)
+        yield Session(connection, on_wait, patience)
 
 
 def end_sessions(info: Conninfo, application_name: str) -> int:
@@ -197,13 +217,14 @@ def end_sessions(info: Conninfo, application_name: str) -> int:
     A session that waits for a lock outlives its client. Raises ConnectError
     as `connect`, psycopg2.Error.
     """
-    with open_session(info, application_name="backstop") as session:
+    with open_session(info, application_name="backstop", patience=_SHORT) as session:
         return int(
             session.ask(
                 "SELECT count(pg_catalog.pg_terminate_backend(pid))"
                 " FROM pg_catalog.pg_stat_activity WHERE application_name = %s"
                 " AND usename = current_user AND datname = current_database()",
                 application_name,
+                patience=_SHORT,
             )
         )
 

@@ -24,7 +24,7 @@ _LARGE_OBJECT_LINE = re.compile(r"pg_dump: saving large objects")
 _NO_WAITING = "SELECT pg_catalog.set_config('lock_timeout', '1s', false)"
 _SIZES = """
     SELECT oid::bigint, pg_catalog.pg_table_size(oid) FROM pg_catalog.pg_class
-    WHERE relkind = 'r' AND oid = ANY (%s::oid[])
+    WHERE oid = ANY (%s::oid[])
 """
 _COPY = """
     SELECT p.relid::bigint, p.tuples_processed, p.bytes_processed
@@ -48,7 +48,9 @@ class DumpProgress:
 
     def __init__(self, tables: list[Table]) -> None:
         self.has_begun = False  # pg_dump has said something
-        self.oids = [each.oid for each in tables]
+        self.oids = [*(each.oid for each in tables), _LARGE_OBJECTS]
+        self.written = 0  # bytes of the dump so far
+        self._written_before = 0  # when the current table was begun
         self._tables = {each.oid: each for each in tables}
         self._by_name = {each.name: each.oid for each in tables}
         self._tables[_LARGE_OBJECTS] = Table(_LARGE_OBJECTS, "large objects", 0, 0)
@@ -100,6 +102,16 @@ class DumpProgress:
             share = rows / expected if expected >= 1 else size / _weight(self._current)
             self._share = min(share, 1.0)
 
+    def wrote(self, size: int) -> None:
+        """Take the size of the dump so far; of large objects nothing else is told.
+
+        They are compressed, so their share is rather too small.
+        """
+        self.written = size
+        if self._current is not None and self._current.oid == _LARGE_OBJECTS:
+            share = (size - self._written_before) / _weight(self._current)
+            self._share = max(self._share, min(share, 1.0))
+
     def weigh(self, sizes: Rows) -> None:
         """Take the true sizes of tables: pairs of oid and bytes."""
         for oid, size in sizes:
@@ -112,6 +124,7 @@ class DumpProgress:
         if oid is None or oid in self._seen or oid not in self._tables:
             return
         self._seen.add(oid)
+        self._written_before = self.written
         self._current, self._share = self._tables[oid], 0.0
         self._seen_size += _weight(self._current)
 

@@ -82,9 +82,10 @@ _CONTENTS = """
 class Snapshot:
     """An exported snapshot, valid for as long as its transaction is open."""
 
-    def __init__(self, session: Session, info: Conninfo, snapshot_id: str) -> None:
+    def __init__(self, session: Session, info: Conninfo, snapshot_id: str, patience: float) -> None:
         self._session = session
         self._info = info
+        self._patience = patience
         self._checked = time.monotonic()
         self._asked = False
         self.id = snapshot_id
@@ -96,7 +97,7 @@ class Snapshot:
     def database_size(self) -> int:
         """How large the database is on the server, in bytes."""
         with self._watched("the size of the database cannot be read"):
-            return int(self._session.ask("SELECT pg_database_size(current_database())"))
+            return int(self._ask("SELECT pg_database_size(current_database())"))
 
     def contents(self) -> dict[str, Any]:
         """What a restore must know: encoding, locale, owner, extensions, and the tables.
@@ -105,7 +106,7 @@ class Snapshot:
         the server's own estimates of pages and rows (-1: never counted).
         """
         with self._watched("what the database holds cannot be read"):
-            return dict(self._session.ask(_CONTENTS))
+            return dict(self._ask(_CONTENTS))
 
     def check(self, *, now: bool = False) -> None:
         """Make sure that lock and snapshot are still held; asked every few seconds.
@@ -120,11 +121,14 @@ class Snapshot:
         self._checked = time.monotonic()
         with self._watched("the connection that holds the snapshot was lost"):
             if not self._asked:
-                self._session.begin("SELECT 1")
+                self._session.begin("SELECT 1", patience=self._patience)
                 self._asked = True
             if now:
                 self._session.wait()
             self._asked = not now and self._session.poll() is None
+
+    def _ask(self, sql: str) -> Any:
+        return self._session.ask(sql, patience=self._patience)
 
     @contextmanager
     def _watched(self, message: str) -> Iterator[None]:
@@ -141,12 +145,13 @@ class Snapshot:
 
 @contextmanager
 def hold_snapshot(
-    info: Conninfo, *, application_name: str, on_wait: OnWait = None
+    info: Conninfo, *, application_name: str, patience: float = 60, on_wait: OnWait = None
 ) -> Iterator[Snapshot]:
     """Lock the database against other dumps and export a snapshot of it.
 
     The lock belongs to the transaction that exports the snapshot: a session's
-    lock would outlive its client behind a pooler. `on_wait` as in
+    lock would outlive its client behind a pooler. Once the snapshot is held,
+    the server may stay silent for `patience` seconds. `on_wait` as in
     `open_session`. Raises Conflict if another dump of this database runs
     anywhere, ConnectError, DumpError.
     """
@@ -156,7 +161,7 @@ def hold_snapshot(
             session.rows(_OWN_SETTINGS)
             _lock(session, info)
             session.rows(_LEFTOVERS)
-            snapshot = Snapshot(session, info, session.ask("SELECT pg_export_snapshot()"))
+            snapshot = Snapshot(session, info, session.ask("SELECT pg_export_snapshot()"), patience)
         except psycopg2.Error as error:
             text = told(error, info)
             raise ConnectError(

@@ -81,7 +81,9 @@ def _make(run: Run, heard: Line) -> None:
     info = configured_database()
     run.check()
     name = session_name(filename)
-    with hold_snapshot(info, application_name=name, on_wait=run.check) as snapshot:
+    with hold_snapshot(
+        info, application_name=name, patience=settings().stall_timeout, on_wait=run.check
+    ) as snapshot:
         toolchain = choose_toolchain(
             find_toolchains(settings().pg_bin_dir), snapshot.server_version
         )
@@ -156,6 +158,7 @@ def _dump(
     ):
 
         def tick() -> None:
+            run.progress.wrote(storage().staged_size(staged.name))
             run.check()
             snapshot.check()
             look()

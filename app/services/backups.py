@@ -26,14 +26,13 @@ from app.services import claims
 from app.services.backup_run import run_claimed
 from app.services.databases import storage
 from app.services.listing import get_backup
+from app.services.manifests import MAX_NOTES
 from app.services.outcomes import renew_manifest
 from app.services.pending import insert_pending, list_unclaimed
 from app.services.reconcile import reconcile, tolerating
 from app.services.runs import progress_of
 
 logger = logging.getLogger(__name__)
-
-MAX_NOTES = 2_000  # characters
 
 _POLL = 0.1  # seconds between two looks at a row that is waited for
 _UNCLAIMED_TOO_LONG = timedelta(seconds=30)

@@ -68,8 +68,9 @@ def rebuild() -> Iterator[Check]:
     """
     for check in check_backups():
         if check.verdict in (Verdict.CATALOGUE, Verdict.UNKNOWN):
-            _rewrite_row(check.filename)
-        elif check.verdict is Verdict.MANIFEST:
+            yield _rewrite_row(check)
+            continue
+        if check.verdict is Verdict.MANIFEST:
             row = db.session.scalar(_by_name(check.filename))
             if row is not None:
                 storage().replace_manifest(check.filename, build_manifest(row))
@@ -87,7 +88,11 @@ def _recorded(filename: str) -> dict[str, Any] | None:
         row = db.session.scalar(_by_name(filename))
         if row is None:
             return None
-        return facts_of(row) | {"status": row.status.value, "isClaimed": bool(row.claimed_by)}
+        return facts_of(row) | {
+            "status": row.status.value,
+            "isClaimed": bool(row.claimed_by),
+            "isStale": row.manifest_stale,
+        }
     except (ValueError, LookupError, TypeError, AttributeError, SQLAlchemyError):
         return {}
     finally:
@@ -103,36 +108,47 @@ def _is_being_made(recorded: dict[str, Any] | None) -> bool:
 def _check(filename: str, recorded: dict[str, Any] | None) -> Check:
     try:
         with storage().open(filename) as file:
-            found = (file.seek(0, 2), file.seek(0), sha256_of(file))[::2]
+            found = file.seek(0, 2), file.seek(0), sha256_of(file)
     except (AppError, OSError) as error:
+        if recorded is not None and _recorded(filename) is None:
+            return Check(filename, Verdict.WHOLE, "deleted meanwhile")
         return Check(filename, Verdict.NOT_READABLE, str(error))
-    try:
-        told = read_manifest(storage().manifest(filename))
-        columns_of(told)
-        reason = "" if told["filename"] == filename else "it tells of another dump"
-    except (AppError, OSError) as error:
-        told, reason = {}, str(error)
-    if not reason and found == (told["size"], told["sha256"]):
+    size, _, sha256 = found
+    told, reason = _told(filename)
+    manifest_fits = bool(told) and (size, sha256) == (told["size"], told["sha256"])
+    if manifest_fits and not reason:
         return _compare(filename, recorded, told)
-    if recorded and found == (recorded["size"], recorded["sha256"]):
+    if recorded and (size, sha256) == (recorded["size"], recorded["sha256"]):
         reason = reason or "it tells of another dump"
         return Check(
             filename, Verdict.MANIFEST, f"the dump is whole, but its manifest is not: {reason}"
         )
     if recorded is None and not told:
-        return Check(filename, Verdict.UNKNOWN, "and not compared: " + reason)
-    return Check(
-        filename, Verdict.CHANGED, "its checksum is not the recorded one; do not restore it"
-    )
+        return Check(filename, Verdict.UNKNOWN, f"and not compared: {reason}")
+    if not manifest_fits:
+        reason = "its checksum is not the recorded one; do not restore it"
+    return Check(filename, Verdict.CHANGED, reason)
+
+
+def _told(filename: str) -> tuple[dict[str, Any], str]:
+    """The manifest's content, and what speaks against it."""
+    try:
+        told = read_manifest(storage().manifest(filename))
+        columns_of(told)
+    except (AppError, OSError) as error:
+        return {}, str(error)
+    return told, "" if told["filename"] == filename else "the manifest tells of another dump"
 
 
 def _compare(filename: str, recorded: dict[str, Any] | None, told: dict[str, Any]) -> Check:
     """A dump that its manifest proves, beside what the catalogue says of it."""
     if recorded is None:
-        return Check(filename, Verdict.UNKNOWN, "and whole; flask backup rebuild gives it a row")
+        return Check(filename, Verdict.UNKNOWN, "and whole")
     if not recorded:
         return Check(filename, Verdict.CATALOGUE, "the dump is whole, but its row cannot be read")
     expected = told | {"status": BackupStatus.COMPLETED.value}
+    if recorded["isStale"]:  # they were edited, and the manifest is about to be
+        expected["notes"] = recorded["notes"]
     differing = [key for key in recorded if key in expected and recorded[key] != expected[key]]
     if differing:
         finding = "the dump is whole, but its row says otherwise: " + ", ".join(differing)
@@ -140,13 +156,25 @@ def _compare(filename: str, recorded: dict[str, Any] | None, told: dict[str, Any
     return Check(filename, Verdict.WHOLE, "")
 
 
-def _rewrite_row(filename: str) -> None:
+def _rewrite_row(check: Check) -> Check:
+    filename = check.filename
     try:
         told = columns_of(read_manifest(storage().manifest(filename)))
     except (AppError, OSError):
-        return  # unknown, and without a manifest that could tell
-    same = or_(DatabaseBackup.id == told["id"], DatabaseBackup.filename == filename)
+        return check  # unknown, and without a manifest that could tell
     with writing() as session:
-        log = session.scalar(select(DatabaseBackup.log).where(same))
+        same_id = select(DatabaseBackup.filename).where(DatabaseBackup.id == told["id"])
+        other = session.scalar(same_id)
+        if other not in (None, filename) and storage().has(other):
+            return Check(filename, Verdict.CHANGED, f"its manifest has the id of {other}")
+        same = or_(DatabaseBackup.id == told["id"], DatabaseBackup.filename == filename)
+        kept = select(DatabaseBackup.log, DatabaseBackup.notes, DatabaseBackup.manifest_stale)
+        was = session.execute(kept.where(same)).first()
+        if was is not None and was.manifest_stale:  # edited since the manifest was written
+            told["notes"] = was.notes
         session.execute(delete(DatabaseBackup).where(same))
-        session.add(DatabaseBackup(status=BackupStatus.COMPLETED, log=log or "", **told))
+        row = DatabaseBackup(status=BackupStatus.COMPLETED, **told)
+        if was is not None:
+            row.log, row.manifest_stale = was.log, was.manifest_stale
+        session.add(row)
+    return check

@@ -118,7 +118,7 @@ def end_process(process: str) -> bool:
     """
     *_, number, start = process.split(" ")
     pid = int(number)
-    if not _is_here(process) or _start_of(pid) != start:
+    if not start or not _is_here(process) or _start_of(pid) != start:
         return False
     for each in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError, PermissionError):

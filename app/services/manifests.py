@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from marshmallow import EXCLUDE, INCLUDE, Schema, ValidationError, fields, validate
 from psycopg2.extensions import make_dsn
 
 from app.errors import VerificationError
@@ -14,6 +15,8 @@ from app.models import DatabaseBackup, Trigger
 from app.models.types import now
 
 FORMAT = 1
+MAX_NOTES = 2_000  # characters
+_IS_SIZE = validate.Range(0, 2**63 - 1)
 _OWN_CHECKSUM = "manifestSha256"
 
 #: What row and manifest tell alike, by the column's name.
@@ -57,15 +60,14 @@ def facts_of(backup: DatabaseBackup) -> dict[str, Any]:
 def columns_of(content: dict[str, Any]) -> dict[str, Any]:
     """What a manifest says, as columns of a row.
 
-    Raises VerificationError if it tells too little.
+    Whoever can write the folder can write a manifest: each value is checked.
+    Raises VerificationError if it tells too little, or what cannot be.
     """
     try:
-        columns = {name: content[_camel(name)] for name in FACTS}
-        columns["trigger"] = Trigger(columns["trigger"])
-        for name in ("created_at", "started_at", "finished_at"):
-            columns[name] = moment_of(columns[name])
-    except (KeyError, ValueError, TypeError) as error:
-        raise VerificationError(f"the manifest does not tell {error}") from error
+        columns: dict[str, Any] = _ManifestSchema().load(content)
+    except ValidationError as error:
+        names = ", ".join(sorted(map(str, error.messages_dict)))
+        raise VerificationError(f"the manifest does not tell, or not rightly: {names}") from error
     return columns
 
 
@@ -101,16 +103,12 @@ def read_manifest(raw: bytes) -> dict[str, Any]:
     try:
         content = json.loads(raw)
         written = content.pop(_OWN_CHECKSUM)
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        is_as_written = written == _checksum(content)
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise VerificationError("the manifest cannot be read") from error
-    if written != _checksum(content):
+    if not is_as_written:
         raise VerificationError("the manifest is not as it was written")
     return dict(content)
-
-
-def moment_of(text: str | None) -> datetime | None:
-    """The moment that `moment_text` wrote."""
-    return datetime.fromisoformat(text) if text else None
 
 
 def moment_text(moment: datetime | None) -> str | None:
@@ -138,3 +136,71 @@ def _written(content: dict[str, Any]) -> bytes:
 def _camel(name: str) -> str:
     first, *others = name.split("_")
     return first + "".join(each.title() for each in others)
+
+
+def _check_text(text: str) -> None:
+    if any(each == "\0" or "\ud800" <= each <= "\udfff" for each in text):
+        raise ValidationError("characters that no database takes")
+
+
+class _Text(fields.String):
+    def __init__(self, longest: int = 255, **options: Any) -> None:
+        super().__init__(validate=[validate.Length(max=longest), _check_text], **options)
+
+
+class _Moment(fields.Field[datetime]):
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> datetime:
+        try:
+            moment = datetime.fromisoformat(value)
+            if moment.tzinfo is None:
+                raise ValidationError("a time without a zone")
+            return moment.astimezone(UTC)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise ValidationError("no time") from error
+
+
+class _NamedSchema(Schema):
+    class Meta:
+        unknown = INCLUDE
+
+    name = fields.String(required=True)
+
+
+class _ContentsSchema(Schema):
+    class Meta:
+        unknown = INCLUDE
+
+    encoding = fields.String(required=True)
+    collate = fields.String(required=True)
+    ctype = fields.String(required=True)
+    localeProvider = fields.String(required=True, allow_none=True)  # noqa: N815 - as it is written
+    locale = fields.String(required=True, allow_none=True)
+    extensions = fields.List(fields.Nested(_NamedSchema), required=True)
+    tables = fields.List(fields.Nested(_NamedSchema), required=True)
+
+
+class _ManifestSchema(Schema):
+    class Meta:
+        unknown = EXCLUDE
+
+    id = _Text(32, required=True)
+    filename = _Text(required=True)
+    size = fields.Integer(strict=True, required=True, validate=_IS_SIZE)
+    sha256 = _Text(64, required=True)
+    oldest_reader = fields.Integer(strict=True, required=True, validate=validate.Range(8, 999))
+    server = _Text(required=True)
+    server_version = _Text(32, required=True)
+    database = _Text(required=True)
+    database_size = fields.Integer(strict=True, required=True, allow_none=True, validate=_IS_SIZE)
+    contents = fields.Nested(_ContentsSchema, required=True, allow_none=True)
+    tool_version = _Text(32, required=True)
+    compression = _Text(32, required=True)
+    trigger = fields.Enum(Trigger, by_value=True, required=True)
+    created_by = _Text(required=True)
+    created_at = _Moment(required=True)
+    started_at = _Moment(required=True, allow_none=True)
+    finished_at = _Moment(required=True, allow_none=True)
+    notes = _Text(MAX_NOTES, required=True)
+
+    def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
+        field_obj.data_key = _camel(field_name)

@@ -70,9 +70,9 @@ def record_success(backup_id: str, log: str = "") -> None:
         backup = session.get(DatabaseBackup, backup_id, with_for_update=True)
         if backup is None or backup.is_completed:
             return
-        for name, value in told.items():
+        for name in told.keys() - {"id", "filename"}:
             if name != "notes" or not backup.manifest_stale:  # they were edited meanwhile
-                setattr(backup, name, value)
+                setattr(backup, name, told[name])
         backup.complete(told["finished_at"])
         if log:
             backup.log = log

@@ -3,7 +3,7 @@
 import logging
 from datetime import timedelta
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -18,6 +18,8 @@ from app.services.manifests import moment_text
 from app.services.reconcile import reconcile
 
 logger = logging.getLogger(__name__)
+
+_FORGOTTEN = timedelta(hours=1)
 
 
 def insert_pending(trigger: Trigger, created_by: str, notes: str) -> DatabaseBackup:
@@ -63,13 +65,20 @@ def _refuse_too_many(session: Session) -> None:
     do not see each other; the limit spares the machine, it guards no data.
     """
     limit = settings().max_jobs
-    pending = select(DatabaseBackup.filename).where(DatabaseBackup.status == BackupStatus.PENDING)
+    pending = select(DatabaseBackup.filename).where(
+        DatabaseBackup.status == BackupStatus.PENDING,
+        # What nobody has taken for so long may wait for a worker that never comes.
+        or_(
+            DatabaseBackup.claimed_by.is_not(None),
+            DatabaseBackup.created_at > now() - _FORGOTTEN,
+        ),
+    )
     names = list(session.scalars(pending.order_by(DatabaseBackup.created_at)))
     if len(names) > limit:
         raise Conflict(
-            f"{len(names) - 1} backups are being made already, and the limit is {limit}",
+            f"as many backups are being made already as may be: {limit}",
             detail=f"The first is {names[0]}.",
-            hint="Wait until one has ended, or raise BACKSTOP_MAX_JOBS.",
+            hint="Wait until one has ended, cancel one, or raise BACKSTOP_MAX_JOBS.",
         )
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import String, select, type_coerce
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
 from app.errors import (
@@ -95,6 +95,8 @@ def tolerating() -> Iterator[None]:
         logger.warning("reconcile failed error=%r hint=%r", error.message, error.hint)
     except DatabaseError as error:
         logger.warning("reconcile failed error=%r", str(error.orig))
+    except Exception:  # whoever looks after the others must not fall itself
+        logger.exception("reconcile failed")
 
 
 def _settle_dead_runs(report: Reconciled) -> None:
@@ -102,12 +104,15 @@ def _settle_dead_runs(report: Reconciled) -> None:
         (DatabaseBackup.status == BackupStatus.PENDING) & DatabaseBackup.claimed_by.is_not(None)
     )
     dead = [
-        (row.id, row.filename, row.lease_until, row.process)
+        (row.id, row.filename, row.lease_until, row.process, claims.is_gone(row.claimed_by))
         for row in db.session.scalars(doubtful)
         if row.claimed_by is not None and claims.is_dead(row.claimed_by, row.lease_until)
     ]
     db.session.commit()
-    for backup_id, filename, lease_until, process in dead:
+    for backup_id, filename, lease_until, process, is_gone in dead:
+        # First its program: what ends us now would leave it to nobody.
+        if is_gone and process is not None and claims.end_process(process):
+            report.ended.append(filename)
         if _published(filename) is not None:
             record_success(backup_id)
             report.completed.append(filename)
@@ -115,8 +120,6 @@ def _settle_dead_runs(report: Reconciled) -> None:
             report.failed.append(filename)
         else:
             continue  # its runner lives after all
-        if process is not None and claims.end_process(process):
-            report.ended.append(filename)
         end_sessions_of(backup_id)
 
 
@@ -172,19 +175,25 @@ def _renew_manifests() -> None:
 
 def _tidy_storage(report: Reconciled) -> None:
     report.removed += storage().remove_abandoned_partials()
-    report.removed += storage().remove_lone_manifests()
+    completed = select(DatabaseBackup.filename).where(
+        DatabaseBackup.status == BackupStatus.COMPLETED
+    )
+    # The manifest of a dump that is missed vouches for it when it comes back.
+    missed = set(db.session.scalars(completed))
+    db.session.commit()
+    report.removed += storage().remove_lone_manifests(keep=missed)
     if report.removed:
         logger.info("leftovers removed names=%s", ",".join(report.removed))
     stored = storage().list()
-    rows = db.session.execute(
-        select(DatabaseBackup.filename, DatabaseBackup.id, DatabaseBackup.status)
-    )
+    # Raw: a word that is none shall not keep the others from being mended.
+    status = type_coerce(DatabaseBackup.status, String)
+    rows = db.session.execute(select(DatabaseBackup.filename, DatabaseBackup.id, status))
     known = {filename: (backup_id, status) for filename, backup_id, status in rows}
     db.session.commit()
     for filename in stored:
         if filename not in known:
             report.unknown.append(filename)
-        elif known[filename][1] is BackupStatus.FAILED and _published(filename) is not None:
+        elif known[filename][1] == BackupStatus.FAILED.value and _published(filename) is not None:
             # Its runner was taken for dead, woke up, published, and was killed.
             record_success(known[filename][0])
             report.completed.append(filename)

@@ -33,6 +33,7 @@ _NOTHING_TOLD: dict[str, Any] = {
     "tablesDone": 0,
     "tablesTotal": 0,
     "table": "",
+    "bytesWritten": 0,
     "isLast": False,
 }
 _ENOUGH_TO_GUESS = 1.0  # per cent done before the rest is guessed from it
@@ -108,6 +109,7 @@ class Run:
             "tablesDone": self.progress.done if is_dumping else self.progress.total,
             "tablesTotal": self.progress.total,
             "table": self.progress.table if is_dumping else "",
+            "bytesWritten": self.progress.written,
             "isLast": claims.is_leaving(),
         }
         return {"progress": progress, "log": self.log.latest(_LOG_LINES)}

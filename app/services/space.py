@@ -8,32 +8,29 @@ from app.extensions import db
 from app.models import BackupStatus, DatabaseBackup
 from app.services.databases import DatabaseName, storage
 
-# Of a database that was never dumped: what zstd made of a shop; text shrinks more.
-_FIRST_RATIO = {"none": 0.8}
-_USUAL_FIRST_RATIO = 0.2
-_MARGIN = 1.1  # databases change
+# A guess must not refuse what may fit: a dump can be far smaller than its
+# database, which has indexes and bloat too. A disk that fills up after all ends
+# the run cleanly.
+_FIRST_RATIO = 0.02  # of a database that was never dumped
+_OTHER_COMPRESSION = 0.5  # of what the last dump with another compression would say
 
 
 def expected_size(name: DatabaseName, database_size: int, compression: str) -> int:
-    """How large the next dump will about be, in bytes: as the last one like it was."""
-    last = db.session.execute(
-        select(DatabaseBackup.size, DatabaseBackup.database_size)
-        .where(
-            DatabaseBackup.status == BackupStatus.COMPLETED,
-            DatabaseBackup.server == name.server,
-            DatabaseBackup.database == name.database,
-            DatabaseBackup.compression == compression,
-            DatabaseBackup.database_size > 0,
-        )
-        .order_by(DatabaseBackup.created_at.desc())
-        .limit(1)
-    ).first()
+    """How large the next dump will about be, in bytes: as the last one was."""
+    ended = select(
+        DatabaseBackup.size, DatabaseBackup.database_size, DatabaseBackup.compression
+    ).where(
+        DatabaseBackup.status == BackupStatus.COMPLETED,
+        DatabaseBackup.server == name.server,
+        DatabaseBackup.database == name.database,
+        DatabaseBackup.database_size > 0,
+    )
+    last = db.session.execute(ended.order_by(DatabaseBackup.created_at.desc()).limit(1)).first()
     db.session.commit()
     if last is None:
-        ratio = _FIRST_RATIO.get(compression.partition(":")[0], _USUAL_FIRST_RATIO)
-    else:
-        ratio = last.size / last.database_size
-    return round(database_size * ratio * _MARGIN)
+        return round(database_size * _FIRST_RATIO)
+    likeness = 1 if last.compression == compression else _OTHER_COMPRESSION
+    return int(database_size * likeness * last.size / last.database_size)
 
 
 def refuse_without_space(name: DatabaseName, database_size: int, compression: str) -> None:

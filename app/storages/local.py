@@ -13,7 +13,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from app.errors import ObjectMissing, StorageError, StorageFull
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,200}\.dump")
 _PARTIAL = ".partial"
 _PARTIAL_NAME = re.compile(NAME.pattern + r"(\.json\.[0-9a-f]+)?")
+_LARGEST_MANIFEST = 256 * 1024**2  # bytes; that of a million tables is smaller
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -97,7 +98,10 @@ class LocalStorage:
     def manifest(self, name: str) -> bytes:
         _check_name(name)
         with self._open(_manifest_name(name)) as file:
-            return file.read()
+            content = file.read(_LARGEST_MANIFEST)
+        if len(content) == _LARGEST_MANIFEST:
+            raise StorageError(f"the manifest of {name} is too large to be one")
+        return content
 
     def make_durable(self) -> None:
         with _told(f"the names in {self.folder} cannot be made durable"):
@@ -141,17 +145,18 @@ class LocalStorage:
         """How many bytes of a dump are written so far; 0 if it is not being written."""
         return _size_of(self.folder / _PARTIAL, name) or 0
 
-    def remove_lone_manifests(self) -> builtins.list[str]:
+    def remove_lone_manifests(self, keep: Container[str] = ()) -> builtins.list[str]:
         """Remove manifests whose dump is not there and not being written; returns the names.
 
-        The order of the two questions matters: a dump that is published
-        between them is seen by the second.
+        Those of the dumps in `keep` stay. The order of the two questions matters:
+        a dump that is published between them is seen by the second.
         """
         lone = [
             entry.name
             for entry in self._entries(self.folder)
             if NAME.fullmatch(name := entry.name.removesuffix(".json"))
             and name != entry.name
+            and name not in keep
             and not locks.is_locked(self.folder / _PARTIAL / name)
             and not self.has(name)
         ]

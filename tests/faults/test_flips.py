@@ -36,7 +36,7 @@ TOLD = {
     "server_version": "'9.6'",
     "tool_version": "'9.6'",
     "compression": "'none'",
-    "status": "'FAILED'",
+    "status": "CASE WHEN size % 2 THEN 'FAILED' ELSE 'COMPLETEE' END",
     "database_size": "database_size + 1",
     "contents": "'{}'",
     "trigger": "'schedule'",

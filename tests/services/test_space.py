@@ -17,10 +17,8 @@ pytestmark = pytest.mark.usefixtures("context")
 GIB = 1024**3
 
 
-def test_the_first_dump_is_guessed_by_its_compression():
-    name = database_name()
-    assert expected_size(name, 100, "zstd:1") == 22
-    assert expected_size(name, 100, "none") == 88
+def test_a_database_that_was_never_dumped_is_refused_only_where_it_cannot_fit():
+    assert expected_size(database_name(), 1000, "zstd:1") == 20
 
 
 def test_the_next_dump_is_expected_to_be_as_the_last_one():
@@ -30,9 +28,9 @@ def test_the_next_dump_is_expected_to_be_as_the_last_one():
         row = session.get_one(DatabaseBackup, backup.id)
         row.size, row.database_size = 300, 1000
     name = database_name()
-    assert expected_size(name, 2000, backup.compression) == 660
-    assert expected_size(name, 2000, "none") == 1760, "another compression tells nothing"
-    assert expected_size(DatabaseName("other", "one"), 2000, backup.compression) == 440
+    assert expected_size(name, 2000, backup.compression) == 600
+    assert expected_size(name, 2000, "gzip:9") == 300, "another compression tells less"
+    assert expected_size(DatabaseName("other", "one"), 2000, backup.compression) == 40
     with writing() as session:
         row = session.get_one(DatabaseBackup, backup.id)
         row.created_at -= timedelta(days=1)
@@ -48,14 +46,14 @@ def test_the_next_dump_is_expected_to_be_as_the_last_one():
                 database_size=1000,
             )
         )
-    assert expected_size(name, 2000, backup.compression) == 220, "the newest counts"
+    assert expected_size(name, 2000, backup.compression) == 200, "the newest counts"
 
 
 def test_what_is_missing_is_told(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(LocalStorage, "free_space", lambda _: GIB)
-    refuse_without_space(database_name(), 4 * GIB, "zstd:1")
+    refuse_without_space(database_name(), 50 * GIB, "zstd:1")
     with pytest.raises(StorageFull, match=r"1\.2 GiB are missing") as told:
-        refuse_without_space(database_name(), 10 * GIB, "zstd:1")
+        refuse_without_space(database_name(), 110 * GIB, "zstd:1")
     assert "2.2 GiB" in told.value.detail
     assert "1.0 GiB are free" in told.value.detail
     assert told.value.hint

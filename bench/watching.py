@@ -1,0 +1,172 @@
+"""What watching a backup costs, and how soon a cancelled one has ended.
+
+    python bench/watching.py [MEGABYTES [ROUNDS]]
+
+Makes backups of a database of about that size (1,000 by default) in turns:
+watched as always, and with everything taken away that looks after a running
+pg_dump (progress, lease, cancel, the holder of the snapshot). Compares how
+long pg_dump takes. Then cancels backups at random moments and measures until
+row, program, server sessions and partial tell that it is over.
+"""
+
+import random
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import psutil
+import psycopg2
+from flask import Flask
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from app import create_app
+from app.extensions import db
+from app.models import Trigger
+from app.postgres.embedded import EmbeddedServer
+from app.postgres.snapshot import Snapshot
+from app.services import backup_run, backups, claims, listing, runs
+from app.services.catalogue import prepare_catalogue
+from app.services.databases import storage
+from bench.backup import TABLES
+from tests.conftest import settings_in, url_of
+
+
+def main() -> None:
+    megabytes = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
+    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 7  # noqa: PLR2004
+    with tempfile.TemporaryDirectory(prefix="backstop-bench-") as name:
+        folder = Path(name)
+        folder.chmod(0o711)
+        server = EmbeddedServer(folder / "server")
+        with server.used():
+            url = url_of(server.conninfo(), "ecom")
+            with psycopg2.connect(url) as connection, connection.cursor() as cursor:
+                cursor.execute(TABLES.format(rows=megabytes * 3_300))
+            connection.close()
+            app = create_app(settings_in(folder, url, stall_timeout=300, dump_timeout=3600))
+            with app.app_context():
+                prepare_catalogue()
+                compare(rounds)
+                cancel(app, url, 3 * rounds)
+
+
+# What watching costs
+
+
+def compare(rounds: int) -> None:
+    watched, unwatched = [], []
+    dump_once()  # everything is in memory from here on
+    for _ in range(rounds):
+        watched.append(dump_once())
+        with nobody_looking():
+            unwatched.append(dump_once())
+    for name, times in (("watched", watched), ("not watched", unwatched)):
+        told = f"best {min(times):.3f} s, median {statistics.median(times):.3f} s"
+        print(f"pg_dump, {name + ':':<13} {told} of {rounds}")
+    best = min(watched) / min(unwatched)
+    median = statistics.median(watched) / statistics.median(unwatched)
+    print(f"watched / not watched: best {best:.3f}, median {median:.3f}  (aim: below 1.03)")
+
+
+def dump_once() -> float:
+    """The seconds that pg_dump took in one backup."""
+    took: list[float] = []
+    real = backup_run.dump
+
+    def timed(*args: Any, **options: Any) -> None:
+        started = time.monotonic()
+        real(*args, **options)
+        took.append(time.monotonic() - started)
+
+    with mock.patch.object(backup_run, "dump", timed):
+        backup = backups.create_backup(trigger=Trigger.CLI)
+    assert backup.is_completed, backup.error_message
+    backups.delete_backup(backup.filename)
+    return took[0]
+
+
+@contextmanager
+def nobody_looking() -> Iterator[None]:
+    @contextmanager
+    def unwatched(*_: object) -> Iterator[Callable[[], None]]:
+        yield lambda: None
+
+    real_look = runs.Run.check
+    real_check = Snapshot.check
+
+    def look(run: runs.Run, *, now_at_once: bool = False) -> None:
+        if now_at_once:
+            real_look(run, now_at_once=True)
+
+    def check(snapshot: Snapshot, *, now: bool = False) -> None:
+        if now:
+            real_check(snapshot, now=True)
+
+    with (
+        mock.patch.object(backup_run, "watched", unwatched),
+        mock.patch.object(runs.Run, "check", look),
+        mock.patch.object(Snapshot, "check", check),
+        mock.patch.object(claims, "note_process"),
+    ):
+        yield
+
+
+# Cancel
+
+
+def cancel(app: Flask, url: str, rounds: int) -> None:
+    times = sorted(cancelled_after(app, url, random.uniform(0.05, 2.0)) for _ in range(rounds))  # noqa: S311
+    print(
+        f"cancel until row, program, sessions and partial are over: median"
+        f" {statistics.median(times):.2f} s, longest {times[-1]:.2f} s of {rounds}  (aim: below 2)"
+    )
+
+
+def cancelled_after(app: Flask, url: str, seconds: float) -> float:
+    backup = backups.queue_backup(trigger=Trigger.API, created_by="bench")
+
+    def work() -> None:
+        with app.app_context():
+            backups.run_backup.call_local(backup.id)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    until(lambda: psutil.Process().children())
+    time.sleep(seconds)
+    started = time.monotonic()
+    backups.cancel_backup(backup.filename, by="bench")
+    until(lambda: is_over(backup.filename, url))
+    took = time.monotonic() - started
+    worker.join()
+    assert listing.get_backup(backup.filename).error_message == "cancelled by bench"
+    return took
+
+
+def is_over(filename: str, url: str) -> bool:
+    db.session.commit()  # the next look shall see what the worker has written
+    if listing.get_backup(filename).is_pending or psutil.Process().children():
+        return False
+    if storage().staged_size(filename):
+        return False
+    with psycopg2.connect(url) as connection, connection.cursor() as cursor:
+        mine = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s"
+        cursor.execute(mine, [f"backstop {filename}"])
+        return cursor.fetchone() == (0,)
+
+
+def until(is_true: Callable[[], object]) -> None:
+    while not is_true():
+        time.sleep(0.01)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+"""A manifest is believed only where it is as it was written, and can be meant."""
+
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DataError
+
+from app.config import settings as current_settings
+from app.errors import VerificationError
+from app.extensions import db, writing
+from app.models import DatabaseBackup, Trigger
+from app.services import backups, checks, listing
+from app.services.checks import Verdict, check_backups
+from app.services.manifests import (
+    _OWN_CHECKSUM,
+    _checksum,
+    build_manifest,
+    columns_of,
+    createdb_options,
+    facts_of,
+    read_manifest,
+)
+from app.services.reconcile import reconcile, tolerating
+
+pytestmark = pytest.mark.usefixtures("context")
+
+
+def make(notes: str = "") -> DatabaseBackup:
+    return backups.create_backup(trigger=Trigger.CLI, created_by="tester", notes=notes)
+
+
+def path_of(backup: DatabaseBackup) -> Path:
+    return current_settings().backup_dir / f"{backup.filename}.json"
+
+
+def rewrite(backup: DatabaseBackup, change: Callable[[dict[str, Any]], None]) -> None:
+    """A manifest with another content and a checksum that fits it."""
+    content = read_manifest(path_of(backup).read_bytes())
+    change(content)
+    content[_OWN_CHECKSUM] = _checksum(content)
+    path_of(backup).write_text(json.dumps(content), encoding="utf-8")
+
+
+def forget(*gone: DatabaseBackup) -> None:
+    with writing() as session:
+        for backup in gone:
+            session.delete(session.get_one(DatabaseBackup, backup.id))
+
+
+def test_a_manifest_tells_what_the_row_does():
+    backup = make("kept")
+    content = read_manifest(path_of(backup).read_bytes())
+    assert content | facts_of(listing.get_backup(backup.filename)) == content
+    assert content["contents"]["encoding"] == "UTF8"
+    assert [each["name"] for each in content["contents"]["tables"]] == ["customers", "orders"]
+    columns = columns_of(content)
+    assert build_manifest(DatabaseBackup(**columns)) == path_of(backup).read_bytes()
+
+
+def test_its_commands_name_encoding_locale_and_the_dump():
+    backup = make()
+    create, restore = read_manifest(path_of(backup).read_bytes())["restore"]
+    words = shlex.split(create)
+    assert words[:2] == ["createdb", "--template=template0"]
+    assert "--encoding=UTF8" in words
+    assert words[-2:] == ["--", f"{backup.database}_restored"]
+    assert shlex.split(restore)[-1] == backup.filename
+
+
+@pytest.mark.parametrize(
+    ("provider", "locale", "options"),
+    [
+        ("c", None, ["--locale-provider=libc"]),
+        ("i", "de-AT", ["--locale-provider=icu", "--icu-locale=de-AT"]),
+        ("b", "C.UTF-8", ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]),
+        (None, None, []),
+    ],
+)
+def test_each_locale_provider_is_named_as_createdb_knows_it(
+    provider: str | None, locale: str | None, options: list[str]
+):
+    contents = {
+        "encoding": "UTF8",
+        "collate": "C",
+        "ctype": "de_AT",
+        "localeProvider": provider,
+        "locale": locale,
+    }
+    assert createdb_options(DatabaseBackup(contents=contents)) == [
+        "--encoding=UTF8",
+        "--lc-collate=C",
+        "--lc-ctype=de_AT",
+        *options,
+    ]
+    assert createdb_options(DatabaseBackup()) == []
+
+
+HOSTILE: dict[str, Any] = {
+    "notes": {"a": 1},
+    "notes ": "x\0y",
+    "server": None,
+    "server ": "x" * 256,
+    "databaseSize": 10**30,
+    "size": True,
+    "size ": -1,
+    "oldestReader": "17",
+    "createdAt": None,
+    "createdAt ": "2026-11-23T12:00:00",
+    "createdAt  ": "9999-12-31T23:59:59-14:00",
+    "trigger": "somebody",
+    "contents": [1, 2],
+    "contents ": {"x": 1},
+    "id": "x" * 33,
+    "sha256": 5,
+}
+
+
+@pytest.mark.parametrize("key", HOSTILE)
+def test_what_cannot_be_meant_is_refused_and_hurts_no_other(key: str):
+    hostile, other = make(), make()
+    value = HOSTILE[key]
+    rewrite(hostile, lambda content: content.update({key.strip(): value}))
+    with pytest.raises(VerificationError, match=key.strip()):
+        columns_of(read_manifest(path_of(hostile).read_bytes()))
+    verdicts = {each.filename: each.verdict for each in check_backups()}
+    assert verdicts == {hostile.filename: Verdict.MANIFEST, other.filename: Verdict.WHOLE}
+    forget(hostile, other)
+    assert {each.verdict for each in checks.rebuild()} == {Verdict.UNKNOWN}
+    assert listing.get_backup(other.filename).is_completed
+    assert reconcile().unknown == [hostile.filename]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"[" * 100_000, b'{"notes": "\\ud800", "manifestSha256": "x"}', b"", b"null", b"\xff\xfe{}"],
+    ids=["deep", "half a character", "empty", "nothing", "not UTF-8"],
+)
+def test_what_cannot_be_read_is_told_and_rebuilt_from_the_row(raw: bytes):
+    backup = make("kept")
+    whole = path_of(backup).read_bytes()
+    path_of(backup).write_bytes(raw)
+    reconcile()
+    assert [each.verdict for each in check_backups()] == [Verdict.MANIFEST]
+    assert [each.verdict for each in checks.rebuild()] == [Verdict.MANIFEST]
+    assert path_of(backup).read_bytes() == whole
+    assert [each.verdict for each in check_backups()] == [Verdict.WHOLE]
+
+
+def test_a_manifest_with_the_id_of_another_takes_nothing_from_it():
+    thief, other = make(), make()
+    before = facts_of(listing.get_backup(other.filename))
+    rewrite(thief, lambda content: content.update(id=other.id))
+    forget(thief)
+    verdicts = {each.filename: each.verdict for each in checks.rebuild()}
+    assert verdicts == {thief.filename: Verdict.CHANGED, other.filename: Verdict.WHOLE}
+    assert facts_of(listing.get_backup(other.filename)) == before
+
+
+def test_a_dump_that_was_renamed_with_its_manifest_is_told_as_such():
+    backup = make()
+    dump = path_of(backup).with_suffix("")
+    renamed = dump.with_name("backup_renamed.dump")
+    dump.rename(renamed)
+    path_of(backup).rename(f"{renamed}.json")
+    forget(backup)
+    (check,) = check_backups()
+    assert check.verdict is Verdict.CHANGED
+    assert "the manifest tells of another dump" in check.finding
+
+
+def test_a_word_that_is_none_is_found_and_rebuilt_and_stops_nothing_else():
+    damaged, other = make("kept").filename, make().filename
+    db.session.execute(
+        text("UPDATE database_backups SET status = 'COMPLETEE' WHERE filename = :name"),
+        {"name": damaged},
+    )
+    db.session.commit()
+    verdicts = {each.filename: each.verdict for each in check_backups()}
+    assert verdicts == {damaged: Verdict.CATALOGUE, other: Verdict.WHOLE}
+    reconcile()
+    assert listing.get_backup(other).is_completed
+    with pytest.raises(DataError):
+        listing.get_backup(damaged)
+    db.session.rollback()
+    list(checks.rebuild())
+    assert listing.get_backup(damaged).notes == "kept"
+    assert [each.verdict for each in check_backups()] == [Verdict.WHOLE, Verdict.WHOLE]
+
+
+def test_whatever_goes_wrong_in_looking_after_others_is_logged(caplog: pytest.LogCaptureFixture):
+    with tolerating():
+        raise LookupError("a defect")
+    assert "a defect" in caplog.text
