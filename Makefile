@@ -14,7 +14,7 @@ run: $(VENV)/.installed
 	@exec $(BIN)/flask panel
 
 test: $(VENV)/.installed-tests
-	@$(BIN)/python -m pytest -n auto --dist loadfile --cov $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --cov $(ARGS)
 
 check: $(VENV)/.installed-tests
 	$(BIN)/ruff format --check .
@@ -25,7 +25,7 @@ check: $(VENV)/.installed-tests
 # Break things at random, N times each: make faults N=1000
 N ?= 8
 faults: $(VENV)/.installed-tests
-	@FAULTS_N=$(N) FAULTS_FLIPS=$$(( $(N) * 125 )) $(BIN)/python -m pytest -n auto --dist loadfile -o timeout=0 tests/faults $(ARGS)
+	@FAULTS_N=$(N) FAULTS_FLIPS=$$(( $(N) * 125 )) $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -o timeout=0 tests/faults $(ARGS)
 
 bench: $(VENV)/.installed-tests
 	@$(BIN)/python bench/backup.py

@@ -90,7 +90,14 @@ def _engine_options(catalogue_url: str) -> dict[str, object]:
     """Its server may be restarted, or have gone silent."""
     if catalogue_url.startswith("sqlite"):
         return {"pool_pre_ping": True}
-    return {"pool_pre_ping": True, "connect_args": {"connect_timeout": 10}}
+    alive = {
+        "connect_timeout": 10,
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 20_000,
+    }
+    return {"pool_pre_ping": True, "connect_args": alive}
 
 
 def load_settings(dotenv: Path | None = ROOT / ".env") -> Settings:

@@ -1,8 +1,10 @@
 """How a backup that runs in this terminal is told."""
 
+import io
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, TextIO, cast
 
 import click
 from rich.console import Console
@@ -19,10 +21,33 @@ from rich.table import Column
 from app.formatting import left_text, progress_text
 
 
+class _Tolerant(io.TextIOBase):
+    """A stream whose reader may go away: what nobody sees is no failure of the backup."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+
 @contextmanager
 def progress_shown(*, quiet: bool) -> Iterator[dict[str, Any]]:
     """The callbacks of a backup: for a bar on a terminal, else for the lines that name tables."""
-    console = Console(stderr=True, quiet=quiet, highlight=False)
+    stream = cast("TextIO", _Tolerant(sys.stderr))
+    console = Console(file=stream, quiet=quiet, highlight=False)
 
     def plain(line: str) -> None:
         if "dumping contents of" in line and not quiet:

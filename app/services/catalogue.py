@@ -11,13 +11,13 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from flask import current_app
-from sqlalchemy import text
+from sqlalchemy import inspect, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from app.config import ROOT, settings
 from app.errors import AppError, ConfigurationError
-from app.extensions import db
+from app.extensions import Model, db
 from app.models.types import now
 from app.postgres.connection import open_session
 from app.postgres.conninfo import Conninfo, parse_url
@@ -53,8 +53,14 @@ def set_aside_if_damaged() -> Path | None:
     """
     url = make_url(settings().catalogue_url)
     path = Path(url.database or "")
-    if url.get_backend_name() != "sqlite" or not path.exists() or _is_whole():
+    if url.get_backend_name() != "sqlite" or not path.exists():
         return None
+    try:
+        if _is_whole() and _has_its_form():
+            return None
+    finally:
+        db.session.remove()
+        db.engine.dispose()
     aside = path.with_name(f"{path.name}.damaged-{now():%Y-%m-%dT%H-%M-%S}")
     for suffix in ("", "-wal", "-shm"):
         with suppress(FileNotFoundError):
@@ -75,10 +81,27 @@ def _is_whole() -> bool:
         ) from error
     except DatabaseError:
         return False
-    finally:
-        db.session.remove()
-        db.engine.dispose()
     return bool(found == "ok")
+
+
+def _has_its_form() -> bool:
+    """Whether its tables and indexes are those of the revision that it names.
+
+    A revision that is newer than ours is not ours to judge.
+    """
+    current, known = find_revisions()
+    there = inspect(db.engine)
+    if current not in known:
+        is_newer = bool(current and current.isdigit() and current > known[0])
+        return is_newer or (current is None and not there.get_table_names())
+    if current != known[0]:
+        return True  # it is about to be migrated
+    return all(
+        there.has_table(table.name)
+        and {index.name for index in table.indexes}
+        <= {index["name"] for index in there.get_indexes(table.name)}
+        for table in Model.metadata.tables.values()
+    )
 
 
 def find_revisions() -> tuple[str | None, list[str]]:

@@ -224,7 +224,7 @@ def test_a_pending_backup_offers_nothing_and_refreshes_itself(
     assert page.all("span", **{"class": "status status-pending"})
     assert page.all("tr", **{"data-pending": ""})
     details = seen(ann, f"{LIST}/{filename}")
-    assert details.all("div", **{"data-refresh": "backup", "data-pending": ""})
+    assert details.all("div", **{"data-refresh": "head", "data-pending": ""})
     assert ("It waits for a worker." in details.text) is not running
     for each in (page, details):
         assert each.link("Download") is each.link("Delete") is None

@@ -285,6 +285,56 @@ def test_rebuild_sets_a_damaged_catalogue_aside_and_keeps_it(
     assert name in flask_backup("list").stdout
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE alembic_version SET version_num = '000r'",
+        "DELETE FROM alembic_version",
+        "DROP TABLE alembic_version",
+        "DROP TABLE database_backups",
+        "DROP INDEX uq_database_backups_one_pending",
+    ],
+)
+def test_rebuild_mends_a_catalogue_that_has_lost_its_form(
+    flask_backup: Flask_backup, app: Flask, damage: str
+):
+    assert flask_backup("create", "-q").exit_code == 0
+    name = newest(app)
+    with app.app_context():
+        db.session.execute(text(damage))
+        db.session.commit()
+    result = flask_backup("rebuild")
+    assert result.exit_code == 0, result.output
+    assert "catalogue.db.damaged-" in result.stdout
+    assert name in flask_backup("list").stdout
+    assert "damaged" not in flask_backup("rebuild").stdout
+
+
+def test_rebuild_does_not_judge_a_catalogue_of_a_newer_version(
+    flask_backup: Flask_backup, app: Flask
+):
+    with app.app_context():
+        db.session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        db.session.commit()
+    result = flask_backup("rebuild")
+    assert result.exit_code == 1
+    assert "damaged-" not in result.stdout
+
+
+def test_a_terminal_that_goes_away_is_no_failure(app: Flask, monkeypatch: pytest.MonkeyPatch):
+    class Gone(io.StringIO):
+        def write(self, _text: str) -> int:
+            raise OSError(5, "Input/output error")
+
+        def isatty(self) -> bool:
+            return True
+
+    gone = progress._Tolerant(Gone())
+    real = progress.Console
+    monkeypatch.setattr(progress, "Console", lambda **options: real(file=gone, force_terminal=True))
+    assert runner(app)("create", "-q").exit_code == 0
+
+
 def test_rebuild_leaves_alone_what_nobody_vouches_for(flask_backup: Flask_backup, app: Flask):
     assert flask_backup("create", "-q").exit_code == 0
     name = newest(app)

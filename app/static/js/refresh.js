@@ -2,6 +2,13 @@
 // parts in place: the server renders, this only refreshes.
 const EVERY = 1000; // milliseconds
 
+// A form's token is another one at each answer, and the old one stays good.
+function content(part) {
+  const copy = part.cloneNode(true);
+  copy.querySelectorAll("[name=csrf_token]").forEach((token) => token.remove());
+  return copy.outerHTML;
+}
+
 async function refresh() {
   const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
   if (answer.redirected) return location.reload(); // the session has ended
@@ -9,7 +16,10 @@ async function refresh() {
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
   for (const part of document.querySelectorAll("[data-refresh]")) {
     const other = fresh.querySelector(`[data-refresh="${part.dataset.refresh}"]`);
-    if (other && other.outerHTML !== part.outerHTML) part.replaceWith(other);
+    if (!other || content(other) === content(part)) continue;
+    const top = part.scrollTop;
+    part.replaceWith(other);
+    other.scrollTop = top;
   }
 }
 
