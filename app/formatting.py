@@ -42,7 +42,11 @@ def duration_text(duration: timedelta | None) -> str:
 
 def progress_text(told: dict[str, Any]) -> str:
     """Dumping public.orders, 3 of 21 tables done, 12.5 MiB written"""
-    at_work = f"{told['phase'].capitalize()} {told['table']}".strip()
+    # A name can hold anything, also what a terminal would obey.
+    table = "".join(
+        each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in told["table"]
+    )
+    at_work = f"{told['phase'].capitalize()} {table}".strip()
     tables = f"{told['tablesDone']} of {told['tablesTotal']} tables done"
     return f"{at_work}, {tables}, {bytes_text(told['bytesWritten'])} written"
 

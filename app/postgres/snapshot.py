@@ -47,6 +47,13 @@ _LEFTOVERS = """
       AND usename = current_user AND datname = current_database()
 """
 
+# A 64-bit key stands in pg_locks as its two halves.
+_HOLDER = """
+    SELECT a.application_name FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+    WHERE l.locktype = 'advisory' AND l.granted AND a.datname = current_database()
+      AND (l.classid::bigint << 32 | l.objid::bigint) = %s
+"""
+
 # What a dump of this database holds, and what a restore must know of it. The
 # tables are those whose data pg_dump writes: no members of extensions but for
 # their configuration tables, and of a partitioned table its partitions alone.
@@ -174,8 +181,10 @@ def _lock(session: Session, info: Conninfo) -> None:
     deadline = time.monotonic() + _LOCK_PATIENCE
     while not session.ask("SELECT pg_try_advisory_xact_lock(%s)", LOCK):
         if time.monotonic() > deadline:
+            holder = session.ask(_HOLDER, LOCK)
             raise Conflict(
                 f'database "{info.database}" is being backed up by another panel',
+                detail=f"Its session calls itself {holder}." if holder else "",
                 hint="Wait until it has ended; pg_locks shows who holds the advisory lock.",
             )
         time.sleep(0.1)

@@ -51,6 +51,7 @@ def test_a_second_one_is_told_who_is_in_the_way(info: Conninfo, standing: Databa
         assert holders(standing) == 1
         with pytest.raises(Conflict, match=f'database "{standing.name}"') as refused, hold(info):
             pass
+        assert HOLDER in refused.value.detail
         assert "pg_locks" in refused.value.hint
         assert holders(standing) == 1
 
