@@ -111,8 +111,8 @@ def _settle_dead_runs(report: Reconciled) -> None:
     db.session.commit()
     for backup_id, filename, lease_until, process, is_gone in dead:
         # First its program: what ends us now would leave it to nobody.
-        if is_gone and process is not None and claims.end_process(process):
-            report.ended.append(filename)
+        if is_gone:
+            _end_program(process, filename, report)
         if _published(filename) is not None:
             record_success(backup_id)
             report.completed.append(filename)
@@ -120,7 +120,14 @@ def _settle_dead_runs(report: Reconciled) -> None:
             report.failed.append(filename)
         else:
             continue  # its runner lives after all
+        if not is_gone:
+            _end_program(process, filename, report)
         end_sessions_of(backup_id)
+
+
+def _end_program(process: str | None, filename: str, report: Reconciled) -> None:
+    if process is not None and claims.end_process(process):
+        report.ended.append(filename)
 
 
 def _published(filename: str) -> dict[str, Any] | None:

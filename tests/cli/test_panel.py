@@ -18,8 +18,14 @@ from typing import Self
 import psutil
 import pytest
 import requests
+from flask import Flask
 
 from app.config import ROOT
+from app.extensions import db
+from app.models import BackupStatus, DatabaseBackup, Trigger
+from app.services import backups, listing
+from app.services.runs import progress_of
+from tests.conftest import Database, locked, sessions, waiting
 
 PATIENCE = 60  # seconds
 
@@ -294,3 +300,128 @@ def test_sigterm_to_the_terminal_leaves_a_failed_row_and_no_file(home: Home, sho
     listed = home.flask("backup", "list", "--limit", "1", "--json", **url).stdout
     assert "the backup was interrupted" in listed
     assert home.flask("backup", "create", **url).returncode == 0
+
+
+# How a worker stops
+
+
+class Worker:
+    """`flask worker` for the panel of an application, whose queue and catalogue it shares."""
+
+    def __init__(self, app: Flask, **more: str) -> None:
+        settings = app.extensions["backstop.settings"]
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if name in ("PATH", "HOME", "LANG") or name.startswith("COVERAGE")
+        } | {
+            "FLASK_SKIP_DOTENV": "1",
+            "BACKSTOP_INSTANCE_DIR": str(settings.instance_dir),
+            "BACKSTOP_BACKUP_DIR": str(settings.backup_dir),
+            "DATABASE_URL": settings.database_url,
+            **more,
+        }
+        self.log = settings.instance_dir / "worker.log"
+        with self.log.open("w") as log:
+            self.process = psutil.Popen(
+                [sys.executable, "-m", "flask", "worker"],
+                cwd=ROOT,
+                env=environment,
+                stdout=log,
+                stderr=log,
+            )
+        wait_until(lambda: "worker started" in self.text() or self.has_ended(), "the worker")
+        assert not self.has_ended(), self.text()
+
+    def text(self) -> str:
+        return self.log.read_text()
+
+    def has_ended(self) -> bool:
+        return self.process.poll() is not None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self.has_ended():
+            for each in self.process.children(recursive=True):
+                each.kill()
+            self.process.kill()
+            self.process.wait()
+
+
+def row_of(filename: str) -> DatabaseBackup:
+    db.session.rollback()
+    return listing.get_backup(filename)
+
+
+def is_last(filename: str) -> bool:
+    told = progress_of(row_of(filename))
+    return told is not None and bool(told["isLast"])
+
+
+def before_a_locked_table(shop: Database) -> str:
+    """The name of a new backup, which waits for that table by now."""
+    filename = backups.queue_backup(trigger=Trigger.API, created_by="ann").filename
+    wait_until(lambda: waiting(shop, filename), "pg_dump to wait for the lock")
+    return filename
+
+
+def partials(app: Flask) -> list[Path]:
+    return list((app.extensions["backstop.settings"].backup_dir / ".partial").iterdir())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_worker_that_may_wait_ends_after_the_backup_that_it_runs(
+    app: Flask, shop: Database, number: int
+):
+    with app.app_context(), Worker(app, BACKSTOP_WORKER_STOP="wait") as worker:
+        with locked(shop):
+            filename = before_a_locked_table(shop)
+            assert not is_last(filename)
+            worker.process.send_signal(number)
+            wait_until(lambda: is_last(filename), "the row to tell that it is the last")
+            assert not worker.has_ended()
+            assert row_of(filename).is_pending
+        assert worker.process.wait(PATIENCE) == 0, worker.text()
+        row = row_of(filename)
+        assert row.status is BackupStatus.COMPLETED, row.error_message
+        assert (row.claimed_by, row.process, row.progress) == (None, None, None)
+        assert partials(app) == []
+        assert "worker stops" in worker.text()
+        assert "Traceback" not in worker.text()
+
+        after = backups.queue_backup(trigger=Trigger.API, created_by="ann").filename
+        assert row_of(after).claimed_by is None, "it takes no other one"
+
+
+@pytest.mark.parametrize("stop", ["wait", "interrupt", ""])
+def test_a_worker_that_is_told_to_stop_at_once_leaves_a_failed_row_and_no_file(
+    app: Flask, shop: Database, stop: str
+):
+    more = {"BACKSTOP_WORKER_STOP": stop} if stop else {}
+    with app.app_context(), Worker(app, **more) as worker, locked(shop):
+        filename = before_a_locked_table(shop)
+        (pg_dump,) = worker.process.children(recursive=True)
+        worker.process.send_signal(signal.SIGTERM)
+        if stop == "wait":  # until somebody insists
+            wait_until(lambda: is_last(filename), "the row to tell that it is the last")
+            assert row_of(filename).is_pending
+            worker.process.send_signal(signal.SIGTERM)
+        assert worker.process.wait(PATIENCE) == 0, worker.text()
+        row = row_of(filename)
+        assert row.status is BackupStatus.FAILED
+        assert row.error_message == "the backup was interrupted"
+        assert row.error_detail == "Its runner was told to stop."
+        assert (row.claimed_by, row.process) == (None, None)
+        assert not pg_dump.is_running()
+        wait_until(lambda: sessions(shop, filename) == 0, "its sessions to end")
+        assert partials(app) == []
+        assert listing.list_backups(status=BackupStatus.COMPLETED).backups == []
+        assert "Traceback" not in worker.text()
+
+
+def test_a_worker_that_may_wait_and_has_nothing_to_do_ends_at_once(app: Flask):
+    with app.app_context(), Worker(app, BACKSTOP_WORKER_STOP="wait") as worker:
+        worker.process.send_signal(signal.SIGTERM)
+        assert worker.process.wait(10) == 0, worker.text()

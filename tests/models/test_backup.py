@@ -5,10 +5,12 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from sqlalchemy.exc import IntegrityError, StatementError
 
-from app.errors import DumpError
+from app.errors import DumpError, Interrupted
 from app.extensions import db, writing
 from app.models import BackupStatus, DatabaseBackup, Trigger
-from app.models.backup import filename_of
+from app.models.backup import LEASE, filename_of
+from app.models.types import now
+from app.storages.local import NAME
 
 pytestmark = pytest.mark.usefixtures("context")
 
@@ -79,3 +81,84 @@ def test_the_log_is_not_read_with_the_list():
     db.session.expunge_all()
     listed = db.session.scalars(db.select(DatabaseBackup)).one()
     assert "log" in db.inspect(listed).unloaded
+
+
+@pytest.mark.parametrize(
+    ("microsecond", "told"),
+    [(0, "000"), (999, "000"), (1_000, "001"), (12_999, "012"), (999_999, "999")],
+)
+def test_the_name_of_a_file_tells_whole_milliseconds_and_can_be_stored(microsecond: int, told: str):
+    name = filename_of(datetime(2026, 1, 2, 13, 4, 5, microsecond, UTC))
+    assert name == f"backup_2026-01-02T13-04-05-{told}Z.dump"
+    assert NAME.fullmatch(name)
+
+
+def test_names_sort_as_their_moments():
+    moment = datetime(2026, 12, 31, 23, 59, 59, 998_000, UTC)
+    moments = [moment + timedelta(milliseconds=n) for n in range(5)]
+    names = [filename_of(each) for each in moments]
+    assert names == sorted(set(names))
+    assert names[2] == "backup_2027-01-01T00-00-00-000Z.dump"
+
+
+def test_a_claim_is_for_a_lease_and_begins_the_run():
+    backup = keep(row())
+    assert backup.duration is None
+    before = now()
+    with writing():
+        backup.claim("me")
+    assert backup.claimed_by == "me"
+    assert backup.is_pending
+    assert backup.started_at is not None
+    assert backup.lease_until is not None
+    assert before <= backup.started_at <= now()
+    assert before + LEASE <= backup.lease_until <= now() + LEASE
+    assert timedelta(0) <= backup.duration < timedelta(minutes=1)
+
+
+def claimed() -> DatabaseBackup:
+    backup = keep(row(size=5, sha256="ab", error_message="a", error_detail="b", error_hint="c"))
+    with writing():
+        backup.claim("me")
+        backup.process, backup.progress = "elsewhere boot - 1 1", {"percent": 1.0}
+    return backup
+
+
+def is_free(backup: DatabaseBackup) -> bool:
+    left = (backup.claimed_by, backup.lease_until, backup.process, backup.progress)
+    return left == (None, None, None, None)
+
+
+def test_what_is_completed_ended_when_it_did_and_has_no_error_and_no_runner():
+    backup = claimed()
+    assert backup.started_at is not None
+    moment = backup.started_at + timedelta(seconds=3)
+    with writing():
+        backup.complete(moment)
+    assert (backup.status, backup.is_completed) == (BackupStatus.COMPLETED, True)
+    assert not backup.is_pending
+    assert (backup.finished_at, backup.duration) == (moment, timedelta(seconds=3))
+    assert (backup.error_message, backup.error_detail, backup.error_hint) == ("", "", "")
+    assert (backup.size, backup.sha256) == (5, "ab")
+    assert is_free(backup)
+
+
+def test_what_failed_ended_now_and_says_why_and_has_no_runner():
+    backup = claimed()
+    before = now()
+    with writing():
+        backup.fail(Interrupted("it was stopped", detail="By ann.", hint="Start it again."))
+    assert (backup.is_completed, backup.is_pending) == (False, False)
+    assert backup.finished_at is not None
+    assert before <= backup.finished_at <= now()
+    told = (backup.error_message, backup.error_detail, backup.error_hint)
+    assert told == ("it was stopped", "By ann.", "Start it again.")
+    assert is_free(backup)
+
+
+def test_states_and_triggers_are_kept_by_their_words():
+    keep(row())
+    kept = db.session.execute(
+        db.text("SELECT status, trigger FROM database_backups WHERE filename = 'backup_a.dump'")
+    ).one()
+    assert tuple(kept) == ("PENDING", "cli")

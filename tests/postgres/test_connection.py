@@ -3,6 +3,7 @@
 import socket
 import time
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 
 from app.errors import ConnectError
 from app.postgres import connection as connection_module
-from app.postgres.connection import connect, hint_for, open_session, told
+from app.postgres.connection import connect, end_sessions, hint_for, open_session, told
 from app.postgres.conninfo import Conninfo, parse_url
 from app.postgres.tools import Version
 from tests.conftest import Database, url_of
@@ -244,3 +245,72 @@ def test_a_session_refused_is_told_like_a_connection(shop: Database):
         pass
     assert "does not exist" in refused.value.detail
     assert refused.value.hint
+
+
+# Sessions that are ended
+
+MINE = "backstop backup_2026-01-01T00-00-00-000Z.dump"
+OTHER = "backstop backup_2026-01-01T00-00-00-001Z.dump"
+
+
+def lives(connection: psycopg2.extensions.connection) -> bool:
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except psycopg2.OperationalError:
+        return False
+    return True
+
+
+def test_only_sessions_of_that_name_database_and_role_are_ended(
+    shop: Database,
+    server: Conninfo,
+    new_database: Callable[..., Database],
+    new_role: Callable[..., Role],
+):
+    info, elsewhere = parse_url(shop.url), new_database()
+    role = new_role(password=SECRET)
+    with ExitStack() as stack:
+
+        def session(of: Conninfo, name: str) -> psycopg2.extensions.connection:
+            opened = psycopg2.connect(of.dsn(application_name=name), password=of.password)
+            return stack.enter_context(closing(opened))
+
+        ended = [session(info, MINE), session(info, MINE)]
+        kept = [
+            session(info, OTHER),
+            session(info, "backstop"),
+            session(info, MINE[:-1]),
+            session(info, MINE.upper()),
+            session(parse_url(elsewhere.url), MINE),
+            session(signed_in_as(role, info), MINE),
+        ]
+        assert end_sessions(info, MINE) == 2
+        assert [lives(each) for each in ended] == [False, False]
+        assert [lives(each) for each in kept] == [True] * len(kept)
+        assert end_sessions(info, MINE) == 0
+        assert end_sessions(info, "%") == 0
+
+
+def test_a_session_that_waits_for_a_lock_is_ended_too(shop: Database):
+    info = parse_url(shop.url)
+    waits = "SELECT wait_event_type FROM pg_stat_activity WHERE application_name = %s"
+    with (
+        closing(psycopg2.connect(shop.url)) as holder,
+        open_session(info, application_name=MINE) as waiting,
+    ):
+        with holder.cursor() as cursor:
+            cursor.execute("LOCK TABLE orders IN ACCESS EXCLUSIVE MODE")
+        waiting.begin("SELECT count(*) FROM orders")
+        deadline = time.monotonic() + 20
+        while shop.run(waits, MINE) != [("Lock",)]:
+            waiting.poll()
+            assert time.monotonic() < deadline
+        assert end_sessions(info, MINE) == 1
+        with pytest.raises(psycopg2.Error):
+            waiting.wait()
+
+
+def test_sessions_of_a_server_that_is_away_cannot_be_ended():
+    with pytest.raises(ConnectError):
+        end_sessions(parse_url("postgresql://u:p@127.0.0.1:1/shop"), MINE)

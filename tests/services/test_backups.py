@@ -1,18 +1,27 @@
 """The shared backup service, through to the files and the server."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from flask import Flask
 
 from app.config import settings as current_settings
-from app.errors import Conflict, InvalidInput, NotFound, ObjectMissing, VerificationError
+from app.errors import (
+    Conflict,
+    Interrupted,
+    InvalidInput,
+    NotFound,
+    ObjectMissing,
+    VerificationError,
+)
 from app.extensions import db, writing
 from app.models import BackupStatus, DatabaseBackup, Trigger
+from app.models.backup import filename_of
 from app.models.types import now
-from app.services import backups, listing, pending
+from app.services import backups, claims, listing, pending
+from app.services.databases import database_name
 from app.services.manifests import read_manifest
 from tests.conftest import Database, url_of
 
@@ -347,3 +356,123 @@ def test_the_dump_is_of_one_moment_though_rows_change_meanwhile(shop: Database):
     assert db.session.get(DatabaseBackup, backup.id) is not None
     assert backup.server_version
     assert backup.oldest_reader is not None
+
+
+# Who is in whose way
+
+
+def put(filename: str, **values: object) -> DatabaseBackup:
+    """A pending row of the configured database, or of what is said."""
+    name = database_name()
+    defaults = {
+        "server": name.server,
+        "database": name.database,
+        "trigger": Trigger.CLI,
+        "created_at": now() - timedelta(minutes=1),
+    }
+    backup = DatabaseBackup(filename=filename, **(defaults | values))
+    with writing() as session:
+        session.add(backup)
+    return listing.get_backup(filename)
+
+
+def refused() -> Conflict:
+    with pytest.raises(Conflict) as told:
+        backups.queue_backup(trigger=Trigger.ADMIN, created_by="bob")
+    return told.value
+
+
+def test_a_backup_that_waits_and_is_in_the_way_is_told_with_what_helps():
+    moment = datetime(2026, 1, 2, 3, 4, 5, 678_000, UTC)
+    put("backup_first.dump", trigger=Trigger.API, created_by="ann", created_at=moment)
+    told = refused()
+    database = database_name().database
+    assert told.message == f'backup_first.dump of database "{database}" is still being made'
+    assert told.detail == (
+        "It was started over api by ann at 2026-01-02T03:04:05.678Z and waits for a worker."
+    )
+    assert told.hint == (
+        "Wait until it has ended; if that never happens, start a worker: flask worker."
+    )
+
+
+def test_a_backup_that_runs_and_is_in_the_way_is_told_with_what_helps():
+    moment = datetime(2026, 1, 2, 3, 4, 5, 678_000, UTC)
+    backup = put("backup_first.dump", trigger=Trigger.SCHEDULE, created_at=moment)
+    assert claims.claim(backup.id)
+    told = refused()
+    assert told.detail == "It was started over schedule at 2026-01-02T03:04:05.678Z."
+    assert told.hint == "Wait until it has ended."
+
+
+def test_backups_of_other_databases_and_those_that_ended_are_in_nobodys_way():
+    name = database_name()
+    put("backup_server.dump", server="elsewhere:5432")
+    put("backup_database.dump", database="another")
+    for status in (BackupStatus.COMPLETED, BackupStatus.FAILED):
+        put(f"backup_{status.value}.dump", status=status)
+    queued = backups.queue_backup(trigger=Trigger.API, created_by="ann", notes=" kept ")
+    assert (queued.server, queued.database) == name
+    assert (queued.trigger, queued.created_by, queued.notes) == (Trigger.API, "ann", "kept")
+    assert queued.filename == filename_of(queued.created_at)
+    assert queued.is_pending
+
+
+def test_one_more_than_the_limit_is_refused_and_named(make_app: Callable[..., Flask]):
+    with make_app(max_jobs=2).app_context():
+        put("backup_b.dump", database="a", created_at=now() - timedelta(minutes=1))
+        put("backup_a.dump", database="b", created_at=now() - timedelta(minutes=2))
+        put("backup_ended.dump", database="c", status=BackupStatus.FAILED)
+        told = refused()
+        assert told.message == "2 backups are being made already, and the limit is 2"
+        assert told.detail == "The first is backup_a.dump."
+        assert told.hint == "Wait until one has ended, or raise BACKSTOP_MAX_JOBS."
+        assert len(listing.list_backups().backups) == 3
+        with writing():
+            listing.get_backup("backup_a.dump").fail(Interrupted("ended"))
+        assert backups.queue_backup(trigger=Trigger.API, created_by="ann").is_pending
+
+
+def test_a_name_that_is_taken_makes_way_for_the_next_millisecond(monkeypatch: pytest.MonkeyPatch):
+    moment = now()
+    monkeypatch.setattr(pending, "now", lambda: moment)
+    taken = [filename_of(moment + timedelta(milliseconds=n)) for n in range(3)]
+    for filename in taken:
+        put(filename, status=BackupStatus.FAILED)
+    queued = backups.queue_backup(trigger=Trigger.API, created_by="ann")
+    assert queued.created_at == moment + timedelta(milliseconds=3)
+    assert queued.filename == filename_of(queued.created_at)
+
+
+def test_a_name_that_is_taken_by_a_file_fails_the_backup_and_spares_the_file():
+    queued = backups.queue_backup(trigger=Trigger.API, created_by="ann")
+    folder().mkdir(exist_ok=True)
+    (folder() / queued.filename).write_bytes(b"of somebody else")
+    backups.run_backup.call_local(queued.id)
+    failed = listing.get_backup(queued.filename)
+    assert failed.status is BackupStatus.FAILED
+    assert "the name is taken already" in failed.error_message
+    assert (folder() / queued.filename).read_bytes() == b"of somebody else"
+    assert files() == [queued.filename]
+
+
+def test_a_long_name_of_who_asked_is_cut_and_not_refused():
+    queued = backups.queue_backup(trigger=Trigger.API, created_by="a" * 300)
+    assert queued.created_by == "a" * 255
+
+
+def test_only_pending_backups_of_our_database_that_nobody_took_for_long_are_forgotten_ones():
+    minute = timedelta(minutes=1)
+    put("backup_waits.dump", created_at=now() - minute)
+    put("backup_ended.dump", status=BackupStatus.FAILED)
+    put("backup_server.dump", server="elsewhere:5432")
+    put("backup_database.dump", database="another")
+
+    def forgotten(older_than: timedelta) -> list[str]:
+        return [each.filename for each in pending.list_unclaimed(older_than=older_than)]
+
+    assert forgotten(minute / 2) == ["backup_waits.dump"]
+    assert forgotten(minute * 2) == []
+    backup = listing.get_backup("backup_waits.dump")
+    assert claims.claim(backup.id)
+    assert forgotten(minute / 2) == []

@@ -1,12 +1,17 @@
 """After a crash, catalogue and storage agree again; nothing complete is lost."""
 
 import errno
-from collections.abc import Callable
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
 import psutil
+import psycopg2
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from app.config import settings as current_settings
 from app.errors import Conflict, Interrupted, StorageError, VerificationError
@@ -16,9 +21,14 @@ from app.models.types import now
 from app.postgres.conninfo import Conninfo, client_environment
 from app.schemas import backup_row
 from app.services import backups, claims, listing
+from app.services import reconcile as reconcile_module
 from app.services.backup_run import record_failure
 from app.services.databases import private_dir, storage
+from app.services.manifests import read_manifest
+from app.services.outcomes import end_sessions_of, record_success, renew_manifest
 from app.services.reconcile import adopt, reconcile, tolerating
+from app.storages import local
+from tests.conftest import Database, sessions
 
 pytestmark = pytest.mark.usefixtures("context")
 
@@ -266,3 +276,418 @@ def test_a_file_that_does_not_fit_its_manifest_is_not_adopted():
     (folder() / backup.filename).write_bytes(b"PGDMP")
     with pytest.raises(VerificationError):
         adopt(backup.filename)
+
+
+# What a dead runner left at work
+
+
+@pytest.fixture
+def program() -> Iterator["subprocess.Popen[bytes]"]:
+    """A program that a dead runner could have left behind, in a process group of its own."""
+    with subprocess.Popen(["sleep", "600"], start_new_session=True) as child:
+        yield child
+        child.kill()
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_the_program_of_a_dead_runner_is_ended_and_told(
+    program: "subprocess.Popen[bytes]", published: bool
+):
+    its = claims.identity(program.pid)
+    if published:
+        backup = make()
+        rewind(backup, process=its)
+    else:
+        backup = pending(SOMEBODY_DEAD, timedelta(seconds=-1))
+        with writing() as session:
+            session.get_one(DatabaseBackup, backup.id).process = its
+    report = reconcile()
+    assert report.ended == [backup.filename]
+    assert program.wait(5) < 0
+    assert (report.completed if published else report.failed) == [backup.filename]
+    assert listing.get_backup(backup.filename).process is None
+    assert reconcile().ended == []
+
+
+def test_a_program_that_is_another_one_by_now_is_neither_ended_nor_told(
+    program: "subprocess.Popen[bytes]",
+):
+    *others, start = claims.identity(program.pid).split(" ")
+    backup = pending(SOMEBODY_DEAD, timedelta(seconds=-1))
+    with writing() as session:
+        row = session.get_one(DatabaseBackup, backup.id)
+        row.process = " ".join([*others, str(int(start) + 1)])
+    report = reconcile()
+    assert (report.failed, report.ended) == ([backup.filename], [])
+    assert program.poll() is None
+
+
+def test_the_program_of_a_living_runner_goes_on(program: "subprocess.Popen[bytes]"):
+    backup = pending(claims.runner(), timedelta(seconds=30))
+    with writing() as session:
+        row = session.get_one(DatabaseBackup, backup.id)
+        row.process = claims.identity(program.pid)
+    assert reconcile().ended == []
+    assert program.poll() is None
+
+
+def test_a_runner_that_renews_its_lease_while_it_is_judged_keeps_program_and_sessions(
+    program: "subprocess.Popen[bytes]", shop: Database, monkeypatch: pytest.MonkeyPatch
+):
+    backup = pending(SOMEBODY_DEAD, timedelta(seconds=-1))
+    published = reconcile_module._published
+
+    def renewed(filename: str) -> object:
+        with writing() as session:
+            row = session.get_one(DatabaseBackup, backup.id)
+            row.lease_until = now() + timedelta(seconds=30)
+        return published(filename)
+
+    with writing() as session:
+        session.get_one(DatabaseBackup, backup.id).process = claims.identity(program.pid)
+    monkeypatch.setattr(reconcile_module, "_published", renewed)
+    with closing(psycopg2.connect(shop.url, application_name=f"backstop {backup.filename}")):
+        report = reconcile()
+        assert sessions(shop, backup.filename) == 1
+    assert (report.failed, report.ended) == ([], [])
+    assert program.poll() is None
+    assert listing.get_backup(backup.filename).is_pending
+
+
+def test_what_a_dead_runner_still_does_on_the_server_is_ended(shop: Database):
+    backup = pending(SOMEBODY_DEAD, timedelta(seconds=-1))
+    other = psycopg2.connect(shop.url, application_name="backstop another.dump")
+    left = psycopg2.connect(shop.url, application_name=f"backstop {backup.filename}")
+    with closing(other), closing(left):
+        assert sessions(shop, backup.filename) == 1
+        reconcile()
+        assert sessions(shop, backup.filename) == 0
+        assert sessions(shop, "another.dump") == 1
+
+
+@pytest.mark.parametrize(
+    "elsewhere", [{"server": "elsewhere:5432"}, {"database": "another"}], ids=["server", "database"]
+)
+def test_sessions_are_not_looked_for_on_a_server_that_is_not_the_backups(
+    elsewhere: dict[str, str], shop: Database
+):
+    backup = pending(SOMEBODY_DEAD, timedelta(seconds=-1))
+    with writing() as session:
+        row = session.get_one(DatabaseBackup, backup.id)
+        for name, value in elsewhere.items():
+            setattr(row, name, value)
+    with closing(psycopg2.connect(shop.url, application_name=f"backstop {backup.filename}")):
+        end_sessions_of(backup.id)
+        end_sessions_of("nobody")
+        assert sessions(shop, backup.filename) == 1
+
+
+def test_a_server_that_is_away_stops_no_reconcile(make_app, caplog: pytest.LogCaptureFixture):
+    with make_app(database_url="postgresql://u:secret-pw@127.0.0.1:1/shop").app_context():
+        backup = pending(SOMEBODY_DEAD, timedelta(seconds=-1))
+        assert reconcile().failed == [backup.filename]
+    assert f"sessions not ended filename={backup.filename}" in caplog.text
+    assert "secret-pw" not in caplog.text
+
+
+def test_all_that_dead_runners_left_is_settled_whatever_became_of_one_of_them():
+    done = make()
+    rewind(done, database="another")
+    failed = pending(SOMEBODY_DEAD, timedelta(seconds=-1))
+    report = reconcile()
+    assert (report.completed, report.failed) == ([done.filename], [failed.filename])
+
+
+# Roll forward
+
+
+@pytest.mark.parametrize("status", [BackupStatus.PENDING, BackupStatus.FAILED])
+def test_a_name_is_made_durable_before_its_row_is_rolled_forward(
+    status: BackupStatus, monkeypatch: pytest.MonkeyPatch
+):
+    backup = make()
+    claimed = {} if status is BackupStatus.PENDING else {"claimed_by": None, "lease_until": None}
+    rewind(backup, status=status, **claimed)
+    synced: list[tuple[str, BackupStatus]] = []
+    fsync = os.fsync
+
+    def told(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        synced.append((str(path), listing.get_backup(backup.filename).status))
+        db.session.commit()
+        fsync(descriptor)
+
+    monkeypatch.setattr(local.os, "fsync", told)
+    assert reconcile().completed == [backup.filename]
+    assert synced[0] == (str(folder()), status)
+    assert listing.get_backup(backup.filename).is_completed
+
+
+@pytest.mark.parametrize("status", [BackupStatus.PENDING, BackupStatus.FAILED])
+def test_a_name_that_cannot_be_made_durable_is_not_rolled_forward(
+    status: BackupStatus, monkeypatch: pytest.MonkeyPatch
+):
+    backup = make()
+    claimed = {} if status is BackupStatus.PENDING else {"claimed_by": None, "lease_until": None}
+    rewind(backup, status=status, **claimed)
+
+    def refuse(_descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(local.os, "fsync", refuse)
+    with pytest.raises(StorageError, match="cannot be made durable") as told:
+        reconcile()
+    assert "Input/output error" in told.value.detail
+    monkeypatch.undo()
+    assert listing.get_backup(backup.filename).status is status
+    assert reconcile().completed == [backup.filename]
+
+
+def test_a_manifest_that_tells_of_another_dump_rolls_nothing_forward():
+    backup, other = make(), make()
+    rewind(backup)
+    told = (folder() / f"{other.filename}.json").read_bytes()
+    (folder() / f"{backup.filename}.json").write_bytes(told)
+    (folder() / backup.filename).write_bytes((folder() / other.filename).read_bytes())
+    assert reconcile().failed == [backup.filename]
+    assert (folder() / backup.filename).exists()
+
+
+def test_a_failed_backup_whose_dump_does_not_fit_stays_failed():
+    backup = make()
+    rewind(backup, status=BackupStatus.FAILED, claimed_by=None)
+    (folder() / backup.filename).write_bytes(b"PGDMP")
+    report = reconcile()
+    assert (report.completed, report.unknown) == ([], [])
+    assert listing.get_backup(backup.filename).status is BackupStatus.FAILED
+
+
+def test_a_backup_that_waits_is_not_rolled_forward_by_a_file_of_its_name():
+    backup = make()
+    rewind(backup, claimed_by=None, lease_until=None)
+    report = reconcile()
+    assert (report.completed, report.failed, report.unknown) == ([], [], [])
+    assert listing.get_backup(backup.filename).is_pending
+
+
+def test_what_is_rolled_forward_is_all_that_the_manifest_tells():
+    backup = make()
+    with writing() as session:
+        session.get_one(DatabaseBackup, backup.id).created_by = "ann"
+    renew_manifest(backup.id)
+    was = backup_row(listing.get_backup(backup.filename))
+    finished = listing.get_backup(backup.filename).finished_at
+    rewind(
+        backup,
+        process="elsewhere boot - 1 1",
+        created_by="nobody",
+        error_message="a",
+        error_detail="b",
+        error_hint="c",
+        finished_at=now() + timedelta(hours=1),
+    )
+    reconcile()
+    found = listing.get_backup(backup.filename)
+    assert backup_row(found) == was
+    assert found.finished_at == finished
+    assert (found.error_message, found.error_detail, found.error_hint) == ("", "", "")
+    assert (found.claimed_by, found.lease_until, found.process) == (None, None, None)
+    assert found.log == listing.get_backup(backup.filename).log != ""
+
+
+def test_success_is_recorded_once_with_its_log_and_of_what_is_there():
+    backup = make()
+    rewind(backup)
+    record_success(backup.id, "the log of the run")
+    assert listing.get_backup(backup.filename).log == "the log of the run"
+    with writing() as session:
+        session.get_one(DatabaseBackup, backup.id).notes = "edited"
+    record_success(backup.id, "again")
+    found = listing.get_backup(backup.filename)
+    assert (found.log, found.notes) == ("the log of the run", "edited")
+    record_success("nobody", "of a backup that was deleted")
+
+
+def test_failure_is_recorded_once_with_its_log():
+    backup = pending(SOMEBODY_DEAD)
+    assert record_failure(backup.id, Interrupted("first", detail="d", hint="h"), "its log") is True
+    assert record_failure(backup.id, Interrupted("second"), "another log") is False
+    assert record_failure("nobody", Interrupted("third")) is False
+    failed = listing.get_backup(backup.filename)
+    assert (failed.error_message, failed.error_detail, failed.error_hint) == ("first", "d", "h")
+    assert failed.log == "its log"
+
+
+def test_failure_without_a_log_keeps_what_was_told_meanwhile():
+    backup = pending(SOMEBODY_DEAD, timedelta(seconds=-1))
+    with writing() as session:
+        session.get_one(DatabaseBackup, backup.id).log = "so far"
+    assert reconcile().failed == [backup.filename]
+    assert listing.get_backup(backup.filename).log == "so far"
+
+
+def test_an_error_of_a_cancelled_backup_that_is_no_interruption_is_told_as_it_is():
+    backup = pending(SOMEBODY_DEAD)
+    with writing() as session:
+        session.get_one(DatabaseBackup, backup.id).cancelled_by = "ann"
+    assert record_failure(backup.id, StorageError("the disk is full"))
+    assert listing.get_backup(backup.filename).error_message == "the disk is full"
+
+
+# Notes edited meanwhile
+
+
+def its_manifest(backup: DatabaseBackup) -> dict[str, object]:
+    return read_manifest((folder() / f"{backup.filename}.json").read_bytes())
+
+
+def notes_of(backup: DatabaseBackup) -> tuple[str, object, bool]:
+    """The notes in the row and in the manifest, and whether that has to be written anew."""
+    db.session.expire_all()
+    row = listing.get_backup(backup.filename)
+    return row.notes, its_manifest(backup)["notes"], row.manifest_stale
+
+
+def test_notes_edited_while_a_backup_waits_stand_in_row_and_manifest():
+    backup = backups.queue_backup(trigger=Trigger.API, created_by="ann", notes="old")
+    edited = backups.edit_notes(backup.filename, "new")
+    assert (edited.notes, edited.manifest_stale) == ("new", True)
+    assert list(folder().glob("*.json")) == []
+    backups.run_backup.call_local(backup.id)
+    assert notes_of(backup) == ("new", "new", False)
+
+
+@pytest.mark.parametrize("status", [BackupStatus.PENDING, BackupStatus.FAILED])
+def test_notes_edited_between_the_manifest_and_the_row_stand_in_both(status: BackupStatus):
+    backup = make()
+    sha256 = backup.sha256
+    claimed = {} if status is BackupStatus.PENDING else {"claimed_by": None, "lease_until": None}
+    rewind(backup, status=status, **claimed)
+    backups.edit_notes(backup.filename, "new")
+    assert notes_of(backup) == ("new", "", True)
+    assert reconcile().completed == [backup.filename]
+    assert notes_of(backup) == ("new", "new", False)
+    assert its_manifest(backup)["sha256"] == listing.get_backup(backup.filename).sha256 == sha256
+
+
+def test_notes_that_were_not_edited_come_from_the_manifest():
+    backup = make()
+    backups.edit_notes(backup.filename, "in the manifest")
+    rewind(backup, notes="lost")
+    reconcile()
+    assert notes_of(backup) == ("in the manifest", "in the manifest", False)
+
+
+def test_a_manifest_that_is_due_is_written_at_the_next_reconcile():
+    due, other = make(), make()
+    with writing() as session:
+        row = session.get_one(DatabaseBackup, due.id)
+        row.notes, row.manifest_stale = "new", True
+        session.get_one(DatabaseBackup, other.id).notes = "not due"
+    reconcile()
+    assert notes_of(due) == ("new", "new", False)
+    assert notes_of(other) == ("not due", "", False)
+
+
+def test_a_manifest_that_cannot_be_written_stays_due_and_stops_nothing_else():
+    stuck, other = make(), make()
+    manifest = folder() / f"{stuck.filename}.json"
+    manifest.unlink()
+    manifest.mkdir()
+    with writing() as session:
+        for each in (stuck, other):
+            row = session.get_one(DatabaseBackup, each.id)
+            row.notes, row.manifest_stale = "new", True
+    with pytest.raises(StorageError):
+        backups.edit_notes(stuck.filename, "newer")
+    reconcile()
+    assert notes_of(other) == ("new", "new", False)
+    assert listing.get_backup(stuck.filename).manifest_stale
+    assert listing.get_backup(stuck.filename).notes == "newer"
+    manifest.rmdir()
+    reconcile()
+    assert notes_of(stuck) == ("newer", "newer", False)
+
+
+def test_a_manifest_without_its_dump_is_not_written_anew():
+    backup = make()
+    (folder() / backup.filename).unlink()
+    (folder() / f"{backup.filename}.json").unlink()
+    backups.edit_notes(backup.filename, "new")
+    assert list(folder().glob("*.json")) == []
+    assert not listing.get_backup(backup.filename).manifest_stale
+    renew_manifest("nobody")
+
+
+# Deletes and leftovers
+
+
+def test_a_delete_that_somebody_else_finished_meanwhile_is_no_error(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    backup = make()
+    with writing() as session:
+        session.get_one(DatabaseBackup, backup.id).delete_requested_at = now()
+    delete = local.LocalStorage.delete
+
+    def with_another(self: local.LocalStorage, name: str) -> None:
+        delete(self, name)
+        with writing() as session:
+            session.delete(session.get_one(DatabaseBackup, backup.id))
+
+    monkeypatch.setattr(local.LocalStorage, "delete", with_another)
+    assert reconcile().deleted == [backup.filename]
+
+
+def test_partials_and_lone_manifests_are_told_together():
+    (folder() / ".partial").mkdir(parents=True)
+    names = [
+        "backup_2026-01-01T00-00-00-000Z.dump",
+        "backup_2026-01-01T00-00-00-001Z.dump.json",
+    ]
+    (folder() / ".partial" / names[0]).touch()
+    (folder() / names[1]).touch()
+    assert reconcile().removed == names
+    assert reconcile().removed == []
+
+
+# What is told, and to whom
+
+
+def test_what_cannot_be_adopted_is_told_with_what_helps():
+    backup = make()
+    db.session.refresh(backup)
+    db.session.expunge_all()
+    with pytest.raises(Conflict, match=f"{backup.filename} is in the catalogue already"):
+        adopt(backup.filename)
+    with writing() as session:
+        session.delete(session.get_one(DatabaseBackup, backup.id))
+    (folder() / f"{backup.filename}.json").unlink()
+    with pytest.raises(VerificationError, match=f"{backup.filename} has no manifest") as told:
+        adopt(backup.filename)
+    assert "pg_restore reads it" in told.value.hint
+    assert listing.list_backups().backups == []
+
+
+def test_an_adopted_dump_is_completed_and_durable(monkeypatch: pytest.MonkeyPatch):
+    backup = make()
+    with writing() as session:
+        session.delete(session.get_one(DatabaseBackup, backup.id))
+    synced: list[int] = []
+    fsync = os.fsync
+    monkeypatch.setattr(local.os, "fsync", lambda number: (synced.append(number), fsync(number)))
+    adopt(backup.filename)
+    assert synced
+    assert listing.get_backup(backup.filename).is_completed
+
+
+def test_a_catalogue_that_is_away_is_tolerated_and_told(caplog: pytest.LogCaptureFixture):
+    with tolerating():
+        raise OperationalError("SELECT", {}, Exception("database is locked"))
+    assert "reconcile failed error='database is locked'" in caplog.text
+    with tolerating():
+        raise StorageError("the folder is gone", hint="Mount it.")
+    assert "reconcile failed error='the folder is gone' hint='Mount it.'" in caplog.text
+    with tolerating():  # whoever looks after others goes on
+        raise ZeroDivisionError
+    assert "ZeroDivisionError" in caplog.text

@@ -22,6 +22,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app import locks
 from app.errors import ObjectMissing, StorageError, StorageFull
 from app.storages import LocalStorage, Staged, Storage, Stored
 
@@ -193,9 +194,11 @@ def test_a_staged_file_that_somebody_replaced_is_neither_read_nor_published(
     made = storage.stage(NAME)
     made.path.unlink()
     made.path.write_bytes(b"of somebody else")
+    before = open_descriptors()
     for verb in (lambda: storage.open_staged(made), lambda: storage.publish(made, MANIFEST)):
-        with pytest.raises(StorageError):
+        with pytest.raises(StorageError, match=f"{NAME} was replaced while it was written"):
             verb()
+    assert open_descriptors() == before
     storage.discard(made)
     assert final_names(storage) == []
 
@@ -204,8 +207,9 @@ def test_a_link_in_place_of_the_partials_is_refused(storage: LocalStorage, tmp_p
     (tmp_path / "elsewhere").mkdir()
     storage.folder.mkdir(parents=True)
     (storage.folder / ".partial").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(StorageError, match="is a link"):
+    with pytest.raises(StorageError, match="is a link") as refused:
         storage.stage(NAME)
+    assert refused.value.hint == "Dumps are not written through links; remove it."
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
@@ -507,6 +511,57 @@ def test_a_failed_publish_can_be_tried_again(
     assert read(storage) == b"whole"
 
 
+def test_what_fails_is_told_by_what_was_to_be_done(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+):
+    published(storage)
+    made = staged(storage, OTHER)
+    (storage.folder / "lone.dump.json").touch()
+    (storage.folder / ".partial" / "of_nobody.dump").touch()
+    verbs: list[tuple[str, Callable[[], object], str]] = [
+        ("fsync", storage.make_durable, "the names in {} cannot be made durable"),
+        ("fsync", lambda: storage.publish(made, MANIFEST), "the dump cannot be published in {}"),
+        (
+            "rename",
+            lambda: storage.replace_manifest(NAME, b"{}"),
+            f"the manifest of {NAME} cannot be written",
+        ),
+        ("open", lambda: storage.open_staged(made), f"{OTHER} cannot be read back"),
+        ("open", lambda: storage.open(NAME), f"{NAME} cannot be opened"),
+        ("open", lambda: storage.stage("y.dump"), "a new dump cannot be written in {}"),
+        ("scandir", storage.list, "{} cannot be read"),
+        ("statvfs", storage.free_space, "the free space of {} cannot be told"),
+        ("unlink", lambda: storage.delete(NAME), f"{NAME} cannot be deleted from {{}}"),
+        ("unlink", storage.remove_abandoned_partials, "the partials in {} cannot be tidied"),
+    ]
+    for step, verb, message in verbs:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, step, failing(errno.EIO))
+            if step == "open":
+                patch.setattr("io.open", failing(errno.EIO))
+            with pytest.raises(StorageError) as failed:
+                verb()
+        assert failed.value.message == message.format(storage.folder)
+        assert failed.value.detail == "Input/output error."
+        assert failed.value.hint == "Check the folder's owner and rights (BACKSTOP_BACKUP_DIR)."
+        assert read(storage) == b"whole"
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", failing(errno.EIO))
+        with pytest.raises(StorageError, match=r"the manifests in .* cannot be tidied"):
+            storage.remove_lone_manifests()
+        with pytest.raises(StorageError, match=f"the partial of {OTHER} cannot be removed"):
+            storage.discard(made)
+
+
+def test_what_fails_is_told_with_the_file_that_it_was(storage: LocalStorage):
+    published(storage)
+    (storage.folder / f"{NAME}.json").unlink()
+    (storage.folder / f"{NAME}.json").mkdir()
+    with pytest.raises(StorageError) as failed:
+        storage.delete(NAME)
+    assert failed.value.detail == f"Is a directory: {storage.folder / NAME}.json."
+
+
 # Python itself may lie where the account cannot read: all that is needed is imported before.
 UNPRIVILEGED = """
 import os, pwd, sys
@@ -604,7 +659,7 @@ def test_a_full_disk_is_told_when_a_dump_is_published(small_disk: Path):
     with pytest.raises(StorageFull, match="cannot be published") as full:
         storage.publish(made, MANIFEST)
     assert "No space left on device" in full.value.detail
-    assert "Free some space" in full.value.hint
+    assert full.value.hint == "Free some space, or move BACKSTOP_BACKUP_DIR."
     storage.discard(made)
     assert final_names(storage) == [OTHER, f"{OTHER}.json"]
     published(storage)  # there is space again
@@ -841,8 +896,10 @@ def test_what_is_planted_under_a_dump_s_name_is_not_opened(
     published(storage, OTHER)
     plant(kind, storage.folder / f"{NAME}{suffix}", tmp_path)
     before = open_descriptors()
-    with pytest.raises(ObjectMissing):
+    with pytest.raises(ObjectMissing) as missing:
         (storage.manifest if suffix else storage.open)(NAME)
+    why = f"not in {storage.folder}" if "link" in kind else "not a file"
+    assert missing.value.message == f"{NAME}{suffix} is {why}"
     assert open_descriptors() == before
     assert list(storage.list()) == [OTHER]
     assert not storage.has(NAME)
@@ -1192,3 +1249,116 @@ def test_lone_manifests_that_vanish_meanwhile_do_not_matter(
 
     monkeypatch.setattr(LocalStorage, "has", has)
     assert storage.remove_lone_manifests() == [f"{NAME}.json"]
+
+
+# What the parts promise
+
+
+def test_names_are_made_durable_by_the_folder_itself(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+):
+    published(storage)
+    synced: list[Path] = []
+    monkeypatch.setattr(
+        os, "fsync", lambda number: synced.append(Path(f"/proc/self/fd/{number}").readlink())
+    )
+    before = open_descriptors()
+    storage.make_durable()
+    assert synced == [storage.folder]
+    storage.replace_manifest(NAME, b"{}")
+    assert synced[-1] == storage.folder
+    storage.delete(NAME)
+    assert synced[-1] == storage.folder
+    assert len(synced) == 4, "the bytes of the new manifest, and three times the names"
+    assert open_descriptors() == before
+
+
+def test_free_space_is_what_an_unprivileged_writer_has(storage: LocalStorage, small_disk: Path):
+    assert not storage.folder.exists()
+    above = shutil.disk_usage(storage.folder.parent.parent).free
+    assert abs(storage.free_space() - above) < 1024**3
+    small = LocalStorage(small_disk / "to be" / "made")
+    assert small.free_space() == 1024**2
+    (small_disk / "filler").write_bytes(bytes(512 * 1024))
+    assert small.free_space() == 512 * 1024
+
+
+@pytest.mark.parametrize("name", ["a" * 201 + ".dump", "A-9_z.dump", "0.dump"])
+def test_a_name_may_be_as_long_as_that_and_no_longer(name: str, storage: LocalStorage):
+    published(storage, name)
+    assert storage.list() == {name: Stored(5)}
+    longer = "a" * 202 + ".dump"
+    (storage.folder / longer).touch()
+    assert longer not in storage.list()
+    with pytest.raises(ObjectMissing, match="no dump has such a name"):
+        storage.stage(longer)
+
+
+def test_a_partial_manifest_of_nobody_is_removed_and_what_is_no_name_of_ours_stays(
+    storage: LocalStorage,
+):
+    partials = storage.folder / ".partial"
+    partials.mkdir(parents=True)
+    ours = [NAME, f"{NAME}.json.0a1b", f"{NAME}.json.0"]
+    others = ["notes.txt", f"{NAME}.json", f"{NAME}.json.", f"{NAME}.json.xyz", f".{NAME}", "x"]
+    for name in [*ours, *others]:
+        (partials / name).touch()
+    assert sorted(storage.remove_abandoned_partials()) == sorted(ours)
+    assert sorted(each.name for each in partials.iterdir()) == sorted(others)
+
+
+@only_linux
+def test_a_lock_is_not_looked_for_through_a_link(tmp_path: Path):
+    held, link = tmp_path / "held", tmp_path / "link"
+    descriptor = locks.create_locked(held)
+    link.symlink_to(held)
+    try:
+        assert locks.is_locked(held)
+        assert not locks.is_locked(link)
+        with pytest.raises(OSError, match=os.strerror(errno.ELOOP)):
+            locks.remove_unlocked(link)
+        assert not locks.remove_unlocked(held)
+    finally:
+        os.close(descriptor)
+    assert not locks.is_locked(held)
+    with pytest.raises(OSError, match=os.strerror(errno.ELOOP)):
+        locks.remove_unlocked(link)
+    assert link.is_symlink()
+    assert locks.remove_unlocked(held)
+    assert not held.exists()
+    assert not locks.remove_unlocked(held)
+    assert not locks.is_locked(held)
+
+
+ASK_A_PIPE = """
+import sys
+from pathlib import Path
+from app import locks
+
+pipe = Path(sys.argv[1])
+print(locks.is_locked(pipe), locks.remove_unlocked(pipe), pipe.exists())
+"""
+
+
+def test_a_pipe_in_place_of_a_file_holds_nobody_up(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")
+    ended = subprocess.run(
+        [sys.executable, "-c", ASK_A_PIPE, tmp_path / "pipe"],
+        cwd=ROOT, env=plain_environment(), capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (ended.stdout, ended.stderr) == ("False True False\n", "")
+
+
+def test_to_ask_for_a_lock_takes_none(tmp_path: Path):
+    held = tmp_path / "held"
+    descriptor = locks.create_locked(held)
+    before = open_descriptors()
+    assert locks.is_locked(held)
+    assert not locks.remove_unlocked(held)
+    assert open_descriptors() == before
+    os.close(descriptor)
+    assert not locks.is_locked(held)
+    assert open_descriptors() == before - 1
+    assert stat.S_IMODE(held.stat().st_mode) == 0o600
+    with pytest.raises(FileExistsError):
+        locks.create_locked(held)
