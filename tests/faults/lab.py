@@ -74,7 +74,9 @@ class Lab(Home):
 
     def environment(self, **more: str) -> dict[str, str]:
         url = {"DATABASE_URL": self.database.url}
-        return super().environment(**(url | self._more | more))
+        whole = super().environment(**(url | self._more | more))
+        # To be measured would double the time that each of many processes takes.
+        return {name: value for name, value in whole.items() if not name.startswith("COVERAGE")}
 
     @contextmanager
     def context(self) -> Iterator[None]:
