@@ -76,11 +76,11 @@ def test_a_failure_clears_what_only_a_dump_has():
     assert backup.duration is not None
 
 
-def test_the_log_is_not_read_with_the_list():
-    keep(row(log="x" * 100_000))
+def test_log_and_contents_are_not_read_with_the_list():
+    keep(row(log="x" * 100_000, contents={"tables": ["x" * 100_000]}))
     db.session.expunge_all()
     listed = db.session.scalars(db.select(DatabaseBackup)).one()
-    assert "log" in db.inspect(listed).unloaded
+    assert {"log", "contents"} <= db.inspect(listed).unloaded
 
 
 @pytest.mark.parametrize(

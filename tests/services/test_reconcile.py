@@ -3,6 +3,7 @@
 import errno
 import os
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
@@ -11,6 +12,7 @@ from pathlib import Path
 import psutil
 import psycopg2
 import pytest
+from flask import Flask
 from sqlalchemy.exc import OperationalError
 
 from app.config import settings as current_settings
@@ -139,6 +141,13 @@ def test_a_folder_that_cannot_be_tidied_is_an_error_that_can_be_told(
 def test_a_backup_in_the_way_of_a_dead_runner_does_not_block_the_next():
     dead = pending(me_with(start="1"), timedelta(seconds=50))
     assert make().status is BackupStatus.COMPLETED
+    assert listing.get_backup(dead.filename).status is BackupStatus.FAILED
+
+
+def test_a_backup_in_the_way_of_a_dead_runner_does_not_block_a_queued_one_either():
+    dead = pending(me_with(start="1"), timedelta(seconds=50))
+    queued = backups.queue_backup(trigger=Trigger.API, created_by="bob")
+    assert queued.is_pending
     assert listing.get_backup(dead.filename).status is BackupStatus.FAILED
 
 
@@ -338,18 +347,28 @@ def test_a_runner_that_renews_its_lease_while_it_is_judged_keeps_program_and_ses
     published = reconcile_module._published
 
     def renewed(filename: str) -> object:
-        with writing() as session:
-            row = session.get_one(DatabaseBackup, backup.id)
-            row.lease_until = now() + timedelta(seconds=30)
+        if filename == backup.filename:
+            with writing() as session:
+                row = session.get_one(DatabaseBackup, backup.id)
+                row.lease_until = now() + timedelta(seconds=30)
         return published(filename)
 
     with writing() as session:
         session.get_one(DatabaseBackup, backup.id).process = claims.identity(program.pid)
+        dead = DatabaseBackup(
+            filename="backup_of_another.dump",
+            server=backup.server,
+            database="zzz",
+            trigger=Trigger.CLI,
+            claimed_by=SOMEBODY_DEAD,
+            lease_until=now() - timedelta(seconds=1),
+        )
+        session.add(dead)
     monkeypatch.setattr(reconcile_module, "_published", renewed)
     with closing(psycopg2.connect(shop.url, application_name=f"backstop {backup.filename}")):
         report = reconcile()
         assert sessions(shop, backup.filename) == 1
-    assert (report.failed, report.ended) == ([], [])
+    assert (report.failed, report.ended) == (["backup_of_another.dump"], [])
     assert program.poll() is None
     assert listing.get_backup(backup.filename).is_pending
 
@@ -476,7 +495,8 @@ def test_what_is_rolled_forward_is_all_that_the_manifest_tells():
         session.get_one(DatabaseBackup, backup.id).created_by = "ann"
     renew_manifest(backup.id)
     was = backup_row(listing.get_backup(backup.filename))
-    finished = listing.get_backup(backup.filename).finished_at
+    finished, log = (listing.get_backup(backup.filename).finished_at, backup.log)
+    assert log
     rewind(
         backup,
         process="elsewhere boot - 1 1",
@@ -492,7 +512,7 @@ def test_what_is_rolled_forward_is_all_that_the_manifest_tells():
     assert found.finished_at == finished
     assert (found.error_message, found.error_detail, found.error_hint) == ("", "", "")
     assert (found.claimed_by, found.lease_until, found.process) == (None, None, None)
-    assert found.log == listing.get_backup(backup.filename).log != ""
+    assert found.log == log
 
 
 def test_success_is_recorded_once_with_its_log_and_of_what_is_there():
@@ -619,6 +639,48 @@ def test_a_manifest_without_its_dump_is_not_written_anew():
     renew_manifest("nobody")
 
 
+@pytest.mark.parametrize("meanwhile", ["a manifest is written anew", "a success is recorded"])
+def test_of_two_who_write_at_once_the_later_notes_stand_in_row_and_manifest(
+    meanwhile: str, app: Flask, monkeypatch: pytest.MonkeyPatch
+):
+    backup = make()
+    begun = threading.Event()
+
+    def edit() -> None:
+        assert begun.wait(20)
+        with app.app_context():
+            backups.edit_notes(backup.filename, "later")
+            db.session.remove()
+
+    editor = threading.Thread(target=edit)
+    editor.start()
+
+    def slowly(real: Callable[..., None]) -> Callable[..., None]:
+        def step(*words: object) -> None:
+            if not begun.is_set():
+                begun.set()
+                editor.join(1)  # it would be through by then, if the row were not locked
+            real(*words)
+
+        return step
+
+    if meanwhile == "a success is recorded":
+        rewind(backup)
+        patched = (DatabaseBackup, "complete")
+    else:
+        with writing() as session:
+            row = session.get_one(DatabaseBackup, backup.id)
+            row.notes, row.manifest_stale = "earlier", True
+        patched = (local.LocalStorage, "replace_manifest")
+    monkeypatch.setattr(*patched, slowly(getattr(*patched)))
+    if meanwhile == "a success is recorded":
+        record_success(backup.id)
+    else:
+        renew_manifest(backup.id)
+    editor.join(20)
+    assert notes_of(backup) == ("later", "later", False)
+
+
 # Deletes and leftovers
 
 
@@ -665,7 +727,9 @@ def test_what_cannot_be_adopted_is_told_with_what_helps():
     (folder() / f"{backup.filename}.json").unlink()
     with pytest.raises(VerificationError, match=f"{backup.filename} has no manifest") as told:
         adopt(backup.filename)
-    assert "pg_restore reads it" in told.value.hint
+    assert told.value.hint == (
+        "It may be whole all the same; pg_restore reads it without the panel."
+    )
     assert listing.list_backups().backups == []
 
 

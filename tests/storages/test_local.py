@@ -783,6 +783,7 @@ def test_a_link_in_place_of_a_partial_manifest_is_not_written_through(
 # Names
 
 WRONG_NAMES = [
+    "xdump", "x-dump", "xxdump",
     "", ".", "..", "../x.dump", "a/b.dump", "/etc/passwd", "/x.dump", "a\\b.dump", ".dump",
     ".hidden.dump", "-x.dump", "_x.dump", "x", "x.dump.json", "x.DUMP", "x.dump\n", "\nx.dump",
     "x y.dump", "x\0.dump", "x.dump\0", "\N{LATIN SMALL LETTER U WITH DIAERESIS}.dump",
@@ -844,7 +845,11 @@ def test_any_wrong_name_is_of_no_dump_and_touches_no_file(shared: LocalStorage, 
         assert files(shared.folder.parent) == before
 
 
-@pytest.mark.parametrize("name", ["", "../x.dump", "x\0.dump", "foreign", "/etc/passwd"], ids=ascii)
+@pytest.mark.parametrize(
+    "name",
+    ["", "../x.dump", "x\0.dump", "foreign", "/etc/passwd", "there.dump.json", "there.dump\n"],
+    ids=ascii,
+)
 def test_questions_about_a_wrong_name_are_answered_with_no(name: str, shared: LocalStorage):
     assert not shared.has(name)
     assert shared.staged_size(name) == 0
@@ -1072,6 +1077,7 @@ def test_our_own_partials_stay_too(storage: LocalStorage):
 def test_no_folder_has_nothing_to_tidy(storage: LocalStorage):
     assert storage.remove_abandoned_partials() == []
     assert storage.remove_lone_manifests() == []
+    assert not storage.folder.exists(), "nothing is made by tidying"
 
 
 def test_tidying_does_not_reach_through_a_link(storage: LocalStorage, tmp_path: Path):
@@ -1301,6 +1307,7 @@ def test_a_partial_manifest_of_nobody_is_removed_and_what_is_no_name_of_ours_sta
     partials.mkdir(parents=True)
     ours = [NAME, f"{NAME}.json.0a1b", f"{NAME}.json.0"]
     others = ["notes.txt", f"{NAME}.json", f"{NAME}.json.", f"{NAME}.json.xyz", f".{NAME}", "x"]
+    others += [f"{NAME}.jsonx0a", f"{NAME}xjson.0a", NAME.replace(".", "x")]
     for name in [*ours, *others]:
         (partials / name).touch()
     assert sorted(storage.remove_abandoned_partials()) == sorted(ours)
@@ -1328,6 +1335,22 @@ def test_a_lock_is_not_looked_for_through_a_link(tmp_path: Path):
     assert not held.exists()
     assert not locks.remove_unlocked(held)
     assert not locks.is_locked(held)
+
+
+def test_a_file_that_vanishes_before_it_is_removed_was_not_ours_to_remove(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "file").touch()
+    real = fcntl.flock
+
+    def flock(descriptor: int, operation: int) -> None:
+        real(descriptor, operation)
+        (tmp_path / "file").unlink()
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    before = open_descriptors()
+    assert locks.remove_unlocked(tmp_path / "file") is False
+    assert open_descriptors() == before
 
 
 ASK_A_PIPE = """
