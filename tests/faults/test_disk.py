@@ -7,6 +7,7 @@ limit on the size of files serves everybody.
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,7 +58,7 @@ def lab(make_lab: Callable[..., Lab]) -> Lab:
 
 def test_a_limit_on_the_size_of_files_is_told_as_such(lab: Lab):
     lab.make_backup()
-    words = ["prlimit", "--fsize=400000", shutil.which("flask"), "backup", "create"]
+    words = ["prlimit", "--fsize=400000", sys.executable, "-m", "flask", "backup", "create"]
     row = failed(lab, lab.start_program(words))
     assert row.error_message == "the dump is larger than a file may be here", told(row)
     assert "ulimit" in row.error_hint

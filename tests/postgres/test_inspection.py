@@ -12,8 +12,8 @@ from app.errors import ConnectError, PostgresError
 from app.postgres import inspection
 from app.postgres.conninfo import Conninfo, parse_url
 from app.postgres.inspection import NOTHING, Barred, Rights, inspect, inspect_rights
-from tests.conftest import Database, url_of
-from tests.postgres.conftest import Role, make_dump, signed_in_as
+from tests.conftest import Database
+from tests.postgres.conftest import Role, as_admin, at, make_dump, signed_in_as
 
 NewRole = Callable[..., Role]
 
@@ -121,9 +121,10 @@ def test_large_objects_are_readable_by_owner_grant_or_setting(
 def test_the_questions_are_understood_by_older_and_newer_servers(
     request: pytest.FixtureRequest, major: int
 ):
-    info = request.getfixturevalue(f"server_{major}")
-    admin = Database("postgres", _url(info))
-    admin.run("DROP ROLE IF EXISTS low")
+    server = request.getfixturevalue(f"server_{major}")
+    as_admin(server).run("CREATE DATABASE inspected")
+    info = at(server, "inspected")
+    admin = as_admin(server, "inspected")
     admin.run("CREATE ROLE low LOGIN PASSWORD 'low'")
     admin.run("CREATE TABLE t (id serial); ALTER TABLE t ENABLE ROW LEVEL SECURITY")
     made = [admin.run("SELECT lo_from_bytea(0, 'x')")[0][0] for _ in range(2)]
@@ -139,12 +140,8 @@ def test_the_questions_are_understood_by_older_and_newer_servers(
         admin.run("ALTER ROLE low SET lo_compat_privileges = on")
         assert inspect_rights(low).large_objects.barred == 0
     finally:
-        admin.run("DROP TABLE t; DROP OWNED BY low; DROP ROLE low")
-        admin.run("SELECT lo_unlink(oid) FROM pg_largeobject_metadata")
-
-
-def _url(info: Conninfo) -> str:
-    return url_of(info, "postgres")
+        as_admin(server).run("DROP DATABASE inspected WITH (FORCE)")
+        as_admin(server).run("DROP ROLE low")
 
 
 def test_an_empty_database_has_nothing_to_bar(new_database: Callable[..., Database]):

@@ -424,9 +424,9 @@ def test_one_more_than_the_limit_is_refused_and_named(make_app: Callable[..., Fl
         put("backup_a.dump", database="b", created_at=now() - timedelta(minutes=2))
         put("backup_ended.dump", database="c", status=BackupStatus.FAILED)
         told = refused()
-        assert told.message == "2 backups are being made already, and the limit is 2"
+        assert told.message == "as many backups are being made already as may be: 2"
         assert told.detail == "The first is backup_a.dump."
-        assert told.hint == "Wait until one has ended, or raise BACKSTOP_MAX_JOBS."
+        assert told.hint == "Wait until one has ended, cancel one, or raise BACKSTOP_MAX_JOBS."
         assert len(listing.list_backups().backups) == 3
         with writing():
             listing.get_backup("backup_a.dump").fail(Interrupted("ended"))

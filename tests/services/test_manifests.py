@@ -1,8 +1,10 @@
 """A manifest is believed only where it is as it was written, and can be meant."""
 
+import hashlib
 import json
 import shlex
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +16,18 @@ from app.config import settings as current_settings
 from app.errors import VerificationError
 from app.extensions import db, writing
 from app.models import DatabaseBackup, Trigger
+from app.models.types import now
 from app.services import backups, checks, listing
 from app.services.checks import Verdict, check_backups
 from app.services.manifests import (
     _OWN_CHECKSUM,
+    FACTS,
     _checksum,
     build_manifest,
     columns_of,
     createdb_options,
     facts_of,
+    moment_text,
     read_manifest,
 )
 from app.services.reconcile import reconcile, tolerating
@@ -62,14 +67,40 @@ def test_a_manifest_tells_what_the_row_does():
     assert build_manifest(DatabaseBackup(**columns)) == path_of(backup).read_bytes()
 
 
+def test_it_tells_all_of_its_dump_without_the_catalogue():
+    began = now()
+    backup = backups.create_backup(trigger=Trigger.CLI, created_by="änn 漢字", notes="two\nlines")
+    raw = path_of(backup).read_bytes()
+    told = json.loads(raw)
+    assert told["format"] == 1
+    assert (told["trigger"], told["createdBy"], told["notes"]) == ("cli", "änn 漢字", "two\nlines")
+    assert "漢字".encode() in raw, "readable for people"
+    dump = path_of(backup).with_suffix("").read_bytes()
+    assert told["size"] == len(dump)
+    assert told["sha256"] == hashlib.sha256(dump).hexdigest()
+    moments = [datetime.fromisoformat(told[f"{each}At"]) for each in ("created", "started")]
+    moments.append(datetime.fromisoformat(told["finishedAt"]))
+    assert began <= moments[0] <= moments[1] <= moments[2] <= now()
+    assert list(told) == sorted(told), "of two manifests the lines can be compared"
+
+
 def test_its_commands_name_encoding_locale_and_the_dump():
     backup = make()
     create, restore = read_manifest(path_of(backup).read_bytes())["restore"]
     words = shlex.split(create)
+    new = f"{backup.database}_restored"
     assert words[:2] == ["createdb", "--template=template0"]
     assert "--encoding=UTF8" in words
-    assert words[-2:] == ["--", f"{backup.database}_restored"]
-    assert shlex.split(restore)[-1] == backup.filename
+    assert words[-2:] == ["--", new]
+    wanted = ["pg_restore", "--exit-on-error", f"--dbname=dbname={new}", backup.filename]
+    assert shlex.split(restore) == wanted
+
+
+def test_a_database_s_name_is_quoted_in_its_commands():
+    backup = DatabaseBackup(database="it's a=b", filename="x.dump", trigger=Trigger.CLI)
+    create, restore = read_manifest(build_manifest(backup))["restore"]
+    assert shlex.split(create) == ["createdb", "--template=template0", "--", "it's a=b_restored"]
+    assert shlex.split(restore)[2] == r"--dbname=dbname='it\'s a=b_restored'"
 
 
 @pytest.mark.parametrize(
@@ -79,6 +110,7 @@ def test_its_commands_name_encoding_locale_and_the_dump():
         ("i", "de-AT", ["--locale-provider=icu", "--icu-locale=de-AT"]),
         ("b", "C.UTF-8", ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]),
         (None, None, []),
+        ("?", "de-AT", []),
     ],
 )
 def test_each_locale_provider_is_named_as_createdb_knows_it(
@@ -133,6 +165,57 @@ def test_what_cannot_be_meant_is_refused_and_hurts_no_other(key: str):
     assert {each.verdict for each in checks.rebuild()} == {Verdict.UNKNOWN}
     assert listing.get_backup(other.filename).is_completed
     assert reconcile().unknown == [hostile.filename]
+
+
+def small() -> dict[str, Any]:
+    """A manifest with all that must be told, of a dump that is nowhere."""
+    columns = dict.fromkeys(FACTS, "x") | {"trigger": Trigger.CLI, "oldest_reader": 17, "size": 1}
+    columns |= dict.fromkeys(("created_at", "started_at", "finished_at"), now())
+    columns |= {"database_size": None, "contents": None}
+    return read_manifest(build_manifest(DatabaseBackup(**columns)))
+
+
+@pytest.mark.parametrize("name", sorted(small().keys() - {"format", "restore", _OWN_CHECKSUM}))
+def test_what_it_does_not_tell_is_named(name: str):
+    content = small()
+    columns_of(content)
+    del content[name]
+    with pytest.raises(VerificationError, match=f": {name}$"):
+        columns_of(content)
+
+
+def test_any_changed_byte_is_noticed():
+    content = small()
+    raw = json.dumps(content).encode()
+    for index, byte in enumerate(raw):
+        flipped = raw[:index] + bytes([byte ^ 1]) + raw[index + 1 :]
+        try:
+            found = read_manifest(flipped)
+        except VerificationError:
+            continue
+        assert found == content, f"byte {index}"
+
+
+@pytest.mark.parametrize("raw", [b"{", b"[]", b"7", b'"text"', b"{}", b'{"size": 1}'])
+def test_what_is_no_manifest_is_refused(raw: bytes):
+    with pytest.raises(VerificationError, match="the manifest"):
+        read_manifest(raw)
+
+
+def test_moments_are_told_in_utc_with_whole_milliseconds():
+    away = timezone(timedelta(hours=5, minutes=30))
+    moment = datetime(2026, 7, 1, 3, 4, 5, 67_999, away)
+    assert moment_text(moment) == "2026-06-30T21:34:05.067Z"
+    assert moment_text(None) is None
+
+
+def test_notes_edited_later_change_nothing_else():
+    backup = make("old")
+    before = read_manifest(path_of(backup).read_bytes())
+    with writing() as session:
+        session.get_one(DatabaseBackup, backup.id).log = "another log"
+    backups.edit_notes(backup.filename, "new")
+    assert read_manifest(path_of(backup).read_bytes()) == before | {"notes": "new"}
 
 
 @pytest.mark.parametrize(
