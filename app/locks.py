@@ -5,6 +5,8 @@ A lock ends with its holder, however that ends; a pid in a name can come again.
 
 import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -27,33 +29,33 @@ def remove_unlocked(path: Path) -> bool:
     Raises OSError.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not os.path.samestat(os.fstat(descriptor), path.lstat()):
-            return False  # another file took the name
-        path.unlink()
+        with _opened(path) as descriptor:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(os.fstat(descriptor), path.lstat()):
+                return False  # another file took the name
+            path.unlink()
     except (BlockingIOError, FileNotFoundError):
         return False
-    else:
-        return True
-    finally:
-        os.close(descriptor)
+    return True
 
 
 def is_locked(path: Path) -> bool:
     """Whether somebody who lives holds this file."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        with _opened(path) as descriptor:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    else:
+    except OSError:  # not there, or no file of ours
         return False
+    return False
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    """To be locked, without waiting for what is no plain file."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        yield descriptor
     finally:
         os.close(descriptor)

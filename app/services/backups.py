@@ -79,9 +79,11 @@ def create_backup(
     filename = backup.filename
 
     def on_news() -> None:
-        told = progress_of(get_backup(filename)) if on_progress is not None else None
+        if on_progress is None:
+            return
+        told = progress_of(get_backup(filename))
         db.session.commit()
-        if on_progress is not None and told is not None:
+        if told is not None:
             on_progress(told)
 
     run_backup.call_local(backup.id, on_line, on_news)

@@ -27,15 +27,6 @@ _TELL_EVERY = 1.0  # seconds between two words about the progress
 _RENEW_EVERY = 10.0  # seconds; six times within a lease
 _LOG_LINES = 200  # of the log while it still grows
 
-_NOTHING_TOLD: dict[str, Any] = {
-    "phase": "starting",
-    "percent": 0.0,
-    "tablesDone": 0,
-    "tablesTotal": 0,
-    "table": "",
-    "bytesWritten": 0,
-    "isLast": False,
-}
 _ENOUGH_TO_GUESS = 1.0  # per cent done before the rest is guessed from it
 
 # How the whole is divided, in per cent: reading back took a tenth of the time.
@@ -101,18 +92,8 @@ class Run:
         return self._news() != self._told
 
     def _news(self) -> dict[str, Any]:
-        is_dumping = self.phase in ("starting", "dumping")
-        done = _DUMPED * self.progress.fraction if is_dumping else _DUMPED
-        progress = {
-            "phase": self.phase,
-            "percent": round(done + (_CHECKED - _DUMPED) * self.checked, 1),
-            "tablesDone": self.progress.done if is_dumping else self.progress.total,
-            "tablesTotal": self.progress.total,
-            "table": self.progress.table if is_dumping else "",
-            "bytesWritten": self.progress.written,
-            "isLast": claims.is_leaving(),
-        }
-        return {"progress": progress, "log": self.log.latest(_LOG_LINES)}
+        told = _in_figures(self.phase, self.progress, self.checked)
+        return {"progress": told, "log": self.log.latest(_LOG_LINES)}
 
     def _tell(self) -> None:
         mine = update(DatabaseBackup).where(
@@ -134,6 +115,20 @@ class Run:
         self._on_news()
 
 
+def _in_figures(phase: str, dumped: DumpProgress, checked: float) -> dict[str, Any]:
+    is_dumping = phase in ("starting", "dumping")
+    done = _DUMPED * dumped.fraction if is_dumping else _DUMPED
+    return {
+        "phase": phase,
+        "percent": round(done + (_CHECKED - _DUMPED) * checked, 1),
+        "tablesDone": dumped.done if is_dumping else dumped.total,
+        "tablesTotal": dumped.total,
+        "table": dumped.table if is_dumping else "",
+        "bytesWritten": dumped.written,
+        "isLast": claims.is_leaving(),
+    }
+
+
 def progress_of(backup: DatabaseBackup) -> dict[str, Any] | None:
     """How far a running backup is; None if it does not run.
 
@@ -144,7 +139,7 @@ def progress_of(backup: DatabaseBackup) -> dict[str, Any] | None:
     """
     if not backup.is_pending or backup.duration is None:
         return None
-    told = backup.progress or _NOTHING_TOLD
+    told = backup.progress or _in_figures("starting", DumpProgress([]), 0)
     elapsed, percent = backup.duration.total_seconds(), told["percent"]
     left = elapsed * (100 - percent) / percent if percent >= _ENOUGH_TO_GUESS else None
     return told | {
