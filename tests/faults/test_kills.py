@@ -53,8 +53,18 @@ def worker(lab: Lab) -> Iterator[psutil.Popen]:
     fall(worker, signal.SIGTERM)
 
 
+class Span:
+    """How long a target lives, in seconds; shorter while it has always ended before."""
+
+    def __init__(self, longest: float) -> None:
+        self.seconds = self._longest = longest
+
+    def learn(self, *, hit: bool) -> None:
+        self.seconds = min(self.seconds * (1.05 if hit else 0.8), self._longest)
+
+
 def kill_again_and_again(
-    target: str, lab: Lab, one: Kill, tell: Tell, *living: psutil.Process
+    target: str, lab: Lab, one: Kill, span: Span, tell: Tell, *living: psutil.Process
 ) -> None:
     """Kill until N were hit that still lived, and ask the oracle each time.
 
@@ -74,6 +84,7 @@ def kill_again_and_again(
             error.add_note(f"{target}: case {index}, {number.name}, FAULTS_SEED={SEED}")
             raise
         kills += hit
+        span.learn(hit=bool(hit))
         left[what if hit else "that had ended"] += 1
     found = ", ".join(f"{times} {what}" for what, times in left.most_common())
     tell("faults", f"{target}: {kills} kills at random moments; left: {found}")
@@ -88,10 +99,10 @@ def fall(process: psutil.Popen, number: signal.Signals) -> bool:
     return lived
 
 
-def duration_of(run: Callable[[], object]) -> float:
+def span_of(run: Callable[[], object]) -> Span:
     begun = time.monotonic()
     run()
-    return time.monotonic() - begun
+    return Span(time.monotonic() - begun)
 
 
 def ask_for_backup(lab: Lab) -> str:
@@ -130,7 +141,7 @@ def test_a_backup_whose_program_is_killed_fails_alone(
             ask_for_backup(lab)
         runner = worker if of_worker else lab.start("backup", "create")
         found = awaited(lambda: find_program(program, runner), program)
-        time.sleep(luck.uniform(0, longest))
+        time.sleep(luck.uniform(0, span.seconds))
         try:
             found.send_signal(number)
         except psutil.NoSuchProcess:
@@ -146,9 +157,9 @@ def test_a_backup_whose_program_is_killed_fails_alone(
 
     whole = ask_for_backup(lab)
     first = awaited(lambda: find_program(program, worker), program)
-    longest = duration_of(lambda: nothing_is_left(lambda: alive(first), program))
+    span = span_of(lambda: nothing_is_left(lambda: alive(first), program))
     wait_for_end(lab, whole)
-    kill_again_and_again(program, lab, one, record_property, worker)
+    kill_again_and_again(program, lab, one, span, record_property, worker)
 
 
 def find_program(name: str, runner: psutil.Process) -> psutil.Process | None:
@@ -199,7 +210,7 @@ def test_a_killed_worker_leaves_nothing_half_made(lab: Lab, record_property: Tel
     def one(luck: Random, number: signal.Signals, _index: int) -> tuple[int, str]:
         worker = lab.start_worker()
         name = ask_for_backup(lab)
-        time.sleep(luck.uniform(0, longest))
+        time.sleep(luck.uniform(0, span.seconds))
         hit = fall(worker, number)
         left = state_of(lab, name)
         if number is signal.SIGTERM:  # it was asked, and could tidy up
@@ -208,10 +219,10 @@ def test_a_killed_worker_leaves_nothing_half_made(lab: Lab, record_property: Tel
         return hit, left
 
     worker = lab.start_worker()
-    longest = duration_of(lambda: wait_for_end(lab, ask_for_backup(lab)))
+    span = span_of(lambda: wait_for_end(lab, ask_for_backup(lab)))
     assert fall(worker, signal.SIGTERM)
     assert worker.returncode == 0
-    kill_again_and_again("worker", lab, one, record_property)
+    kill_again_and_again("worker", lab, one, span, record_property)
 
 
 def test_a_killed_create_leaves_nothing_half_made(lab: Lab, record_property: Tell):
@@ -220,16 +231,16 @@ def test_a_killed_create_leaves_nothing_half_made(lab: Lab, record_property: Tel
         create = lab.start("backup", "create")
         if index % 4 >= 2:  # a Python process spends half of its life on imports
             awaited(lambda: new_row(lab, before) or create.poll() is not None, "a row")
-            time.sleep(luck.uniform(0, longest / 2))
+            time.sleep(luck.uniform(0, span.seconds / 2))
         else:
-            time.sleep(luck.uniform(0, longest))
+            time.sleep(luck.uniform(0, span.seconds))
         hit = fall(create, number)
         left = state_of(lab, new_row(lab, before))
         assert number is signal.SIGKILL or not any(lab.partials.iterdir())
         return hit, left
 
-    longest = duration_of(lambda: lab.flask("backup", "create"))
-    kill_again_and_again("backup create", lab, one, record_property)
+    span = span_of(lambda: lab.flask("backup", "create"))
+    kill_again_and_again("backup create", lab, one, span, record_property)
 
 
 # -- Those who only look after them ----------------------------------------
@@ -249,7 +260,7 @@ def test_a_backup_does_not_notice_that_the_web_process_is_killed(
         web = lab.start_web()
         asking = Thread(target=post, args=[web.port])
         asking.start()
-        time.sleep(luck.uniform(0, longest))
+        time.sleep(luck.uniform(0, span.seconds))
         hit = fall(web, number)
         asking.join(PATIENCE)
         name = new_row(lab, before)
@@ -264,10 +275,10 @@ def test_a_backup_does_not_notice_that_the_web_process_is_killed(
     who = {"username": "admin", "password": PASSWORD}
     session = f"http://127.0.0.1:{web.port}/api/admin/session"
     assert browser.post(session, json=who, timeout=PATIENCE).status_code == 200
-    longest = duration_of(lambda: post(web.port))
+    span = span_of(lambda: post(web.port))
     assert fall(web, signal.SIGTERM)
     assert web.returncode == 0
-    kill_again_and_again("web", lab, one, record_property, worker)
+    kill_again_and_again("web", lab, one, span, record_property, worker)
 
 
 def test_a_killed_supervisor_takes_everything_along(lab: Lab, record_property: Tell):
@@ -279,9 +290,9 @@ def test_a_killed_supervisor_takes_everything_along(lab: Lab, record_property: T
         panel, name = start()
         if index % 4 >= 2:
             awaited(lambda: state_of(lab, name) != "WAITING", "the worker")
-            time.sleep(luck.uniform(0, longest / 2))
+            time.sleep(luck.uniform(0, span.seconds / 2))
         else:
-            time.sleep(luck.uniform(0, longest))
+            time.sleep(luck.uniform(0, span.seconds))
         hit = fall(panel, number)
         nothing_is_left(lab.processes, "processes")
         return hit, state_of(lab, name)
@@ -292,10 +303,10 @@ def test_a_killed_supervisor_takes_everything_along(lab: Lab, record_property: T
         panels.append(panel)
 
     panels: list[psutil.Popen] = []
-    longest = duration_of(run)
+    span = span_of(run)
     fall(panels[0], signal.SIGTERM)
     lab.check()
-    kill_again_and_again("panel", lab, one, record_property)
+    kill_again_and_again("panel", lab, one, span, record_property)
 
 
 def test_a_killed_delete_is_finished_or_was_never_begun(lab: Lab, record_property: Tell):
@@ -303,14 +314,14 @@ def test_a_killed_delete_is_finished_or_was_never_begun(lab: Lab, record_propert
         name = lab.newest()
         lab.forget(name)
         delete = lab.start("backup", "delete", "--yes", name)
-        time.sleep(luck.triangular(0, longest, longest * 0.85))
+        time.sleep(luck.triangular(0, span.seconds, span.seconds * 0.85))
         hit = fall(delete, number)
         row = lab.rows().get(name)
         left = "no row" if row is None else "the wish" if row.delete_requested_at else "the backup"
         return hit, left
 
-    longest = duration_of(lambda: lab.flask("backup", "delete", "--yes", doomed(lab)))
-    kill_again_and_again("backup delete", lab, one, record_property)
+    span = span_of(lambda: lab.flask("backup", "delete", "--yes", doomed(lab)))
+    kill_again_and_again("backup delete", lab, one, span, record_property)
 
 
 def doomed(lab: Lab) -> str:
@@ -323,7 +334,7 @@ def test_a_killed_reconcile_is_finished_by_the_next(lab: Lab, record_property: T
     def one(luck: Random, number: signal.Signals, _index: int) -> tuple[int, str]:
         published, dead = lab.wreck()
         mending = lab.start("backup", "reconcile")
-        time.sleep(luck.triangular(0, longest, longest * 0.85))
+        time.sleep(luck.triangular(0, span.seconds, span.seconds * 0.85))
         hit = fall(mending, number)
         left = {
             "the delete": dead in lab.rows(),
@@ -335,8 +346,8 @@ def test_a_killed_reconcile_is_finished_by_the_next(lab: Lab, record_property: T
 
     lab.make_backup()
     lab.wreck()
-    longest = duration_of(lambda: lab.flask("backup", "reconcile"))
-    kill_again_and_again("backup reconcile", lab, one, record_property)
+    span = span_of(lambda: lab.flask("backup", "reconcile"))
+    kill_again_and_again("backup reconcile", lab, one, span, record_property)
 
 
 def test_all_at_once_and_some_of_them_killed(lab: Lab, record_property: Tell):
@@ -349,11 +360,12 @@ def test_all_at_once_and_some_of_them_killed(lab: Lab, record_property: Tell):
         victims = luck.sample(started, 2)
         hit = 0
         for victim in victims:
-            time.sleep(luck.uniform(0, longest / 2))
+            time.sleep(luck.uniform(0, span.seconds / 2))
             hit += fall(victim, number)
         for each in started:
             assert each.wait(PATIENCE) == 0 or each in victims, log_of(each)
         return hit, f"{sum(each.returncode == 0 for each in started)} at their end"
 
-    longest = 2 * duration_of(lambda: lab.flask("backup", "create"))  # they share the processors
-    kill_again_and_again("two of four at once", lab, one, record_property)
+    alone = span_of(lambda: lab.flask("backup", "create"))
+    span = Span(2 * alone.seconds)  # they share the processors
+    kill_again_and_again("two of four at once", lab, one, span, record_property)
