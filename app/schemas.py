@@ -4,7 +4,7 @@ from typing import Any
 
 from marshmallow import Schema, fields
 
-from app.models import BackupStatus, DatabaseBackup, Trigger
+from app.models import DatabaseBackup, Status, Trigger
 from app.services import listing, runs
 from app.services.doctor import Finding, is_healthy
 from app.services.manifests import moment_text
@@ -28,7 +28,7 @@ class BackupSchema(_CamelCase):
     id = fields.String()
     filename = fields.String()
     size = fields.Integer()
-    status = fields.Enum(BackupStatus, by_value=True)
+    status = fields.Enum(Status, by_value=True)
     notes = fields.String()
     created_at = _Moment()
     server = fields.String()

@@ -24,7 +24,7 @@ from sqlalchemy import MetaData
 
 from app.errors import ConfigurationError
 from app.extensions import db
-from app.models import BackupStatus
+from app.models import Status
 from app.postgres.conninfo import Conninfo
 from app.services import listing
 from tests.conftest import Database, as_catalogue, signed_in, url_of, working
@@ -288,7 +288,7 @@ def test_a_password_that_was_not_percent_encoded_is_not_shown(
         answer = client.post("/api/admin/backup")
     assert answer.status_code == 502
     with app.app_context():
-        failed = [b.filename for b in listing.list_backups(status=BackupStatus.FAILED).backups]
+        failed = [b.filename for b in listing.list_backups(status=Status.FAILED).backups]
     spoken = {"answer": answer.text, "log": caplog.text} | answers_to(client, failed)
     assert singing(spoken | rows_of(app)) == []
 

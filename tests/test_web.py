@@ -20,7 +20,7 @@ from flask import Flask
 
 from app.config import ROOT
 from app.errors import AppError
-from app.models import BackupStatus
+from app.models import Status
 from app.services import listing
 from app.services.backup_run import record_failure
 from tests.api.test_downloads import CONTENT, HOSTILE_NAMES, dump_of, planted, state_of
@@ -222,7 +222,7 @@ def test_twenty_stalled_downloads_and_a_waiting_request_hold_nobody_up(panel: Fl
 
 def pending(app: Flask) -> list[str]:
     with app.app_context():
-        return [each.id for each in listing.list_backups(status=BackupStatus.PENDING).backups]
+        return [each.id for each in listing.list_backups(status=Status.PENDING).backups]
 
 
 def test_ranges_of_a_dump_of_five_gibibytes_are_right(panel: Flask, web: Web):

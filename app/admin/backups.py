@@ -8,7 +8,7 @@ from app.auth import signed_in_admin
 from app.config import CANCEL_PATIENCE
 from app.downloads import dump_response
 from app.errors import AppError, Conflict, InvalidInput
-from app.models import BackupStatus, DatabaseBackup, Trigger
+from app.models import DatabaseBackup, Status, Trigger
 from app.services import backups as service
 from app.services import listing, runs
 from app.services.databases import database_name
@@ -111,7 +111,7 @@ def delete(filename: str) -> ResponseReturnValue:
 
 def _list(form: NotesForm) -> str:
     status = request.args.get("status", "")
-    chosen = BackupStatus(status) if status in BackupStatus.__members__ else None
+    chosen = Status(status) if status in Status.__members__ else None
     query = request.args.get("q", "")[:200]
     page = listing.list_backups(
         limit=25, before=request.args.get("before"), status=chosen, query=query
@@ -122,7 +122,7 @@ def _list(form: NotesForm) -> str:
         page=page,
         newest_good=listing.find_newest_good(),
         database=database_name(),
-        statuses=[each.value for each in BackupStatus],
+        statuses=[each.value for each in Status],
         status=chosen.value if chosen else "",
         query=query,
         has_file=listing.has_file,

@@ -18,7 +18,7 @@ from app.auth import signed_in_admin
 from app.config import CANCEL_PATIENCE, WEB_THREADS, settings
 from app.downloads import dump_response
 from app.errors import AppError, Conflict
-from app.models import BackupStatus, DatabaseBackup, Trigger
+from app.models import DatabaseBackup, Status, Trigger
 from app.problems import problem
 from app.schemas import backup_details, backup_in_list, backup_row
 from app.services import backups as service
@@ -115,7 +115,7 @@ def _patience() -> float:
 
 def _told(backup: DatabaseBackup) -> Response:
     location = url_for("api.backups.show", filename=backup.filename)
-    if backup.status is BackupStatus.FAILED:
+    if backup.status is Status.FAILED:
         failure = AppError(backup.error_message, detail=backup.error_detail, hint=backup.error_hint)
         response = problem(failure, 502, backup=backup_row(backup))
     else:

@@ -8,7 +8,7 @@ from marshmallow import RAISE, Schema, ValidationError, fields, validate
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
 from app.errors import InvalidInput
-from app.models import BackupStatus
+from app.models import Status
 from app.services.listing import MAX_LIMIT
 
 
@@ -40,7 +40,7 @@ class ListSchema(Schema):
 
     limit = fields.Integer(load_default=50, validate=validate.Range(1, MAX_LIMIT))
     before = fields.String(load_default=None)
-    status = fields.Enum(BackupStatus, by_value=True, load_default=None)
+    status = fields.Enum(Status, by_value=True, load_default=None)
     q = fields.String(load_default="")
 
 

@@ -15,7 +15,7 @@ from app.cli.progress import progress_shown
 from app.config import CANCEL_PATIENCE
 from app.errors import AppError, Conflict, InvalidInput, VerificationError
 from app.formatting import bytes_text, duration_text, moment_short
-from app.models import BackupStatus, DatabaseBackup, Trigger
+from app.models import DatabaseBackup, Status, Trigger
 from app.schemas import backup_details, backup_in_list, backup_row
 from app.services import backups as service
 from app.services import checks, listing
@@ -77,7 +77,7 @@ def _made(notes: str, *, quiet: bool) -> DatabaseBackup:
 @group.command("list")
 @click.option("--limit", default=50, show_default=True, help="How many at most.")
 @click.option("--before", help="The nextBefore of the page before.")
-@click.option("--status", type=click.Choice([each.value for each in BackupStatus]))
+@click.option("--status", type=click.Choice([each.value for each in Status]))
 @click.option("--search", default="", help="Look for this in names, databases and notes.")
 @_json
 def list_(limit: int, before: str | None, status: str | None, search: str, as_json: bool) -> None:
@@ -85,7 +85,7 @@ def list_(limit: int, before: str | None, status: str | None, search: str, as_js
     page = listing.list_backups(
         limit=limit,
         before=before,
-        status=BackupStatus(status) if status else None,
+        status=Status(status) if status else None,
         query=search,
     )
     if as_json:

@@ -2,16 +2,25 @@
 
 from app.models.admin import Admin
 from app.models.admin_session import AdminSession
-from app.models.backup import BackupStatus, DatabaseBackup, Trigger
+from app.models.backup import DatabaseBackup
+from app.models.job import Job, Status, Trigger
+from app.models.proof import Level, Proof, Result
+from app.models.restore import Kind, Restore
 from app.models.sign_in_throttle import SignInThrottle
 from app.models.worker import Worker
 
 __all__ = [
     "Admin",
     "AdminSession",
-    "BackupStatus",
     "DatabaseBackup",
+    "Job",
+    "Kind",
+    "Level",
+    "Proof",
+    "Restore",
+    "Result",
     "SignInThrottle",
+    "Status",
     "Trigger",
     "Worker",
 ]

@@ -6,6 +6,7 @@ the time (a full pipe blocks the program for ever), and an end in any case.
 
 import errno
 import os
+import re
 import selectors
 import shutil
 import signal
@@ -39,6 +40,15 @@ class Outcome:
     status: int
     output: str
     log: str
+
+    @property
+    def last_words(self) -> str:
+        """What went wrong, in one line: the errors of the log with their details.
+
+        The reason comes first; the query that follows can name thousands of tables.
+        """
+        told = re.findall(r"(?:error|detail|FATAL|ERROR|DETAIL): +(.*)", self.log)
+        return " ".join(" ".join(told).split())[:2000]
 
 
 class Log:
@@ -74,6 +84,7 @@ def run(
     bound: bool = True,
     secrets: Sequence[str] = (),
     on_line: Line | None = None,
+    on_output: Callable[[bytes], None] | None = None,
     on_tick: Callable[[], None] | None = None,
     on_start: Start = None,
 ) -> Outcome:
@@ -81,9 +92,9 @@ def run(
 
     `timeout` is in seconds, `memory` in bytes of address space (0: no limit).
     A `bound` program ends with the thread that runs it, even after SIGKILL
-    (Linux). `on_start` gets its pid, `on_line` each line of stderr, `on_tick`
-    is called several times a second; what they raise ends the program and
-    comes out here.
+    (Linux). `on_start` gets its pid, `on_line` each line of stderr, `on_output`
+    what stands on stdout, in place of the outcome, `on_tick` is called several
+    times a second; what they raise ends the program and comes out here.
     Secrets are replaced by stars in every line.
 
     Raises ToolError if the program cannot be started, TimeoutError if it
@@ -112,7 +123,7 @@ def run(
     try:
         if on_start is not None:
             on_start(process.pid)
-        return _attend(process, timeout, _LineReader(secrets, on_line), on_tick)
+        return _attend(process, timeout, _LineReader(secrets, on_line), on_output, on_tick)
     finally:
         _end(process)
 
@@ -154,12 +165,16 @@ def _attend(
     process: "subprocess.Popen[bytes]",
     timeout: float,
     reader: _LineReader,
+    on_output: Callable[[bytes], None] | None,
     on_tick: Callable[[], None] | None,
 ) -> Outcome:
     output = bytearray()
     deadline = time.monotonic() + timeout
     with selectors.DefaultSelector() as selector:
-        for stream, take in ((process.stdout, output.extend), (process.stderr, reader.take)):
+        for stream, take in (
+            (process.stdout, on_output or output.extend),
+            (process.stderr, reader.take),
+        ):
             if stream is not None:
                 selector.register(stream, selectors.EVENT_READ, take)
         while selector.get_map():

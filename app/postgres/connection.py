@@ -248,6 +248,12 @@ def _telling(info: Conninfo) -> Iterator[None]:
         ) from None  # libpq's own error could carry the connection string
 
 
+def quoted(name: str) -> str:
+    """A name as SQL takes it, whatever is in it."""
+    doubled = name.replace('"', '""')
+    return f'"{doubled}"'
+
+
 def told(error: psycopg2.Error, info: Conninfo) -> str:
     """The error's text in one line and without secrets."""
     text = " ".join(str(error).split()) or type(error).__name__

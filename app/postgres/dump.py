@@ -1,36 +1,17 @@
-"""Make a dump with pg_dump, and read one whole with pg_restore."""
+"""Make a dump with pg_dump."""
 
-import os
 import re
 import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from app.errors import AppError, DumpError, StorageFull, ToolError
 from app.postgres import command
 from app.postgres.connection import hint_for
 from app.postgres.conninfo import Conninfo
 from app.postgres.tools import Toolchain
-
-_MAGIC = b"PGDMP"
-
-# The first major version whose pg_restore reads an archive of this format
-# (src/bin/pg_dump/pg_backup_archiver.h, K_VERS_*).
-_COMPRESSION_IN_A_BYTE = (1, 15)
-_OLDEST_READER = {(1, 13): 10, (1, 14): 12, (1, 15): 16, (1, 16): 17}
-
-# What reading back may take: a hostile archive gets no more, and one of ours
-# needs far less. 20,000 tables (some 80,000 entries) took 89 MB of memory, and
-# 500,000 large objects of pg_dump 15 (an entry each) 240 MB.
-_READ_MEMORY = 1024**3  # bytes of address space; zstd's long windows need much of it
-_READ_MEMORY_PER_ENTRY = 4096  # bytes
-_SHORTEST_ENTRY = 64  # bytes; so a small archive cannot claim many
-_READ_SECONDS = 60
-_READ_BYTES_PER_SECOND = 2 * 1024**2  # of the archive; the slowest disk is faster
-_CONTENT_BYTES_PER_SECOND = 20 * 1024**2  # of the database; the slowest processor is faster
 
 
 @dataclass(frozen=True)
@@ -40,19 +21,6 @@ class Limits:
     lock: int
     stall: int
     total: int
-
-
-@dataclass(frozen=True)
-class Header:
-    """What the first bytes of an archive say."""
-
-    format: tuple[int, int]
-    entries: int  # of the table of contents
-
-    @property
-    def oldest_reader(self) -> int:
-        """The oldest major version of pg_restore that reads it."""
-        return _OLDEST_READER.get(self.format, max(_OLDEST_READER.values()))
 
 
 def dump(
@@ -117,81 +85,6 @@ def took_too_long(seconds: int) -> DumpError:
     )
 
 
-def read_whole(
-    toolchain: Toolchain,
-    archive: Path,
-    *,
-    entries: int = 0,
-    contents: int = 0,
-    on_tick: Callable[[], None],
-    on_start: command.Start = None,
-) -> None:
-    """Read every block of an archive; a list of its contents would prove nothing.
-
-    For an archive of our own the limits grow with the `entries` of its table
-    of contents and the size of its database, `contents` in bytes. Raises DumpError if it is not
-    whole, or met one of these limits.
-    """
-    size = archive.stat().st_size
-    memory = _READ_MEMORY + min(entries, size // _SHORTEST_ENTRY) * _READ_MEMORY_PER_ENTRY
-    seconds = int(
-        _READ_SECONDS + size / _READ_BYTES_PER_SECOND + contents / _CONTENT_BYTES_PER_SECOND
-    )
-    try:
-        outcome = command.run(
-            [toolchain.pg_restore, "-f", "/dev/null", archive],
-            timeout=seconds,
-            memory=memory,
-            on_tick=on_tick,
-            on_start=on_start,
-        )
-    except TimeoutError:
-        raise DumpError(
-            f"reading the dump back took longer than {seconds} s and was ended",
-            detail="It is not known whether the dump is whole.",
-            hint="Is the disk or the processor overloaded? Start the backup again.",
-        ) from None
-    if outcome.status == 0:
-        return
-    if "out of memory" in outcome.log:
-        raise DumpError(
-            f"reading the dump back needs more memory than the {memory // 1024**2} MiB it may take",
-            detail="It is not known whether the dump is whole.",
-            hint="Is there enough memory? Please report how many objects the database has.",
-        )
-    raise DumpError(
-        "the dump cannot be read back",
-        detail=_last_words(outcome.log) or f"pg_restore ended with status {outcome.status}.",
-    )
-
-
-def read_header(archive: BinaryIO) -> Header:
-    """Read the header of a custom-format archive. Raises DumpError if it is none.
-
-    Its form: src/bin/pg_dump/pg_backup_archiver.c, WriteHead and WriteToc.
-    """
-    head = archive.read(11)
-    if len(head) < 11 or not head.startswith(_MAGIC) or head[10] != 1:  # noqa: PLR2004
-        raise DumpError("the file is not an archive of pg_dump's custom format")
-    version, width = (head[5], head[6]), head[8]
-
-    def number() -> int:
-        raw = archive.read(1 + width)
-        if len(raw) != 1 + width:
-            raise ValueError("it ends here")
-        return (-1 if raw[0] else 1) * int.from_bytes(raw[1:], "little")
-
-    try:
-        archive.read(1) if version >= _COMPRESSION_IN_A_BYTE else number()
-        for _ in range(7):  # the moment of its creation
-            number()
-        for _ in range(3):  # the names of database, server and pg_dump
-            archive.seek(max(number(), 0), os.SEEK_CUR)
-        return Header(version, number())
-    except (ValueError, OverflowError, OSError) as error:
-        raise DumpError("the file is not an archive of pg_dump's custom format") from error
-
-
 def _compress_option(compression: str, toolchain: Toolchain) -> str:
     """The method as this pg_dump writes it: before 16 a number, 6 being zlib's default."""
     if toolchain.version.major >= 16:  # noqa: PLR2004
@@ -232,7 +125,7 @@ class _StallWatch:
 
 
 def _failure(outcome: command.Outcome, limits: Limits) -> AppError:
-    words = _last_words(outcome.log)
+    words = outcome.last_words
     # Not the server's disk: what the server says begins with ERROR.
     if re.search(r"^(?!.*ERROR:).*No space left on device", outcome.log, re.MULTILINE):
         return StorageFull(
@@ -263,12 +156,3 @@ def _failure(outcome: command.Outcome, limits: Limits) -> AppError:
     if outcome.status < 0:
         return ToolError(f"pg_dump was ended by signal {-outcome.status}", detail=words)
     return DumpError("pg_dump failed", detail=words, hint=hint_for(words))
-
-
-def _last_words(log: str) -> str:
-    """What went wrong, in one line: the errors of a log with their details.
-
-    The reason comes first; the query that follows can name thousands of tables.
-    """
-    told = re.findall(r"(?:error|detail|FATAL|ERROR|DETAIL): +(.*)", log)
-    return " ".join(" ".join(told).split())[:2000]

@@ -1,16 +1,20 @@
 """Hold one database's lock and snapshot while it is being dumped."""
 
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import psycopg2
 
 from app.errors import Conflict, ConnectError, DumpError
-from app.postgres.connection import OnWait, Session, hint_for, open_session, told
+from app.postgres.census import STATEMENTS, Census
+from app.postgres.connection import OnWait, Session, hint_for, open_session, quoted, told
 from app.postgres.conninfo import Conninfo
 from app.postgres.tools import Version
+
+Table = dict[str, Any]  # as `Snapshot.contents` tells of one
 
 #: "Backstop" in ASCII: the advisory lock that all panels and hosts agree on.
 LOCK = 0x4261636B73746F70
@@ -86,16 +90,53 @@ _CONTENTS = """
 """
 
 
+# A table that somebody waits to change is left uncounted: the queue behind
+# pg_dump shall not grow by us. A count that fails must not end the transaction.
+_BEFORE_COUNTING = """
+    SET LOCAL lock_timeout = '500ms';
+    SET LOCAL max_parallel_workers_per_gather = 0;
+    SAVEPOINT counting
+"""
+_BATCH = 100  # tables in one statement
+_BATCH_PAGES = 32_768  # 256 MB
+
+
+def _in_batches(tables: Iterable[Table]) -> deque[list[Table]]:
+    batches: deque[list[Table]] = deque()
+    pages = _BATCH_PAGES
+    for table in tables:
+        if pages >= _BATCH_PAGES or len(batches[-1]) >= _BATCH:
+            batches.append([])
+            pages = 0
+        batches[-1].append(table)
+        pages += table["pages"]
+    return batches
+
+
+def _count(tables: list[Table]) -> str:
+    """ONLY: a table does not count for those that inherit from it."""
+    return " UNION ALL ".join(
+        f"SELECT {table['oid']}::bigint, count(*)"  # noqa: S608 - quoted
+        f" FROM ONLY {quoted(table['schema'])}.{quoted(table['name'])}"
+        for table in tables
+    )
+
+
 class Snapshot:
     """An exported snapshot, valid for as long as its transaction is open."""
 
-    def __init__(self, session: Session, info: Conninfo, snapshot_id: str, patience: float) -> None:
+    def __init__(
+        self, session: Session, info: Conninfo, snapshot_id: str, pid: int, patience: float
+    ) -> None:
         self._session = session
         self._info = info
+        self._pid = pid
         self._patience = patience
         self._checked = time.monotonic()
-        self._asked = False
+        self._asked: list[Table] | None = None  # tables; none of them: a sign of life
+        self._uncounted: deque[list[Table]] = deque()
         self.id = snapshot_id
+        self.rows: dict[int, int] = {}  # of the tables that were counted, by oid
 
     @property
     def server_version(self) -> Version:
@@ -115,24 +156,72 @@ class Snapshot:
         with self._watched("what the database holds cannot be read"):
             return dict(self._ask(_CONTENTS))
 
+    def census(self) -> Census:
+        """Objects, owners, grants and settings, to be compared with what a restore brings."""
+        with self._watched("what the database holds cannot be counted"):
+            return {part: self._ask(sql) for part, sql in STATEMENTS.items()}
+
+    def count(self, tables: Iterable[Table]) -> None:
+        """Begin to count the rows of these tables; `check` goes on with it."""
+        self._uncounted = _in_batches(tables)
+        with self._watched("the tables cannot be counted"):
+            self._session.rows(_BEFORE_COUNTING, patience=self._patience)
+
+    def stop_counting(self) -> None:
+        """Begin with no more tables: once pg_dump has let them go, others may change them.
+
+        Those that are being counted now are locked by us as well.
+        """
+        self._uncounted.clear()
+
     def check(self, *, now: bool = False) -> None:
         """Make sure that lock and snapshot are still held; asked every few seconds.
 
         Does not wait for the answer, which the next calls look for, unless it
-        must be known `now`. Raises DumpError if they are not held: what
-        pg_dump wrote since may then stand beside another dump, or be of
-        another moment.
+        must be known `now`: then what is still being counted is given up.
+        Raises DumpError if they are not held: what pg_dump wrote since may
+        then stand beside another dump, or be of another moment.
         """
-        if not (now or self._asked) and time.monotonic() < self._checked + _CHECK_EVERY:
-            return
-        self._checked = time.monotonic()
         with self._watched("the connection that holds the snapshot was lost"):
-            if not self._asked:
-                self._session.begin("SELECT 1", patience=self._patience)
-                self._asked = True
-            if now:
-                self._session.wait()
-            self._asked = not now and self._session.poll() is None
+            if self._asked is not None and not self._hear(now=now):
+                return
+            if self._uncounted and not now:
+                self._begin(self._uncounted.popleft())
+            elif now or time.monotonic() > self._checked + _CHECK_EVERY:
+                self._begin([])
+                if now:
+                    self._session.wait()
+                    self._asked = None
+
+    def _begin(self, tables: list[Table]) -> None:
+        """Ask for the rows of these tables; without any, for a sign of life."""
+        self._asked = tables
+        patience = float("inf") if tables else self._patience
+        self._session.begin(_count(tables) if tables else "SELECT 1", patience=patience)
+
+    def _hear(self, *, now: bool) -> bool:
+        """Whether what was asked for has been answered, or given up."""
+        try:
+            if now and self._asked:
+                self._give_up()
+            rows = self._session.wait() if now else self._session.poll()
+        except psycopg2.Error as error:
+            if not self._asked or error.pgcode is None:
+                raise
+            self._session.rows("ROLLBACK TO SAVEPOINT counting", patience=self._patience)
+        else:
+            if rows is None:
+                return False
+            if self._asked:
+                self.rows.update(rows)
+        self._asked, self._checked = None, time.monotonic()
+        return True
+
+    def _give_up(self) -> None:
+        """Cancel what is being counted; the answer says so, or that it had just ended."""
+        name = "backstop cancel"
+        with open_session(self._info, application_name=name, patience=self._patience) as other:
+            other.ask("SELECT pg_catalog.pg_cancel_backend(%s)", self._pid)
 
     def _ask(self, sql: str) -> Any:
         return self._session.ask(sql, patience=self._patience)
@@ -168,7 +257,8 @@ def hold_snapshot(
             session.rows(_OWN_SETTINGS)
             _lock(session, info)
             session.rows(_LEFTOVERS)
-            snapshot = Snapshot(session, info, session.ask("SELECT pg_export_snapshot()"), patience)
+            ((snapshot_id, pid),) = session.rows("SELECT pg_export_snapshot(), pg_backend_pid()")
+            snapshot = Snapshot(session, info, snapshot_id, pid, patience)
         except psycopg2.Error as error:
             text = told(error, info)
             raise ConnectError(

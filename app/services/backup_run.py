@@ -1,18 +1,22 @@
 """The life of one backup: lock, dump, check, publish, and the row last."""
 
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from functools import partial
 from threading import Event
+from typing import Any
 
 from app.config import settings
 from app.errors import AppError, ConfigurationError, ConnectError, Interrupted
 from app.extensions import db, writing
 from app.models import DatabaseBackup
+from app.postgres.archive import Entry, RowCounter, read_entries, read_header, read_whole
 from app.postgres.command import Line
 from app.postgres.conninfo import Conninfo, client_environment
-from app.postgres.dump import Limits, dump, read_header, read_whole
+from app.postgres.dump import Limits, dump
 from app.postgres.progress import PAGE, DumpProgress, Table, watched
 from app.postgres.snapshot import Snapshot, hold_snapshot
 from app.postgres.tools import Toolchain, choose_toolchain, find_toolchains
@@ -24,8 +28,9 @@ from app.services.databases import (
     private_dir,
     storage,
 )
-from app.services.manifests import Proof, build_manifest
+from app.services.manifests import Measured, build_manifest
 from app.services.outcomes import end_sessions_of, record_failure, record_success, session_name
+from app.services.proofs import prove_rows
 from app.services.runs import Run
 from app.services.space import refuse_without_space
 from app.storages import Staged, sha256_of
@@ -88,8 +93,9 @@ def _make(run: Run, heard: Line) -> None:
             find_toolchains(settings().pg_bin_dir), snapshot.server_version
         )
         compression = toolchain.compression(settings().compression)
-        size = _record_facts(run, snapshot, toolchain, compression)
+        size, contents = _record_facts(run, snapshot, toolchain, compression)
         refuse_without_space(wanted, size, compression)
+        snapshot.count(contents["tables"])
         staged = storage().stage(filename)
         try:
             _dump(
@@ -101,8 +107,9 @@ def _make(run: Run, heard: Line) -> None:
                 compression=compression,
                 heard=heard,
             )
-            proof = _check(run, staged, snapshot, toolchain, size)
-            _publish(run, staged, snapshot, proof)
+            snapshot.stop_counting()
+            read = _check(run, staged, snapshot, toolchain, size)
+            _publish(run, staged, snapshot, contents, read)
         finally:
             storage().discard(staged)
 
@@ -118,9 +125,14 @@ def _refuse_another_database(wanted: DatabaseName) -> None:
         )
 
 
-def _record_facts(run: Run, snapshot: Snapshot, toolchain: Toolchain, compression: str) -> int:
-    """Write down what is dumped, and by what; returns the size of the database in bytes."""
-    size, contents = snapshot.database_size(), snapshot.contents()
+def _record_facts(
+    run: Run, snapshot: Snapshot, toolchain: Toolchain, compression: str
+) -> tuple[int, dict[str, Any]]:
+    """Write down what is dumped, and by what.
+
+    Returns the size of the database in bytes, and what it holds.
+    """
+    size, contents = snapshot.database_size(), snapshot.contents() | snapshot.census()
     run.progress = DumpProgress(
         [
             Table(
@@ -137,7 +149,7 @@ def _record_facts(run: Run, snapshot: Snapshot, toolchain: Toolchain, compressio
         backup.compression = compression
         backup.database_size = size
         backup.contents = contents | {"tables": tables}
-    return size
+    return size, contents
 
 
 def _dump(
@@ -179,11 +191,22 @@ def _dump(
         )
 
 
+@dataclass(frozen=True)
+class _Reading:
+    """What was found when the dump was read whole."""
+
+    dump: Measured
+    entries: list[Entry]
+    rows: RowCounter
+    seconds: float
+
+
 def _check(
     run: Run, staged: Staged, snapshot: Snapshot, toolchain: Toolchain, database_size: int
-) -> Proof:
+) -> _Reading:
     """Read the dump whole, twice at once: by pg_restore and for its SHA-256."""
     run.phase = "checking"
+    began = time.monotonic()
     given_up = Event()
 
     def tick() -> None:
@@ -194,7 +217,9 @@ def _check(
         storage().open_staged(staged) as file,
         ThreadPoolExecutor(1, thread_name_prefix="checksum") as pool,
     ):
-        header = read_header(file)
+        oldest_reader = read_header(file).oldest_reader
+        entries = read_entries(file)
+        rows = RowCounter(entries)
         size = file.seek(0, 2)
         file.seek(0)
 
@@ -208,8 +233,9 @@ def _check(
             read_whole(
                 toolchain,
                 staged.path,
-                entries=header.entries,
+                entries=len(entries),
                 contents=database_size,
+                on_data=rows.take,
                 on_tick=tick,
                 on_start=partial(claims.note_process, run.backup_id),
             )
@@ -219,15 +245,20 @@ def _check(
         except BaseException:
             given_up.set()
             raise
-        return Proof(size, reading.result(), header.oldest_reader)
+        dump = Measured(size, reading.result(), oldest_reader)
+        return _Reading(dump, entries, rows, time.monotonic() - began)
 
 
-def _publish(run: Run, staged: Staged, snapshot: Snapshot, proof: Proof) -> None:
+def _publish(
+    run: Run, staged: Staged, snapshot: Snapshot, contents: dict[str, Any], read: _Reading
+) -> None:
     """Only a dump whose lock and claim were held to the end gets its final name."""
     run.phase = "publishing"
     snapshot.check(now=True)
     run.check(now_at_once=True)
-    backup = db.session.get_one(DatabaseBackup, run.backup_id)
-    manifest = build_manifest(backup, proof)
-    db.session.commit()
+    counted = prove_rows(contents, snapshot.rows, read.entries, read.rows, read.seconds)
+    with writing() as session:
+        backup = session.get_one(DatabaseBackup, run.backup_id)
+        backup.contents = counted
+        manifest = build_manifest(backup, read.dump)
     storage().publish(staged, manifest)

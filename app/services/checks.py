@@ -10,9 +10,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.errors import AppError
 from app.extensions import db, writing
-from app.models import BackupStatus, DatabaseBackup
+from app.models import DatabaseBackup, Status
 from app.services.databases import storage
 from app.services.manifests import build_manifest, columns_of, facts_of, read_manifest
+from app.services.proofs import record_reading
 from app.storages import sha256_of
 
 
@@ -49,7 +50,7 @@ class Check:
 def check_backups() -> Iterator[Check]:
     """Read every dump and its manifest, oldest first, and compare both with the catalogue."""
     completed = select(DatabaseBackup.filename).where(
-        DatabaseBackup.status == BackupStatus.COMPLETED,
+        DatabaseBackup.status == Status.COMPLETED,
         DatabaseBackup.delete_requested_at.is_(None),
     )
     names = set(db.session.scalars(completed)) | set(storage().list())
@@ -102,7 +103,7 @@ def _recorded(filename: str) -> dict[str, Any] | None:
 def _is_being_made(recorded: dict[str, Any] | None) -> bool:
     if not recorded:
         return False
-    return recorded["status"] == BackupStatus.PENDING.value and bool(recorded["isClaimed"])
+    return recorded["status"] == Status.PENDING.value and bool(recorded["isClaimed"])
 
 
 def _check(filename: str, recorded: dict[str, Any] | None) -> Check:
@@ -146,7 +147,7 @@ def _compare(filename: str, recorded: dict[str, Any] | None, told: dict[str, Any
         return Check(filename, Verdict.UNKNOWN, "and whole")
     if not recorded:
         return Check(filename, Verdict.CATALOGUE, "the dump is whole, but its row cannot be read")
-    expected = told | {"status": BackupStatus.COMPLETED.value}
+    expected = told | {"status": Status.COMPLETED.value}
     if recorded["isStale"]:  # they were edited, and the manifest is about to be
         expected["notes"] = recorded["notes"]
     differing = [key for key in recorded if key in expected and recorded[key] != expected[key]]
@@ -173,8 +174,10 @@ def _rewrite_row(check: Check) -> Check:
         if was is not None and was.manifest_stale:  # edited since the manifest was written
             told["notes"] = was.notes
         session.execute(delete(DatabaseBackup).where(same))
-        row = DatabaseBackup(status=BackupStatus.COMPLETED, **told)
+        row = DatabaseBackup(status=Status.COMPLETED, **told)
         if was is not None:
             row.log, row.manifest_stale = was.log, was.manifest_stale
         session.add(row)
+        session.flush()
+        record_reading(session, row)
     return check

@@ -16,7 +16,7 @@ from sqlalchemy import update
 
 from app.extensions import writing
 from app.models import DatabaseBackup
-from app.models.backup import LEASE
+from app.models.job import LEASE
 from app.models.types import now
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from sqlalchemy.orm import undefer
 
 from app.errors import InvalidInput, NotFound
 from app.extensions import db
-from app.models import BackupStatus, DatabaseBackup
+from app.models import DatabaseBackup, Status
 from app.services.databases import storage
 from app.services.manifests import moment_text
 from app.storages.local import NAME
@@ -28,7 +28,7 @@ def list_backups(
     *,
     limit: int = 50,
     before: str | None = None,
-    status: BackupStatus | None = None,
+    status: Status | None = None,
     query: str = "",
 ) -> Page:
     """The newest backups, at most `limit`; `before` is a Page's `next_before`.
@@ -87,7 +87,7 @@ def find_newest_good() -> DatabaseBackup | None:
     """The newest completed backup whose file is there: what a restore would use."""
     chosen = (
         _visible()
-        .where(DatabaseBackup.status == BackupStatus.COMPLETED)
+        .where(DatabaseBackup.status == Status.COMPLETED)
         .order_by(DatabaseBackup.created_at.desc())
         .limit(MAX_LIMIT)
     )

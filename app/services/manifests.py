@@ -30,7 +30,7 @@ _PROVIDERS = {"c": "libc", "i": "icu", "b": "builtin"}  # pg_database.datlocprov
 
 
 @dataclass(frozen=True)
-class Proof:
+class Measured:
     """What the check of a dump has found."""
 
     size: int  # bytes
@@ -38,7 +38,7 @@ class Proof:
     oldest_reader: int  # major version of the oldest pg_restore that reads it
 
 
-def build_manifest(backup: DatabaseBackup, proof: Proof | None = None) -> bytes:
+def build_manifest(backup: DatabaseBackup, proof: Measured | None = None) -> bytes:
     """The manifest of a backup, as JSON with its own checksum.
 
     With the proof of a dump that is about to be published; without one, as

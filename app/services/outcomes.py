@@ -11,6 +11,7 @@ from app.models import DatabaseBackup
 from app.postgres.connection import end_sessions
 from app.services.databases import DatabaseName, configured_database, database_name, storage
 from app.services.manifests import build_manifest, columns_of, read_manifest
+from app.services.proofs import record_reading
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ def record_success(backup_id: str, log: str = "") -> None:
             if name != "notes" or not backup.manifest_stale:  # they were edited meanwhile
                 setattr(backup, name, told[name])
         backup.complete(told["finished_at"])
+        record_reading(session, backup)
         if log:
             backup.log = log
         is_stale = backup.manifest_stale

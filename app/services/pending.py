@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from app.config import settings
 from app.errors import Conflict
 from app.extensions import db, writing
-from app.models import BackupStatus, DatabaseBackup, Trigger
+from app.models import DatabaseBackup, Status, Trigger
 from app.models.backup import filename_of
 from app.models.types import now
 from app.services.databases import DatabaseName, database_name
@@ -66,7 +66,7 @@ def _refuse_too_many(session: Session) -> None:
     """
     limit = settings().max_jobs
     pending = select(DatabaseBackup.filename).where(
-        DatabaseBackup.status == BackupStatus.PENDING,
+        DatabaseBackup.status == Status.PENDING,
         # What nobody has taken for so long may wait for a worker that never comes.
         or_(
             DatabaseBackup.claimed_by.is_not(None),
@@ -85,7 +85,7 @@ def _refuse_too_many(session: Session) -> None:
 def _find_pending(name: DatabaseName) -> DatabaseBackup | None:
     return db.session.scalar(
         select(DatabaseBackup).where(
-            DatabaseBackup.status == BackupStatus.PENDING,
+            DatabaseBackup.status == Status.PENDING,
             DatabaseBackup.server == name.server,
             DatabaseBackup.database == name.database,
         )
@@ -111,7 +111,7 @@ def list_unclaimed(*, older_than: timedelta) -> list[DatabaseBackup]:
     waiting = (
         select(DatabaseBackup)
         .where(
-            DatabaseBackup.status == BackupStatus.PENDING,
+            DatabaseBackup.status == Status.PENDING,
             DatabaseBackup.claimed_by.is_(None),
             DatabaseBackup.server == name.server,
             DatabaseBackup.database == name.database,

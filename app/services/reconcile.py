@@ -23,7 +23,7 @@ from app.errors import (
     VerificationError,
 )
 from app.extensions import db, writing
-from app.models import BackupStatus, DatabaseBackup
+from app.models import DatabaseBackup, Status
 from app.postgres.conninfo import remove_stale_passfiles
 from app.services import claims
 from app.services.databases import private_dir, storage
@@ -34,6 +34,7 @@ from app.services.outcomes import (
     record_success,
     renew_manifest,
 )
+from app.services.proofs import record_reading
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +81,10 @@ def adopt(filename: str) -> None:
         )
     try:
         with writing() as session:
-            session.add(DatabaseBackup(status=BackupStatus.COMPLETED, **told))
+            backup = DatabaseBackup(status=Status.COMPLETED, **told)
+            session.add(backup)
+            session.flush()
+            record_reading(session, backup)
     except IntegrityError as error:
         raise Conflict(f"{filename} is in the catalogue already") from error
     logger.info("backup adopted filename=%s", filename)
@@ -101,7 +105,7 @@ def tolerating() -> Iterator[None]:
 
 def _settle_dead_runs(report: Reconciled) -> None:
     doubtful = select(DatabaseBackup).where(
-        (DatabaseBackup.status == BackupStatus.PENDING) & DatabaseBackup.claimed_by.is_not(None)
+        (DatabaseBackup.status == Status.PENDING) & DatabaseBackup.claimed_by.is_not(None)
     )
     dead = [
         (row.id, row.filename, row.lease_until, row.process, claims.is_gone(row.claimed_by))
@@ -169,7 +173,7 @@ def _finish_deletes(report: Reconciled) -> None:
 
 def _renew_manifests() -> None:
     stale = select(DatabaseBackup.id, DatabaseBackup.filename).where(
-        DatabaseBackup.manifest_stale, DatabaseBackup.status == BackupStatus.COMPLETED
+        DatabaseBackup.manifest_stale, DatabaseBackup.status == Status.COMPLETED
     )
     rows = list(db.session.execute(stale))
     db.session.commit()
@@ -182,9 +186,7 @@ def _renew_manifests() -> None:
 
 def _tidy_storage(report: Reconciled) -> None:
     report.removed += storage().remove_abandoned_partials()
-    completed = select(DatabaseBackup.filename).where(
-        DatabaseBackup.status == BackupStatus.COMPLETED
-    )
+    completed = select(DatabaseBackup.filename).where(DatabaseBackup.status == Status.COMPLETED)
     # The manifest of a dump that is missed vouches for it when it comes back.
     missed = set(db.session.scalars(completed))
     db.session.commit()
@@ -200,7 +202,7 @@ def _tidy_storage(report: Reconciled) -> None:
     for filename in stored:
         if filename not in known:
             report.unknown.append(filename)
-        elif known[filename][1] == BackupStatus.FAILED.value and _published(filename) is not None:
+        elif known[filename][1] == Status.FAILED.value and _published(filename) is not None:
             # Its runner was taken for dead, woke up, published, and was killed.
             record_success(known[filename][0])
             report.completed.append(filename)

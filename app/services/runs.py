@@ -11,8 +11,8 @@ from sqlalchemy.exc import DatabaseError
 
 from app.errors import Interrupted
 from app.extensions import db, writing
-from app.models import BackupStatus, DatabaseBackup
-from app.models.backup import LEASE
+from app.models import DatabaseBackup, Status
+from app.models.job import LEASE
 from app.models.types import now
 from app.postgres.command import Log
 from app.postgres.dump import took_too_long
@@ -98,7 +98,7 @@ class Run:
     def _tell(self) -> None:
         mine = update(DatabaseBackup).where(
             DatabaseBackup.id == self.backup_id,
-            DatabaseBackup.status == BackupStatus.PENDING,
+            DatabaseBackup.status == Status.PENDING,
             DatabaseBackup.claimed_by == claims.runner(),
         )
         news = self._news()

@@ -5,7 +5,7 @@ from sqlalchemy import select
 
 from app.errors import StorageFull
 from app.extensions import db
-from app.models import BackupStatus, DatabaseBackup
+from app.models import DatabaseBackup, Status
 from app.services.databases import DatabaseName, storage
 
 # A guess must not refuse what may fit: a dump can be far smaller than its
@@ -20,7 +20,7 @@ def expected_size(name: DatabaseName, database_size: int, compression: str) -> i
     ended = select(
         DatabaseBackup.size, DatabaseBackup.database_size, DatabaseBackup.compression
     ).where(
-        DatabaseBackup.status == BackupStatus.COMPLETED,
+        DatabaseBackup.status == Status.COMPLETED,
         DatabaseBackup.server == name.server,
         DatabaseBackup.database == name.database,
         DatabaseBackup.database_size > 0,

@@ -14,7 +14,7 @@ from werkzeug.test import TestResponse
 
 from app.errors import AppError, Interrupted
 from app.extensions import writing
-from app.models import BackupStatus, DatabaseBackup, Trigger
+from app.models import DatabaseBackup, Status, Trigger
 from app.models.types import now
 from app.services import admins, claims, listing
 from app.services.backup_run import record_failure
@@ -119,7 +119,7 @@ def row_of(client: FlaskClient, filename: str) -> Page:
 
 def end_pending(app: Flask) -> None:
     with app.app_context():
-        for backup in listing.list_backups(status=BackupStatus.PENDING).backups:
+        for backup in listing.list_backups(status=Status.PENDING).backups:
             record_failure(backup.id, AppError("ended by the test"))
 
 
@@ -191,7 +191,7 @@ def test_a_completed_backup_can_be_downloaded_and_deleted(panel: Flask, ann: Fla
 def test_a_failed_backup_says_why_and_offers_no_download(panel: Flask, ann: FlaskClient):
     filename = planted(
         panel,
-        status=BackupStatus.FAILED,
+        status=Status.FAILED,
         error_message="pg_dump failed",
         error_detail="permission denied for table plans",
         error_hint="Grant the role what it lacks.",
@@ -214,7 +214,7 @@ def test_a_pending_backup_offers_nothing_and_refreshes_itself(
     claim = {"claimed_by": claims.runner(), "lease_until": now() + timedelta(minutes=1)}
     filename = planted(
         panel,
-        status=BackupStatus.PENDING,
+        status=Status.PENDING,
         database=f"running {running}",
         started_at=now() if running else None,
         finished_at=None,
@@ -262,7 +262,7 @@ def many(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Ite
                 DatabaseBackup(
                     filename=f"backup_number-{number:02d}.dump",
                     created_at=now() - timedelta(minutes=100 - number),
-                    status=BackupStatus.FAILED if number % 2 else BackupStatus.COMPLETED,
+                    status=Status.FAILED if number % 2 else Status.COMPLETED,
                     server="s",
                     database="shop",
                     trigger=Trigger.CLI,
@@ -398,7 +398,7 @@ def test_delete_takes_the_databases_name_whatever_it_is(
 
 
 def test_a_failed_backup_is_deleted_without_a_name(panel: Flask, ann: FlaskClient):
-    filename = planted(panel, status=BackupStatus.FAILED)
+    filename = planted(panel, status=Status.FAILED)
     url = f"{LIST}/{filename}/delete"
     assert "to confirm" not in seen(ann, url).text
     assert "has been deleted." in followed(ann, sent(ann, url, page=url)).text
@@ -407,7 +407,7 @@ def test_a_failed_backup_is_deleted_without_a_name(panel: Flask, ann: FlaskClien
 def test_a_running_backup_shows_its_progress_and_can_be_cancelled(panel: Flask, ann: FlaskClient):
     filename = planted(
         panel,
-        status=BackupStatus.PENDING,
+        status=Status.PENDING,
         finished_at=None,
         claimed_by=claims.runner(),
         lease_until=now() + timedelta(minutes=1),
@@ -443,7 +443,7 @@ def test_a_running_backup_shows_its_progress_and_can_be_cancelled(panel: Flask, 
 
 
 def test_a_pending_backup_is_not_deleted(panel: Flask, ann: FlaskClient):
-    filename = planted(panel, status=BackupStatus.PENDING, database="to keep")
+    filename = planted(panel, status=Status.PENDING, database="to keep")
     page = followed(ann, sent(ann, f"{LIST}/{filename}/delete", name="to keep"))
     assert "is still being made" in page.text
     end_pending(panel)
@@ -536,8 +536,8 @@ def hostile_backups(app: Flask) -> dict[str, str]:
     made = {
         "completed": planted(app, **told),
         "missing": planted(app, **told),
-        "failed": planted(app, status=BackupStatus.FAILED, **told, **failed),
-        "pending": planted(app, status=BackupStatus.PENDING, finished_at=None, **told),
+        "failed": planted(app, status=Status.FAILED, **told, **failed),
+        "pending": planted(app, status=Status.PENDING, finished_at=None, **told),
     }
     dump_of(app, made["missing"]).unlink()
     return made

@@ -20,7 +20,7 @@ from app.api import backups as face
 from app.config import WEB_THREADS
 from app.errors import AppError
 from app.extensions import writing
-from app.models import BackupStatus, DatabaseBackup
+from app.models import DatabaseBackup, Status
 from app.models.types import now
 from app.services import backups as service
 from app.services import claims, listing
@@ -55,7 +55,7 @@ def nothing_pending(panel: Flask) -> Iterator[None]:
 
 def end_what_is_pending(app: Flask) -> None:
     with app.app_context():
-        for backup in listing.list_backups(status=BackupStatus.PENDING).backups:
+        for backup in listing.list_backups(status=Status.PENDING).backups:
             record_failure(backup.id, AppError("ended by the test"))
 
 
@@ -315,7 +315,7 @@ def many(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Ite
             status = {100: "FAILED", 101: "FAILED", 204: "PENDING"}.get(number, "COMPLETED")
             rows.append({
                 "filename": f"backup_number-{number:03d}.dump", "created_at": moment,
-                "status": BackupStatus(status), "notes": f"Number {number}: 100% sure_thing",
+                "status": Status(status), "notes": f"Number {number}: 100% sure_thing",
                 "database": "Größe" if number == 7 else "shop",
             })  # fmt: skip
         for row in rows[:3]:
@@ -426,7 +426,7 @@ def test_a_file_that_is_gone_shows_in_the_list_and_the_details(panel: Flask, ann
 def test_the_details_of_a_running_backup_tell_how_far_it_is(panel: Flask, ann: FlaskClient):
     filename = planted(
         panel,
-        status=BackupStatus.PENDING,
+        status=Status.PENDING,
         finished_at=None,
         claimed_by=claims.runner(),
         lease_until=now() + timedelta(minutes=1),
@@ -490,7 +490,7 @@ def test_delete_of_a_dump_that_is_gone_already_is_no_error(panel: Flask, ann: Fl
 
 def test_delete_takes_one_backup_and_leaves_the_others(panel: Flask, ann: FlaskClient):
     doomed = planted(panel)
-    failed = planted(panel, status=BackupStatus.FAILED)
+    failed = planted(panel, status=Status.FAILED)
     before_rows, before_files = state_of(panel)
     doomed_file = before_files[doomed]
     assert doomed_file
@@ -503,7 +503,7 @@ def test_delete_takes_one_backup_and_leaves_the_others(panel: Flask, ann: FlaskC
 
 @pytest.mark.usefixtures("nothing_pending")
 def test_delete_refuses_a_pending_backup(panel: Flask, ann: FlaskClient):
-    filename = planted(panel, status=BackupStatus.PENDING, database="another")
+    filename = planted(panel, status=Status.PENDING, database="another")
     before = state_of(panel)
     assert is_problem(ann.delete(f"{COLLECTION}/{filename}"), 409)
     assert state_of(panel) == before
@@ -542,7 +542,7 @@ def test_a_cancel_that_is_not_heard_yet_is_told_as_such(
     monkeypatch.setattr("app.api.backups.CANCEL_PATIENCE", 0.0)
     filename = planted(
         panel,
-        status=BackupStatus.PENDING,
+        status=Status.PENDING,
         finished_at=None,
         claimed_by=claims.runner(),
         lease_until=now() + timedelta(minutes=1),
@@ -565,7 +565,7 @@ def test_one_too_many_backups_is_refused(
     panel: Flask, ann: FlaskClient, nothing_pending: None, monkeypatch: pytest.MonkeyPatch
 ):
     first, *_ = [
-        planted(panel, status=BackupStatus.PENDING, finished_at=None, database=f"other {n}")
+        planted(panel, status=Status.PENDING, finished_at=None, database=f"other {n}")
         for n in range(4)
     ]
     refused = created(ann)

@@ -15,7 +15,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from app.extensions import db, writing
-from app.models import BackupStatus, DatabaseBackup, Trigger
+from app.models import DatabaseBackup, Status, Trigger
 from app.models.backup import filename_of
 from app.models.types import now
 
@@ -36,7 +36,7 @@ def planted(app: Flask, content: bytes = CONTENT, **values: Any) -> str:
             "created_at": moment,
             "size": len(content),
             "sha256": hashlib.sha256(content).hexdigest(),
-            "status": BackupStatus.COMPLETED,
+            "status": Status.COMPLETED,
             "server": "127.0.0.1:1",
             "database": "shop",
             "trigger": Trigger.CLI,
@@ -254,10 +254,8 @@ def test_no_answer_leaves_the_dump_open(panel: Flask, ann: FlaskClient, url: str
     assert [path for path in open_files if path.is_relative_to(dump_of(panel, ""))] == []
 
 
-@pytest.mark.parametrize("status", [BackupStatus.PENDING, BackupStatus.FAILED])
-def test_a_backup_without_a_dump_is_a_conflict(
-    panel: Flask, ann: FlaskClient, status: BackupStatus
-):
+@pytest.mark.parametrize("status", [Status.PENDING, Status.FAILED])
+def test_a_backup_without_a_dump_is_a_conflict(panel: Flask, ann: FlaskClient, status: Status):
     filename = planted(panel, status=status, database=status.value)
     answer = fetched(ann, f"/api/admin/backup/{filename}")
     assert is_problem(answer, 409)

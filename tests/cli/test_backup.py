@@ -15,7 +15,7 @@ from sqlalchemy import text
 
 from app.cli import progress
 from app.extensions import db
-from app.models import BackupStatus, Trigger
+from app.models import Status, Trigger
 from app.services import backups, claims, listing
 from tests.conftest import Database
 
@@ -70,7 +70,7 @@ def test_a_failed_backup_exits_1_with_error_detail_and_hint(
     assert "Hint: " in result.stderr
     with app.app_context():
         failed = listing.get_backup(newest(app))
-        assert failed.status is BackupStatus.FAILED
+        assert failed.status is Status.FAILED
         assert "no connection" in failed.error_message
 
 

@@ -22,7 +22,7 @@ from flask import Flask
 
 from app.config import ROOT
 from app.extensions import db
-from app.models import BackupStatus, DatabaseBackup, Trigger
+from app.models import DatabaseBackup, Status, Trigger
 from app.services import backups, listing
 from app.services.runs import progress_of
 from tests.conftest import Database, locked, sessions, waiting
@@ -385,7 +385,7 @@ def test_a_worker_that_may_wait_ends_after_the_backup_that_it_runs(
             assert row_of(filename).is_pending
         assert worker.process.wait(PATIENCE) == 0, worker.text()
         row = row_of(filename)
-        assert row.status is BackupStatus.COMPLETED, row.error_message
+        assert row.status is Status.COMPLETED, row.error_message
         assert (row.claimed_by, row.process, row.progress) == (None, None, None)
         assert partials(app) == []
         assert "worker stops" in worker.text()
@@ -410,14 +410,14 @@ def test_a_worker_that_is_told_to_stop_at_once_leaves_a_failed_row_and_no_file(
             worker.process.send_signal(signal.SIGTERM)
         assert worker.process.wait(PATIENCE) == 0, worker.text()
         row = row_of(filename)
-        assert row.status is BackupStatus.FAILED
+        assert row.status is Status.FAILED
         assert row.error_message == "the backup was interrupted"
         assert row.error_detail == "Its runner was told to stop."
         assert (row.claimed_by, row.process) == (None, None)
         assert not pg_dump.is_running()
         wait_until(lambda: sessions(shop, filename) == 0, "its sessions to end")
         assert partials(app) == []
-        assert listing.list_backups(status=BackupStatus.COMPLETED).backups == []
+        assert listing.list_backups(status=Status.COMPLETED).backups == []
         assert "Traceback" not in worker.text()
 
 

@@ -27,7 +27,7 @@ from sqlalchemy.orm import undefer
 from app import create_app
 from app.config import ROOT, load_settings
 from app.extensions import db, writing
-from app.models import BackupStatus, DatabaseBackup, Trigger
+from app.models import DatabaseBackup, Status, Trigger
 from app.models.types import now
 from app.postgres.tools import find_toolchains
 from app.queue import queue
@@ -174,7 +174,7 @@ class Lab(Home):
             db.session.expunge_all()
         return {row.filename: row for row in found}
 
-    def newest(self, status: BackupStatus = BackupStatus.COMPLETED) -> str:
+    def newest(self, status: Status = Status.COMPLETED) -> str:
         """The name of the newest backup of this status."""
         return [name for name, row in self.rows().items() if row.status is status][-1]
 
@@ -219,7 +219,7 @@ class Lab(Home):
         with self.context(), writing():
             row = self._row(published)
             started_at = row.started_at
-            row.status = BackupStatus.PENDING
+            row.status = Status.PENDING
             row.claim(_gone_runner())
             row.started_at = started_at  # as its manifest says
 
@@ -277,7 +277,7 @@ class Lab(Home):
     def _compare(self) -> None:
         rows = self.rows()
         states = {row.status for row in rows.values()}
-        assert BackupStatus.PENDING not in states, "a row is PENDING"
+        assert Status.PENDING not in states, "a row is PENDING"
         assert not [row for row in rows.values() if row.delete_requested_at], "a delete is open"
         whole = {name: row for name, row in rows.items() if row.is_completed}
         for name, row in rows.items():

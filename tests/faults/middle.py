@@ -8,7 +8,7 @@ import psutil
 import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812 - it is a class
 
-from app.models import BackupStatus, DatabaseBackup
+from app.models import DatabaseBackup, Status
 from tests.conftest import Database
 from tests.faults.lab import PATIENCE, Lab, log_of, wait_until
 
@@ -53,7 +53,7 @@ def waiting_backup(lab: Lab, **more: str) -> psutil.Popen:
 def failed(lab: Lab, create: psutil.Popen) -> DatabaseBackup:
     """The row of a run that has failed, and was told so in the terminal."""
     assert create.wait(PATIENCE) == 1, log_of(create)
-    row = lab.rows()[lab.newest(BackupStatus.FAILED)]
+    row = lab.rows()[lab.newest(Status.FAILED)]
     assert f"Error: {row.error_message}" in log_of(create)
     assert "Traceback" not in log_of(create)
     return row

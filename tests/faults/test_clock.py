@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from app.config import ROOT
-from app.models import BackupStatus, DatabaseBackup, Trigger
+from app.models import DatabaseBackup, Status, Trigger
 from app.services import backups
 from app.services.reconcile import reconcile
 from tests.faults.lab import PATIENCE, SEED, Lab, N, chance, log_of, wait_until
@@ -95,9 +95,7 @@ def test_a_worker_whose_clock_jumps_goes_on_working(lab: Lab, index: int):
     for _ in range(3):
         with lab.context():
             waiting = backups.queue_backup(trigger=Trigger.API, created_by="ann").filename
-        wait_until(
-            lambda name=waiting: lab.rows()[name].status is not BackupStatus.PENDING, "its end"
-        )
+        wait_until(lambda name=waiting: lab.rows()[name].status is not Status.PENDING, "its end")
         row = lab.rows()[waiting]
         assert row.is_completed, f"{told} FAULTS_SEED={SEED}: {row.error_message}"
     worker.terminate()

@@ -14,9 +14,10 @@ import psutil
 import pytest
 
 from app.errors import DumpError
-from app.postgres import dump as dumping
+from app.postgres import archive as archives
+from app.postgres.archive import read_header, read_whole
 from app.postgres.conninfo import Conninfo, parse_url
-from app.postgres.dump import Limits, read_header, read_whole
+from app.postgres.dump import Limits
 from app.postgres.tools import Toolchain
 from tests.conftest import Database, url_of
 from tests.faults.lab import SEED, N, chance
@@ -148,8 +149,8 @@ def test_a_bomb_is_ended_in_time(
         for _ in range(200):
             file.write(raw[begin:end] * 100)
         file.write(raw[end:])
-    monkeypatch.setattr(dumping, "_READ_SECONDS", 2)
-    monkeypatch.setattr(dumping, "_READ_BYTES_PER_SECOND", 1024**3)
+    monkeypatch.setattr(archives, "_READ_SECONDS", 2)
+    monkeypatch.setattr(archives, "_READ_BYTES_PER_SECOND", 1024**3)
     with pytest.raises(DumpError, match="took longer than 2 s"):
         read(chain, bomb)
 
@@ -232,9 +233,9 @@ def size_of(database: Database) -> int:
 def test_a_limit_that_is_hit_is_told_as_a_limit(
     chain: Toolchain, whole: Path, many_tables: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(dumping, "_READ_MEMORY_PER_ENTRY", 0)
+    monkeypatch.setattr(archives, "_READ_MEMORY_PER_ENTRY", 0)
     for memory in range(8 * MIB, 1024 * MIB, MIB):
-        monkeypatch.setattr(dumping, "_READ_MEMORY", memory)
+        monkeypatch.setattr(archives, "_READ_MEMORY", memory)
         with suppress(DumpError):
             read(chain, whole)
             break  # enough for the programs themselves and a small archive

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 import requests
 
-from app.models import BackupStatus
+from app.models import Status
 from tests.conftest import PASSWORD
 from tests.faults.lab import PATIENCE, SEED, Lab, N, chance, log_of, wait_until
 from tests.faults.middle import DUMPING, failed, locked, waiting_backup
@@ -125,7 +125,7 @@ def test_of_twenty_starts_at_once_one_runs_and_nineteen_are_told(
         # Some letters of a page's message are raised, but never those of a file's name.
         assert {each.filename for each in answers} == {winner.filename}
         wait_until(
-            lambda winner=winner: lab.rows()[winner.filename].status is not BackupStatus.PENDING,
+            lambda winner=winner: lab.rows()[winner.filename].status is not Status.PENDING,
             "its end",
         )
         assert lab.rows()[winner.filename].is_completed

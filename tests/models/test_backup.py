@@ -7,8 +7,9 @@ from sqlalchemy.exc import IntegrityError, StatementError
 
 from app.errors import DumpError, Interrupted
 from app.extensions import db, writing
-from app.models import BackupStatus, DatabaseBackup, Trigger
-from app.models.backup import LEASE, filename_of
+from app.models import DatabaseBackup, Status, Trigger
+from app.models.backup import filename_of
+from app.models.job import LEASE
 from app.models.types import now
 from app.storages.local import NAME
 
@@ -35,7 +36,7 @@ def test_the_name_of_a_file_is_its_moment():
 def test_a_new_row_is_pending_with_an_id_and_no_size():
     kept = keep(row())
     assert len(kept.id) == 24
-    assert kept.status is BackupStatus.PENDING
+    assert kept.status is Status.PENDING
     assert kept.size == 0
     assert kept.created_at.tzinfo is UTC
 
@@ -62,7 +63,7 @@ def test_one_pending_row_per_database():
         keep(row("backup_b.dump"))
     keep(row("backup_c.dump", database="other"))
     keep(row("backup_d.dump", server="other:5432"))
-    keep(row("backup_e.dump", status=BackupStatus.FAILED))
+    keep(row("backup_e.dump", status=Status.FAILED))
 
 
 def test_a_failure_clears_what_only_a_dump_has():
@@ -70,7 +71,7 @@ def test_a_failure_clears_what_only_a_dump_has():
     with writing():
         backup.claim("me")
         backup.fail(DumpError("pg_dump failed", detail="Why.", hint="What to do."))
-    assert (backup.status, backup.size, backup.sha256) == (BackupStatus.FAILED, 0, "")
+    assert (backup.status, backup.size, backup.sha256) == (Status.FAILED, 0, "")
     assert (backup.error_message, backup.error_hint) == ("pg_dump failed", "What to do.")
     assert backup.claimed_by is None
     assert backup.duration is not None
@@ -135,7 +136,7 @@ def test_what_is_completed_ended_when_it_did_and_has_no_error_and_no_runner():
     moment = backup.started_at + timedelta(seconds=3)
     with writing():
         backup.complete(moment)
-    assert (backup.status, backup.is_completed) == (BackupStatus.COMPLETED, True)
+    assert (backup.status, backup.is_completed) == (Status.COMPLETED, True)
     assert not backup.is_pending
     assert (backup.finished_at, backup.duration) == (moment, timedelta(seconds=3))
     assert (backup.error_message, backup.error_detail, backup.error_hint) == ("", "", "")

@@ -20,8 +20,9 @@ import pytest
 from app.errors import DumpError, PostgresError, StorageFull, ToolError
 from app.postgres import command
 from app.postgres import dump as dumping
+from app.postgres.archive import read_header, read_whole
 from app.postgres.conninfo import Conninfo, parse_url, write_passfile
-from app.postgres.dump import Limits, read_header, read_whole
+from app.postgres.dump import Limits
 from app.postgres.snapshot import hold_snapshot
 from app.postgres.tools import Toolchain, Version, choose_toolchain, find_toolchains
 from tests.conftest import Database, url_of

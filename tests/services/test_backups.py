@@ -17,7 +17,7 @@ from app.errors import (
     VerificationError,
 )
 from app.extensions import db, writing
-from app.models import BackupStatus, DatabaseBackup, Trigger
+from app.models import DatabaseBackup, Status, Trigger
 from app.models.backup import filename_of
 from app.models.types import now
 from app.services import backups, claims, listing, pending
@@ -43,7 +43,7 @@ def files() -> list[str]:
 def test_a_backup_is_made_checked_and_published():
     backup = make("before the migration")
 
-    assert backup.status is BackupStatus.COMPLETED
+    assert backup.status is Status.COMPLETED
     assert files() == [backup.filename, f"{backup.filename}.json"]
     assert (folder() / backup.filename).read_bytes()[:5] == b"PGDMP"
     assert (folder() / backup.filename).stat().st_size == backup.size
@@ -87,8 +87,8 @@ def test_the_terminal_runs_a_backup_that_no_worker_took():
 
     backup = make()
 
-    assert backup.status is BackupStatus.COMPLETED
-    assert listing.get_backup(forgotten.filename).status is BackupStatus.COMPLETED
+    assert backup.status is Status.COMPLETED
+    assert listing.get_backup(forgotten.filename).status is Status.COMPLETED
 
 
 def test_a_backup_runs_once_however_often_its_task_is_delivered():
@@ -139,7 +139,7 @@ def test_the_list_can_be_searched_whatever_the_case():
     assert len(listing.list_backups(query="100% sure_").backups) == 1
     assert len(listing.list_backups(query="%").backups) == 1
     assert listing.list_backups(query="100_ sure").backups == []
-    assert listing.list_backups(status=BackupStatus.FAILED).backups == []
+    assert listing.list_backups(status=Status.FAILED).backups == []
 
 
 @pytest.mark.parametrize("limit", [0, -1, 201])
@@ -216,7 +216,7 @@ def test_a_failed_backup_keeps_its_reason_and_leaves_no_file(
     dead = make_app(database_url="postgresql://nobody:x@127.0.0.1:1/nowhere")
     with dead.app_context():
         backup = make()
-        assert backup.status is BackupStatus.FAILED
+        assert backup.status is Status.FAILED
         assert "no connection" in backup.error_message
         assert "Connection refused" in backup.error_detail
         assert "running" in backup.error_hint
@@ -233,7 +233,7 @@ def test_pg_dumps_own_failure_is_kept_with_its_log(
         limited = make_app(database_url=url_of(server, shop.name, "reader", "reader pw"))
         with limited.app_context():
             backup = make()
-            assert backup.status is BackupStatus.FAILED
+            assert backup.status is Status.FAILED
             assert "permission denied for table secret_plans" in backup.error_detail
             assert "pg_read_all_data" in backup.error_hint
             assert "pg_dump: error" in backup.log
@@ -253,7 +253,7 @@ def test_an_exclusively_locked_table_fails_after_the_lock_timeout(
             cursor.execute("LOCK TABLE orders IN ACCESS EXCLUSIVE MODE")
         with make_app(lock_timeout=1).app_context():
             backup = make()
-        assert backup.status is BackupStatus.FAILED
+        assert backup.status is Status.FAILED
         assert "stayed locked" in backup.error_message
         assert "BACKSTOP_LOCK_TIMEOUT" in backup.error_hint
     finally:
@@ -272,11 +272,11 @@ def test_another_panel_on_the_same_database_is_told_to_wait(
         with other_panel.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
         backup = make()
-        assert backup.status is BackupStatus.FAILED
+        assert backup.status is Status.FAILED
         assert "another panel" in backup.error_message
     finally:
         other_panel.close()
-    assert make().status is BackupStatus.COMPLETED
+    assert make().status is Status.COMPLETED
 
 
 def test_a_folder_that_cannot_be_written_fails_with_a_hint(
@@ -286,7 +286,7 @@ def test_a_folder_that_cannot_be_written_fails_with_a_hint(
     in_the_way.touch()
     with make_app(backup_dir=in_the_way / "backups").app_context():
         backup = make()
-        assert backup.status is BackupStatus.FAILED
+        assert backup.status is Status.FAILED
         assert "BACKSTOP_BACKUP_DIR" in backup.error_hint
 
 
@@ -298,7 +298,7 @@ def test_a_worker_for_another_database_does_not_dump_it_under_this_name(
     with make_app(database_url=other.url).app_context():
         backups.run_backup.call_local(queued.id)
         failed = listing.get_backup(queued.filename)
-    assert failed.status is BackupStatus.FAILED
+    assert failed.status is Status.FAILED
     assert "not set up for database" in failed.error_message
     assert other.name in failed.error_detail
     assert files() == []
@@ -313,7 +313,7 @@ def test_a_large_object_that_may_not_be_read_has_its_own_hint(
     try:
         with make_app(database_url=url_of(server, shop.name, "blobless", "pw")).app_context():
             backup = make()
-        assert backup.status is BackupStatus.FAILED
+        assert backup.status is Status.FAILED
         assert "permission denied for large object" in backup.error_detail
         assert "LARGE OBJECT" in backup.error_hint
     finally:
@@ -327,7 +327,7 @@ def test_row_security_is_told_with_its_cure(make_app: Callable[..., Flask], shop
     try:
         with make_app(database_url=url_of(server, shop.name, "partial", "pw")).app_context():
             backup = make()
-        assert backup.status is BackupStatus.FAILED
+        assert backup.status is Status.FAILED
         assert "BYPASSRLS" in backup.error_hint
         assert files() == []
     finally:
@@ -409,7 +409,7 @@ def test_backups_of_other_databases_and_those_that_ended_are_in_nobodys_way():
     name = database_name()
     put("backup_server.dump", server="elsewhere:5432")
     put("backup_database.dump", database="another")
-    for status in (BackupStatus.COMPLETED, BackupStatus.FAILED):
+    for status in (Status.COMPLETED, Status.FAILED):
         put(f"backup_{status.value}.dump", status=status)
     queued = backups.queue_backup(trigger=Trigger.API, created_by="ann", notes=" kept ")
     assert (queued.server, queued.database) == name
@@ -422,7 +422,7 @@ def test_one_more_than_the_limit_is_refused_and_named(make_app: Callable[..., Fl
     with make_app(max_jobs=2).app_context():
         put("backup_b.dump", database="a", created_at=now() - timedelta(minutes=1))
         put("backup_a.dump", database="b", created_at=now() - timedelta(minutes=2))
-        put("backup_ended.dump", database="c", status=BackupStatus.FAILED)
+        put("backup_ended.dump", database="c", status=Status.FAILED)
         told = refused()
         assert told.message == "as many backups are being made already as may be: 2"
         assert told.detail == "The first is backup_a.dump."
@@ -438,7 +438,7 @@ def test_a_name_that_is_taken_makes_way_for_the_next_millisecond(monkeypatch: py
     monkeypatch.setattr(pending, "now", lambda: moment)
     taken = [filename_of(moment + timedelta(milliseconds=n)) for n in range(3)]
     for filename in taken:
-        put(filename, status=BackupStatus.FAILED)
+        put(filename, status=Status.FAILED)
     queued = backups.queue_backup(trigger=Trigger.API, created_by="ann")
     assert queued.created_at == moment + timedelta(milliseconds=3)
     assert queued.filename == filename_of(queued.created_at)
@@ -450,7 +450,7 @@ def test_a_name_that_is_taken_by_a_file_fails_the_backup_and_spares_the_file():
     (folder() / queued.filename).write_bytes(b"of somebody else")
     backups.run_backup.call_local(queued.id)
     failed = listing.get_backup(queued.filename)
-    assert failed.status is BackupStatus.FAILED
+    assert failed.status is Status.FAILED
     assert "the name is taken already" in failed.error_message
     assert (folder() / queued.filename).read_bytes() == b"of somebody else"
     assert files() == [queued.filename]
@@ -464,7 +464,7 @@ def test_a_long_name_of_who_asked_is_cut_and_not_refused():
 def test_only_pending_backups_of_our_database_that_nobody_took_for_long_are_forgotten_ones():
     minute = timedelta(minutes=1)
     put("backup_waits.dump", created_at=now() - minute)
-    put("backup_ended.dump", status=BackupStatus.FAILED)
+    put("backup_ended.dump", status=Status.FAILED)
     put("backup_server.dump", server="elsewhere:5432")
     put("backup_database.dump", database="another")
 

@@ -9,7 +9,7 @@ from sqlalchemy import text, update
 from app.config import settings as current_settings
 from app.errors import StorageError
 from app.extensions import db, writing
-from app.models import BackupStatus, DatabaseBackup, Trigger
+from app.models import DatabaseBackup, Status, Trigger
 from app.models.types import now
 from app.services import backups, checks, claims, listing
 from app.services.checks import Check, Verdict, check_backups, rebuild
@@ -165,8 +165,8 @@ def test_several_differences_are_told_together():
     assert only(list(check_backups())).finding.endswith("otherwise: size, notes")
 
 
-@pytest.mark.parametrize("status", [BackupStatus.FAILED, BackupStatus.PENDING])
-def test_a_whole_dump_whose_row_is_not_completed_is_told_and_completed(status: BackupStatus):
+@pytest.mark.parametrize("status", [Status.FAILED, Status.PENDING])
+def test_a_whole_dump_whose_row_is_not_completed_is_told_and_completed(status: Status):
     backup = make()
     was = facts(backup.filename)
     change(backup, status=status)
@@ -358,7 +358,7 @@ def test_a_dump_that_is_being_published_is_left_to_its_runner():
     backup = make()
     change(
         backup,
-        status=BackupStatus.PENDING,
+        status=Status.PENDING,
         claimed_by=claims.runner(),
         lease_until=now() + timedelta(seconds=60),
         size=0,
@@ -378,7 +378,7 @@ def test_a_delete_that_has_begun_is_not_missed_and_one_that_left_its_file_is_loo
 
 def test_failed_backups_have_nothing_to_compare():
     backup = make()
-    change(backup, status=BackupStatus.FAILED)
+    change(backup, status=Status.FAILED)
     dump_of(backup).unlink()
     assert verdicts() == {}
 

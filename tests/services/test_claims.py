@@ -14,8 +14,8 @@ from flask import Flask
 
 from app.errors import Interrupted
 from app.extensions import writing
-from app.models import BackupStatus, DatabaseBackup, Trigger
-from app.models.backup import LEASE
+from app.models import DatabaseBackup, Status, Trigger
+from app.models.job import LEASE
 from app.models.types import now
 from app.services import backups, claims, listing
 from app.services.databases import storage
@@ -85,7 +85,7 @@ def test_a_stopped_worker_fails_its_backup_and_leaves_nothing():
     claims.stop_runs()
     backups.run_backup.call_local(backup.id)
     failed = listing.get_backup(backup.filename)
-    assert failed.status is BackupStatus.FAILED
+    assert failed.status is Status.FAILED
     assert "told to stop" in failed.error_detail
     assert storage().list() == {}
 

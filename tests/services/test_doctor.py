@@ -19,7 +19,7 @@ from app.config import Settings, bind_settings
 from app.config import settings as current_settings
 from app.errors import PostgresError
 from app.extensions import db, writing
-from app.models import BackupStatus, DatabaseBackup, Trigger, Worker
+from app.models import DatabaseBackup, Status, Trigger, Worker
 from app.models.backup import filename_of
 from app.models.types import now
 from app.postgres import connection, inspection
@@ -79,7 +79,7 @@ def plant(age: timedelta, size: int, **more: object) -> None:
                 server="s",
                 database="d",
                 trigger=Trigger.CLI,
-                **{"status": BackupStatus.COMPLETED} | more,
+                **{"status": Status.COMPLETED} | more,
             )
         )
 
@@ -667,8 +667,8 @@ def test_a_dump_that_no_row_knows_is_a_warning():
 
 
 def test_pending_and_failed_backups_have_no_dump_to_miss():
-    plant(timedelta(hours=1), 0, status=BackupStatus.FAILED)
-    plant(timedelta(hours=2), 0, status=BackupStatus.PENDING)
+    plant(timedelta(hours=1), 0, status=Status.FAILED)
+    plant(timedelta(hours=2), 0, status=Status.PENDING)
     assert found("dumps").state is OK
 
 

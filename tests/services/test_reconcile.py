@@ -18,7 +18,7 @@ from sqlalchemy.exc import OperationalError
 from app.config import settings as current_settings
 from app.errors import Conflict, Interrupted, StorageError, VerificationError
 from app.extensions import db, writing
-from app.models import BackupStatus, DatabaseBackup, Trigger
+from app.models import DatabaseBackup, Status, Trigger
 from app.models.types import now
 from app.postgres.conninfo import Conninfo, client_environment
 from app.schemas import backup_row
@@ -58,7 +58,7 @@ def rewind(backup: DatabaseBackup, **values: object) -> None:
     """Put a finished backup's row back to where a kill could have left it."""
     with writing() as session:
         row = session.get_one(DatabaseBackup, backup.id)
-        row.status = BackupStatus.PENDING
+        row.status = Status.PENDING
         row.size, row.sha256, row.oldest_reader = 0, "", None
         row.claimed_by, row.lease_until = SOMEBODY_DEAD, now() - timedelta(seconds=1)
         for name, value in values.items():
@@ -78,7 +78,7 @@ def test_a_run_whose_lease_is_over_fails_as_interrupted():
     report = reconcile()
     assert report.failed == [backup.filename]
     failed = listing.get_backup(backup.filename)
-    assert failed.status is BackupStatus.FAILED
+    assert failed.status is Status.FAILED
     assert "interrupted" in failed.error_message
     assert failed.error_hint
 
@@ -140,15 +140,15 @@ def test_a_folder_that_cannot_be_tidied_is_an_error_that_can_be_told(
 
 def test_a_backup_in_the_way_of_a_dead_runner_does_not_block_the_next():
     dead = pending(me_with(start="1"), timedelta(seconds=50))
-    assert make().status is BackupStatus.COMPLETED
-    assert listing.get_backup(dead.filename).status is BackupStatus.FAILED
+    assert make().status is Status.COMPLETED
+    assert listing.get_backup(dead.filename).status is Status.FAILED
 
 
 def test_a_backup_in_the_way_of_a_dead_runner_does_not_block_a_queued_one_either():
     dead = pending(me_with(start="1"), timedelta(seconds=50))
     queued = backups.queue_backup(trigger=Trigger.API, created_by="bob")
     assert queued.is_pending
-    assert listing.get_backup(dead.filename).status is BackupStatus.FAILED
+    assert listing.get_backup(dead.filename).status is Status.FAILED
 
 
 def test_a_published_dump_is_rolled_forward():
@@ -158,16 +158,16 @@ def test_a_published_dump_is_rolled_forward():
     report = reconcile()
     assert report.completed == [backup.filename]
     found = listing.get_backup(backup.filename)
-    assert found.status is BackupStatus.COMPLETED
+    assert found.status is Status.COMPLETED
     assert (found.size, found.sha256, found.oldest_reader) == was
 
 
 def test_a_dump_published_by_a_runner_taken_for_dead_is_rolled_forward():
     backup = make()
-    rewind(backup, status=BackupStatus.FAILED, claimed_by=None, error_message="interrupted")
+    rewind(backup, status=Status.FAILED, claimed_by=None, error_message="interrupted")
     assert reconcile().completed == [backup.filename]
     found = listing.get_backup(backup.filename)
-    assert found.status is BackupStatus.COMPLETED
+    assert found.status is Status.COMPLETED
     assert found.error_message == ""
 
 
@@ -420,14 +420,14 @@ def test_all_that_dead_runners_left_is_settled_whatever_became_of_one_of_them():
 # Roll forward
 
 
-@pytest.mark.parametrize("status", [BackupStatus.PENDING, BackupStatus.FAILED])
+@pytest.mark.parametrize("status", [Status.PENDING, Status.FAILED])
 def test_a_name_is_made_durable_before_its_row_is_rolled_forward(
-    status: BackupStatus, monkeypatch: pytest.MonkeyPatch
+    status: Status, monkeypatch: pytest.MonkeyPatch
 ):
     backup = make()
-    claimed = {} if status is BackupStatus.PENDING else {"claimed_by": None, "lease_until": None}
+    claimed = {} if status is Status.PENDING else {"claimed_by": None, "lease_until": None}
     rewind(backup, status=status, **claimed)
-    synced: list[tuple[str, BackupStatus]] = []
+    synced: list[tuple[str, Status]] = []
     fsync = os.fsync
 
     def told(descriptor: int) -> None:
@@ -442,12 +442,12 @@ def test_a_name_is_made_durable_before_its_row_is_rolled_forward(
     assert listing.get_backup(backup.filename).is_completed
 
 
-@pytest.mark.parametrize("status", [BackupStatus.PENDING, BackupStatus.FAILED])
+@pytest.mark.parametrize("status", [Status.PENDING, Status.FAILED])
 def test_a_name_that_cannot_be_made_durable_is_not_rolled_forward(
-    status: BackupStatus, monkeypatch: pytest.MonkeyPatch
+    status: Status, monkeypatch: pytest.MonkeyPatch
 ):
     backup = make()
-    claimed = {} if status is BackupStatus.PENDING else {"claimed_by": None, "lease_until": None}
+    claimed = {} if status is Status.PENDING else {"claimed_by": None, "lease_until": None}
     rewind(backup, status=status, **claimed)
 
     def refuse(_descriptor: int) -> None:
@@ -474,11 +474,11 @@ def test_a_manifest_that_tells_of_another_dump_rolls_nothing_forward():
 
 def test_a_failed_backup_whose_dump_does_not_fit_stays_failed():
     backup = make()
-    rewind(backup, status=BackupStatus.FAILED, claimed_by=None)
+    rewind(backup, status=Status.FAILED, claimed_by=None)
     (folder() / backup.filename).write_bytes(b"PGDMP")
     report = reconcile()
     assert (report.completed, report.unknown) == ([], [])
-    assert listing.get_backup(backup.filename).status is BackupStatus.FAILED
+    assert listing.get_backup(backup.filename).status is Status.FAILED
 
 
 def test_a_backup_that_waits_is_not_rolled_forward_by_a_file_of_its_name():
@@ -577,11 +577,11 @@ def test_notes_edited_while_a_backup_waits_stand_in_row_and_manifest():
     assert notes_of(backup) == ("new", "new", False)
 
 
-@pytest.mark.parametrize("status", [BackupStatus.PENDING, BackupStatus.FAILED])
-def test_notes_edited_between_the_manifest_and_the_row_stand_in_both(status: BackupStatus):
+@pytest.mark.parametrize("status", [Status.PENDING, Status.FAILED])
+def test_notes_edited_between_the_manifest_and_the_row_stand_in_both(status: Status):
     backup = make()
     sha256 = backup.sha256
-    claimed = {} if status is BackupStatus.PENDING else {"claimed_by": None, "lease_until": None}
+    claimed = {} if status is Status.PENDING else {"claimed_by": None, "lease_until": None}
     rewind(backup, status=status, **claimed)
     backups.edit_notes(backup.filename, "new")
     assert notes_of(backup) == ("new", "", True)

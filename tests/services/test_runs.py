@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 from app.config import settings as current_settings
 from app.errors import Conflict, DumpError, Interrupted, NotFound
 from app.extensions import db, writing
-from app.models import BackupStatus, DatabaseBackup, Trigger
+from app.models import DatabaseBackup, Status, Trigger
 from app.models.types import now
 from app.postgres.progress import DumpProgress, Table
 from app.services import backups, claims, listing, runs
@@ -153,7 +153,7 @@ def test_a_backup_that_nobody_runs_is_cancelled_at_once():
     backup = queued()
     backups.cancel_backup(backup.filename, by="bob")
     failed = listing.get_backup(backup.filename)
-    assert (failed.status, failed.error_message) == (BackupStatus.FAILED, "cancelled by bob")
+    assert (failed.status, failed.error_message) == (Status.FAILED, "cancelled by bob")
     assert queued().is_pending, "it is in nobody's way"
 
 
@@ -166,7 +166,7 @@ def test_a_running_backup_is_cancelled(shop: Database, worker: None):
         )
         backups.cancel_backup(backup.filename, by="bob")
         failed = backups.wait_for_backup(backup.id, 30)
-        assert (failed.status, failed.error_message) == (BackupStatus.FAILED, "cancelled by bob")
+        assert (failed.status, failed.error_message) == (Status.FAILED, "cancelled by bob")
         assert not pg_dump.is_running()
         wait_until(lambda: sessions(shop, backup.filename) == 0, "its sessions to end")
         assert storage().list() == {}

@@ -6,7 +6,7 @@ import pytest
 
 from app.errors import StorageFull
 from app.extensions import writing
-from app.models import BackupStatus, DatabaseBackup, Trigger
+from app.models import DatabaseBackup, Status, Trigger
 from app.services import backups
 from app.services.databases import DatabaseName, database_name
 from app.services.space import expected_size, refuse_without_space
@@ -40,7 +40,7 @@ def test_the_next_dump_is_expected_to_be_as_the_last_one():
                 server=row.server,
                 database=row.database,
                 trigger=Trigger.CLI,
-                status=BackupStatus.COMPLETED,
+                status=Status.COMPLETED,
                 compression=row.compression,
                 size=100,
                 database_size=1000,
@@ -63,5 +63,5 @@ def test_a_backup_without_room_fails_before_it_writes(monkeypatch: pytest.Monkey
     monkeypatch.setattr(LocalStorage, "free_space", lambda _: 0)
     monkeypatch.setattr(LocalStorage, "stage", lambda *_: pytest.fail("it began to write"))
     failed = backups.create_backup(trigger=Trigger.CLI)
-    assert failed.status is BackupStatus.FAILED
+    assert failed.status is Status.FAILED
     assert "are missing" in failed.error_message

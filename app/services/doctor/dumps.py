@@ -6,7 +6,7 @@ from humanize import naturalsize, naturaltime
 from sqlalchemy import select
 
 from app.extensions import db
-from app.models import BackupStatus, DatabaseBackup
+from app.models import DatabaseBackup, Status
 from app.models.types import now
 from app.services.databases import storage
 from app.services.doctor.findings import Finding, names, ok, problem, warning
@@ -33,7 +33,7 @@ def compare_with_rows() -> Finding:
     ).all()
     db.session.commit()
     stored = storage().list()
-    kept = {name: size for name, size, status in rows if status is BackupStatus.COMPLETED}
+    kept = {name: size for name, size, status in rows if status is Status.COMPLETED}
     wrong = [name for name, size in kept.items() if name not in stored or stored[name].size != size]
     unknown = sorted(stored.keys() - {name for name, _, _ in rows})
     if wrong:
@@ -61,7 +61,7 @@ def foresee_space() -> Finding:
     """Room for the next backups, and how long it lasts if nothing is deleted."""
     kept = db.session.execute(
         select(DatabaseBackup.created_at, DatabaseBackup.size)
-        .where(DatabaseBackup.status == BackupStatus.COMPLETED)
+        .where(DatabaseBackup.status == Status.COMPLETED)
         .order_by(DatabaseBackup.created_at.desc())
     ).all()
     db.session.commit()

@@ -7,6 +7,7 @@ from humanize import naturalsize
 
 from app.config import settings
 from app.errors import AppError
+from app.postgres.connection import quoted
 from app.postgres.conninfo import Conninfo
 from app.postgres.floors import weakness_of
 from app.postgres.inspection import Barred, Inspection, Rights, inspect, inspect_rights
@@ -133,7 +134,7 @@ def _tables(role: str, rights: Rights) -> Finding:
         return problem(
             "tables",
             f"role {role} may not read {', '.join(told)}",
-            f"As a superuser: GRANT pg_read_all_data TO {_quoted(role)} (PostgreSQL 14 or newer).",
+            f"As a superuser: GRANT pg_read_all_data TO {quoted(role)} (PostgreSQL 14 or newer).",
         )
     return ok(
         "tables",
@@ -149,7 +150,7 @@ def _row_security(role: str, rights: Rights) -> Finding:
     return problem(
         "row security",
         f"may hide rows of {_some(found, 'table')} from role {role}; pg_dump refuses that",
-        f"As a superuser: ALTER ROLE {_quoted(role)} BYPASSRLS.",
+        f"As a superuser: ALTER ROLE {quoted(role)} BYPASSRLS.",
     )
 
 
@@ -160,7 +161,7 @@ def _large_objects(role: str, rights: Rights) -> Finding:
     return problem(
         "large objects",
         f"role {role} may not read {_some(found, 'large object')}",
-        f"GRANT SELECT ON LARGE OBJECT … TO {_quoted(role)} for each;"
+        f"GRANT SELECT ON LARGE OBJECT … TO {quoted(role)} for each;"
         " docs/operations.md has the statements.",
     )
 
@@ -175,8 +176,3 @@ _RIGHTS: dict[str, Callable[[str, Rights], Finding]] = {
 def _some(found: Barred, what: str) -> str:
     plural = "" if found.barred == 1 else "s"
     return f"{found.barred} {what}{plural} ({names(found.names, found.barred)})"
-
-
-def _quoted(name: str) -> str:
-    doubled = name.replace('"', '""')
-    return f'"{doubled}"'

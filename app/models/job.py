@@ -1,0 +1,92 @@
+"""What backups and restores have in common: somebody asks, somebody runs it, it ends."""
+
+import enum
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import JSON, String, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.errors import AppError
+from app.models.types import Moment, Word, now
+
+LEASE = timedelta(seconds=60)
+
+
+class Status(enum.Enum):
+    """Where a job stands. A COMPLETED backup is whole, checked and durable."""
+
+    PENDING = "PENDING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+
+
+class Trigger(enum.Enum):
+    """What started a job."""
+
+    ADMIN = "admin"
+    API = "api"
+    CLI = "cli"
+    SCHEDULE = "schedule"
+
+
+class Job:
+    """Columns of a row that waits, runs and ends."""
+
+    status: Mapped[Status] = mapped_column(Word(Status), default=Status.PENDING)
+    created_at: Mapped[datetime] = mapped_column(Moment, default=now)
+    trigger: Mapped[Trigger] = mapped_column(Word(Trigger))
+    created_by: Mapped[str] = mapped_column(String(255), default="")
+    started_at: Mapped[datetime | None] = mapped_column(Moment)
+    finished_at: Mapped[datetime | None] = mapped_column(Moment)
+
+    # Who runs it, and until when that is believed without a look.
+    claimed_by: Mapped[str | None] = mapped_column(String(255))
+    lease_until: Mapped[datetime | None] = mapped_column(Moment)
+    process: Mapped[str | None] = mapped_column(String(255))  # the program at work for it
+    progress: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    cancelled_by: Mapped[str | None] = mapped_column(String(255))  # who asked for its end
+
+    error_message: Mapped[str] = mapped_column(Text, default="")
+    error_detail: Mapped[str] = mapped_column(Text, default="")
+    error_hint: Mapped[str] = mapped_column(Text, default="")
+    log: Mapped[str] = mapped_column(Text, default="", deferred=True, deferred_raiseload=False)
+
+    @property
+    def is_pending(self) -> bool:
+        return self.status is Status.PENDING
+
+    @property
+    def is_completed(self) -> bool:
+        return self.status is Status.COMPLETED
+
+    @property
+    def duration(self) -> timedelta | None:
+        """How long it ran, or has been running."""
+        if self.started_at is None:
+            return None
+        return (self.finished_at or now()) - self.started_at
+
+    def claim(self, runner: str) -> None:
+        """Say who runs it from now on."""
+        self.claimed_by = runner
+        self.started_at = now()
+        self.lease_until = now() + LEASE
+
+    def complete(self, finished_at: datetime) -> None:
+        """What was asked for is done."""
+        self.status = Status.COMPLETED
+        self.error_message = self.error_detail = self.error_hint = ""
+        self._end(finished_at)
+
+    def fail(self, error: AppError) -> None:
+        """It was not done, and this is why."""
+        self.status = Status.FAILED
+        self.error_message = error.message
+        self.error_detail = error.detail
+        self.error_hint = error.hint
+        self._end(now())
+
+    def _end(self, finished_at: datetime) -> None:
+        self.finished_at = finished_at
+        self.claimed_by = self.lease_until = self.process = self.progress = None

@@ -1,0 +1,48 @@
+"""A proof: how far a backup was shown to be what it should be, and when."""
+
+import enum
+from datetime import datetime
+from typing import Any
+
+from cuid2 import create_id
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.extensions import Model
+from app.models.types import Moment, Word, now
+
+
+class Level(enum.IntEnum):
+    """What was shown; each includes what comes before it."""
+
+    CHECKSUM = 1  # the dump is byte for byte what it was
+    READ = 2  # all of it can be read, and its rows are those that were counted
+    RESTORED = 3  # it was restored, and the result is what it should be
+    ASSERTED = 4  # and the server's own check and the admin's assertions hold
+
+
+class Result(enum.Enum):
+    """How a proof came out."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    NOT_POSSIBLE = "not possible"  # here; it says nothing about the backup
+
+
+class Proof(Model):
+    """A row of `proofs`."""
+
+    __tablename__ = "proofs"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True, default=create_id)
+    backup_id: Mapped[str] = mapped_column(
+        ForeignKey("database_backups.id", onupdate="CASCADE", ondelete="CASCADE")
+    )
+    level: Mapped[int]
+    result: Mapped[Result] = mapped_column(Word(Result))
+    proved_at: Mapped[datetime] = mapped_column(Moment, default=now)
+    milliseconds: Mapped[int] = mapped_column(BigInteger)  # how long it took
+    # What was counted, and in `differences`, in words, what speaks against it.
+    evidence: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+
+    __table_args__ = (Index("ix_proofs_of_backup", "backup_id", "proved_at"),)

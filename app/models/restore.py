@@ -1,0 +1,57 @@
+"""A restore: one attempt to make a database of a backup, for use or as a drill."""
+
+import enum
+from datetime import datetime
+from typing import Any
+
+from cuid2 import create_id
+from sqlalchemy import JSON, Index, String, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.extensions import Model
+from app.models.job import Job
+from app.models.types import Moment, Word
+
+
+class Kind(enum.Enum):
+    """What is restored, and into what."""
+
+    DRILL = "drill"  # into a scratch database, which is dropped
+    BESIDE = "beside"  # into a new database
+    REPLACE = "replace"  # into a new database, which then takes the living one's name
+
+
+class Restore(Job, Model):
+    """A row of `restores`."""
+
+    __tablename__ = "restores"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True, default=create_id)
+    filename: Mapped[str] = mapped_column(String(255))  # of the backup; it may be deleted since
+    kind: Mapped[Kind] = mapped_column(Word(Kind))
+    server: Mapped[str] = mapped_column(String(255))
+    database: Mapped[str] = mapped_column(String(255))  # the name that it shall have
+    working: Mapped[str] = mapped_column(String(63))  # its name until it is whole
+
+    # Of a replace: what the living database was called from the swap on.
+    kept: Mapped[str | None] = mapped_column(String(63))
+    kept_until: Mapped[datetime | None] = mapped_column(Moment)
+    safety_backup: Mapped[str | None] = mapped_column(String(255))
+    undone_at: Mapped[datetime | None] = mapped_column(Moment)
+    undone_by: Mapped[str | None] = mapped_column(String(255))
+    dropped_at: Mapped[datetime | None] = mapped_column(Moment)
+
+    # What was found, in words: differences and what could not be brought back.
+    result: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+
+    __table_args__ = (
+        # One at a time: a restore takes the whole machine.
+        Index(
+            "uq_restores_one_pending",
+            "status",
+            unique=True,
+            sqlite_where=text("status = 'PENDING'"),
+            postgresql_where=text("status = 'PENDING'"),
+        ),
+        Index("ix_restores_newest", "created_at", "id"),
+    )

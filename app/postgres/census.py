@@ -1,0 +1,193 @@
+"""What a database holds, counted and named, so that two can be compared exactly.
+
+Asked in a dump's own snapshot, and again of what was restored from it. Members
+of extensions are left out: pg_dump leaves them to CREATE EXTENSION.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+Census = dict[str, Any]
+
+# Objects as pg_dump sees them; what belongs to an extension, to the system or
+# to a session does not count. An index that is not valid is not dumped.
+_USER_OBJECTS = """
+    WITH member AS MATERIALIZED (
+        SELECT classid, objid FROM pg_depend WHERE deptype = 'e'
+    ), space AS MATERIALIZED (
+        SELECT oid, nspname, nspowner, nspacl FROM pg_namespace
+        WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
+          AND (oid, 'pg_namespace'::regclass) NOT IN (SELECT objid, classid FROM member)
+    ), relation AS MATERIALIZED (
+        SELECT c.* FROM pg_class c
+        WHERE c.relnamespace IN (SELECT oid FROM space) AND c.relpersistence <> 't'
+          AND NOT EXISTS (SELECT FROM member
+                          WHERE classid = 'pg_class'::regclass AND objid = c.oid)
+    ), routine AS MATERIALIZED (
+        SELECT p.* FROM pg_proc p
+        WHERE p.pronamespace IN (SELECT oid FROM space)
+          AND NOT EXISTS (SELECT FROM member
+                          WHERE classid = 'pg_proc'::regclass AND objid = p.oid)
+    ), kind AS MATERIALIZED (
+        SELECT t.* FROM pg_type t
+        WHERE t.typnamespace IN (SELECT oid FROM space) AND t.typelem = 0
+          AND (t.typrelid = 0
+               OR (SELECT relkind FROM pg_class c WHERE c.oid = t.typrelid) = 'c')
+          AND t.typtype IN ('b', 'c', 'd', 'e', 'r')
+          AND NOT EXISTS (SELECT FROM member
+                          WHERE classid = 'pg_type'::regclass AND objid = t.oid)
+    )
+"""
+
+_OBJECTS = f"""
+    {_USER_OBJECTS}
+    SELECT jsonb_object_agg(what, number) FROM (
+        SELECT CASE relkind WHEN 'r' THEN 'tables' WHEN 'p' THEN 'partitioned tables'
+                            WHEN 'v' THEN 'views' WHEN 'm' THEN 'materialized views'
+                            WHEN 'S' THEN 'sequences' WHEN 'f' THEN 'foreign tables' END AS what,
+               count(*) AS number
+        FROM relation WHERE relkind IN ('r', 'p', 'v', 'm', 'S', 'f') GROUP BY 1
+        UNION ALL
+        SELECT 'indexes', count(*) FROM pg_index i JOIN relation r ON r.oid = i.indrelid
+        WHERE (i.indisvalid OR r.relkind = 'p') AND i.indisready
+        UNION ALL
+        SELECT 'constraints', count(*) FROM pg_constraint
+        WHERE contype NOT IN ('n', 't')
+          AND (conrelid IN (SELECT oid FROM relation) OR contypid IN (SELECT oid FROM kind))
+        UNION ALL
+        SELECT 'triggers', count(*) FROM pg_trigger
+        WHERE tgrelid IN (SELECT oid FROM relation) AND NOT tgisinternal
+        UNION ALL
+        SELECT 'policies', count(*) FROM pg_policy WHERE polrelid IN (SELECT oid FROM relation)
+        UNION ALL
+        SELECT 'rules', count(*) FROM pg_rewrite
+        WHERE ev_class IN (SELECT oid FROM relation) AND rulename <> '_RETURN'
+        UNION ALL SELECT 'functions', count(*) FROM routine
+        UNION ALL SELECT 'types', count(*) FROM kind
+        UNION ALL SELECT 'schemas', count(*) FROM space
+        UNION ALL SELECT 'large objects', count(*) FROM pg_largeobject_metadata
+    ) counted WHERE number > 0
+"""  # noqa: S608 - our own text
+
+# Who owns what, and what was granted beyond the default; large objects, of which
+# there may be millions, by owner and grants.
+_OWNED = f"""
+    {_USER_OBJECTS},
+    owned (class, object, part, owner, acl, default_acl) AS (
+        SELECT 'pg_class'::regclass, oid, 0, relowner, relacl,
+               acldefault(CASE relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", relowner)
+        FROM relation WHERE relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
+        UNION ALL
+        SELECT 'pg_class'::regclass, attrelid, attnum, 0::oid, attacl, acldefault('c', relowner)
+        FROM pg_attribute JOIN relation ON relation.oid = attrelid
+        WHERE attacl IS NOT NULL AND NOT attisdropped
+        UNION ALL
+        SELECT 'pg_proc'::regclass, oid, 0, proowner, proacl, acldefault('f', proowner)
+        FROM routine
+        UNION ALL
+        SELECT 'pg_type'::regclass, oid, 0, typowner, typacl, acldefault('T', typowner) FROM kind
+        UNION ALL
+        SELECT 'pg_namespace'::regclass, oid, 0, nspowner, nspacl, acldefault('n', nspowner)
+        FROM space
+        UNION ALL
+        SELECT 'pg_largeobject'::regclass, min(oid), 0, lomowner, lomacl, acldefault('L', lomowner)
+        FROM pg_largeobject_metadata GROUP BY lomowner, lomacl
+    )
+    SELECT COALESCE(jsonb_agg(entry ORDER BY entry), '[]') FROM (
+        SELECT jsonb_build_array(
+            told.type,
+            CASE WHEN class = 'pg_largeobject'::regclass THEN '' ELSE told.identity END,
+            CASE WHEN owner <> 0 THEN pg_get_userbyid(owner) END,
+            CASE WHEN acl IS NOT NULL AND acl <> default_acl THEN (
+                SELECT COALESCE(jsonb_agg(one ORDER BY one), '[]') FROM (
+                    SELECT CASE grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(grantee) END
+                           || ': ' || privilege_type
+                           || CASE WHEN is_grantable THEN ' *' ELSE '' END AS one
+                    FROM aclexplode(acl) WHERE privilege_type <> 'MAINTAIN'
+                ) granted)
+            END) AS entry
+        FROM owned, pg_identify_object(class, object, part) told
+    ) entries
+"""  # noqa: S608 - our own text
+
+# What is kept beside the database, and lost by a dump without --create.
+_SETTINGS = """
+    SELECT COALESCE(jsonb_agg(jsonb_build_array(COALESCE(r.rolname, ''), setting)
+                              ORDER BY r.rolname, setting), '[]')
+    FROM pg_db_role_setting s LEFT JOIN pg_roles r ON r.oid = s.setrole,
+         unnest(s.setconfig) setting
+    WHERE s.setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+
+#: Each value of a census, and the statement whose one value it is.
+STATEMENTS = {"objects": _OBJECTS, "owned": _OWNED, "settings": _SETTINGS}
+
+
+def differences(expected: Census, found: Census) -> list[str]:
+    """What two censuses do not agree on, in words; empty if they are alike.
+
+    Compared are the parts that both have: rows, sequences, objects, owned, settings.
+    """
+    told: list[str] = []
+    for part, compare in _COMPARED.items():
+        if part in expected and part in found:
+            told += compare(expected[part], found[part])
+    return told
+
+
+def _objects(expected: dict[str, int], found: dict[str, int]) -> Iterator[str]:
+    for what in sorted(expected.keys() | found.keys()):
+        if expected.get(what, 0) != found.get(what, 0):
+            yield f"{what}: {expected.get(what, 0)} expected, {found.get(what, 0)} found"
+
+
+def _rows(expected: list[dict[str, Any]], found: list[dict[str, Any]]) -> Iterator[str]:
+    return _named("rows of", "rows", expected, found)
+
+
+def _sequences(expected: list[dict[str, Any]], found: list[dict[str, Any]]) -> Iterator[str]:
+    return _named("value of", "value", expected, found)
+
+
+def _named(
+    what: str, key: str, expected: list[dict[str, Any]], found: list[dict[str, Any]]
+) -> Iterator[str]:
+    """Tables or sequences by schema and name; what was not counted cannot differ."""
+    have = {(each["schema"], each["name"]): each.get(key) for each in found}
+    for each in expected:
+        name = (each["schema"], each["name"])
+        if name not in have:
+            yield f"{'.'.join(name)} is missing"
+        elif None not in (each.get(key), have[name]) and each[key] != have[name]:
+            yield f"{what} {'.'.join(name)}: {each[key]} expected, {have[name]} found"
+
+
+def _owned(expected: list[list[Any]], found: list[list[Any]]) -> Iterator[str]:
+    have = {(kind, identity): (owner, grants) for kind, identity, owner, grants in found}
+    for kind, identity, owner, grants in expected:
+        if (kind, identity) in have and have[kind, identity] != (owner, grants):
+            owner_now, grants_now = have[kind, identity]
+            name = f"{kind} {identity}".rstrip()
+            if owner != owner_now:
+                yield f"owner of {name}: {owner} expected, {owner_now} found"
+            if grants != grants_now:
+                yield f"grants on {name}: {_listed(grants)} expected, {_listed(grants_now)} found"
+
+
+def _listed(grants: list[str] | None) -> str:
+    return "the default" if grants is None else ", ".join(grants) or "none"
+
+
+def _settings(expected: list[list[str]], found: list[list[str]]) -> Iterator[str]:
+    for role, setting in expected:
+        if [role, setting] not in found:
+            yield f"setting {setting.partition('=')[0]} of {role or 'the database'} is missing"
+
+
+_COMPARED: dict[str, Any] = {
+    "objects": _objects,
+    "tables": _rows,
+    "sequences": _sequences,
+    "owned": _owned,
+    "settings": _settings,
+}

@@ -1,0 +1,99 @@
+"""How far a backup is proven: what is written down, and what is told of it."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.extensions import db
+from app.models import DatabaseBackup, Level, Proof, Result
+from app.postgres.archive import Entry, RowCounter
+
+_TOLD = 100  # differences that are kept; with so many nobody reads more
+
+
+def prove_rows(
+    contents: dict[str, Any],
+    counted: dict[int, int],
+    entries: Iterable[Entry],
+    archive: RowCounter,
+    seconds: float,
+) -> dict[str, Any]:
+    """What a dump holds, and whether its rows are those that were counted in its snapshot.
+
+    `contents` are the snapshot's, with oids; `counted` its rows by oid. Of a
+    table that was not counted in time the archive's rows are kept, and its
+    name in the evidence. Sequences are as the archive has them: they do not
+    obey snapshots.
+    """
+    differences, uncounted, tables = [], [], []
+    for table in contents["tables"]:
+        schema, name = table["schema"], table["name"]
+        told = f"{schema}.{name}"
+        found, rows = archive.rows.get((schema, name)), counted.get(table["oid"])
+        if found is None:
+            differences.append(f"{told} is not in the dump")
+        elif rows is None:
+            uncounted.append(told)
+        elif rows != found:
+            differences.append(f"rows of {told}: {rows} counted, {found} in the dump")
+        tables.append({"schema": schema, "name": name, "rows": found if rows is None else rows})
+    large = contents["objects"].get("large objects", 0)
+    if large != archive.large_objects:
+        differences.append(f"large objects: {large} counted, {archive.large_objects} in the dump")
+    sequences = [
+        {"schema": entry.schema, "name": entry.name, "value": list(entry.sequence_value)}
+        for entry in entries
+        if entry.sequence_value is not None
+    ]
+    evidence = {
+        "tables": len(tables),
+        "rows": sum(archive.rows.values()),
+        "uncounted": uncounted[:_TOLD],
+        "differences": differences[:_TOLD],
+    }
+    read = {"seconds": round(seconds, 3), "evidence": evidence}
+    return contents | {"tables": tables, "sequences": sequences, "read": read}
+
+
+def record_reading(session: Session, backup: DatabaseBackup) -> None:
+    """Write down the proof that came with the dump, as its manifest tells it."""
+    read = (backup.contents or {}).get("read")
+    if read is not None:
+        result = Result.FAILED if read["evidence"]["differences"] else Result.PASSED
+        session.add(
+            Proof(
+                backup_id=backup.id,
+                level=Level.READ,
+                result=result,
+                proved_at=backup.finished_at,
+                milliseconds=round(read["seconds"] * 1000),
+                evidence=read["evidence"],
+            )
+        )
+
+
+def list_proofs(backup_id: str) -> list[Proof]:
+    """All proofs of a backup, newest first."""
+    of_backup = select(Proof).where(Proof.backup_id == backup_id)
+    return list(db.session.scalars(of_backup.order_by(Proof.proved_at.desc(), Proof.level.desc())))
+
+
+def best_proofs(backups: Iterable[DatabaseBackup]) -> dict[str, Proof]:
+    """What is told of each backup in one word, by its id.
+
+    The newest failure of a level that has not passed since, else the highest
+    level that has passed, as it did last.
+    """
+    proofs = select(Proof).where(Proof.backup_id.in_([each.id for each in backups]))
+    newest: dict[tuple[str, int], Proof] = {}
+    for proof in db.session.scalars(proofs.order_by(Proof.proved_at)):
+        if proof.result is not Result.NOT_POSSIBLE:
+            newest[proof.backup_id, proof.level] = proof
+    best: dict[str, Proof] = {}
+    for (backup_id, _), proof in sorted(newest.items(), key=lambda item: item[0]):
+        has_failed = backup_id in best and best[backup_id].result is Result.FAILED
+        if proof.result is Result.FAILED or not has_failed:
+            best[backup_id] = proof
+    return best
