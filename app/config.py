@@ -38,6 +38,8 @@ class Settings:
     """The settings of one panel, checked. Durations are in seconds."""
 
     database_url: str | None  # the database to back up; None: the embedded sample
+    drill_url: str | None  # a server for drills; None: that of the database
+    restore_url: str | None  # who loads restores; None: a role is made for each
     secret_key: str  # signs sessions
     listen: str  # host:port where waitress listens
     instance_dir: Path  # catalogue, queue, embedded server, keys
@@ -51,6 +53,7 @@ class Settings:
     lock_timeout: int  # how long pg_dump waits for a table's lock
     stall_timeout: int  # how long a dump may go without a byte moving
     dump_timeout: int  # how long a dump may take in all
+    keep_replaced: int  # how long a database that was replaced is kept for an undo
     max_jobs: int  # how many backups may wait or run at once, of all databases
     worker_stop: str  # what a worker that is told to stop does with its backup
     api_wait: int  # how long POST /api/admin/backup waits at most
@@ -127,6 +130,8 @@ def _read(env: FileAwareEnv) -> Settings:
     instance_dir = _folder(env, "BACKSTOP_INSTANCE_DIR", ROOT / "instance", mode=0o711)
     return Settings(
         database_url=env.str("DATABASE_URL", None) or None,
+        drill_url=env.str("BACKSTOP_DRILL_URL", None) or None,
+        restore_url=env.str("BACKSTOP_RESTORE_URL", None) or None,
         secret_key=_secret_key(env, instance_dir),
         listen=_listen(env),
         instance_dir=instance_dir,
@@ -142,6 +147,7 @@ def _read(env: FileAwareEnv) -> Settings:
         lock_timeout=_seconds(env, "BACKSTOP_LOCK_TIMEOUT", 30),
         stall_timeout=_seconds(env, "BACKSTOP_STALL_TIMEOUT", 300),
         dump_timeout=_seconds(env, "BACKSTOP_DUMP_TIMEOUT", 86_400),
+        keep_replaced=_seconds(env, "BACKSTOP_KEEP_REPLACED", 7 * 86_400),
         max_jobs=_number(env, "BACKSTOP_MAX_JOBS", 4, least=1, most=100),
         worker_stop=_matching(env, "BACKSTOP_WORKER_STOP", _WORKER_STOP, "interrupt or wait")
         or "interrupt",

@@ -90,6 +90,14 @@ class DumpError(PostgresError):
     """pg_dump failed, or what it wrote is not whole."""
 
 
+class RestoreError(PostgresError):
+    """A backup could not be restored; what it was to replace is as it was."""
+
+
+class NotPossible(PostgresError):
+    """This server lacks what the backup needs; it says nothing about the backup."""
+
+
 class StorageError(AppError):
     """The place where dumps rest said no."""
 

@@ -142,7 +142,7 @@ def waiting(shop: Database, filename: str) -> bool:
     """Whether pg_dump stands before the locked table."""
     mine = (
         "SELECT count(*) FROM pg_stat_activity"
-        " WHERE application_name = %s AND wait_event_type = 'Lock'"
+        " WHERE application_name = %s AND wait_event_type = 'Lock' AND query LIKE 'LOCK%%'"
     )
     return shop.run(mine, f"backstop {filename}") == [(1,)]
 
@@ -206,6 +206,8 @@ def settings_in(folder: Path, database_url: str, **changes: Any) -> Settings:
     instance.mkdir(exist_ok=True)
     defaults = Settings(
         database_url=database_url,
+        drill_url=None,
+        restore_url=None,
         secret_key="only for tests, never elsewhere",
         listen="127.0.0.1:0",
         instance_dir=instance,
@@ -219,6 +221,7 @@ def settings_in(folder: Path, database_url: str, **changes: Any) -> Settings:
         lock_timeout=5,
         stall_timeout=60,
         dump_timeout=120,
+        keep_replaced=7 * 86_400,
         max_jobs=4,
         worker_stop="interrupt",
         api_wait=30,

@@ -12,7 +12,7 @@ from app.cli.groups import CatalogueCommand
 from app.config import settings
 from app.models.worker import HEARTBEAT
 from app.queue import queue
-from app.services import backups, claims, workers
+from app.services import backups, claims, restores, workers
 from app.services.databases import database_in_use
 from app.services.reconcile import reconcile, tolerating
 
@@ -53,6 +53,7 @@ def worker() -> None:
                 if turn % _LOOK_EVERY == 0:
                     reconcile()
                     backups.run_unclaimed()
+                    restores.run_unclaimed()
             consumer.check_worker_health()
             if stopping.wait(HEARTBEAT.total_seconds()):
                 break

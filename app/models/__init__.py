@@ -9,9 +9,12 @@ from app.models.restore import Kind, Restore
 from app.models.sign_in_throttle import SignInThrottle
 from app.models.worker import Worker
 
+AnyJob = type[DatabaseBackup] | type[Restore]  # whatever a worker runs
+
 __all__ = [
     "Admin",
     "AdminSession",
+    "AnyJob",
     "DatabaseBackup",
     "Job",
     "Kind",

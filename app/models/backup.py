@@ -17,6 +17,7 @@ class DatabaseBackup(Job, Model):
     """A row of `database_backups`."""
 
     __tablename__ = "database_backups"
+    word = "backup"
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True, default=create_id)
     filename: Mapped[str] = mapped_column(String(255), unique=True)

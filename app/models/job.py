@@ -2,7 +2,7 @@
 
 import enum
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import JSON, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
@@ -32,6 +32,8 @@ class Trigger(enum.Enum):
 
 class Job:
     """Columns of a row that waits, runs and ends."""
+
+    word: ClassVar[str]  # what people call it
 
     status: Mapped[Status] = mapped_column(Word(Status), default=Status.PENDING)
     created_at: Mapped[datetime] = mapped_column(Moment, default=now)

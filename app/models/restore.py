@@ -8,6 +8,7 @@ from cuid2 import create_id
 from sqlalchemy import JSON, Index, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
+from app.errors import AppError
 from app.extensions import Model
 from app.models.job import Job
 from app.models.types import Moment, Word
@@ -25,6 +26,7 @@ class Restore(Job, Model):
     """A row of `restores`."""
 
     __tablename__ = "restores"
+    word = "restore"
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True, default=create_id)
     filename: Mapped[str] = mapped_column(String(255))  # of the backup; it may be deleted since
@@ -41,8 +43,16 @@ class Restore(Job, Model):
     undone_by: Mapped[str | None] = mapped_column(String(255))
     dropped_at: Mapped[datetime | None] = mapped_column(Moment)
 
+    # When its working database and role were seen to be gone.
+    tidied_at: Mapped[datetime | None] = mapped_column(Moment)
+
     # What was found, in words: differences and what could not be brought back.
     result: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+
+    def fail(self, error: AppError) -> None:
+        """Nothing was swapped, and this is why."""
+        super().fail(error)
+        self.kept = self.kept_until = None
 
     __table_args__ = (
         # One at a time: a restore takes the whole machine.

@@ -4,8 +4,10 @@ Asked in a dump's own snapshot, and again of what was restored from it. Members
 of extensions are left out: pg_dump leaves them to CREATE EXTENSION.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
+
+from app.postgres.connection import quoted
 
 Census = dict[str, Any]
 
@@ -71,6 +73,26 @@ _OBJECTS = f"""
 
 # Who owns what, and what was granted beyond the default; large objects, of which
 # there may be millions, by owner and grants.
+# Schema and owner columns of what has no grants of its own.
+_WITHOUT_GRANTS = {
+    "pg_operator": "opr",
+    "pg_opclass": "opc",
+    "pg_opfamily": "opf",
+    "pg_collation": "coll",
+    "pg_conversion": "con",
+    "pg_ts_dict": "dict",
+    "pg_ts_config": "cfg",
+    "pg_statistic_ext": "stx",
+}
+_OTHERS = " ".join(
+    f"""
+    UNION ALL
+    SELECT '{catalog}'::regclass, oid, 0, {prefix}owner, NULL, NULL FROM {catalog}
+    WHERE {prefix}namespace IN (SELECT oid FROM space)
+      AND (oid, '{catalog}'::regclass) NOT IN (SELECT objid, classid FROM member)"""  # noqa: S608
+    for catalog, prefix in _WITHOUT_GRANTS.items()
+)
+
 _OWNED = f"""
     {_USER_OBJECTS},
     owned (class, object, part, owner, acl, default_acl) AS (
@@ -92,6 +114,7 @@ _OWNED = f"""
         UNION ALL
         SELECT 'pg_largeobject'::regclass, min(oid), 0, lomowner, lomacl, acldefault('L', lomowner)
         FROM pg_largeobject_metadata GROUP BY lomowner, lomacl
+        {_OTHERS}
     )
     SELECT COALESCE(jsonb_agg(entry ORDER BY entry), '[]') FROM (
         SELECT jsonb_build_array(
@@ -119,8 +142,37 @@ _SETTINGS = """
     WHERE s.setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
 
+# Who may do what with the database itself; null is the default.
+_ACCESS = """
+    SELECT (SELECT jsonb_agg(jsonb_build_array(
+                CASE grantee WHEN 0 THEN '' ELSE pg_get_userbyid(grantee) END,
+                privilege_type, is_grantable) ORDER BY grantee, privilege_type)
+            FROM aclexplode(datacl))
+    FROM pg_database WHERE datname = current_database() AND datacl IS NOT NULL
+"""
+
 #: Each value of a census, and the statement whose one value it is.
-STATEMENTS = {"objects": _OBJECTS, "owned": _OWNED, "settings": _SETTINGS}
+STATEMENTS = {"objects": _OBJECTS, "owned": _OWNED, "settings": _SETTINGS, "access": _ACCESS}
+
+
+def counting(tables: Iterable[tuple[int, str, str]]) -> str:
+    """The statement that counts the rows of tables, given as key, schema and name.
+
+    ONLY: a table does not count for those that inherit from it.
+    """
+    return " UNION ALL ".join(
+        f"SELECT {key}::bigint, count(*) FROM ONLY {quoted(schema)}.{quoted(name)}"  # noqa: S608
+        for key, schema, name in tables
+    )
+
+
+def reading(sequences: Iterable[tuple[int, str, str]]) -> str:
+    """The statement that reads the values of sequences: key, value, and whether it is used."""
+    return " UNION ALL ".join(
+        f"SELECT {key}::bigint, last_value, is_called"  # noqa: S608
+        f" FROM {quoted(schema)}.{quoted(name)}"
+        for key, schema, name in sequences
+    )
 
 
 def differences(expected: Census, found: Census) -> list[str]:

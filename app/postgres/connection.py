@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 import psycopg2
-from psycopg2.extensions import POLL_OK, POLL_READ, POLL_WRITE
+from psycopg2.extensions import POLL_OK, POLL_READ, POLL_WRITE, encrypt_password
 from psycopg2.extensions import connection as Connection  # noqa: N812 - it is a class
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
@@ -106,6 +106,10 @@ class Session:
     @property
     def server_version(self) -> Version:
         return Version.of_number(self._connection.server_version)
+
+    def encrypted(self, password: str, role: str) -> str:
+        """A password as the server keeps it: so it is neither sent nor logged."""
+        return str(encrypt_password(password, role, self._connection, "scram-sha-256"))
 
     def begin(self, sql: str, *values: Any, patience: float = _ANSWER_TIMEOUT) -> None:
         """Send a statement, to be answered within so many seconds; `poll` tells when it is."""

@@ -9,8 +9,8 @@ from typing import Any
 import psycopg2
 
 from app.errors import Conflict, ConnectError, DumpError
-from app.postgres.census import STATEMENTS, Census
-from app.postgres.connection import OnWait, Session, hint_for, open_session, quoted, told
+from app.postgres.census import STATEMENTS, Census, counting
+from app.postgres.connection import OnWait, Session, hint_for, open_session, told
 from app.postgres.conninfo import Conninfo
 from app.postgres.tools import Version
 
@@ -90,10 +90,10 @@ _CONTENTS = """
 """
 
 
-# A table that somebody waits to change is left uncounted: the queue behind
-# pg_dump shall not grow by us. A count that fails must not end the transaction.
+# A table that somebody wants to change is left uncounted: who never waits is
+# part of no deadlock. A count that fails must not end the transaction.
 _BEFORE_COUNTING = """
-    SET LOCAL lock_timeout = '500ms';
+    SET LOCAL lock_timeout = 1;
     SET LOCAL max_parallel_workers_per_gather = 0;
     SAVEPOINT counting
 """
@@ -113,15 +113,6 @@ def _in_batches(tables: Iterable[Table]) -> deque[list[Table]]:
     return batches
 
 
-def _count(tables: list[Table]) -> str:
-    """ONLY: a table does not count for those that inherit from it."""
-    return " UNION ALL ".join(
-        f"SELECT {table['oid']}::bigint, count(*)"  # noqa: S608 - quoted
-        f" FROM ONLY {quoted(table['schema'])}.{quoted(table['name'])}"
-        for table in tables
-    )
-
-
 class Snapshot:
     """An exported snapshot, valid for as long as its transaction is open."""
 
@@ -134,6 +125,7 @@ class Snapshot:
         self._patience = patience
         self._checked = time.monotonic()
         self._asked: list[Table] | None = None  # tables; none of them: a sign of life
+        self._has_counted = False
         self._uncounted: deque[list[Table]] = deque()
         self.id = snapshot_id
         self.rows: dict[int, int] = {}  # of the tables that were counted, by oid
@@ -197,7 +189,12 @@ class Snapshot:
         """Ask for the rows of these tables; without any, for a sign of life."""
         self._asked = tables
         patience = float("inf") if tables else self._patience
-        self._session.begin(_count(tables) if tables else "SELECT 1", patience=patience)
+        # Lets the locks of the tables before go, or the error that ended their count.
+        before = "ROLLBACK TO SAVEPOINT counting; " if self._has_counted else ""
+        named = [(each["oid"], each["schema"], each["name"]) for each in tables]
+        asked = counting(named) if tables else "SELECT 1"
+        self._session.begin(before + asked, patience=patience)
+        self._has_counted = self._has_counted or bool(tables)
 
     def _hear(self, *, now: bool) -> bool:
         """Whether what was asked for has been answered, or given up."""
@@ -208,7 +205,9 @@ class Snapshot:
         except psycopg2.Error as error:
             if not self._asked or error.pgcode is None:
                 raise
-            self._session.rows("ROLLBACK TO SAVEPOINT counting", patience=self._patience)
+            if not now:
+                self._begin([])  # ends the aborted state at once
+                return False
         else:
             if rows is None:
                 return False

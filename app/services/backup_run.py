@@ -79,7 +79,7 @@ def run_claimed(
 
 
 def _make(run: Run, heard: Line) -> None:
-    backup = db.session.get_one(DatabaseBackup, run.backup_id)
+    backup = db.session.get_one(DatabaseBackup, run.job_id)
     filename, wanted = backup.filename, DatabaseName(backup.server, backup.database)
     db.session.commit()  # no transaction of the catalogue stays open meanwhile
     _refuse_another_database(wanted)
@@ -143,7 +143,7 @@ def _record_facts(
     )
     tables = [{"schema": each["schema"], "name": each["name"]} for each in contents["tables"]]
     with writing() as session:
-        backup = session.get_one(DatabaseBackup, run.backup_id)
+        backup = session.get_one(DatabaseBackup, run.job_id)
         backup.server_version = str(snapshot.server_version)
         backup.tool_version = str(toolchain.version)
         backup.compression = compression
@@ -186,7 +186,7 @@ def _dump(
             environment=environment | {"PGAPPNAME": name},
             on_line=heard,
             on_tick=tick,
-            on_start=partial(claims.note_process, run.backup_id),
+            on_start=partial(claims.note_process, run.job_id),
             moved=lambda: run.progress.moved,
         )
 
@@ -237,7 +237,7 @@ def _check(
                 contents=database_size,
                 on_data=rows.take,
                 on_tick=tick,
-                on_start=partial(claims.note_process, run.backup_id),
+                on_start=partial(claims.note_process, run.job_id),
             )
             while not reading.done():
                 tick()
@@ -258,7 +258,7 @@ def _publish(
     run.check(now_at_once=True)
     counted = prove_rows(contents, snapshot.rows, read.entries, read.rows, read.seconds)
     with writing() as session:
-        backup = session.get_one(DatabaseBackup, run.backup_id)
+        backup = session.get_one(DatabaseBackup, run.job_id)
         backup.contents = counted
         manifest = build_manifest(backup, read.dump)
     storage().publish(staged, manifest)

@@ -10,12 +10,13 @@ from contextlib import suppress
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
+from typing import cast
 
 import psutil
 from sqlalchemy import update
 
 from app.extensions import writing
-from app.models import DatabaseBackup
+from app.models import AnyJob, DatabaseBackup, Restore
 from app.models.job import LEASE
 from app.models.types import now
 
@@ -72,13 +73,14 @@ def _is_here(process: str) -> bool:
     return process.split(" ")[:3] == identity(os.getpid()).split(" ")[:3]
 
 
-def claim(backup_id: str) -> bool:
-    """Take a pending backup that nobody runs; False if somebody was quicker."""
+def claim(job_id: str, job: AnyJob = DatabaseBackup) -> bool:
+    """Take a pending backup or restore that nobody runs; False if somebody was quicker."""
     with writing() as session:
-        backup = session.get(DatabaseBackup, backup_id, with_for_update=True)
-        if backup is None or not backup.is_pending or backup.claimed_by is not None:
+        found = session.get(job, job_id, with_for_update=True)
+        row = cast("DatabaseBackup | Restore | None", found)
+        if row is None or not row.is_pending or row.claimed_by is not None:
             return False
-        backup.claim(runner())
+        row.claim(runner())
     return True
 
 
@@ -102,11 +104,9 @@ def is_leaving() -> bool:
     return _leaving.is_set()
 
 
-def note_process(backup_id: str, pid: int) -> None:
+def note_process(job_id: str, pid: int, job: AnyJob = DatabaseBackup) -> None:
     """Write down which program is at work, so that it can be ended if we cannot any more."""
-    mine = update(DatabaseBackup).where(
-        DatabaseBackup.id == backup_id, DatabaseBackup.claimed_by == runner()
-    )
+    mine = update(job).where(job.id == job_id, job.claimed_by == runner())
     with writing() as session:
         session.execute(mine.values(process=identity(pid)))
 

@@ -2,12 +2,13 @@
 
 import logging
 from datetime import datetime
+from typing import cast
 
 import psycopg2
 
 from app.errors import AppError, Interrupted
 from app.extensions import db, writing
-from app.models import DatabaseBackup
+from app.models import AnyJob, DatabaseBackup, Restore
 from app.postgres.connection import end_sessions
 from app.services.databases import DatabaseName, configured_database, database_name, storage
 from app.services.manifests import build_manifest, columns_of, read_manifest
@@ -32,26 +33,32 @@ def end_sessions_of(backup_id: str) -> None:
 
 
 def record_failure(
-    backup_id: str, error: AppError, log: str = "", *, judged: datetime | None = None
+    job_id: str,
+    error: AppError,
+    log: str = "",
+    *,
+    judged: datetime | None = None,
+    job: AnyJob = DatabaseBackup,
 ) -> bool:
-    """Say on the row that there is no dump, and why; False if it stays as it is.
+    """Say on the row that it has failed, and why; False if it stays as it is.
 
     So it does once it has ended and, with the lease that somebody else
     `judged`, where that is no longer the same: its runner has renewed it.
     """
     with writing() as session:
-        backup = session.get(DatabaseBackup, backup_id, with_for_update=True)
-        if backup is None or not backup.is_pending:
+        found = session.get(job, job_id, with_for_update=True)
+        row = cast("DatabaseBackup | Restore | None", found)
+        if row is None or not row.is_pending:
             return False
-        if judged is not None and backup.lease_until != judged:
+        if judged is not None and row.lease_until != judged:
             return False
-        if backup.cancelled_by is not None and isinstance(error, Interrupted):
-            error = Interrupted(f"cancelled by {backup.cancelled_by}")
-        backup.fail(error)
+        if row.cancelled_by is not None and isinstance(error, Interrupted):
+            error = Interrupted(f"cancelled by {row.cancelled_by}")
+        row.fail(error)
         if log:
-            backup.log = log
-        filename = backup.filename
-    logger.warning("backup failed filename=%s error=%r", filename, error.message)
+            row.log = log
+        filename = row.filename
+    logger.warning("%s failed filename=%s error=%r", job.word, filename, error.message)
     return True
 
 

@@ -23,7 +23,8 @@ from app.errors import (
     VerificationError,
 )
 from app.extensions import db, writing
-from app.models import DatabaseBackup, Status
+from app.models import DatabaseBackup, Restore, Status
+from app.models.types import now
 from app.postgres.conninfo import remove_stale_passfiles
 from app.services import claims
 from app.services.databases import private_dir, storage
@@ -35,6 +36,8 @@ from app.services.outcomes import (
     renew_manifest,
 )
 from app.services.proofs import record_reading
+from app.services.scratch import sweep
+from app.services.swaps import has_swapped
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +45,13 @@ _RUNNER_GONE = Interrupted(
     "the backup was interrupted",
     detail="Its runner is gone: it was killed, or its machine was restarted.",
     hint="Start the backup again.",
+)
+
+
+_RESTORE_GONE = Interrupted(
+    "the restore was interrupted",
+    detail="Its runner is gone: it was killed, or its machine was restarted.",
+    hint="The living database is as it was. Start the restore again.",
 )
 
 
@@ -61,10 +71,13 @@ def reconcile() -> Reconciled:
     """Bring rows and files in line, and say what was done."""
     report = Reconciled()
     _settle_dead_runs(report)
+    _settle_dead_restores(report)
     _finish_deletes(report)
     _renew_manifests()
     _tidy_storage(report)
     remove_stale_passfiles(private_dir())
+    with tolerating():  # their server may be away
+        sweep()
     return report
 
 
@@ -127,6 +140,27 @@ def _settle_dead_runs(report: Reconciled) -> None:
         if not is_gone:
             _end_program(process, filename, report)
         end_sessions_of(backup_id)
+
+
+def _settle_dead_restores(report: Reconciled) -> None:
+    claimed = select(Restore).where(
+        Restore.status == Status.PENDING, Restore.claimed_by.is_not(None)
+    )
+    dead = [
+        (row.id, row.filename, row.lease_until, row.process)
+        for row in db.session.scalars(claimed)
+        if row.claimed_by is not None and claims.is_dead(row.claimed_by, row.lease_until)
+    ]
+    db.session.commit()
+    for restore_id, filename, lease_until, process in dead:
+        _end_program(process, filename, report)
+        with tolerating():
+            if has_swapped(restore_id):
+                with writing() as session:
+                    session.get_one(Restore, restore_id).complete(now())
+                report.completed.append(filename)
+            elif record_failure(restore_id, _RESTORE_GONE, judged=lease_until, job=Restore):
+                report.failed.append(filename)
 
 
 def _end_program(process: str | None, filename: str, report: Reconciled) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DatabaseError
 
 from app.errors import Interrupted
 from app.extensions import db, writing
-from app.models import DatabaseBackup, Status
+from app.models import AnyJob, DatabaseBackup, Restore, Status
 from app.models.job import LEASE
 from app.models.types import now
 from app.postgres.command import Log
@@ -34,12 +34,14 @@ _DUMPED, _CHECKED = 90, 99
 
 
 class Run:
-    """What has to be done again and again while a backup is made."""
+    """What has to be done again and again while a backup is made, or restored."""
+
+    job: AnyJob = DatabaseBackup
 
     def __init__(
-        self, backup_id: str, *, limit: int, on_news: Callable[[], None] = lambda: None
+        self, job_id: str, *, limit: int, on_news: Callable[[], None] = lambda: None
     ) -> None:
-        self.backup_id = backup_id
+        self.job_id = job_id
         self.log = Log()
         self.progress = DumpProgress([])
         self.phase = "starting"  # then dumping, checking, publishing
@@ -53,9 +55,9 @@ class Run:
         """Do what is due; raise Interrupted if the run must end, DumpError at its limit."""
         if claims.is_stopping():
             raise Interrupted(
-                "the backup was interrupted",
+                f"the {self.job.word} was interrupted",
                 detail="Its runner was told to stop.",
-                hint="Start the backup again.",
+                hint=f"Start the {self.job.word} again.",
             )
         moment = time.monotonic()
         if moment > self._started + self._limit:
@@ -79,7 +81,7 @@ class Run:
             logger.warning("lease not renewed error=%r", str(error.orig))
 
     def _hear(self) -> None:
-        cancelled = select(DatabaseBackup.cancelled_by).where(DatabaseBackup.id == self.backup_id)
+        cancelled = select(self.job.cancelled_by).where(self.job.id == self.job_id)
         by = db.session.scalar(cancelled)
         db.session.commit()
         if by is not None:
@@ -92,14 +94,17 @@ class Run:
         return self._news() != self._told
 
     def _news(self) -> dict[str, Any]:
-        told = _in_figures(self.phase, self.progress, self.checked)
-        return {"progress": told, "log": self.log.latest(_LOG_LINES)}
+        return {"progress": self.in_figures(), "log": self.log.latest(_LOG_LINES)}
+
+    def in_figures(self) -> dict[str, Any]:
+        """How far it is, as it stands on the row."""
+        return _in_figures(self.phase, self.progress, self.checked)
 
     def _tell(self) -> None:
-        mine = update(DatabaseBackup).where(
-            DatabaseBackup.id == self.backup_id,
-            DatabaseBackup.status == Status.PENDING,
-            DatabaseBackup.claimed_by == claims.runner(),
+        mine = update(self.job).where(
+            self.job.id == self.job_id,
+            self.job.status == Status.PENDING,
+            self.job.claimed_by == claims.runner(),
         )
         news = self._news()
         with writing() as session:
@@ -107,9 +112,9 @@ class Run:
             lost = isinstance(result, CursorResult) and result.rowcount == 0
         if lost:
             raise Interrupted(
-                "the backup was given up meanwhile",
+                f"the {self.job.word} was given up meanwhile",
                 detail="Its lease ran out: this process was asleep, or the clock was changed.",
-                hint="Start the backup again.",
+                hint=f"Start the {self.job.word} again.",
             )
         self._told, self._renewed = news, time.monotonic()
         self._on_news()
@@ -129,21 +134,21 @@ def _in_figures(phase: str, dumped: DumpProgress, checked: float) -> dict[str, A
     }
 
 
-def progress_of(backup: DatabaseBackup) -> dict[str, Any] | None:
-    """How far a running backup is; None if it does not run.
+def progress_of(row: DatabaseBackup | Restore) -> dict[str, Any] | None:
+    """How far a running backup or restore is; None if it does not run.
 
     `percent` of the whole, `tablesDone` of `tablesTotal` and the `table` at
     work, `bytesWritten`, `elapsedSeconds` and `secondsLeft` (None until it can
     be guessed), `phase` (starting, dumping, checking, publishing), and
     `isLast`: its worker ends after it.
     """
-    if not backup.is_pending or backup.duration is None:
+    if not row.is_pending or row.duration is None:
         return None
-    told = backup.progress or _in_figures("starting", DumpProgress([]), 0)
-    elapsed, percent = backup.duration.total_seconds(), told["percent"]
+    told = row.progress or _in_figures("starting", DumpProgress([]), 0)
+    elapsed, percent = row.duration.total_seconds(), told["percent"]
     left = elapsed * (100 - percent) / percent if percent >= _ENOUGH_TO_GUESS else None
     return told | {
-        "bytesWritten": storage().staged_size(backup.filename),
+        "bytesWritten": storage().staged_size(row.filename) if row.word == "backup" else 0,
         "elapsedSeconds": round(elapsed, 3),
         "secondsLeft": left and round(left, 1),
     }

@@ -95,6 +95,11 @@ class LocalStorage:
         _check_name(name)
         return self._open(name)
 
+    def path_of(self, name: str) -> Path:
+        """Where a published dump lies, for a program to read. Raises as `open`."""
+        self.open(name).close()
+        return self.folder / name
+
     def manifest(self, name: str) -> bytes:
         _check_name(name)
         with self._open(_manifest_name(name)) as file:

@@ -14,7 +14,7 @@ from tests.faults.lab import PATIENCE, Lab, log_of, wait_until
 
 _NAMED = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'backstop backup%%'"
 HOLDER = f"{_NAMED} AND backend_xmin IS NOT NULL AND state = 'idle in transaction'"
-DUMPING = f"{_NAMED} AND wait_event_type = 'Lock'"
+DUMPING = f"{_NAMED} AND wait_event_type = 'Lock' AND query LIKE 'LOCK%'"
 
 
 @dataclass

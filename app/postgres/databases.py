@@ -1,0 +1,188 @@
+"""Make, name and drop databases and roles on a server, as its admin."""
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import psycopg2
+
+from app.errors import NotPossible, RestoreError
+from app.postgres.census import STATEMENTS, Census
+from app.postgres.connection import Session, hint_for, open_session, quoted, told
+from app.postgres.conninfo import Conninfo
+from app.postgres.ownership import literal
+from app.postgres.tools import Version
+
+NAME_BYTES = 63  # what is longer, the server cuts off
+_LONG = 3600.0  # seconds; to copy a template or to drop files takes its time
+_BATCH = 100  # statements sent at once
+
+# Nothing that a database brings along shall act on us: neither functions in the
+# place of ours, nor its event triggers at our sign-in (from 17 on).
+_GUARDED = """
+    SELECT set_config(name, CASE name WHEN 'search_path' THEN 'pg_catalog, pg_temp'
+                                      WHEN 'event_triggers' THEN 'off' ELSE '0' END, false)
+    FROM pg_catalog.pg_settings
+    WHERE name IN ('search_path', 'statement_timeout', 'lock_timeout', 'transaction_timeout',
+                   'idle_in_transaction_session_timeout', 'idle_session_timeout')
+       OR (name = 'event_triggers' AND (SELECT rolsuper FROM pg_catalog.pg_roles
+                                        WHERE rolname = current_user))
+"""
+
+
+_COMMENTED = {
+    "databases": """
+        SELECT datname, told FROM pg_database, shobj_description(oid, 'pg_database') told
+        WHERE starts_with(told, %s)""",
+    "roles": """
+        SELECT rolname, told FROM pg_roles, shobj_description(oid, 'pg_authid') told
+        WHERE starts_with(told, %s)""",
+}
+
+
+class Server:
+    """What an admin does on a server, through one session to one of its databases."""
+
+    def __init__(self, session: Session, info: Conninfo) -> None:
+        self._session = session
+        self._info = info
+
+    @property
+    def version(self) -> Version:
+        return self._session.server_version
+
+    def ask(self, sql: str, *values: Any) -> Any:
+        """The first value of a statement's first row. Raises RestoreError."""
+        rows = self.rows(sql, *values)
+        return rows[0][0] if rows else None
+
+    def rows(self, sql: str, *values: Any, patience: float = _LONG) -> list[tuple[Any, ...]]:
+        """The rows of a statement. Raises RestoreError."""
+        try:
+            return self._session.rows(sql, *values, patience=patience)
+        except psycopg2.Error as error:
+            text = told(error, self._info)
+            raise RestoreError(
+                "the server refused a step of the restore", detail=text, hint=hint_for(text)
+            ) from None
+
+    def run_all(self, statements: Iterable[str]) -> None:
+        """Run many statements, some at a time, each time all or nothing."""
+        waiting = list(statements)
+        for at in range(0, len(waiting), _BATCH):
+            self.rows("; ".join(waiting[at : at + _BATCH]))
+
+    def has_database(self, name: str) -> bool:
+        return bool(self.ask("SELECT count(*) FROM pg_database WHERE datname = %s", name))
+
+    def roles(self) -> set[str]:
+        """The names of all roles."""
+        return {name for (name,) in self.rows("SELECT rolname FROM pg_roles")}
+
+    def is_superuser(self) -> bool:
+        return bool(self.ask("SELECT rolsuper FROM pg_roles WHERE rolname = current_user"))
+
+    def may_create(self) -> tuple[bool, bool]:
+        """Whether we may create databases, and roles."""
+        sql = (
+            "SELECT rolsuper OR rolcreatedb, rolsuper OR rolcreaterole FROM pg_roles"
+            " WHERE rolname = current_user"
+        )
+        ((databases, roles),) = self.rows(sql)
+        return bool(databases), bool(roles)
+
+    def missing_extensions(self, names: Iterable[str]) -> list[str]:
+        """Those that this server does not have."""
+        available = {name for (name,) in self.rows("SELECT name FROM pg_available_extensions")}
+        return sorted(set(names) - available)
+
+    def untrusted_extensions(self, names: Iterable[str]) -> frozenset[str]:
+        """Those of them that only a superuser may create here."""
+        trusted = {
+            name
+            for (name,) in self.rows(
+                "SELECT name FROM pg_available_extension_versions WHERE trusted OR NOT superuser"
+            )
+        }
+        return frozenset(names) - trusted
+
+    def create_role(self, name: str, password: str, comment: str) -> None:
+        """A role that may sign in and nothing else; only the password's hash is sent."""
+        hashed = self._session.encrypted(password, name)
+        bypass = "BYPASSRLS" if self.is_superuser() else ""
+        self.rows(
+            f"CREATE ROLE {quoted(name)} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE"
+            f" NOREPLICATION {bypass} PASSWORD %s",
+            hashed,
+        )
+        self.rows(f"COMMENT ON ROLE {quoted(name)} IS %s", comment)
+        if not self.is_superuser():  # to give it a database, and to take that back
+            self.rows(f"GRANT {quoted(name)} TO CURRENT_USER")
+
+    def create_database(self, name: str, owner: str, options: dict[str, str], comment: str) -> None:
+        """An empty database; raises NotPossible where this server lacks its locale."""
+        words = " ".join(f"{key} = {literal(value)}" for key, value in options.items())
+        try:
+            self._session.rows(
+                f"CREATE DATABASE {quoted(name)} OWNER {quoted(owner)} TEMPLATE template0 {words}",
+                patience=_LONG,
+            )
+        except psycopg2.Error as error:
+            text = told(error, self._info)
+            if re.search(r"locale|encoding|ICU|collation|provider", text):
+                raise NotPossible(
+                    "this server cannot make a database with the locale of the backup", detail=text
+                ) from None
+            raise RestoreError(
+                "no new database could be made", detail=text, hint=hint_for(text)
+            ) from None
+        self.rows(f"COMMENT ON DATABASE {quoted(name)} IS %s", comment)
+
+    def comment_of(self, name: str) -> str:
+        """What is written about a database; empty if nothing is."""
+        sql = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s"
+        return str(self.ask(sql, name) or "")
+
+    def drop_database(self, name: str) -> None:
+        """Drop a database with all sessions in it; one that is gone is no error."""
+        if self.has_database(name):
+            self.rows(f"DROP DATABASE IF EXISTS {quoted(name)} WITH (FORCE)")
+
+    def drop_role(self, name: str) -> None:
+        """Drop a role that owns nothing any more; one that is gone is no error."""
+        self.rows(f"DROP ROLE IF EXISTS {quoted(name)}")
+
+    def commented(self, catalog: str, comment: str) -> list[tuple[str, str]]:
+        """The "databases" or "roles" whose comment begins so: name and comment."""
+        return [(name, text) for name, text in self.rows(_COMMENTED[catalog], comment)]
+
+    def census(self, *parts: str) -> Census:
+        """These parts of the census of the database that we are in."""
+        return {part: self.ask(STATEMENTS[part]) for part in parts}
+
+
+@contextmanager
+def serving(info: Conninfo, *, application_name: str, on_wait: Any = None) -> Iterator[Server]:
+    """A Server through a session of its own. Raises ConnectError, AppError."""
+    with open_session(info, application_name=application_name, on_wait=on_wait) as session:
+        server = Server(session, info)
+        server.rows(_GUARDED)
+        yield server
+
+
+def maintenance(info: Conninfo) -> Conninfo:
+    """The same server by another database than those that are renamed or dropped."""
+    return at_database(info, "template1" if info.database == "postgres" else "postgres")
+
+
+def at_database(info: Conninfo, name: str) -> Conninfo:
+    """The same server and user, another database."""
+    return replace(info, parameters={**info.parameters, "dbname": name})
+
+
+def cut_name(name: str, ending: str) -> str:
+    """A name with this ending that the server does not cut off, in whole characters."""
+    room = NAME_BYTES - len(ending.encode())
+    return name.encode()[:room].decode(errors="ignore") + ending

@@ -1,0 +1,127 @@
+"""Load an archive into a database with pg_restore, and say who loads which part of it.
+
+User code (functions, checks, triggers, expressions, the data itself) is loaded
+by a role that signed in without superuser rights: a restore by a superuser runs
+what is hidden in a dump as the server's own user, and `--role` does not help,
+for RESET ROLE leads back. What only a superuser can create is loaded apart.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.errors import RestoreError
+from app.postgres import command
+from app.postgres.archive import Entry
+from app.postgres.connection import hint_for
+from app.postgres.conninfo import Conninfo
+from app.postgres.tools import Toolchain
+
+# Created by a superuser alone, after everything that they could act upon.
+_LAST = ("EVENT TRIGGER", "PUBLICATION", "PUBLICATION TABLE", "PUBLICATION TABLES IN SCHEMA")
+# A subscription would begin to pull from another server, or steal its slot.
+_NEVER = ("SUBSCRIPTION", "SUBSCRIPTION TABLE")
+_GRANTS = ("ACL", "DEFAULT ACL")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The entries of an archive by who loads them, and in which order."""
+
+    first: list[Entry]  # by the admin: extensions that are not trusted
+    load: list[Entry]  # by the role without rights: everything else
+    configuration: list[Entry]  # by the admin: rows of extensions' own tables
+    last: list[Entry]  # by the admin: event triggers and publications
+    grants: list[Entry]  # by the admin, when the owners are right
+    left_out: list[Entry]  # by nobody
+
+    @property
+    def privileged(self) -> list[str]:
+        """What comes from the admin's connection, for people: kind and name."""
+        apart = [*self.first, *self.configuration, *self.last]
+        return [f"{each.kind} {each.name}" for each in apart]
+
+
+def plan(entries: Iterable[Entry], untrusted: frozenset[str]) -> Plan:
+    """Divide an archive's entries; `untrusted` are extensions that a superuser must create."""
+    entries = list(entries)
+    own_tables = {(each.schema, each.name) for each in entries if each.kind == "TABLE"}
+    found = Plan([], [], [], [], [], [])
+    for entry in entries:
+        of_untrusted = entry.kind == "COMMENT" and entry.name in {
+            f"EXTENSION {name}" for name in untrusted
+        }
+        if (entry.kind == "EXTENSION" and entry.name in untrusted) or of_untrusted:
+            found.first.append(entry)
+        elif entry.kind == "TABLE DATA" and (entry.schema, entry.name) not in own_tables:
+            found.configuration.append(entry)
+        elif entry.kind in _LAST:
+            found.last.append(entry)
+        elif entry.kind in _GRANTS:
+            found.grants.append(entry)
+        elif entry.kind in _NEVER:
+            found.left_out.append(entry)
+        else:
+            found.load.append(entry)
+    schemas = {_schema_of(each) for each in found.first}
+    for entry in [each for each in found.load if each.kind == "SCHEMA" and each.name in schemas]:
+        found.load.remove(entry)
+        found.first.insert(0, entry)
+    return found
+
+
+def _schema_of(extension: Entry) -> str:
+    """Where an extension is put: CREATE EXTENSION … WITH SCHEMA name;"""
+    name = extension.definition.partition(" WITH SCHEMA ")[2].strip().rstrip(";")
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name
+
+
+def load(
+    toolchain: Toolchain,
+    archive: Path,
+    info: Conninfo,
+    entries: Iterable[Entry],
+    *,
+    list_file: Path,
+    jobs: int = 1,
+    with_owners: bool = False,
+    timeout: float,
+    environment: Mapping[str, str],
+    on_line: command.Line,
+    on_tick: Callable[[], None],
+    on_start: command.Start = None,
+) -> None:
+    """Load these entries of an archive into the database of `info`, or fail at the first error.
+
+    `list_file` is written for pg_restore to read. Without `with_owners`
+    everything belongs to who signs in, and nothing is granted. Raises
+    RestoreError; what `on_tick` raises ends pg_restore and comes out.
+    """
+    numbers = [each.id for each in entries]
+    if not numbers:
+        return
+    list_file.write_text("".join(f"{number};\n" for number in numbers), encoding="ascii")
+    argv: list[str | Path] = [
+        toolchain.pg_restore, "--exit-on-error", "--verbose", "--no-password",
+        f"--use-list={list_file}", f"--jobs={jobs}",
+        *([] if with_owners else ["--no-owner", "--no-privileges"]),
+        "-d", info.dsn(application_name=None), archive,
+    ]  # fmt: skip
+    try:
+        outcome = command.run(
+            argv,
+            environment=environment,
+            timeout=timeout,
+            secrets=info.secrets,
+            on_line=on_line,
+            on_tick=on_tick,
+            on_start=on_start,
+        )
+    except TimeoutError:
+        raise RestoreError(
+            f"the restore took longer than {timeout:.0f} s and was ended",
+            hint="Raise BACKSTOP_DUMP_TIMEOUT if the database is that large.",
+        ) from None
+    if outcome.status != 0:
+        words = outcome.last_words
+        raise RestoreError("pg_restore failed", detail=words, hint=hint_for(words))

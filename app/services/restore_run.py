@@ -1,0 +1,432 @@
+"""The life of one restore: check the dump, load it beside, compare, and only then use it."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from app.config import settings
+from app.errors import AppError, Conflict, Interrupted, NotPossible, RestoreError, VerificationError
+from app.extensions import db, writing
+from app.models import DatabaseBackup, Kind, Level, Proof, Restore, Result, Trigger
+from app.models.types import now
+from app.postgres import ownership
+from app.postgres.archive import Entry, read_entries
+from app.postgres.census import Census, counting, differences, reading
+from app.postgres.command import Line
+from app.postgres.connection import quoted
+from app.postgres.conninfo import Conninfo, client_environment
+from app.postgres.databases import Server, maintenance, serving
+from app.postgres.restore import Plan, load, plan
+from app.postgres.snapshot import hold_snapshot
+from app.postgres.tools import Toolchain, choose_toolchain, find_toolchains
+from app.services import claims, scratch
+from app.services.backups import create_backup
+from app.services.databases import private_dir, storage
+from app.services.listing import get_backup
+from app.services.outcomes import record_failure
+from app.services.runs import Run
+from app.services.swaps import refuse_unswappable, swap_in
+from app.storages import sha256_of
+
+logger = logging.getLogger(__name__)
+
+_BATCH = 100  # tables in one statement
+_JOBS = 2  # what pg_restore loads at once
+_BIG = 64 * 1024**2  # bytes of a dump from which on that pays
+_LOADED = 85  # per cent of the whole
+_TOLD = 100  # differences that are kept
+
+
+class RestoreRun(Run):
+    """What has to be done again and again while a backup is restored."""
+
+    job = Restore
+
+    def __init__(self, job_id: str, *, limit: int, on_news: Callable[[], None]) -> None:
+        super().__init__(job_id, limit=limit, on_news=on_news)
+        self.rows: dict[str, int] = {}  # of each table, as pg_restore names it
+        self.begun: list[str] = []  # tables
+
+    def heard(self, line: str) -> None:
+        """Take a line of pg_restore: it names each table when it begins with its rows."""
+        self.log.add(line)
+        name = line.partition('processing data for table "')[2].rstrip('"')
+        if name in self.rows:
+            self.begun.append(name)
+
+    def in_figures(self) -> dict[str, Any]:
+        """How far it is, as it stands on the row."""
+        total = sum(self.rows.values()) + len(self.rows) or 1
+        done = sum(self.rows[name] + 1 for name in self.begun[:-1])
+        percent = {"starting": 0.0, "checking": 1.0, "loading": 5 + (_LOADED - 5) * done / total}
+        return {
+            "phase": self.phase,
+            "percent": round(percent.get(self.phase, _LOADED), 1),
+            "tablesDone": len(self.begun[:-1]) if self.phase == "loading" else len(self.begun),
+            "tablesTotal": len(self.rows),
+            "table": self.begun[-1] if self.begun and self.phase == "loading" else "",
+            "bytesWritten": 0,
+            "isLast": claims.is_leaving(),
+        }
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be restored, as the rows say: no transaction stays open meanwhile."""
+
+    id: str
+    kind: Kind
+    trigger: Trigger
+    created_by: str
+    database: str
+    working: str
+    filename: str
+    backup_id: str
+    size: int
+    sha256: str
+    oldest_reader: int
+    contents: dict[str, Any]
+
+    @property
+    def application_name(self) -> str:
+        return scratch.application_name(self.id)
+
+
+def run_claimed(
+    restore_id: str, on_line: Line | None = None, on_news: Callable[[], None] = lambda: None
+) -> None:
+    """Run a restore that this process has claimed, to COMPLETED or FAILED.
+
+    As `backup_run.run_claimed`. A drill writes a proof of its backup in any case.
+    """
+    run = RestoreRun(restore_id, limit=settings().dump_timeout, on_news=on_news)
+    order = _order(restore_id)
+    began = time.monotonic()
+
+    def heard(line: str) -> None:
+        run.heard(line)
+        if on_line is not None:
+            on_line(line)
+
+    try:
+        result = _restore(run, order, heard)
+    except AppError as error:
+        if order.kind is Kind.DRILL and not isinstance(error, Interrupted):
+            possible = not isinstance(error, NotPossible)
+            _prove(
+                order,
+                Result.FAILED if possible else Result.NOT_POSSIBLE,
+                time.monotonic() - began,
+                {"differences": [error.in_words()]},
+            )
+        record_failure(restore_id, error, run.log.text(), job=Restore)
+    except BaseException:
+        interrupted = Interrupted(
+            "the restore was interrupted",
+            detail="Its process was ended, or met a defect that its log tells.",
+            hint="Start the restore again.",
+        )
+        record_failure(restore_id, interrupted, run.log.text(), job=Restore)
+        raise
+    else:
+        with writing() as session:
+            row = session.get_one(Restore, restore_id, with_for_update=True)
+            row.result = result
+            row.log = run.log.text()
+            row.complete(now())
+        logger.info("restore completed kind=%s filename=%s", order.kind.value, order.filename)
+
+
+def _order(restore_id: str) -> Order:
+    row = db.session.get_one(Restore, restore_id)
+    backup = get_backup(row.filename)
+    order = Order(
+        id=row.id,
+        kind=row.kind,
+        trigger=row.trigger,
+        created_by=row.created_by,
+        database=row.database,
+        working=row.working,
+        filename=row.filename,
+        backup_id=backup.id,
+        size=backup.size,
+        sha256=backup.sha256,
+        oldest_reader=backup.oldest_reader or 0,
+        contents=backup.contents or {},
+    )
+    db.session.commit()
+    return order
+
+
+def _restore(run: RestoreRun, order: Order, heard: Line) -> dict[str, Any]:
+    """Returns what was found, for the row."""
+    entries = _check_dump(run, order)
+    info = scratch.server_of(order.kind)
+    if order.kind is not Kind.REPLACE:
+        return _make(run, order, entries, info, heard)
+    _save_living(run, order, heard)
+    with ExitStack() as lock:  # no backup begins of what is about to be replaced
+        name = order.application_name
+        lock.enter_context(hold_snapshot(info, application_name=name, on_wait=run.check))
+        return _make(run, order, entries, info, heard, let_go=lock.close)
+
+
+def _save_living(run: RestoreRun, order: Order, heard: Line) -> None:
+    """A backup of the database as it is now, whatever comes."""
+    run.phase = "saving"
+    saved = create_backup(
+        trigger=order.trigger,
+        created_by=order.created_by,
+        notes=f"Before the restore of {order.filename}",
+        on_line=heard,
+        on_progress=lambda _: run.check(),
+    )
+    run.check(now_at_once=True)
+    if not saved.is_completed:
+        raise RestoreError(
+            "the living database could not be backed up before; it stays as it is",
+            detail=f"{saved.filename}: {saved.error_message}",
+            hint=saved.error_hint,
+        )
+    filename = saved.filename
+    with writing() as session:
+        session.get_one(Restore, order.id).safety_backup = filename
+
+
+def _make(
+    run: RestoreRun,
+    order: Order,
+    entries: list[Entry],
+    info: Conninfo,
+    heard: Line,
+    *,
+    let_go: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """Make a database of the dump and compare it; then drop it, or give it its name."""
+    where = maintenance(info) if order.kind is Kind.REPLACE else info
+    with serving(where, application_name=order.application_name, on_wait=run.check) as server:
+        toolchain = _toolchain_for(order, server)
+        _refuse_impossible(order, server)
+        if order.kind is Kind.REPLACE:
+            refuse_unswappable(server, order.database)
+        with scratch.working_database(server, info, order.id, order.working, order.contents) as (
+            role,
+            admin,
+        ):
+            apart = plan(entries, server.untrusted_extensions(_extensions(order)))
+            loader = _Loader(run, order, toolchain, heard)
+            began = time.monotonic()
+            loader.load_all(apart, role, admin)
+            run.phase = "comparing"
+            found = loader.count(role)
+            took = time.monotonic() - began
+            result = loader.give_back(apart, admin, found) | {"seconds": round(took, 3)}
+            if order.kind is Kind.DRILL:
+                return _judged(order, result)
+            return result | _put_in_place(run, order, server, result, let_go)
+
+
+def _judged(order: Order, result: dict[str, Any]) -> dict[str, Any]:
+    """Write down the proof of a drill; raises RestoreError where it has failed."""
+    failed = result["differences"]
+    if failed:
+        raise RestoreError(
+            "the drill found differences: this backup does not restore as it was",
+            detail="; ".join(failed),
+            hint="Make another backup, and look into the log of this drill.",
+        )
+    _prove(order, Result.PASSED, result["seconds"], result)
+    return result
+
+
+def _check_dump(run: RestoreRun, order: Order) -> list[Entry]:
+    """The table of contents of a dump that is still what it was, byte for byte."""
+    run.phase = "checking"
+    run.rows = {
+        f"{each['schema']}.{each['name']}": each.get("rows") or 0
+        for each in order.contents.get("tables", [])
+    }
+    run.check(now_at_once=True)
+    with storage().open(order.filename) as file:
+        size = file.seek(0, 2)
+        file.seek(0)
+        if size != order.size or sha256_of(file, on_block=lambda _: run.check()) != order.sha256:
+            raise VerificationError(
+                f"{order.filename} is not what it was when it was made",
+                hint="Do not restore it; flask backup check tells which dumps are whole.",
+            )
+        return read_entries(file)
+
+
+def _toolchain_for(order: Order, server: Server) -> Toolchain:
+    """Programs for the server that can read the archive too."""
+    found = find_toolchains(settings().pg_bin_dir)
+    able = [each for each in found if each.version.major >= order.oldest_reader]
+    if not able:
+        raise NotPossible(
+            f"no pg_restore {order.oldest_reader} or newer was found, which this dump needs",
+            hint="Install the client programs of that version, or set BACKSTOP_PG_BIN_DIR.",
+        )
+    return choose_toolchain(able, server.version)
+
+
+def _extensions(order: Order) -> list[str]:
+    return [each["name"] for each in order.contents.get("extensions", [])]
+
+
+def _refuse_impossible(order: Order, server: Server) -> None:
+    missing = server.missing_extensions(_extensions(order))
+    if missing:
+        raise NotPossible(
+            f"this server lacks extensions of the backup: {', '.join(missing)}",
+            hint="Install their packages on the server, then restore again.",
+        )
+    databases, roles = server.may_create()
+    if not (databases and (roles or settings().restore_url)):
+        raise NotPossible(
+            "a restore needs a role that may create databases and roles",
+            detail="Whoever restores must not be a superuser, so a role is made for it.",
+            hint="As a superuser: ALTER ROLE … CREATEDB CREATEROLE; or name such a role's"
+            " stand-in by BACKSTOP_RESTORE_URL.",
+        )
+
+
+class _Loader:
+    """Loads parts of the dump, each by whom it may be loaded."""
+
+    def __init__(self, run: RestoreRun, order: Order, toolchain: Toolchain, heard: Line) -> None:
+        self._run, self._order = run, order
+        self._toolchain, self._heard = toolchain, heard
+
+    def load_all(self, apart: Plan, role: Conninfo, admin: Conninfo) -> None:
+        """All but what comes last: objects and rows, by the role without rights."""
+        self._run.phase = "loading"
+        self.load(admin, apart.first)
+        schemas = [each.name for each in apart.first if each.kind == "SCHEMA"]
+        if schemas:
+            with self.serving(admin) as server:
+                owner = quoted(role.parameters["user"])
+                server.run_all(f"ALTER SCHEMA {quoted(name)} OWNER TO {owner}" for name in schemas)
+        self.load(role, apart.load, jobs=_JOBS if self._order.size > _BIG else 1)
+        self.load(admin, apart.configuration)
+
+    def load(self, info: Conninfo, entries: list[Entry], jobs: int = 1) -> None:
+        """Load these entries, signed in as `info` says."""
+        order = self._order
+        private_dir().mkdir(mode=0o700, parents=True, exist_ok=True)
+        list_file = private_dir() / f"list-{order.id}"
+        try:
+            with client_environment(info, private_dir()) as environment:
+                load(
+                    self._toolchain,
+                    storage().path_of(order.filename),
+                    info,
+                    entries,
+                    list_file=list_file,
+                    jobs=jobs,
+                    timeout=settings().dump_timeout,
+                    environment=environment | {"PGAPPNAME": order.application_name},
+                    on_line=self._heard,
+                    on_tick=self._run.check,
+                    on_start=partial(claims.note_process, order.id, job=Restore),
+                )
+        finally:
+            list_file.unlink(missing_ok=True)
+
+    def serving(self, info: Conninfo) -> AbstractContextManager[Server]:
+        """A session there that is ended by a cancel."""
+        name = self._order.application_name
+        return serving(info, application_name=name, on_wait=self._run.check)
+
+    def count(self, role: Conninfo) -> Census:
+        """Rows and sequences, asked by who has no rights: planning can run user code too."""
+        contents = self._order.contents
+        tables, sequences = contents.get("tables", []), contents.get("sequences", [])
+        with self.serving(role) as server:
+            server.rows("ANALYZE")
+            rows = dict(_asked(server, counting, tables))
+            values = {key: list(value) for key, *value in _asked(server, reading, sequences)}
+        return {
+            "tables": [each | {"rows": rows[at]} for at, each in enumerate(tables)],
+            "sequences": [each | {"value": values[at]} for at, each in enumerate(sequences)],
+        }
+
+    def give_back(self, apart: Plan, admin: Conninfo, found: Census) -> dict[str, Any]:
+        """Owners, grants and settings as they were, by the admin; then all is compared."""
+        expected = self._order.contents
+        with self.serving(admin) as server:
+            roles = server.roles()
+            missing = sorted(ownership.roles_of(expected) - roles)
+            for _ in range(2):  # the second time for sequences that have no table
+                server.run_all(ownership.owners(expected, server.census("owned"), roles))
+            server.run_all(ownership.owners_of_large_objects(apart.load, roles))
+            if not missing:
+                self.load(admin, apart.grants)
+            self.load(admin, apart.last)
+            for statement in ownership.settings(expected, self._order.working, roles):
+                server.rows(statement)
+            parts = ("objects", "settings") if missing else ("objects", "owned", "settings")
+            found = found | server.census(*parts)
+            owner = expected.get("owner")
+            heir = owner if owner in roles else server.ask("SELECT current_user")
+            if not settings().restore_url:
+                server.rows(f"REASSIGN OWNED BY {quoted(self._order.working)} TO {quoted(heir)}")
+                server.rows(f"DROP OWNED BY {quoted(self._order.working)}")
+        return {
+            "differences": differences(expected, found)[:_TOLD],
+            "tables": len(found["tables"]),
+            "rows": sum(each["rows"] for each in found["tables"]),
+            "missingRoles": missing,
+            "owner": heir,
+            "privileged": apart.privileged,
+            "leftOut": [f"{each.kind} {each.name}" for each in apart.left_out],
+        }
+
+
+def _asked(
+    server: Server, statement: Callable[..., str], named: list[dict[str, Any]]
+) -> Iterator[Any]:
+    for at in range(0, len(named), _BATCH):
+        part = enumerate(named[at : at + _BATCH], start=at)
+        yield from server.rows(statement((key, each["schema"], each["name"]) for key, each in part))
+
+
+def _prove(order: Order, result: Result, seconds: float, evidence: dict[str, Any]) -> None:
+    with writing() as session:
+        if session.get(DatabaseBackup, order.backup_id) is not None:
+            proof = Proof(backup_id=order.backup_id, level=Level.RESTORED, result=result)
+            proof.milliseconds, proof.evidence = round(seconds * 1000), evidence
+            session.add(proof)
+
+
+def _put_in_place(
+    run: RestoreRun,
+    order: Order,
+    server: Server,
+    result: dict[str, Any],
+    let_go: Callable[[], None],
+) -> dict[str, Any]:
+    """Give the new database its name, now that it is whole."""
+    if order.kind is Kind.REPLACE and (result["differences"] or result["missingRoles"]):
+        roles = [f"role {name} is not there" for name in result["missingRoles"]]
+        raise RestoreError(
+            "the restored database is not what was backed up; the living one stays as it is",
+            detail="; ".join([*roles, *result["differences"]][:10]),
+            hint="Restore beside, and look at both; create missing roles first.",
+        )
+    server.rows(f"ALTER DATABASE {quoted(order.working)} OWNER TO {quoted(result['owner'])}")
+    server.run_all(ownership.access(order.contents, order.working, server.roles()))
+    run.phase = "swapping"
+    run.check(now_at_once=True)
+    if order.kind is Kind.REPLACE:
+        let_go()
+        return swap_in(order.id)
+    if server.has_database(order.database):
+        raise Conflict(f'database "{order.database}" is there already')
+    server.rows(f"ALTER DATABASE {quoted(order.working)} RENAME TO {quoted(order.database)}")
+    server.rows(f"COMMENT ON DATABASE {quoted(order.database)} IS NULL")
+    return {}

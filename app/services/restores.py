@@ -1,0 +1,241 @@
+"""The shared restore service: drills and restores, asked for over any face."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from cuid2 import create_id
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import undefer
+
+from app.errors import Conflict, Interrupted, InvalidInput, NotFound
+from app.extensions import db, writing
+from app.models import Kind, Restore, Status, Trigger
+from app.postgres.command import Line
+from app.postgres.databases import NAME_BYTES, cut_name, maintenance, serving
+from app.queue import FAILURES, queue
+from app.services import claims, scratch, swaps
+from app.services.backups import own_user
+from app.services.databases import configured_database, database_name
+from app.services.listing import get_backup
+from app.services.reconcile import reconcile, tolerating
+from app.services.restore_run import run_claimed
+from app.services.runs import progress_of
+
+logger = logging.getLogger(__name__)
+
+MAX_LIMIT = 200  # restores in one answer
+
+
+def queue_restore(
+    filename: str, kind: Kind, *, trigger: Trigger, created_by: str, into: str = ""
+) -> Restore:
+    """Ask for a drill or a restore of a completed backup; returns its PENDING row at once.
+
+    `into` is the new database of a restore beside (`proposed_name` without);
+    the others name theirs themselves. Raises NotFound, Conflict if the backup
+    is not COMPLETED or another restore runs, InvalidInput for a name.
+    """
+    restore = _insert(filename, kind, trigger, created_by, into)
+    try:
+        run_restore(restore.id)
+    except FAILURES as error:
+        # The row is what counts: a worker finds it at its next look.
+        logger.warning("worker not woken restore=%s error=%r", restore.id, str(error))
+    return restore
+
+
+def create_restore(
+    filename: str,
+    kind: Kind,
+    *,
+    trigger: Trigger,
+    created_by: str | None = None,
+    into: str = "",
+    on_line: Line | None = None,
+    on_progress: Callable[[dict[str, Any]], None] | None = None,
+) -> Restore:
+    """Restore in this process and return the row when it has ended, as `create_backup`."""
+    with tolerating():
+        reconcile()
+    created_by = created_by if created_by is not None else own_user()
+    restore = _insert(filename, kind, trigger, created_by, into)
+    restore_id = restore.id
+
+    def on_news() -> None:
+        if on_progress is None:
+            return
+        told = progress_of(get_restore(restore_id))
+        db.session.commit()
+        if told is not None:
+            on_progress(told)
+
+    run_restore.call_local(restore_id, on_line, on_news)
+    return get_restore(restore_id)
+
+
+@queue.task()  # type: ignore[untyped-decorator]  # huey has no types
+def run_restore(
+    restore_id: str, on_line: Line | None = None, on_news: Callable[[], None] = lambda: None
+) -> None:
+    """Claim a queued restore and run it to its end, unless somebody else does."""
+    if claims.claim(restore_id, Restore):
+        run_claimed(restore_id, on_line, on_news)
+
+
+def run_unclaimed() -> None:
+    """Wake a worker for a restore that nobody has taken: its task was lost."""
+    waiting = select(Restore.id).where(
+        Restore.status == Status.PENDING, Restore.claimed_by.is_(None)
+    )
+    for restore_id in list(db.session.scalars(waiting)):
+        run_restore(restore_id)
+    db.session.commit()
+
+
+def get_restore(restore_id: str) -> Restore:
+    """The restore of this id, with its log. Raises NotFound."""
+    by_id = (
+        select(Restore)
+        .where(Restore.id == restore_id)
+        .options(undefer(Restore.log))
+        .execution_options(populate_existing=True)
+    )
+    found = db.session.scalar(by_id)
+    if found is None:
+        raise NotFound("no restore has this id", hint="flask restore list shows all.")
+    return found
+
+
+def list_restores(*, filename: str = "", limit: int = 50) -> list[Restore]:
+    """The newest restores and drills, of one backup or of all. Raises InvalidInput."""
+    if not 1 <= limit <= MAX_LIMIT:
+        raise InvalidInput(f"limit must lie between 1 and {MAX_LIMIT}")
+    chosen = select(Restore).order_by(Restore.created_at.desc(), Restore.id.desc()).limit(limit)
+    if filename:
+        chosen = chosen.where(Restore.filename == filename)
+    return list(db.session.scalars(chosen))
+
+
+def cancel_restore(restore_id: str, *, by: str) -> None:
+    """Ask for the end of a pending restore: it will be FAILED as cancelled.
+
+    Raises NotFound, Conflict if it has ended.
+    """
+    with tolerating():
+        reconcile()
+    with writing():
+        restore = get_restore(restore_id)
+        if not restore.is_pending:
+            raise Conflict(f"this restore has ended already: it is {restore.status.value}")
+        restore.cancelled_by = restore.cancelled_by or by[:255]
+        if restore.claimed_by is None:
+            restore.fail(Interrupted(f"cancelled by {restore.cancelled_by}"))
+    logger.info("restore cancelled id=%s by=%r", restore_id, by)
+
+
+def undo_restore(restore_id: str, *, by: str) -> str:
+    """Bring back the database that a restore has replaced; returns the other's new name.
+
+    Raises NotFound, Conflict, RestoreError.
+    """
+    return swaps.undo(restore_id, by=by)
+
+
+def drop_kept(restore_id: str, *, by: str) -> None:
+    """Drop the database that a replace, or its undo, has set aside.
+
+    Raises NotFound, Conflict where there is none, RestoreError.
+    """
+    restore = get_restore(restore_id)
+    if restore.is_pending or restore.kept is None or restore.dropped_at is not None:
+        raise Conflict("this restore has no database to drop")
+    scratch.drop_kept(restore_id)
+    logger.info("kept database dropped restore=%s by=%r", restore_id, by)
+
+
+def proposed_name(filename: str) -> str:
+    """A free-looking name for a restore beside: the database's, and when it was backed up."""
+    backup = get_backup(filename)
+    return cut_name(backup.database, f"_restored_{backup.created_at:%Y%m%dT%H%M%S}")
+
+
+def tell_before(filename: str, kind: Kind, into: str = "") -> dict[str, Any]:
+    """What a restore would do and what stands in its way, before it is asked for.
+
+    `sessions` counts those connected to the living database. Raises as
+    `queue_restore` and ConnectError.
+    """
+    target = _checked_target(filename, kind, into)
+    info = configured_database()
+    with serving(maintenance(info), application_name="backstop look") as server:
+        if kind is Kind.REPLACE:
+            swaps.refuse_unswappable(server, target)
+        elif kind is Kind.BESIDE and server.has_database(target):
+            raise Conflict(f'database "{target}" is there already', hint="Choose another name.")
+        connected = (
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE datname = %s AND backend_type = 'client backend'"
+        )
+        return {
+            "database": target,
+            "sessions": server.ask(connected, info.database),
+            "serverVersion": str(server.version),
+        }
+
+
+def _insert(filename: str, kind: Kind, trigger: Trigger, created_by: str, into: str) -> Restore:
+    target = _checked_target(filename, kind, into)
+    restore_id = create_id()
+    name = database_name()
+    working = f"{scratch.PREFIX}{restore_id}"
+    restore = Restore(
+        id=restore_id,
+        filename=filename,
+        kind=kind,
+        server=name.server,
+        database=target or working,
+        working=working,
+        trigger=trigger,
+        created_by=created_by[:255],
+    )
+    try:
+        with writing() as session:
+            session.add(restore)
+    except IntegrityError as error:
+        pending = db.session.scalar(select(Restore).where(Restore.status == Status.PENDING))
+        raise Conflict(
+            "another restore is running",
+            detail=f"It is the {pending.kind.value} of {pending.filename}." if pending else "",
+            hint="Wait until it has ended, or cancel it.",
+        ) from error
+    logger.info("restore queued kind=%s filename=%s", kind.value, filename)
+    return restore
+
+
+def _checked_target(filename: str, kind: Kind, into: str) -> str:
+    """The name that the new database shall have in the end; empty for a drill."""
+    backup = get_backup(filename)
+    if not backup.is_completed:
+        raise Conflict(f"{filename} is {backup.status.value} and has no dump")
+    if kind is Kind.DRILL:
+        return ""
+    if kind is Kind.REPLACE:
+        if (backup.server, backup.database) != database_name():
+            raise Conflict(
+                f"{filename} is of another database than the one that is configured",
+                detail=f'It is of "{backup.database}" on {backup.server}.',
+                hint="Restore it beside.",
+            )
+        return backup.database
+    target = into or proposed_name(filename)
+    if len(target.encode()) > NAME_BYTES or not target.isprintable() or target != target.strip():
+        raise InvalidInput(
+            f"a database's name has at most {NAME_BYTES} bytes and no control characters"
+        )
+    if target == backup.database or target.startswith(scratch.PREFIX):
+        raise InvalidInput(
+            f'"{target}" cannot be the name of the new database', hint="Choose another name."
+        )
+    return target

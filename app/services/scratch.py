@@ -1,0 +1,153 @@
+"""Databases and roles that only we make, for the time of a restore; and what is left of them."""
+
+import logging
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import psycopg2
+from sqlalchemy import select
+
+from app.config import settings
+from app.errors import AppError, NotPossible
+from app.extensions import db, writing
+from app.models import Kind, Restore, Status
+from app.models.types import now
+from app.postgres.connection import end_sessions, quoted
+from app.postgres.conninfo import Conninfo, parse_url
+from app.postgres.databases import Server, at_database, maintenance, serving
+from app.services.databases import configured_database
+
+logger = logging.getLogger(__name__)
+
+#: How the working database of a restore and its role are called, and what is written on both.
+PREFIX = "backstop_"
+COMMENT = "made by Backstop for restore "
+
+
+def server_of(kind: Kind) -> Conninfo:
+    """The server on which a restore of this kind works, by a database that is there."""
+    if kind is Kind.DRILL and settings().drill_url:
+        return parse_url(settings().drill_url or "")
+    return configured_database()
+
+
+def application_name(restore_id: str) -> str:
+    """The name of all sessions that work for a restore."""
+    return f"backstop restore {restore_id}"
+
+
+@contextmanager
+def working_database(
+    server: Server, info: Conninfo, restore_id: str, name: str, contents: dict[str, Any]
+) -> Iterator[tuple[Conninfo, Conninfo]]:
+    """An empty database as the one that was dumped, and how role and admin sign in there.
+
+    The role is made for this restore alone, or that of BACKSTOP_RESTORE_URL. At
+    the end both are dropped, but for a database that has another name by then.
+    """
+    comment = COMMENT + restore_id
+    try:
+        if settings().restore_url:
+            role = at_database(parse_url(settings().restore_url or ""), name)
+            _refuse_powerful(server, role.parameters["user"])
+        else:
+            password = secrets.token_urlsafe(24)
+            server.create_role(name, password, comment)
+            changes = {"user": name, "dbname": name}
+            role = replace(info, parameters={**info.parameters, **changes}, password=password)
+        owner = role.parameters["user"]
+        server.create_database(name, owner, _options(contents, server), comment)
+        yield role, at_database(info, name)
+    finally:
+        try:
+            tidy(server, restore_id, name)
+        except AppError as error:  # a reconcile comes again
+            logger.warning("not tidied restore=%s error=%r", restore_id, error.in_words())
+
+
+def tidy(server: Server, restore_id: str, name: str) -> None:
+    """Drop what a restore has left behind; what we did not make is never touched."""
+    if server.comment_of(name) == COMMENT + restore_id:
+        server.drop_database(name)
+    server.drop_role(name)
+    with writing() as session:
+        row = session.get(Restore, restore_id)
+        if row is not None:
+            row.tidied_at = now()
+
+
+def sweep() -> None:
+    """Tidy up after restores that have ended, and drop what was replaced long ago."""
+    untidy = select(Restore).where(Restore.status != Status.PENDING, Restore.tidied_at.is_(None))
+    rows = [(row.id, row.kind, row.working) for row in db.session.scalars(untidy)]
+    old = select(Restore).where(Restore.kept_until < now(), Restore.dropped_at.is_(None))
+    kept = [row.id for row in db.session.scalars(old)]
+    db.session.commit()
+    for restore_id, kind, working in rows:
+        info = server_of(kind)
+        name = application_name(restore_id)
+        try:
+            end_sessions(info, name)
+        except psycopg2.Error as error:
+            logger.warning("sessions not ended restore=%s error=%r", restore_id, str(error))
+        with serving(info, application_name="backstop sweep") as server:
+            tidy(server, restore_id, working)
+    for restore_id in kept:
+        drop_kept(restore_id)
+
+
+def drop_kept(restore_id: str) -> None:
+    """Drop the database that a restore has set aside: there is no undo any more.
+
+    Raises ConnectError, RestoreError.
+    """
+    with writing() as session:
+        row = session.get_one(Restore, restore_id)
+        kept, row.kept_until = row.kept, now()
+    if kept is not None:
+        info = configured_database()
+        with serving(maintenance(info), application_name="backstop sweep") as server:
+            server.drop_database(kept)
+    with writing() as session:
+        session.get_one(Restore, restore_id).dropped_at = now()
+    logger.info("database dropped name=%r", kept)
+
+
+def kept_until() -> datetime:
+    """Until when a database that is replaced now can be brought back."""
+    return now() + timedelta(seconds=settings().keep_replaced)
+
+
+def _refuse_powerful(server: Server, role: str) -> None:
+    sql = (
+        "SELECT rolsuper OR EXISTS (SELECT FROM pg_auth_members WHERE member = r.oid)"
+        " FROM pg_roles r WHERE rolname = %s"
+    )
+    if server.ask(sql, role) is not False:
+        raise NotPossible(
+            f"role {role} of BACKSTOP_RESTORE_URL must not restore",
+            detail="It is a superuser, a member of another role, or not there: what is hidden in"
+            " a dump would run with its rights.",
+            hint=f"CREATE ROLE {quoted(role)} LOGIN NOSUPERUSER PASSWORD '…';",
+        )
+
+
+def _options(contents: dict[str, Any], server: Server) -> dict[str, str]:
+    """How the database is made: as the one that was dumped."""
+    if not contents:
+        return {}
+    options = {
+        "ENCODING": contents["encoding"],
+        "LC_COLLATE": contents["collate"],
+        "LC_CTYPE": contents["ctype"],
+    }
+    provider = {"c": "libc", "i": "icu", "b": "builtin"}.get(contents["localeProvider"] or "")
+    if provider and server.version.major >= 15:  # noqa: PLR2004
+        options["LOCALE_PROVIDER"] = provider
+        if provider != "libc":
+            options[f"{provider.upper()}_LOCALE"] = contents["locale"]
+    return options

@@ -1,0 +1,151 @@
+"""Swap a restored database for the living one, and back."""
+
+import logging
+import time
+from typing import Any
+
+import psycopg2
+
+from app.errors import Conflict, NotFound, RestoreError
+from app.extensions import db, writing
+from app.models import Restore
+from app.models.types import now
+from app.postgres.connection import Session, open_session, quoted, told
+from app.postgres.conninfo import Conninfo
+from app.postgres.databases import Server, cut_name, maintenance, serving
+from app.services.databases import configured_database
+from app.services.scratch import kept_until
+
+logger = logging.getLogger(__name__)
+
+_TRIES = 5
+_PATIENCE = 8.0  # seconds; the server itself waits five for sessions to end
+_TICK = 0.005  # seconds between two rounds of ending sessions
+
+_SESSIONS = """
+    SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+    WHERE datname = %s AND pid <> pg_backend_pid()
+"""
+_NOT_OURS_TO_END = """
+    SELECT DISTINCT usename FROM pg_stat_activity a
+    WHERE datname = %s AND backend_type = 'client backend' AND NOT (
+        (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+        OR (pg_has_role(usesysid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE'))
+           AND NOT (SELECT rolsuper FROM pg_roles r WHERE r.oid = a.usesysid))
+"""
+
+
+def refuse_unswappable(server: Server, database: str) -> None:
+    """Raise Conflict for what would stand in the way of a rename, by name."""
+    told: list[str] = []
+    prepared = server.rows("SELECT gid FROM pg_prepared_xacts WHERE database = %s", database)
+    told += [f"prepared transaction {gid}" for (gid,) in prepared]
+    slots = server.rows("SELECT slot_name FROM pg_replication_slots WHERE database = %s", database)
+    told += [f"logical replication slot {name}" for (name,) in slots]
+    others = server.rows(_NOT_OURS_TO_END, database)
+    told += [f"sessions of {name}, which our role may not end" for (name,) in others]
+    owns = "SELECT pg_has_role(datdba, 'USAGE') FROM pg_database WHERE datname = %s"
+    if server.ask(owns, database) is False:
+        told.append("our role is neither its owner nor a superuser")
+    if told:
+        raise Conflict(
+            f'database "{database}" cannot be replaced as things are',
+            detail="; ".join(told) + ".",
+            hint="End or remove these, or restore beside.",
+        )
+
+
+def swap_in(restore_id: str) -> dict[str, Any]:
+    """Give the working database of a restore the living one's name; returns what it took.
+
+    The living one is kept under a name that is written on the row before: so
+    whoever comes after a crash can tell whether the swap has happened. Raises
+    RestoreError with the living database untouched.
+    """
+    info = configured_database()
+    with writing() as session:
+        row = session.get_one(Restore, restore_id)
+        row.kept = cut_name(row.database, f"__before_{now():%Y%m%dT%H%M%S}")
+        row.kept_until = kept_until()
+        database, working, kept = row.database, row.working, row.kept
+    gap = _swap(info, [(database, kept), (working, database)])
+    with serving(maintenance(info), application_name="backstop swap") as server:
+        server.rows(f"COMMENT ON DATABASE {quoted(database)} IS NULL")
+    logger.info("database replaced name=%r kept=%r", database, kept)
+    return {"kept": kept, "awaySeconds": round(gap, 3)}
+
+
+def has_swapped(restore_id: str) -> bool:
+    """Whether a restore whose runner is gone had swapped before. Raises ConnectError."""
+    row = db.session.get_one(Restore, restore_id)
+    kept, working = row.kept, row.working
+    db.session.commit()
+    if kept is None:
+        return False
+    info = maintenance(configured_database())
+    with serving(info, application_name="backstop look") as server:
+        return server.has_database(kept) and not server.has_database(working)
+
+
+def undo(restore_id: str, *, by: str) -> str:
+    """Give the database that a restore has replaced its name back; returns the other's new name.
+
+    Raises NotFound, Conflict where there is nothing to undo, RestoreError.
+    """
+    with writing() as session:
+        row = session.get(Restore, restore_id)
+        if row is None:
+            raise NotFound("no restore has this id")
+        if row.kept is None or not row.is_completed or row.undone_at or row.dropped_at:
+            raise Conflict("this restore cannot be undone: nothing of before is kept")
+        database, kept = row.database, row.kept
+    info = configured_database()
+    aside = cut_name(database, f"__undone_{now():%Y%m%dT%H%M%S}")
+    with serving(maintenance(info), application_name="backstop undo") as server:
+        if not server.has_database(kept):
+            raise Conflict(f'database "{kept}" is no longer there')
+        refuse_unswappable(server, database)
+    _swap(info, [(database, aside), (kept, database)])
+    with writing() as session:
+        row = session.get_one(Restore, restore_id)
+        row.undone_at, row.undone_by, row.kept = now(), by[:255], aside
+    logger.info("restore undone name=%r by=%r", database, by)
+    return aside
+
+
+def _swap(info: Conninfo, renames: list[tuple[str, str]]) -> float:
+    """Rename in one transaction while the first one's sessions are ended; returns the seconds
+
+    from the first session that was ended to the commit.
+    """
+    statement = "; ".join(
+        f"ALTER DATABASE {quoted(old)} RENAME TO {quoted(new)}" for old, new in renames
+    )
+    living, first_error = renames[0][0], ""
+    where = maintenance(info)
+    with (
+        open_session(where, application_name="backstop swap") as renaming,
+        open_session(where, application_name="backstop swap") as ending,
+    ):
+        for _ in range(_TRIES):
+            began = time.monotonic()
+            try:
+                # Renaming first: its lock holds newcomers off while the others end.
+                renaming.begin(statement, patience=_PATIENCE)
+                _end_sessions_until_done(renaming, ending, living)
+            except psycopg2.Error as error:
+                first_error = first_error or told(error, info)
+                time.sleep(_TICK)
+                continue
+            return time.monotonic() - began
+    raise RestoreError(
+        f'database "{living}" could not be renamed; it is as it was',
+        detail=first_error,
+        hint="Something keeps it open: pg_stat_activity shows who. Try again, or restore beside.",
+    )
+
+
+def _end_sessions_until_done(renaming: Session, ending: Session, living: str) -> None:
+    while renaming.poll() is None:
+        ending.rows(_SESSIONS, living)
+        time.sleep(_TICK)
