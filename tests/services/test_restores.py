@@ -1,0 +1,76 @@
+"""Drills and restores, of real dumps on a real server."""
+
+from collections.abc import Callable
+
+import pytest
+from flask import Flask
+
+from app.models import Kind, Level, Result, Status, Trigger
+from app.services import backups, proofs, restores
+from tests.conftest import Database, url_of
+
+pytestmark = pytest.mark.usefixtures("context")
+
+
+def backup() -> str:
+    made = backups.create_backup(trigger=Trigger.CLI, created_by="ann")
+    assert made.is_completed, made.error_message
+    return made.filename
+
+
+def restored(filename: str, kind: Kind, **more: str):
+    row = restores.create_restore(filename, kind, trigger=Trigger.CLI, created_by="ann", **more)
+    assert row.is_completed, (row.error_message, row.error_detail, row.log)
+    return row
+
+
+def others(database: Database) -> list[tuple[str]]:
+    """Databases and roles that a restore could have left behind."""
+    return database.run(
+        "SELECT datname FROM pg_database WHERE datname LIKE 'backstop\\_%%'"
+        " UNION ALL SELECT rolname FROM pg_roles WHERE rolname LIKE 'backstop\\_%%'"
+    )
+
+
+def test_a_drill_proves_a_backup_and_leaves_nothing(shop: Database):
+    filename = backup()
+    row = restored(filename, Kind.DRILL)
+    assert row.result["differences"] == []
+    assert (row.result["tables"], row.result["rows"]) == (2, 550)
+    assert others(shop) == []
+    read, drilled = reversed(proofs.list_proofs(row_id(filename)))
+    assert (read.level, read.result) == (Level.READ, Result.PASSED)
+    assert (drilled.level, drilled.result) == (Level.RESTORED, Result.PASSED)
+    assert drilled.milliseconds > 0
+
+
+def row_id(filename: str) -> str:
+    return backups.get_backup(filename).id
+
+
+def test_a_restore_beside_makes_a_database_like_the_old_one(shop: Database, server):
+    filename = backup()
+    row = restored(filename, Kind.BESIDE)
+    new = Database(row.database, url_of(server, row.database))
+    try:
+        for table in ("customers", "orders"):
+            rows = f"SELECT md5(string_agg(t::text, '|' ORDER BY t)) FROM {table} t"
+            assert new.run(rows) == shop.run(rows)
+        assert others(shop) == []
+    finally:
+        shop.run(f'DROP DATABASE IF EXISTS "{row.database}"')
+
+
+def test_a_replace_brings_the_old_rows_back_and_can_be_undone(shop: Database):
+    filename = backup()
+    shop.run("DELETE FROM orders; CREATE TABLE newer (id int)")
+    row = restored(filename, Kind.REPLACE)
+    assert shop.run("SELECT count(*) FROM orders") == [(500,)]
+    assert shop.run("SELECT to_regclass('newer')") == [(None,)]
+    assert row.safety_backup and row.safety_backup != filename
+    aside = restores.undo_restore(row.id, by="ann")
+    assert shop.run("SELECT count(*) FROM orders") == [(0,)]
+    assert shop.run("SELECT to_regclass('newer')::text") == [("newer",)]
+    assert restores.get_restore(row.id).kept == aside
+    restores.drop_kept(row.id, by="ann")
+    assert shop.run("SELECT count(*) FROM pg_database WHERE datname = %s", aside) == [(0,)]
