@@ -1,11 +1,8 @@
 """Drills and restores, of real dumps on a real server."""
 
-from collections.abc import Callable
-
 import pytest
-from flask import Flask
 
-from app.models import Kind, Level, Result, Status, Trigger
+from app.models import Kind, Level, Result, Trigger
 from app.services import backups, proofs, restores
 from tests.conftest import Database, url_of
 
@@ -67,7 +64,8 @@ def test_a_replace_brings_the_old_rows_back_and_can_be_undone(shop: Database):
     row = restored(filename, Kind.REPLACE)
     assert shop.run("SELECT count(*) FROM orders") == [(500,)]
     assert shop.run("SELECT to_regclass('newer')") == [(None,)]
-    assert row.safety_backup and row.safety_backup != filename
+    assert row.safety_backup
+    assert row.safety_backup != filename
     aside = restores.undo_restore(row.id, by="ann")
     assert shop.run("SELECT count(*) FROM orders") == [(0,)]
     assert shop.run("SELECT to_regclass('newer')::text") == [("newer",)]
