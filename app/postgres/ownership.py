@@ -33,7 +33,7 @@ def owners(expected: Census, found: Census, roles: set[str]) -> list[str]:
     ]
     has_tables = any(kind == "table" for kind, *_ in differing)
     return [
-        f"ALTER {kind.upper()} {name} OWNER TO {quoted(owner)}"
+        f"ALTER {kind.upper().removesuffix(' OBJECT')} {name} OWNER TO {quoted(owner)}"
         for kind, name, owner in differing
         if not (kind == "sequence" and has_tables)
     ]

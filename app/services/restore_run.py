@@ -314,7 +314,9 @@ class _Loader:
         self.load(role, apart.load, jobs=_JOBS if self._order.size > _BIG else 1)
         self.load(admin, apart.configuration)
 
-    def load(self, info: Conninfo, entries: list[Entry], jobs: int = 1) -> None:
+    def load(
+        self, info: Conninfo, entries: list[Entry], *, jobs: int = 1, with_owners: bool = False
+    ) -> None:
         """Load these entries, signed in as `info` says."""
         order = self._order
         private_dir().mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -328,6 +330,7 @@ class _Loader:
                     entries,
                     list_file=list_file,
                     jobs=jobs,
+                    with_owners=with_owners,
                     timeout=settings().dump_timeout,
                     environment=environment | {"PGAPPNAME": order.application_name},
                     on_line=self._heard,
@@ -365,8 +368,8 @@ class _Loader:
                 server.run_all(ownership.owners(expected, server.census("owned"), roles))
             server.run_all(ownership.owners_of_large_objects(apart.load, roles))
             if not missing:
-                self.load(admin, apart.grants)
-            self.load(admin, apart.last)
+                self.load(admin, apart.grants, with_owners=True)
+            self.load(admin, apart.last, with_owners=not missing)
             for statement in ownership.settings(expected, self._order.working, roles):
                 server.rows(statement)
             parts = ("objects", "settings") if missing else ("objects", "owned", "settings")
