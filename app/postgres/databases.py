@@ -1,6 +1,7 @@
 """Make, name and drop databases and roles on a server, as its admin."""
 
 import re
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -31,6 +32,13 @@ _GUARDED = """
                                         WHERE rolname = current_user))
 """
 
+
+_END_SESSIONS = """
+    SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+    WHERE application_name = %s AND pid <> pg_backend_pid()
+"""
+_SESSIONS_END = 10.0  # seconds
+_TICK = 0.02
 
 _COMMENTED = {
     "databases": """
@@ -139,6 +147,20 @@ class Server:
                 "no new database could be made", detail=text, hint=hint_for(text)
             ) from None
         self.rows(f"COMMENT ON DATABASE {quoted(name)} IS %s", comment)
+
+    def end_sessions(self, application_name: str) -> None:
+        """End all sessions of this name but ours, in any database, and see them gone.
+
+        Raises RestoreError where they do not go.
+        """
+        deadline = time.monotonic() + _SESSIONS_END
+        while self.ask(_END_SESSIONS, application_name):
+            if time.monotonic() > deadline:
+                raise RestoreError(
+                    "sessions of a restore that is over do not end",
+                    hint="pg_stat_activity shows them, by their application_name.",
+                )
+            time.sleep(_TICK)
 
     def comment_of(self, name: str) -> str:
         """What is written about a database; empty if nothing is."""

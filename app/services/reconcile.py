@@ -109,7 +109,8 @@ def tolerating() -> Iterator[None]:
     try:
         yield
     except AppError as error:
-        logger.warning("reconcile failed error=%r hint=%r", error.message, error.hint)
+        told = (error.message, error.detail, error.hint)
+        logger.warning("reconcile failed error=%r detail=%r hint=%r", *told)
     except DatabaseError as error:
         logger.warning("reconcile failed error=%r", str(error.orig))
     except Exception:  # whoever looks after the others must not fall itself

@@ -320,7 +320,7 @@ class _Loader:
         """Load these entries, signed in as `info` says."""
         order = self._order
         private_dir().mkdir(mode=0o700, parents=True, exist_ok=True)
-        list_file = private_dir() / f"list-{order.id}"
+        list_file = scratch.list_file(order.id)
         try:
             with client_environment(info, private_dir()) as environment:
                 load(

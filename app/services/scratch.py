@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
-import psycopg2
 from sqlalchemy import select
 
 from app.config import settings
@@ -16,10 +16,10 @@ from app.errors import AppError, NotPossible
 from app.extensions import db, writing
 from app.models import Kind, Restore, Status
 from app.models.types import now
-from app.postgres.connection import end_sessions, quoted
+from app.postgres.connection import quoted
 from app.postgres.conninfo import Conninfo, parse_url
 from app.postgres.databases import Server, at_database, maintenance, serving
-from app.services.databases import configured_database
+from app.services.databases import configured_database, private_dir
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +38,11 @@ def server_of(kind: Kind) -> Conninfo:
 def application_name(restore_id: str) -> str:
     """The name of all sessions that work for a restore."""
     return f"backstop restore {restore_id}"
+
+
+def list_file(restore_id: str) -> Path:
+    """Where pg_restore reads what it shall load."""
+    return private_dir() / f"list-{restore_id}"
 
 
 @contextmanager
@@ -71,9 +76,11 @@ def working_database(
 
 def tidy(server: Server, restore_id: str, name: str) -> None:
     """Drop what a restore has left behind; what we did not make is never touched."""
-    if server.comment_of(name) == COMMENT + restore_id:
+    # Who made it may have been killed before it could write the comment.
+    if server.comment_of(name) in ("", COMMENT + restore_id):
         server.drop_database(name)
     server.drop_role(name)
+    list_file(restore_id).unlink(missing_ok=True)
     with writing() as session:
         row = session.get(Restore, restore_id)
         if row is not None:
@@ -89,12 +96,8 @@ def sweep() -> None:
     db.session.commit()
     for restore_id, kind, working in rows:
         info = server_of(kind)
-        name = application_name(restore_id)
-        try:
-            end_sessions(info, name)
-        except psycopg2.Error as error:
-            logger.warning("sessions not ended restore=%s error=%r", restore_id, str(error))
         with serving(info, application_name="backstop sweep") as server:
+            server.end_sessions(application_name(restore_id))
             tidy(server, restore_id, working)
     for restore_id in kept:
         drop_kept(restore_id)

@@ -14,7 +14,7 @@ from app.postgres.connection import Session, open_session, quoted, told
 from app.postgres.conninfo import Conninfo
 from app.postgres.databases import Server, cut_name, maintenance, serving
 from app.services.databases import configured_database
-from app.services.scratch import kept_until
+from app.services.scratch import application_name, kept_until
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +68,8 @@ def swap_in(restore_id: str) -> dict[str, Any]:
         row.kept = cut_name(row.database, f"__before_{now():%Y%m%dT%H%M%S}")
         row.kept_until = kept_until()
         database, working, kept = row.database, row.working, row.kept
-    gap = _swap(info, [(database, kept), (working, database)])
+    name = application_name(restore_id)
+    gap = _swap(info, name, [(database, kept), (working, database)])
     with serving(maintenance(info), application_name="backstop swap") as server:
         server.rows(f"COMMENT ON DATABASE {quoted(database)} IS NULL")
     logger.info("database replaced name=%r kept=%r", database, kept)
@@ -76,7 +77,11 @@ def swap_in(restore_id: str) -> dict[str, Any]:
 
 
 def has_swapped(restore_id: str) -> bool:
-    """Whether a restore whose runner is gone had swapped before. Raises ConnectError."""
+    """Whether a restore whose runner is gone had swapped before.
+
+    Its sessions are ended first: one of them may be about to. Raises
+    ConnectError, RestoreError where that cannot be told.
+    """
     row = db.session.get_one(Restore, restore_id)
     kept, working = row.kept, row.working
     db.session.commit()
@@ -84,6 +89,7 @@ def has_swapped(restore_id: str) -> bool:
         return False
     info = maintenance(configured_database())
     with serving(info, application_name="backstop look") as server:
+        server.end_sessions(application_name(restore_id))
         return server.has_database(kept) and not server.has_database(working)
 
 
@@ -105,7 +111,7 @@ def undo(restore_id: str, *, by: str) -> str:
         if not server.has_database(kept):
             raise Conflict(f'database "{kept}" is no longer there')
         refuse_unswappable(server, database)
-    _swap(info, [(database, aside), (kept, database)])
+    _swap(info, "backstop undo", [(database, aside), (kept, database)])
     with writing() as session:
         row = session.get_one(Restore, restore_id)
         row.undone_at, row.undone_by, row.kept = now(), by[:255], aside
@@ -113,7 +119,7 @@ def undo(restore_id: str, *, by: str) -> str:
     return aside
 
 
-def _swap(info: Conninfo, renames: list[tuple[str, str]]) -> float:
+def _swap(info: Conninfo, name: str, renames: list[tuple[str, str]]) -> float:
     """Rename in one transaction while the first one's sessions are ended; returns the seconds
 
     from the first session that was ended to the commit.
@@ -124,8 +130,8 @@ def _swap(info: Conninfo, renames: list[tuple[str, str]]) -> float:
     living, first_error = renames[0][0], ""
     where = maintenance(info)
     with (
-        open_session(where, application_name="backstop swap") as renaming,
-        open_session(where, application_name="backstop swap") as ending,
+        open_session(where, application_name=name) as renaming,
+        open_session(where, application_name=name) as ending,
     ):
         for _ in range(_TRIES):
             began = time.monotonic()

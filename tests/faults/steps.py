@@ -6,8 +6,9 @@ the real command line; it would take a new Python process most of a second only
 to import the application. Step 0 lets the command end and writes the names of
 its steps to the file. Answers each line with the exit status.
 
-A step is a call that changes what lies in the folders named by FOLDERS, or a
-commit that writes to the catalogue.
+A step is a call that changes what lies in the folders named by FOLDERS, a
+commit that writes to the catalogue, or a statement of ours that changes
+databases and roles on the server.
 """
 
 import atexit
@@ -25,8 +26,10 @@ from flask.cli import main
 from sqlalchemy.engine.default import DefaultDialect
 
 import app
+from app.postgres.connection import Session
 from app.postgres.tools import find_toolchains
 
+CHANGES = ("CREATE", "ALTER", "DROP", "COMMENT", "GRANT", "REVOKE", "REASSIGN", "ANALYZE")
 FOLDERS = tuple(os.environ["FOLDERS"].split(os.pathsep))
 
 
@@ -54,6 +57,10 @@ class Steps:
     def watch(self) -> None:
         for name in ("fsync", "link", "unlink", "rename", "replace", "open"):
             setattr(os, name, self._watched(getattr(os, name)))
+        begin = Session.begin
+        Session.begin = lambda session, sql, *words, **more: self._statement(
+            sql, partial(begin, session, sql, *words, **more)
+        )
         commit = DefaultDialect.do_commit
         DefaultDialect.do_commit = lambda dialect, to: self._commit(
             to, partial(commit, dialect, to)
@@ -70,6 +77,13 @@ class Steps:
             return self.take(name, partial(real, *words, **more))
 
         return call
+
+    def _statement(self, sql: str, call: Callable[[], None]) -> None:
+        verb = sql.split(maxsplit=1)[0]
+        if verb in CHANGES:
+            self.take(f"{verb} {sql.split()[1]}", call)
+        else:
+            call()
 
     def _commit(self, connection: Any, call: Callable[[], None]) -> None:
         key, changes = id(connection.dbapi_connection), connection.total_changes

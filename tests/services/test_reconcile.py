@@ -751,7 +751,7 @@ def test_a_catalogue_that_is_away_is_tolerated_and_told(caplog: pytest.LogCaptur
     assert "reconcile failed error='database is locked'" in caplog.text
     with tolerating():
         raise StorageError("the folder is gone", hint="Mount it.")
-    assert "reconcile failed error='the folder is gone' hint='Mount it.'" in caplog.text
+    assert "reconcile failed error='the folder is gone' detail='' hint='Mount it.'" in caplog.text
     with tolerating():  # whoever looks after others goes on
         raise ZeroDivisionError
     assert "ZeroDivisionError" in caplog.text
