@@ -53,6 +53,7 @@ class Settings:
     lock_timeout: int  # how long pg_dump waits for a table's lock
     stall_timeout: int  # how long a dump may go without a byte moving
     dump_timeout: int  # how long a dump may take in all
+    scrub_every: int  # after how long a dump is read again
     keep_replaced: int  # how long a database that was replaced is kept for an undo
     max_jobs: int  # how many backups may wait or run at once, of all databases
     worker_stop: str  # what a worker that is told to stop does with its backup
@@ -147,6 +148,7 @@ def _read(env: FileAwareEnv) -> Settings:
         lock_timeout=_seconds(env, "BACKSTOP_LOCK_TIMEOUT", 30),
         stall_timeout=_seconds(env, "BACKSTOP_STALL_TIMEOUT", 300),
         dump_timeout=_seconds(env, "BACKSTOP_DUMP_TIMEOUT", 86_400),
+        scrub_every=_seconds(env, "BACKSTOP_SCRUB_EVERY", 30 * 86_400),
         keep_replaced=_seconds(env, "BACKSTOP_KEEP_REPLACED", 7 * 86_400),
         max_jobs=_number(env, "BACKSTOP_MAX_JOBS", 4, least=1, most=100),
         worker_stop=_matching(env, "BACKSTOP_WORKER_STOP", _WORKER_STOP, "interrupt or wait")

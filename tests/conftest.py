@@ -222,6 +222,7 @@ def settings_in(folder: Path, database_url: str, **changes: Any) -> Settings:
         stall_timeout=60,
         dump_timeout=120,
         keep_replaced=7 * 86_400,
+        scrub_every=30 * 86_400,
         max_jobs=4,
         worker_stop="interrupt",
         api_wait=30,

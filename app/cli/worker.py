@@ -6,7 +6,7 @@ import signal
 import threading
 
 import click
-from flask import current_app
+from flask import Flask, current_app
 
 from app.cli.groups import CatalogueCommand
 from app.config import settings
@@ -15,9 +15,11 @@ from app.queue import queue
 from app.services import backups, claims, restores, workers
 from app.services.databases import database_in_use
 from app.services.reconcile import reconcile, tolerating
+from app.services.scrubs import scrub
 
 logger = logging.getLogger(__name__)
 
+_SCRUB_EVERY = 600.0  # seconds between two looks for a dump to be read again
 _LOOK_EVERY = 3  # heartbeats between two looks for what was lost
 
 
@@ -45,6 +47,8 @@ def worker() -> None:
         # In place of huey's, which do not tell a running backup.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, stop)
+        app = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
+        threading.Thread(target=_scrub, args=(app, stopping), daemon=True).start()
         logger.info("worker started")
         for turn in itertools.count():
             # A context of its own each time, so that nothing read is kept.
@@ -67,3 +71,10 @@ def worker() -> None:
         consumer.stop(graceful=True)
         with current_app.app_context(), tolerating():
             workers.sign_off()
+
+
+def _scrub(app: Flask, stopping: threading.Event) -> None:
+    """Read old dumps again, one at a time, beside whatever else is done."""
+    while not stopping.wait(_SCRUB_EVERY):
+        with app.app_context(), tolerating():
+            scrub()
