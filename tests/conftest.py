@@ -147,6 +147,14 @@ def waiting(shop: Database, filename: str) -> bool:
     return shop.run(mine, f"backstop {filename}") == [(1,)]
 
 
+def on_catalogues(*kinds: str) -> pytest.MarkDecorator:
+    """Run a test on these kinds of catalogue: `sqlite`, `postgresql`, `own postgresql`.
+
+    The last is a database for the test alone, which it may spoil.
+    """
+    return pytest.mark.parametrize("catalogue_url", kinds, indirect=True)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Models and services keep their rules on both kinds of catalogue."""
     on_both = metafunc.definition.path.parent.name in ("models", "services")
@@ -186,7 +194,7 @@ def _make_catalogue(settings: Settings) -> None:
 @pytest.fixture
 def catalogue_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A catalogue of its own for one test, with one admin in it."""
-    if getattr(request, "param", "sqlite") == "postgresql":
+    if getattr(request, "param", "sqlite") != "sqlite":
         template = request.getfixturevalue("postgresql_template")
         return as_catalogue(request.getfixturevalue("new_database")(template=template).url)
     path = tmp_path / "instance" / "catalogue.db"
