@@ -65,6 +65,12 @@ def sign_in(username: str, password: str) -> None:
     login_user(SignedIn(token, row))
 
 
+def confirm_password(password: str) -> None:
+    """Make sure that it is still the admin who is asking. Raises InvalidInput, TooManyAttempts."""
+    username = signed_in_admin().username
+    sign_in_service.confirm_password(username, password, address=request.remote_addr or "")
+
+
 def sign_out() -> None:
     """End this browser's session."""
     if current_user.is_authenticated:

@@ -6,6 +6,7 @@ from typing import Any
 import humanize
 from flask import Flask
 
+from app.models import Level, Proof
 from app.services.manifests import moment_text
 
 
@@ -17,6 +18,8 @@ def init_app(app: Flask) -> None:
         ago=ago_text,
         progress=progress_text,
         left=left_text,
+        outcome=outcome_text,
+        proof=proof_text,
         moment=moment_short,
         iso=moment_text,
     )
@@ -47,8 +50,24 @@ def progress_text(told: dict[str, Any]) -> str:
         each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in told["table"]
     )
     at_work = f"{told['phase'].capitalize()} {table}".strip()
-    tables = f"{told['tablesDone']} of {told['tablesTotal']} tables done"
-    return f"{at_work}, {tables}, {bytes_text(told['bytesWritten'])} written"
+    tables = f", {told['tablesDone']} of {told['tablesTotal']} tables done"
+    written = told["bytesWritten"]  # none by a restore
+    return f"{at_work}{tables}, {bytes_text(written)} written" if written else f"{at_work}{tables}"
+
+
+def proof_text(proof: Proof) -> str:
+    """Restored in 41 s, or the word alone where how long it took tells nothing"""
+    is_restored = proof.is_passed and proof.level >= Level.RESTORED
+    return f"{proof.word} in {duration_text(proof.duration)}" if is_restored else proof.word
+
+
+def outcome_text(result: dict[str, Any]) -> str:
+    """12 tables, 175,000 rows, no difference"""
+    number = len(result["differences"])
+    differences = {0: "no difference", 1: "1 difference"}.get(number, f"{number} differences")
+    tables = "1 table" if result["tables"] == 1 else f"{result['tables']:,} tables"
+    rows = "1 row" if result["rows"] == 1 else f"{result['rows']:,} rows"
+    return f"{tables}, {rows}, {differences}"
 
 
 def left_text(told: dict[str, Any]) -> str:

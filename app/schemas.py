@@ -1,11 +1,11 @@
-"""Backups and findings as JSON, for API and terminal: camelCase keys, times in UTC."""
+"""Backups, restores and findings as JSON, for API and terminal: camelCase keys, times in UTC."""
 
 from typing import Any
 
 from marshmallow import Schema, fields
 
-from app.models import DatabaseBackup, Status, Trigger
-from app.services import listing, runs
+from app.models import DatabaseBackup, Kind, Level, Restore, Result, Status, Trigger
+from app.services import listing, proofs, runs
 from app.services.doctor import Finding, is_healthy
 from app.services.manifests import moment_text
 from app.services.restoring import restore_by_hand
@@ -22,14 +22,10 @@ class _CamelCase(Schema):
         field_obj.data_key = first + "".join(each.title() for each in others)
 
 
-class BackupSchema(_CamelCase):
-    """A backup as the API shows it."""
-
+class _JobSchema(_CamelCase):
     id = fields.String()
     filename = fields.String()
-    size = fields.Integer()
     status = fields.Enum(Status, by_value=True)
-    notes = fields.String()
     created_at = _Moment()
     server = fields.String()
     database = fields.String()
@@ -37,39 +33,83 @@ class BackupSchema(_CamelCase):
     created_by = fields.String()
     started_at = _Moment()
     finished_at = _Moment()
+    error = fields.Method("get_error")
+
+    def get_error(self, job: Any) -> dict[str, str] | None:
+        """Why it failed, or null."""
+        if not job.error_message:
+            return None
+        return {
+            "message": job.error_message,
+            "detail": job.error_detail,
+            "hint": job.error_hint,
+        }
+
+
+class BackupSchema(_JobSchema):
+    """A backup as the API shows it."""
+
+    size = fields.Integer()
+    notes = fields.String()
     sha256 = fields.String()
     server_version = fields.String()
     tool_version = fields.String()
     compression = fields.String()
     oldest_reader = fields.Integer(allow_none=True)
-    error = fields.Method("get_error")
 
-    def get_error(self, backup: Any) -> dict[str, str] | None:
-        """Why it failed, or null."""
-        if not backup.error_message:
-            return None
-        return {
-            "message": backup.error_message,
-            "detail": backup.error_detail,
-            "hint": backup.error_hint,
-        }
+
+class RestoreSchema(_JobSchema):
+    """A drill or a restore as the API shows it."""
+
+    kind = fields.Enum(Kind, by_value=True)
+    result = fields.Dict()
+    safety_backup = fields.String(allow_none=True)
+    kept = fields.String(allow_none=True)
+    kept_until = _Moment()
+    undone_at = _Moment()
+    undone_by = fields.String(allow_none=True)
+    dropped_at = _Moment()
+    can_be_undone = fields.Boolean()
+
+
+class ProofSchema(_CamelCase):
+    """A proof in short."""
+
+    level = fields.Function(lambda proof: Level(proof.level).name.lower())
+    result = fields.Enum(Result, by_value=True)
+    proved_at = _Moment()
+    seconds = fields.Function(lambda proof: proof.milliseconds / 1000)
+    word = fields.String()
 
 
 def backup_row(backup: DatabaseBackup) -> dict[str, Any]:
     """What the catalogue says of a backup."""
-    row: dict[str, Any] = BackupSchema().dump(backup)
-    return row
+    return _backup_rows([backup])[0]
 
 
-def backup_in_list(backup: DatabaseBackup) -> dict[str, Any]:
-    """The row, and whether its dump is there."""
-    return backup_row(backup) | {"fileExists": listing.has_file(backup)}
+def backups_in_list(backups: list[DatabaseBackup]) -> list[dict[str, Any]]:
+    """The rows, and whether their dumps are there."""
+    rows = zip(backups, _backup_rows(backups), strict=True)
+    return [row | {"fileExists": listing.has_file(backup)} for backup, row in rows]
+
+
+def _backup_rows(backups: list[DatabaseBackup]) -> list[dict[str, Any]]:
+    best = proofs.best_proofs(backups)
+    return [
+        BackupSchema().dump(each)
+        | {"proof": ProofSchema().dump(best[each.id]) if each.id in best else None}
+        for each in backups
+    ]
 
 
 def backup_details(backup: DatabaseBackup) -> dict[str, Any]:
     """Everything known of a backup, and how to restore it by hand."""
     by_hand = restore_by_hand(backup)
-    return backup_in_list(backup) | {
+    return backups_in_list([backup])[0] | {
+        "proofs": [
+            ProofSchema().dump(each) | {"evidence": each.evidence}
+            for each in proofs.list_proofs(backup.id)
+        ],
         "log": backup.log,
         "progress": runs.progress_of(backup),
         "restore": by_hand
@@ -79,6 +119,18 @@ def backup_details(backup: DatabaseBackup) -> dict[str, Any]:
             "warning": by_hand.warning,
         },
     }
+
+
+def restore_row(restore: Restore) -> dict[str, Any]:
+    """What the catalogue says of a drill or a restore."""
+    row: dict[str, Any] = RestoreSchema().dump(restore)
+    return row
+
+
+def restore_details(restore: Restore) -> dict[str, Any]:
+    """Everything known of a drill or a restore."""
+    progress = runs.progress_of(restore)
+    return restore_row(restore) | {"log": restore.log, "progress": progress}
 
 
 def doctor_report(findings: list[Finding]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ TOLD: dict[str, Any] = {
 def test_progress_is_told_in_words():
     told = "Dumping public.orders, 3 of 21 tables done, 13.0 MiB written"
     assert progress_text(TOLD) == told
+    assert progress_text(TOLD | {"bytesWritten": 0}) == told.removesuffix(", 13.0 MiB written")
     assert progress_text(TOLD | {"table": "", "phase": "checking"}).startswith("Checking, 3 of")
 
 

@@ -20,7 +20,7 @@ from app.downloads import dump_response
 from app.errors import AppError, Conflict
 from app.models import DatabaseBackup, Status, Trigger
 from app.problems import problem
-from app.schemas import backup_details, backup_in_list, backup_row
+from app.schemas import backup_details, backup_row, backups_in_list
 from app.services import backups as service
 from app.services import listing
 
@@ -53,8 +53,7 @@ def index() -> ResponseReturnValue:
     page = listing.list_backups(
         limit=query["limit"], before=query["before"], status=query["status"], query=query["q"]
     )
-    rows = [backup_in_list(backup) for backup in page.backups]
-    return jsonify({"backups": rows, "nextBefore": page.next_before})
+    return jsonify({"backups": backups_in_list(page.backups), "nextBefore": page.next_before})
 
 
 @blueprint.get("/<filename>")

@@ -8,8 +8,9 @@ from marshmallow import RAISE, Schema, ValidationError, fields, validate
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
 from app.errors import InvalidInput
-from app.models import Status
+from app.models import Kind, Status
 from app.services.listing import MAX_LIMIT
+from app.services.restores import MAX_LIMIT as MAX_RESTORES
 
 
 class NewBackupSchema(Schema):
@@ -26,6 +27,21 @@ class NotesSchema(Schema):
 
 class NothingSchema(Schema):
     """The body of a request that says everything by its address."""
+
+
+class NewRestoreSchema(Schema):
+    """The body of a request for a restore."""
+
+    mode = fields.Enum(Kind, by_value=True, required=True, validate=validate.NoneOf([Kind.DRILL]))
+    into = fields.String(load_default="")
+    confirm = fields.String(load_default="")
+
+
+class RestoreListSchema(Schema):
+    """The query of a list of restores."""
+
+    filename = fields.String(load_default="")
+    limit = fields.Integer(load_default=50, validate=validate.Range(1, MAX_RESTORES))
 
 
 class CredentialsSchema(Schema):

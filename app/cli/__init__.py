@@ -2,13 +2,16 @@
 
 from flask import Flask
 
-from app.cli import admin, backup, doctor, panel, server, web, worker
+from app.cli import admin, backup, doctor, panel, restore, server, web, worker
 
 
 def init_app(app: Flask) -> None:
     """Make the commands known to flask."""
     app.cli.add_command(admin.group)
+    backup.group.add_command(restore.drill)
+    backup.group.add_command(restore.restore_)
     app.cli.add_command(backup.group)
+    app.cli.add_command(restore.group)
     app.cli.add_command(server.group)
     app.cli.add_command(doctor.doctor)
     app.cli.add_command(panel.panel)

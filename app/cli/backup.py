@@ -10,19 +10,20 @@ from typing import BinaryIO
 
 import click
 
-from app.cli.groups import Group, TellingCommand, stop_on_signals
+from app.cli.groups import Group, TellingCommand, ending_by_signals
 from app.cli.progress import progress_shown
 from app.config import CANCEL_PATIENCE
 from app.errors import AppError, Conflict, InvalidInput, VerificationError
-from app.formatting import bytes_text, duration_text, moment_short
-from app.models import DatabaseBackup, Status, Trigger
-from app.schemas import backup_details, backup_in_list, backup_row
+from app.formatting import bytes_text, duration_text, moment_short, proof_text
+from app.models import DatabaseBackup, Proof, Status, Trigger
+from app.schemas import backup_details, backup_row, backups_in_list
 from app.services import backups as service
 from app.services import checks, listing
 from app.services.admins import list_admins
 from app.services.catalogue import prepare_catalogue, set_aside_if_damaged
 from app.services.checks import Verdict, check_backups
 from app.services.databases import database_in_use
+from app.services.proofs import best_proofs, list_proofs
 from app.services.reconcile import adopt, reconcile
 from app.services.restoring import restore_by_hand
 
@@ -48,17 +49,12 @@ def create(notes: str, quiet: bool, as_json: bool) -> None:
 
     Exits with 0 only if the backup is COMPLETED.
     """
-    signals = stop_on_signals()
-    try:
-        backup = _made(notes, quiet=quiet)
+    with ending_by_signals():
+        with database_in_use(), progress_shown(quiet=quiet) as callbacks:
+            backup = service.create_backup(trigger=Trigger.CLI, notes=notes, **callbacks)
         if as_json:
             click.echo(_as_json(backup_row(backup)))
         _insist_on_completed(backup)
-    except AppError as error:
-        if not signals:
-            raise
-        click.echo(error.in_words(), err=True)
-        sys.exit(128 + signals[0])
     if not as_json and not quiet:
         took = duration_text(backup.duration)
         click.echo(f"{backup.filename} ({bytes_text(backup.size)}, {took}, read back whole)")
@@ -67,11 +63,6 @@ def create(notes: str, quiet: bool, as_json: bool) -> None:
 def _insist_on_completed(backup: DatabaseBackup) -> None:
     if not backup.is_completed:
         raise AppError(backup.error_message, detail=backup.error_detail, hint=backup.error_hint)
-
-
-def _made(notes: str, *, quiet: bool) -> DatabaseBackup:
-    with database_in_use(), progress_shown(quiet=quiet) as callbacks:
-        return service.create_backup(trigger=Trigger.CLI, notes=notes, **callbacks)
 
 
 @group.command("list")
@@ -89,11 +80,12 @@ def list_(limit: int, before: str | None, status: str | None, search: str, as_js
         query=search,
     )
     if as_json:
-        rows = [backup_in_list(each) for each in page.backups]
+        rows = backups_in_list(page.backups)
         click.echo(_as_json({"backups": rows, "nextBefore": page.next_before}))
         return
+    best = best_proofs(page.backups)
     for backup in page.backups:
-        click.echo(_line(backup))
+        click.echo(_line(backup, best.get(backup.id)))
     if page.next_before:
         click.echo(f"There are more: --before '{page.next_before}'")
 
@@ -108,8 +100,12 @@ def show(name: str, as_json: bool) -> None:
         click.echo(_as_json(backup_details(backup)))
         return
     for key, value in backup_row(backup).items():
-        if value not in ("", None) and key != "error":
+        if value not in ("", None) and key not in ("error", "proof"):
             click.echo(f"{key + ':':<15} {value}")
+    for proof in list_proofs(backup.id):
+        click.echo(f"{'proof:':<15} {_proof_words(proof)} ({moment_short(proof.proved_at)} UTC)")
+        for each in proof.evidence.get("differences", []):
+            click.echo(f"  {each}")
     if backup.error_message:
         told = AppError(backup.error_message, detail=backup.error_detail, hint=backup.error_hint)
         click.echo(told.in_words())
@@ -281,14 +277,22 @@ def _adopted(name: str) -> str:
     return "adopted"
 
 
-def _line(backup: DatabaseBackup) -> str:
+def _line(backup: DatabaseBackup, proof: Proof | None) -> str:
     state = backup.status.value
     if backup.is_completed and not listing.has_file(backup):
         state = "MISSING"
     size = bytes_text(backup.size) if backup.is_completed else "–"
     first_line = backup.notes.partition("\n")[0]
     when = moment_short(backup.created_at)
-    return f"{backup.filename}  {state:<9}  {size:>10}  {when}  {backup.database}  {first_line}"
+    proven = f"{_proof_words(proof)} {proof.proved_at:%Y-%m-%d}" if proof else "–"
+    return (
+        f"{backup.filename}  {state:<9}  {size:>10}  {when}  {proven:<24}"
+        f"  {backup.database}  {first_line}"
+    )
+
+
+def _proof_words(proof: Proof) -> str:
+    return proof.word.upper() if proof.is_failed else proof_text(proof)
 
 
 def _as_json(content: object) -> str:

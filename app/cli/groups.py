@@ -4,6 +4,8 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -55,6 +57,19 @@ class Group(click.Group):
     """Commands that need the catalogue."""
 
     command_class = CatalogueCommand
+
+
+@contextmanager
+def ending_by_signals() -> Iterator[None]:
+    """What runs meanwhile ends cleanly at a signal, and the command with the signal's status."""
+    signals = stop_on_signals()
+    try:
+        yield
+    except AppError as error:
+        if not signals:
+            raise
+        click.echo(error.in_words(), err=True)
+        sys.exit(128 + signals[0])
 
 
 def stop_on_signals() -> list[int]:

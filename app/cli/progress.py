@@ -1,4 +1,4 @@
-"""How a backup that runs in this terminal is told."""
+"""How a backup or a restore that runs in this terminal is told."""
 
 import io
 import sys
@@ -19,6 +19,9 @@ from rich.progress import (
 from rich.table import Column
 
 from app.formatting import left_text, progress_text
+
+#: How pg_dump and pg_restore begin to tell that they are at the next table.
+_TABLES = ("pg_dump: dumping contents of", "pg_restore: processing data for table")
 
 
 class _Tolerant(io.TextIOBase):
@@ -50,9 +53,9 @@ def progress_shown(*, quiet: bool) -> Iterator[dict[str, Any]]:
     console = Console(file=stream, quiet=quiet, highlight=False)
 
     def plain(line: str) -> None:
-        if "dumping contents of" in line and not quiet:
+        if any(each in line for each in _TABLES) and not quiet:
             with suppress(OSError):  # nobody may be listening any more; the dump goes on
-                click.echo(line.removeprefix("pg_dump: ")[:100], err=True)
+                click.echo(line.partition(": ")[2][:100], err=True)
 
     if not console.is_terminal:
         yield {"on_line": plain}

@@ -1,7 +1,7 @@
 """A proof: how far a backup was shown to be what it should be, and when."""
 
 import enum
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from cuid2 import create_id
@@ -29,6 +29,14 @@ class Result(enum.Enum):
     NOT_POSSIBLE = "not possible"  # here; it says nothing about the backup
 
 
+_WORDS = {
+    Level.CHECKSUM: "Checksum right",
+    Level.READ: "Read back",
+    Level.RESTORED: "Restored",
+    Level.ASSERTED: "Restored and asserted",
+}
+
+
 class Proof(Model):
     """A row of `proofs`."""
 
@@ -44,5 +52,26 @@ class Proof(Model):
     milliseconds: Mapped[int] = mapped_column(BigInteger)  # how long it took
     # What was counted, and in `differences`, in words, what speaks against it.
     evidence: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+
+    @property
+    def word(self) -> str:
+        """What people are told of it."""
+        if self.result is Result.FAILED:
+            return "Proof failed"
+        word = _WORDS[Level(self.level)]
+        return f"{word}: not possible here" if self.result is Result.NOT_POSSIBLE else word
+
+    @property
+    def duration(self) -> timedelta:
+        """How long it took."""
+        return timedelta(milliseconds=self.milliseconds)
+
+    @property
+    def is_passed(self) -> bool:
+        return self.result is Result.PASSED
+
+    @property
+    def is_failed(self) -> bool:
+        return self.result is Result.FAILED
 
     __table_args__ = (Index("ix_proofs_of_backup", "backup_id", "proved_at"),)

@@ -49,6 +49,16 @@ class Restore(Job, Model):
     # What was found, in words: differences and what could not be brought back.
     result: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
 
+    @property
+    def can_be_undone(self) -> bool:
+        """Whether the database of before is kept, and not in use again."""
+        return self.has_kept and self.is_completed and self.undone_at is None
+
+    @property
+    def has_kept(self) -> bool:
+        """Whether a database that is set aside waits to be dropped."""
+        return not self.is_pending and self.kept is not None and self.dropped_at is None
+
     def fail(self, error: AppError) -> None:
         """Nothing was swapped, and this is why."""
         super().fail(error)

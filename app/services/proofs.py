@@ -7,7 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.extensions import db
-from app.models import DatabaseBackup, Level, Proof, Result
+from app.models import DatabaseBackup, Kind, Level, Proof, Restore, Result
 from app.postgres.archive import Entry, RowCounter
 
 _TOLD = 100  # differences that are kept; with so many nobody reads more
@@ -78,6 +78,22 @@ def list_proofs(backup_id: str) -> list[Proof]:
     """All proofs of a backup, newest first."""
     of_backup = select(Proof).where(Proof.backup_id == backup_id)
     return list(db.session.scalars(of_backup.order_by(Proof.proved_at.desc(), Proof.level.desc())))
+
+
+def proof_of(restore: Restore) -> Proof | None:
+    """What a drill that has ended has proven; None if it did not come to a proof."""
+    if restore.kind is not Kind.DRILL or restore.started_at is None or restore.is_pending:
+        return None
+    meanwhile = (
+        select(Proof)
+        .join(DatabaseBackup, DatabaseBackup.id == Proof.backup_id)
+        .where(
+            DatabaseBackup.filename == restore.filename,
+            Proof.level == Level.RESTORED,
+            Proof.proved_at.between(restore.started_at, restore.finished_at),
+        )
+    )
+    return db.session.scalar(meanwhile.order_by(Proof.proved_at.desc()).limit(1))
 
 
 def best_proofs(backups: Iterable[DatabaseBackup]) -> dict[str, Proof]:

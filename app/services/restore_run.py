@@ -213,6 +213,7 @@ def _make(
         _refuse_impossible(order, server)
         if order.kind is Kind.REPLACE:
             refuse_unswappable(server, order.database)
+        _refuse_taken(order, server)  # now, rather than after everything is loaded
         with scratch.working_database(server, info, order.id, order.working, order.contents) as (
             role,
             admin,
@@ -293,6 +294,11 @@ def _refuse_impossible(order: Order, server: Server) -> None:
             hint="As a superuser: ALTER ROLE … CREATEDB CREATEROLE; or name such a role's"
             " stand-in by BACKSTOP_RESTORE_URL.",
         )
+
+
+def _refuse_taken(order: Order, server: Server) -> None:
+    if order.kind is Kind.BESIDE and server.has_database(order.database):
+        raise Conflict(f'database "{order.database}" is there already', hint="Choose another name.")
 
 
 class _Loader:
@@ -428,8 +434,7 @@ def _put_in_place(
     if order.kind is Kind.REPLACE:
         let_go()
         return swap_in(order.id)
-    if server.has_database(order.database):
-        raise Conflict(f'database "{order.database}" is there already')
+    _refuse_taken(order, server)
     server.rows(f"ALTER DATABASE {quoted(order.working)} RENAME TO {quoted(order.database)}")
     server.rows(f"COMMENT ON DATABASE {quoted(order.database)} IS NULL")
     return {}

@@ -1,6 +1,7 @@
 """The shared restore service: drills and restores, asked for over any face."""
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from app.extensions import db, writing
 from app.models import Kind, Restore, Status, Trigger
 from app.postgres.command import Line
 from app.postgres.databases import NAME_BYTES, cut_name, maintenance, serving
+from app.postgres.ownership import roles_of
 from app.queue import FAILURES, queue
 from app.services import claims, scratch, swaps
 from app.services.backups import own_user
@@ -26,6 +28,8 @@ from app.services.runs import progress_of
 logger = logging.getLogger(__name__)
 
 MAX_LIMIT = 200  # restores in one answer
+
+_POLL = 0.1  # seconds between two looks at a row that is waited for
 
 
 def queue_restore(
@@ -135,6 +139,17 @@ def cancel_restore(restore_id: str, *, by: str) -> None:
     logger.info("restore cancelled id=%s by=%r", restore_id, by)
 
 
+def wait_for_restore(restore_id: str, seconds: float) -> Restore:
+    """The restore when it has ended, or as it is after so many seconds. Raises NotFound."""
+    deadline = time.monotonic() + seconds
+    while True:
+        restore = get_restore(restore_id)
+        if not restore.is_pending or time.monotonic() >= deadline:
+            return restore
+        db.session.commit()  # the next look shall see what others have written
+        time.sleep(_POLL)
+
+
 def undo_restore(restore_id: str, *, by: str) -> str:
     """Bring back the database that a restore has replaced; returns the other's new name.
 
@@ -149,7 +164,7 @@ def drop_kept(restore_id: str, *, by: str) -> None:
     Raises NotFound, Conflict where there is none, RestoreError.
     """
     restore = get_restore(restore_id)
-    if restore.is_pending or restore.kept is None or restore.dropped_at is not None:
+    if not restore.has_kept:
         raise Conflict("this restore has no database to drop")
     scratch.drop_kept(restore_id)
     logger.info("kept database dropped restore=%s by=%r", restore_id, by)
@@ -161,14 +176,30 @@ def proposed_name(filename: str) -> str:
     return cut_name(backup.database, f"_restored_{backup.created_at:%Y%m%dT%H%M%S}")
 
 
+def refuse_unconfirmed(filename: str, confirmed: str) -> None:
+    """Raise InvalidInput unless the database that is replaced was called by its name.
+
+    Each face asks for it before it asks for a replace.
+    """
+    database = get_backup(filename).database
+    if confirmed.strip() != database.strip():
+        raise InvalidInput(
+            f"type {database} to replace it", hint="A replace takes the place of what lives."
+        )
+
+
 def tell_before(filename: str, kind: Kind, into: str = "") -> dict[str, Any]:
     """What a restore would do and what stands in its way, before it is asked for.
 
-    `sessions` counts those connected to the living database. Raises as
-    `queue_restore` and ConnectError.
+    `sessions` counts those connected to the living database, `owner` had it
+    when it was dumped, `missingRoles` and `missingExtensions` are what the
+    server lacks. Raises as `queue_restore` and ConnectError.
     """
     target = _checked_target(filename, kind, into)
     info = configured_database()
+    contents = get_backup(filename).contents or {}
+    tables = contents.get("tables", [])
+    db.session.commit()
     with serving(maintenance(info), application_name="backstop look") as server:
         if kind is Kind.REPLACE:
             swaps.refuse_unswappable(server, target)
@@ -182,6 +213,13 @@ def tell_before(filename: str, kind: Kind, into: str = "") -> dict[str, Any]:
             "database": target,
             "sessions": server.ask(connected, info.database),
             "serverVersion": str(server.version),
+            "tables": len(tables),
+            "rows": sum(each.get("rows") or 0 for each in tables),
+            "owner": contents.get("owner"),
+            "missingRoles": sorted(roles_of(contents) - server.roles()),
+            "missingExtensions": server.missing_extensions(
+                each["name"] for each in contents.get("extensions", [])
+            ),
         }
 
 
@@ -219,6 +257,10 @@ def _checked_target(filename: str, kind: Kind, into: str) -> str:
     backup = get_backup(filename)
     if not backup.is_completed:
         raise Conflict(f"{filename} is {backup.status.value} and has no dump")
+    if into and kind is not Kind.BESIDE:
+        raise InvalidInput(
+            "only a restore beside makes a database of another name", hint="Leave the name out."
+        )
     if kind is Kind.DRILL:
         return ""
     if kind is Kind.REPLACE:

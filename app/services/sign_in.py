@@ -11,9 +11,9 @@ from datetime import datetime, timedelta
 from sqlalchemy import delete, select, update
 from sqlalchemy.exc import IntegrityError
 
-from app.errors import NotSignedIn, TooManyAttempts
+from app.errors import InvalidInput, NotSignedIn, TooManyAttempts
 from app.extensions import db, writing
-from app.models import AdminSession, SignInThrottle
+from app.models import Admin, AdminSession, SignInThrottle
 from app.models.types import now
 from app.services.admins import (
     MAX_PASSWORD,
@@ -46,23 +46,24 @@ def sign_in(username: str, password: str, *, address: str) -> str:
     """
     # PostgreSQL has no NUL; longer ones belong to nobody.
     username = username.replace("\0", "\ufffd")[: MAX_USERNAME + 1]
-    password = password[: MAX_PASSWORD + 1]
-    keys = _throttle_keys(username, address)
-    _refuse_if_throttled(keys)  # before it takes a place among those who wait
-    with one_at_a_time():
-        _admit(keys)
-        admin = find_admin(username)
-        known = has_password(admin, password)
-    if admin is None or not known:
-        logger.warning("sign-in failed username=%r address=%s", username, address)
+    admin = _checked(username, password, address)
+    if admin is None:
         raise NotSignedIn("the username or the password is wrong")
     token = secrets.token_urlsafe(32)
     with writing() as session:
-        session.execute(delete(SignInThrottle).where(SignInThrottle.key_sha256.in_(keys)))
         session.execute(delete(AdminSession).where(AdminSession.created_at < now() - ABSOLUTE))
         session.add(AdminSession(token_sha256=_hashed(token), admin_id=admin.id))
     logger.info("signed in username=%s address=%s", username, address)
     return token
+
+
+def confirm_password(username: str, password: str, *, address: str) -> None:
+    """Make sure that whoever is signed in is still there, before what cannot be taken lightly.
+
+    Throttled together with sign-in. Raises InvalidInput, TooManyAttempts.
+    """
+    if _checked(username, password, address) is None:
+        raise InvalidInput("the password is wrong")
 
 
 def find_session(token: str) -> AdminSession | None:
@@ -91,6 +92,22 @@ def sign_out_everywhere(admin_id: str) -> None:
     with writing() as session:
         session.execute(delete(AdminSession).where(AdminSession.admin_id == admin_id))
     logger.info("signed out everywhere admin=%s", admin_id)
+
+
+def _checked(username: str, password: str, address: str) -> Admin | None:
+    """The admin, if it is their password; each failure is counted. Raises TooManyAttempts."""
+    keys = _throttle_keys(username, address)
+    _refuse_if_throttled(keys)  # before it takes a place among those who wait
+    with one_at_a_time():
+        _admit(keys)
+        admin = find_admin(username)
+        known = has_password(admin, password[: MAX_PASSWORD + 1])
+    if admin is None or not known:
+        logger.warning("sign-in failed username=%r address=%s", username, address)
+        return None
+    with writing() as session:
+        session.execute(delete(SignInThrottle).where(SignInThrottle.key_sha256.in_(keys)))
+    return admin
 
 
 def _hashed(text: str) -> str:

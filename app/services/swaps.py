@@ -102,7 +102,7 @@ def undo(restore_id: str, *, by: str) -> str:
         row = session.get(Restore, restore_id)
         if row is None:
             raise NotFound("no restore has this id")
-        if row.kept is None or not row.is_completed or row.undone_at or row.dropped_at:
+        if row.kept is None or not row.can_be_undone:
             raise Conflict("this restore cannot be undone: nothing of before is kept")
         database, kept = row.database, row.kept
     info = configured_database()

@@ -1,0 +1,221 @@
+"""flask backup drill and restore, and flask restore, which looks after both."""
+
+import json
+from typing import Any
+
+import click
+
+from app.cli.groups import CatalogueCommand, Group, ending_by_signals
+from app.cli.progress import progress_shown
+from app.config import CANCEL_PATIENCE
+from app.errors import AppError, Conflict
+from app.formatting import moment_short, outcome_text
+from app.models import Kind, Restore, Trigger
+from app.schemas import restore_details, restore_row
+from app.services import restores as service
+from app.services.backups import own_user
+from app.services.databases import database_in_use
+from app.services.listing import get_newest_good
+from app.services.proofs import proof_of
+
+group = Group("restore", help="Look after drills and restores; flask backup restore makes them.")
+
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_yes = click.option("--yes", is_flag=True, help="Do not ask.")
+
+
+@click.command("drill", cls=CatalogueCommand)
+@click.argument("name", required=False)
+@click.option("--latest", is_flag=True, help="Drill the newest good backup.")
+@click.option("--quiet", "-q", is_flag=True, help="Print errors only; good for cron.")
+def drill(name: str | None, latest: bool, quiet: bool) -> None:
+    """Prove a backup: restore it into a scratch database, compare, and drop that.
+
+    Exits with 0 only if it was restored without a difference.
+    """
+    if latest == bool(name):
+        raise click.UsageError("Name a backup, or ask for --latest.")
+    with database_in_use():
+        done = _restored(name or get_newest_good().filename, Kind.DRILL, quiet=quiet)
+    if not quiet:
+        click.echo(f"Restored {done.filename} in {_outcome(done)}.")
+        _print_remarks(done.result)
+
+
+@click.command("restore", cls=CatalogueCommand)
+@click.argument("name")
+@click.option("--into", default="", metavar="NEW", help="The new database; a name is proposed.")
+@click.option("--replace", is_flag=True, help="Replace the living database, which is kept.")
+@_yes
+def restore_(name: str, into: str, replace: bool, yes: bool) -> None:
+    """Restore a backup into a new database, or in place of the living one.
+
+    A replace backs up the living database first, keeps it under another name,
+    and can be undone: flask restore undo.
+    """
+    kind = Kind.REPLACE if replace else Kind.BESIDE
+    with database_in_use():
+        told = service.tell_before(name, kind, into)
+        _print_before(name, kind, told)
+        if replace and not yes:
+            typed = click.prompt("Type the name of the database to replace it", err=True)
+            service.refuse_unconfirmed(name, typed)
+        done = _restored(name, kind, into=into)
+    if kind is Kind.BESIDE:
+        click.echo(f"{done.database} (restored in {_outcome(done)})")
+    else:
+        click.echo(f"{done.database} is that of {name} (restored in {_outcome(done)}).")
+        click.echo(f"The old one is kept as {done.kept} until {_kept_until(done)}.")
+        click.echo(f"To undo it: flask restore undo {done.id}")
+    _print_remarks(done.result)
+
+
+@group.command("list")
+@click.option("--limit", default=50, show_default=True, help="How many at most.")
+@_json
+def list_(limit: int, as_json: bool) -> None:
+    """List drills and restores, newest first."""
+    found = service.list_restores(limit=limit)
+    if as_json:
+        click.echo(_as_json({"restores": [restore_row(each) for each in found]}))
+        return
+    for each in found:
+        when = moment_short(each.created_at)
+        target = "" if each.kind is Kind.DRILL else f"  into {each.database}"
+        click.echo(
+            f"{each.id}  {each.kind.value:<7}  {each.status.value:<9}  {when}"
+            f"  {each.filename}{target}"
+        )
+
+
+@group.command("show")
+@click.argument("restore_id", metavar="ID")
+@_json
+def show(restore_id: str, as_json: bool) -> None:
+    """Show everything known of a drill or a restore."""
+    restore = service.get_restore(restore_id)
+    if as_json:
+        click.echo(_as_json(restore_details(restore)))
+        return
+    for key, value in restore_row(restore).items():
+        if value not in ("", None) and key not in ("error", "result", "canBeUndone"):
+            click.echo(f"{key + ':':<15} {value}")
+    if restore.error_message:
+        click.echo(_error_of(restore).in_words())
+    if restore.is_completed:
+        click.echo(f"{'result:':<15} {outcome_text(restore.result)}")
+        _print_remarks(restore.result)
+    if restore.can_be_undone:
+        click.echo(f"To undo it: flask restore undo {restore.id}")
+
+
+@group.command("undo")
+@click.argument("restore_id", metavar="ID")
+@_yes
+def undo(restore_id: str, yes: bool) -> None:
+    """Bring back the database that a restore has replaced; the other one is kept."""
+    restore = service.get_restore(restore_id)
+    if not yes:
+        click.confirm(
+            f"Make {restore.database} what it was before? Its sessions are ended.", abort=True
+        )
+    with database_in_use():
+        aside = service.undo_restore(restore_id, by=own_user())
+    click.echo(f"{restore.database} is what it was before; the other one is kept as {aside}.")
+    click.echo(f"To drop that one: flask restore drop {restore_id}")
+
+
+@group.command("drop")
+@click.argument("restore_id", metavar="ID")
+@_yes
+def drop(restore_id: str, yes: bool) -> None:
+    """Drop the database that a replace, or its undo, has set aside: it is gone for good."""
+    restore = service.get_restore(restore_id)
+    if restore.has_kept and not yes:
+        click.confirm(f"Drop database {restore.kept} for good?", abort=True)
+    with database_in_use():
+        service.drop_kept(restore_id, by=own_user())
+    click.echo(f"{restore.kept} has been dropped.")
+
+
+@group.command("cancel")
+@click.argument("restore_id", metavar="ID")
+def cancel(restore_id: str) -> None:
+    """End a drill or a restore that waits or runs; it will be FAILED as cancelled."""
+    service.cancel_restore(restore_id, by=own_user())
+    restore = service.wait_for_restore(restore_id, CANCEL_PATIENCE)
+    if restore.is_completed:
+        raise Conflict("this restore was completed before it could be cancelled")
+    if restore.is_pending:
+        raise Conflict(
+            "this restore has not ended yet",
+            detail="It was asked to; its runner has not heard it.",
+            hint=f"flask restore show {restore_id} tells when it has.",
+        )
+    click.echo("The restore has been cancelled.")
+
+
+def _restored(filename: str, kind: Kind, *, into: str = "", quiet: bool = False) -> Restore:
+    with ending_by_signals():
+        with progress_shown(quiet=quiet) as callbacks:
+            done = service.create_restore(
+                filename, kind, trigger=Trigger.CLI, into=into, **callbacks
+            )
+        if not done.is_completed:
+            raise _error_of(done)
+    return done
+
+
+def _print_before(filename: str, kind: Kind, told: dict[str, Any]) -> None:
+    """What will happen, on standard error: standard output has only the result."""
+    lines = [f"{filename}: {told['tables']:,} tables, {told['rows']:,} rows."]
+    if kind is Kind.BESIDE:
+        lines.append(f"It is restored into a new database {told['database']}.")
+    else:
+        lines += [
+            f"It takes the place of database {told['database']}, which is kept.",
+            f"Connected to that now: {told['sessions']} sessions. They will be ended.",
+        ]
+    lines += [f"Role {each} is not there." for each in told["missingRoles"]]
+    lines += [f"Extension {each} is not there." for each in told["missingExtensions"]]
+    click.echo("\n".join(lines), err=True)
+
+
+def _outcome(done: Restore) -> str:
+    return f"{done.result['seconds']:.1f} s: {outcome_text(done.result)}"
+
+
+def _kept_until(done: Restore) -> str:
+    return f"{moment_short(done.kept_until)} UTC" if done.kept_until else "it is dropped"
+
+
+def _error_of(restore: Restore) -> AppError:
+    """Why a restore has not been completed, as it is told."""
+    if restore.is_pending:
+        return Conflict(
+            "somebody else runs this restore",
+            hint=f"flask restore show {restore.id} tells how it goes.",
+        )
+    message = restore.error_message
+    proof = proof_of(restore)
+    if proof is not None and not proof.is_failed and not proof.is_passed:
+        message = f"a drill is not possible here, which says nothing about the backup: {message}"
+    return AppError(message, detail=restore.error_detail, hint=restore.error_hint)
+
+
+def _print_remarks(result: dict[str, Any]) -> None:
+    """What was found and should be looked at, one line each."""
+    for each in result.get("differences", []):
+        click.echo(f"  different: {each}")
+    remarks = {
+        "missingRoles": "role that is not there",
+        "privileged": "made by the admin's connection",
+        "leftOut": "left out",
+    }
+    for key, told in remarks.items():
+        for each in result.get(key, []):
+            click.echo(f"  {told}: {each}")
+
+
+def _as_json(content: object) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False)
