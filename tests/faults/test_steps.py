@@ -51,21 +51,23 @@ class Stepper:
         self,
         prepare: Callable[[], list[str]],
         state: Callable[[], str],
+        *,
         least: int,
         number: signal.Signals = signal.SIGKILL,
         moments: tuple[str, ...] = ("before", "after"),
+        only: Callable[[str], bool] = bool,
     ) -> list[tuple[str, str]]:
         """Signal a command at each of its steps; the state that each came to, after the oracle.
 
         A command is made ready by `prepare`, which returns its words; it must
-        have `least` steps.
+        have `least` steps. Only those with a name that `only` takes count.
         """
         names = self.names(*prepare())
         self.lab.check(self.process)
         assert len(names) >= least, names
         came_to: list[tuple[str, str]] = []
         for step, name in enumerate(names, 1):
-            for when in moments:
+            for when in moments if only(name) else ():
                 told = f"{when} step {step} of {len(names)}: {name}"
                 try:
                     status = self.run(*prepare(), step=step, when=when, number=number)
