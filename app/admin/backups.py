@@ -12,6 +12,7 @@ from app.models import DatabaseBackup, Status, Trigger
 from app.services import backups as service
 from app.services import listing, runs
 from app.services.databases import database_name
+from app.services.proofs import best_proofs, list_proofs
 from app.services.restoring import restore_by_hand
 
 blueprint = Blueprint("backups", __name__, url_prefix="/backup")
@@ -116,11 +117,13 @@ def _list(form: NotesForm) -> str:
     page = listing.list_backups(
         limit=25, before=request.args.get("before"), status=chosen, query=query
     )
+    newest_good = listing.find_newest_good()
     return render_template(
         "backups/index.html",
         form=form,
         page=page,
-        newest_good=listing.find_newest_good(),
+        newest_good=newest_good,
+        proofs=best_proofs([*page.backups, *filter(None, [newest_good])]),
         database=database_name(),
         statuses=[each.value for each in Status],
         status=chosen.value if chosen else "",
@@ -138,6 +141,7 @@ def _page(backup: DatabaseBackup, form: NotesForm) -> str:
         has_file=listing.has_file(backup),
         progress=runs.progress_of(backup),
         by_hand=restore_by_hand(backup),
+        proofs=list_proofs(backup.id),
     )
 
 

@@ -2,8 +2,9 @@
 
 from flask_wtf import FlaskForm
 from wtforms import PasswordField, StringField, SubmitField, TextAreaField
-from wtforms.validators import InputRequired, Length
+from wtforms.validators import AnyOf, InputRequired, Length
 
+from app.models import Kind
 from app.services.admins import MAX_PASSWORD, MAX_USERNAME
 from app.services.manifests import MAX_NOTES
 
@@ -32,6 +33,29 @@ class NotesForm(FlaskForm):  # type: ignore[misc]
             "placeholder": "Optional, for example: before the 2.4 migration",
         },
     )
+
+
+class PasswordForm(FlaskForm):  # type: ignore[misc]
+    """Say once more who one is."""
+
+    password = PasswordField(
+        "Your password",
+        render_kw={"autocomplete": "current-password", "maxlength": MAX_PASSWORD},
+    )
+
+
+class RestoreForm(PasswordForm):
+    """Restore a backup: where, and for a replace who says so."""
+
+    mode = StringField(
+        default=Kind.BESIDE.value,
+        validators=[AnyOf([Kind.BESIDE.value, Kind.REPLACE.value], message="Choose one of them.")],
+    )
+    into = StringField(
+        "Name of the new database",
+        render_kw={"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"},
+    )
+    confirm = StringField(render_kw={"autocomplete": "off", "autocapitalize": "none"})
 
 
 class DeleteForm(FlaskForm):  # type: ignore[misc]

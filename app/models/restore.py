@@ -50,6 +50,19 @@ class Restore(Job, Model):
     result: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
 
     @property
+    def told(self) -> str:
+        """What people call it."""
+        return "drill" if self.kind is Kind.DRILL else "restore"
+
+    @property
+    def is_drill(self) -> bool:
+        return self.kind is Kind.DRILL
+
+    @property
+    def is_replace(self) -> bool:
+        return self.kind is Kind.REPLACE
+
+    @property
     def can_be_undone(self) -> bool:
         """Whether the database of before is kept, and not in use again."""
         return self.has_kept and self.is_completed and self.undone_at is None

@@ -1,0 +1,196 @@
+"""Drills and restores: the wizard, the list, and each one's page."""
+
+from typing import Any
+
+from flask import Blueprint, flash, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+
+from app import auth
+from app.admin.forms import DeleteForm, PasswordForm, RestoreForm
+from app.config import CANCEL_PATIENCE
+from app.errors import AppError, Conflict, InvalidInput, RestoreError, TooManyAttempts
+from app.models import Kind, Trigger
+from app.services import listing, proofs, runs
+from app.services import restores as service
+
+blueprint = Blueprint("restores", __name__)
+
+_LISTED = 100
+
+
+@blueprint.get("/restores")
+def index() -> ResponseReturnValue:
+    """All of them, newest first; or those of one backup."""
+    filename = request.args.get("filename", "")[:255]
+    found = service.list_restores(filename=filename, limit=_LISTED)
+    return render_template(
+        "restores/index.html", restores=found, filename=filename, progress_of=runs.progress_of
+    )
+
+
+@blueprint.post("/backup/<filename>/drill")
+def create_drill(filename: str) -> ResponseReturnValue:
+    """Start a drill; its page shows how it goes."""
+    return _started(filename, Kind.DRILL)
+
+
+@blueprint.get("/backup/<filename>/restore")
+def new(filename: str) -> ResponseReturnValue:
+    """The wizard: what, where, and what will happen."""
+    form = RestoreForm(formdata=None, into=service.proposed_name(filename))
+    return _wizard(filename, form)
+
+
+@blueprint.post("/backup/<filename>/restore")
+def create(filename: str) -> ResponseReturnValue:
+    """Start a restore; a replace is confirmed by the database's name and the password."""
+    form = RestoreForm()
+    if not form.validate():
+        return _wizard(filename, form), 422
+    if form.mode.data == Kind.BESIDE.value:
+        try:
+            return _started(filename, Kind.BESIDE, into=(form.into.data or "").strip())
+        except InvalidInput as error:
+            form.into.errors = [_told(error)]
+            return _wizard(filename, form), 422
+    try:
+        service.refuse_unconfirmed(filename, form.confirm.data or "")
+    except InvalidInput as error:
+        form.confirm.errors = [_told(error)]
+        return _wizard(filename, form), 422
+    refusal = _refusal_of_password(form)
+    if refusal is not None:
+        return _wizard(filename, form), *refusal
+    return _started(filename, Kind.REPLACE)
+
+
+@blueprint.get("/restores/<restore_id>")
+def show(restore_id: str) -> ResponseReturnValue:
+    """Everything known of one."""
+    restore = service.get_restore(restore_id)
+    return render_template(
+        "restores/show.html",
+        restore=restore,
+        progress=runs.progress_of(restore),
+        proof=proofs.proof_of(restore),
+    )
+
+
+@blueprint.post("/restores/<restore_id>/cancel")
+def cancel(restore_id: str) -> ResponseReturnValue:
+    """End one that waits or runs."""
+    try:
+        service.cancel_restore(restore_id, by=auth.signed_in_admin().username)
+    except Conflict as error:
+        flash(_told(error), "danger")
+        return _to_page(restore_id)
+    restore = service.wait_for_restore(restore_id, CANCEL_PATIENCE)
+    if restore.is_completed:
+        flash("It was completed before it could be cancelled.", "warning")
+    else:
+        outcome = "will end in a moment" if restore.is_pending else "has been cancelled"
+        flash(f"The {restore.told} {outcome}.", "success")
+    return _to_page(restore_id)
+
+
+@blueprint.get("/restores/<restore_id>/undo")
+def confirm_undo(restore_id: str) -> ResponseReturnValue:
+    """Ask before the old database comes back."""
+    restore = service.get_restore(restore_id)
+    return render_template("restores/undo.html", restore=restore, form=PasswordForm())
+
+
+@blueprint.post("/restores/<restore_id>/undo")
+def undo(restore_id: str) -> ResponseReturnValue:
+    """Bring the old database back."""
+    restore, form = service.get_restore(restore_id), PasswordForm()
+    refusal = _refusal_of_password(form)
+    if refusal is not None:
+        return render_template("restores/undo.html", restore=restore, form=form), *refusal
+    try:
+        aside = service.undo_restore(restore_id, by=auth.signed_in_admin().username)
+    except (Conflict, RestoreError) as error:
+        flash(_told(error), "danger")
+        return _to_page(restore_id)
+    flash(f"{restore.database} is what it was before. The other one is {aside}.", "success")
+    return _to_page(restore_id)
+
+
+@blueprint.get("/restores/<restore_id>/drop")
+def confirm_drop(restore_id: str) -> ResponseReturnValue:
+    """Ask before the kept database is gone."""
+    restore = service.get_restore(restore_id)
+    return render_template("restores/drop.html", restore=restore, form=DeleteForm())
+
+
+@blueprint.post("/restores/<restore_id>/drop")
+def drop_kept(restore_id: str) -> ResponseReturnValue:
+    """Drop the kept database, if it was named."""
+    restore, form = service.get_restore(restore_id), DeleteForm()
+    if (form.name.data or "").strip() != restore.database.strip():
+        form.name.errors = [f"Type {restore.database} to drop what is kept of it."]
+        return render_template("restores/drop.html", restore=restore, form=form), 422
+    try:
+        service.drop_kept(restore_id, by=auth.signed_in_admin().username)
+    except (Conflict, RestoreError) as error:
+        flash(_told(error), "danger")
+    else:
+        flash(f"Database {restore.kept} has been dropped.", "success")
+    return _to_page(restore_id)
+
+
+def _started(filename: str, kind: Kind, into: str = "") -> ResponseReturnValue:
+    try:
+        restore = service.queue_restore(
+            filename,
+            kind,
+            trigger=Trigger.ADMIN,
+            created_by=auth.signed_in_admin().username,
+            into=into,
+        )
+    except Conflict as error:
+        flash(_told(error), "danger")
+        return redirect(url_for("admin.backups.show", filename=filename))
+    return _to_page(restore.id)
+
+
+def _wizard(filename: str, form: RestoreForm) -> str:
+    beside, replace = (_before(filename, kind) for kind in (Kind.BESIDE, Kind.REPLACE))
+    return render_template(
+        "restores/new.html",
+        backup=listing.get_backup(filename),
+        form=form,
+        before=beside["told"] or replace["told"],
+        beside=beside,
+        replace=replace,
+    )
+
+
+def _before(filename: str, kind: Kind) -> dict[str, Any]:
+    """What this kind of restore would do, or why it cannot."""
+    try:
+        return {"told": service.tell_before(filename, kind), "refused": None}
+    except AppError as error:
+        return {"told": None, "refused": error}
+
+
+def _refusal_of_password(form: PasswordForm) -> tuple[int, dict[str, str]] | None:
+    """Status and headers, with the error on the form; None where the password is right."""
+    try:
+        auth.confirm_password(form.password.data or "")
+    except InvalidInput as error:
+        form.password.errors = [_told(error)]
+        return 422, {}
+    except TooManyAttempts as error:
+        form.password.errors = [_told(error)]
+        return 429, {"Retry-After": str(error.retry_after)}
+    return None
+
+
+def _to_page(restore_id: str) -> ResponseReturnValue:
+    return redirect(url_for(".show", restore_id=restore_id))
+
+
+def _told(error: AppError) -> str:
+    message = error.message[:1].upper() + error.message[1:]
+    return " ".join(filter(None, [f"{message}.", error.detail, error.hint]))
