@@ -2,7 +2,8 @@
 
 import pytest
 
-from app.models import Kind, Level, Result, Trigger
+from app.errors import Conflict, InvalidInput
+from app.models import Kind, Level, Result, Status, Trigger
 from app.services import backups, proofs, restores
 from tests.conftest import Database, url_of
 
@@ -72,3 +73,28 @@ def test_a_replace_brings_the_old_rows_back_and_can_be_undone(shop: Database):
     assert restores.get_restore(row.id).kept == aside
     restores.drop_kept(row.id, by="ann")
     assert shop.run("SELECT count(*) FROM pg_database WHERE datname = %s", aside) == [(0,)]
+
+
+def test_a_name_that_is_taken_ends_a_restore_before_anything_is_loaded(shop: Database):
+    filename = backup()
+    row = restores.create_restore(
+        filename, Kind.BESIDE, trigger=Trigger.CLI, created_by="ann", into="postgres"
+    )
+    assert row.status is Status.FAILED
+    assert row.error_message == 'database "postgres" is there already'
+    assert row.log == ""
+    assert others(shop) == []
+
+
+def test_what_will_happen_is_told_before(shop: Database):
+    filename = backup()
+    told = restores.tell_before(filename, Kind.REPLACE)
+    assert (told["database"], told["tables"], told["rows"]) == (shop.name, 2, 550)
+    assert (told["missingRoles"], told["missingExtensions"]) == ([], [])
+    with pytest.raises(InvalidInput, match="only a restore beside"):
+        restores.tell_before(filename, Kind.REPLACE, "another")
+    with pytest.raises(Conflict, match="is there already"):
+        restores.tell_before(filename, Kind.BESIDE, "postgres")
+    with pytest.raises(InvalidInput, match=f"type {shop.name} to replace it"):
+        restores.refuse_unconfirmed(filename, "another")
+    restores.refuse_unconfirmed(filename, f" {shop.name} ")

@@ -5,8 +5,8 @@ import threading
 import pytest
 from flask import Flask
 
-from app.errors import AppError, NotSignedIn, TooManyAttempts
-from app.services.sign_in import find_session, sign_in
+from app.errors import AppError, InvalidInput, NotSignedIn, TooManyAttempts
+from app.services.sign_in import confirm_password, find_session, sign_in
 from tests.conftest import PASSWORD
 
 pytestmark = pytest.mark.usefixtures("context")
@@ -74,3 +74,13 @@ def test_first_attempts_at_once_are_all_answered(app: Flask):
         thread.join()
     assert set(ended) <= {NotSignedIn, TooManyAttempts}
     assert len(ended) == 6
+
+
+def test_a_password_is_confirmed_and_its_failures_count_as_those_of_sign_in():
+    confirm_password("admin", PASSWORD, address="192.0.2.9")
+    for _ in range(10):
+        with pytest.raises(InvalidInput, match="the password is wrong"):
+            confirm_password("admin", "not mine", address="192.0.2.9")
+    for call in (confirm_password, sign_in):
+        with pytest.raises(TooManyAttempts):
+            call("admin", PASSWORD, address="192.0.2.9")
