@@ -8,7 +8,7 @@ from flask.typing import ResponseReturnValue
 from app import auth
 from app.admin.forms import DeleteForm, PasswordForm, RestoreForm
 from app.config import CANCEL_PATIENCE
-from app.errors import AppError, Conflict, InvalidInput, RestoreError, TooManyAttempts
+from app.errors import AppError, Conflict, InvalidInput, PostgresError, TooManyAttempts
 from app.models import Kind, Trigger
 from app.services import listing, proofs, runs
 from app.services import restores as service
@@ -109,7 +109,7 @@ def undo(restore_id: str) -> ResponseReturnValue:
         return render_template("restores/undo.html", restore=restore, form=form), *refusal
     try:
         aside = service.undo_restore(restore_id, by=auth.signed_in_admin().username)
-    except (Conflict, RestoreError) as error:
+    except (Conflict, PostgresError) as error:
         flash(_told(error), "danger")
         return _to_page(restore_id)
     flash(f"{restore.database} is what it was before. The other one is {aside}.", "success")
@@ -132,7 +132,7 @@ def drop_kept(restore_id: str) -> ResponseReturnValue:
         return render_template("restores/drop.html", restore=restore, form=form), 422
     try:
         service.drop_kept(restore_id, by=auth.signed_in_admin().username)
-    except (Conflict, RestoreError) as error:
+    except (Conflict, PostgresError) as error:
         flash(_told(error), "danger")
     else:
         flash(f"Database {restore.kept} has been dropped.", "success")

@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg2
 
-from app.errors import NotPossible, RestoreError
+from app.errors import NotPossible, PostgresError
 from app.postgres.census import STATEMENTS, Census
 from app.postgres.connection import Session, hint_for, open_session, quoted, told
 from app.postgres.conninfo import Conninfo
@@ -62,17 +62,17 @@ class Server:
         return self._session.server_version
 
     def ask(self, sql: str, *values: Any) -> Any:
-        """The first value of a statement's first row. Raises RestoreError."""
+        """The first value of a statement's first row. Raises PostgresError."""
         rows = self.rows(sql, *values)
         return rows[0][0] if rows else None
 
     def rows(self, sql: str, *values: Any, patience: float = _LONG) -> list[tuple[Any, ...]]:
-        """The rows of a statement. Raises RestoreError."""
+        """The rows of a statement. Raises PostgresError."""
         try:
             return self._session.rows(sql, *values, patience=patience)
         except psycopg2.Error as error:
             text = told(error, self._info)
-            raise RestoreError(
+            raise PostgresError(
                 "the server refused a step of the restore", detail=text, hint=hint_for(text)
             ) from None
 
@@ -143,7 +143,7 @@ class Server:
                 raise NotPossible(
                     "this server cannot make a database with the locale of the backup", detail=text
                 ) from None
-            raise RestoreError(
+            raise PostgresError(
                 "no new database could be made", detail=text, hint=hint_for(text)
             ) from None
         self.rows(f"COMMENT ON DATABASE {quoted(name)} IS %s", comment)
@@ -151,12 +151,12 @@ class Server:
     def end_sessions(self, application_name: str) -> None:
         """End all sessions of this name but ours, in any database, and see them gone.
 
-        Raises RestoreError where they do not go.
+        Raises PostgresError where they do not go.
         """
         deadline = time.monotonic() + _SESSIONS_END
         while self.ask(_END_SESSIONS, application_name):
             if time.monotonic() > deadline:
-                raise RestoreError(
+                raise PostgresError(
                     "sessions of a restore that is over do not end",
                     hint="pg_stat_activity shows them, by their application_name.",
                 )

@@ -6,11 +6,12 @@ what is hidden in a dump as the server's own user, and `--role` does not help,
 for RESET ROLE leads back. What only a superuser can create is loaded apart.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.errors import RestoreError
+from app.errors import PostgresError, RestoreError
 from app.postgres import command
 from app.postgres.archive import Entry
 from app.postgres.connection import hint_for
@@ -21,6 +22,8 @@ from app.postgres.tools import Toolchain
 _LAST = ("EVENT TRIGGER", "PUBLICATION", "PUBLICATION TABLE", "PUBLICATION TABLES IN SCHEMA")
 # A subscription would begin to pull from another server, or steal its slot.
 _NEVER = ("SUBSCRIPTION", "SUBSCRIPTION TABLE")
+# What ends a pg_restore without speaking against the archive.
+_NOT_ITS_FAULT = r"No space left|connection|terminat|shutting down|out of (shared )?memory"
 _GRANTS = ("ACL", "DEFAULT ACL")
 
 
@@ -95,7 +98,8 @@ def load(
 
     `list_file` is written for pg_restore to read. Without `with_owners`
     everything belongs to who signs in, and nothing is granted. Raises
-    RestoreError; what `on_tick` raises ends pg_restore and comes out.
+    RestoreError where the archive cannot be loaded, PostgresError where the
+    server gave way; what `on_tick` raises ends pg_restore and comes out.
     """
     numbers = [each.id for each in entries]
     if not numbers:
@@ -118,10 +122,11 @@ def load(
             on_start=on_start,
         )
     except TimeoutError:
-        raise RestoreError(
+        raise PostgresError(
             f"the restore took longer than {timeout:.0f} s and was ended",
             hint="Raise BACKSTOP_DUMP_TIMEOUT if the database is that large.",
         ) from None
     if outcome.status != 0:
         words = outcome.last_words
-        raise RestoreError("pg_restore failed", detail=words, hint=hint_for(words))
+        kind = PostgresError if re.search(_NOT_ITS_FAULT, words) else RestoreError
+        raise kind("pg_restore failed", detail=words, hint=hint_for(words))

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, BinaryIO
 
+from sqlalchemy import Select, func, select
+
 from app.errors import (
     Conflict,
     Interrupted,
@@ -18,7 +20,7 @@ from app.errors import (
     VerificationError,
 )
 from app.extensions import db, writing
-from app.models import DatabaseBackup, Trigger
+from app.models import DatabaseBackup, Restore, Status, Trigger
 from app.models.types import now
 from app.postgres.command import Line
 from app.queue import FAILURES, queue
@@ -187,6 +189,10 @@ def delete_backup(filename: str) -> None:
     """
     with writing():
         backup = get_backup(filename)
+        if db.session.scalar(_restores_of(filename)):
+            raise Conflict(
+                f"{filename} is being restored", hint="Wait until that has ended, or cancel it."
+            )
         if backup.is_pending:
             raise Conflict(
                 f"{filename} is still being made", hint="Wait until it has ended, or cancel it."
@@ -212,6 +218,11 @@ def own_user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return f"uid {os.getuid()}"
+
+
+def _restores_of(filename: str) -> Select[int]:
+    pending = (Restore.filename == filename) & (Restore.status == Status.PENDING)
+    return select(func.count()).select_from(Restore).where(pending)
 
 
 def _wake_worker(backup: DatabaseBackup) -> None:

@@ -1,5 +1,6 @@
 """How far a backup is proven: what is written down, and what is told of it."""
 
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
@@ -99,17 +100,23 @@ def proof_of(restore: Restore) -> Proof | None:
 def best_proofs(backups: Iterable[DatabaseBackup]) -> dict[str, Proof]:
     """What is told of each backup in one word, by its id.
 
-    The newest failure of a level that has not passed since, else the highest
-    level that has passed, as it did last.
+    The newest failure, unless what it speaks of was shown to be right since;
+    else the highest level that has passed, as it did last.
     """
     proofs = select(Proof).where(Proof.backup_id.in_([each.id for each in backups]))
-    newest: dict[tuple[str, int], Proof] = {}
+    passed: dict[str, list[Proof]] = defaultdict(list)
+    failed: dict[str, list[Proof]] = defaultdict(list)
     for proof in db.session.scalars(proofs.order_by(Proof.proved_at)):
-        if proof.result is not Result.NOT_POSSIBLE:
-            newest[proof.backup_id, proof.level] = proof
-    best: dict[str, Proof] = {}
-    for (backup_id, _), proof in sorted(newest.items(), key=lambda item: item[0]):
-        has_failed = backup_id in best and best[backup_id].result is Result.FAILED
-        if proof.result is Result.FAILED or not has_failed:
-            best[backup_id] = proof
-    return best
+        of_backup = failed[proof.backup_id]
+        if proof.result is Result.FAILED:
+            of_backup.append(proof)
+        elif proof.result is Result.PASSED:
+            of_backup[:] = [each for each in of_backup if each.level > proof.level]
+            passed[proof.backup_id].append(proof)
+    best = {name: _highest(them) for name, them in passed.items()}
+    return best | {name: them[-1] for name, them in failed.items() if them}
+
+
+def _highest(passed: list[Proof]) -> Proof:
+    """Of the highest level the newest; they come oldest first."""
+    return max(reversed(passed), key=lambda each: each.level)

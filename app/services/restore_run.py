@@ -9,7 +9,16 @@ from functools import partial
 from typing import Any
 
 from app.config import settings
-from app.errors import AppError, Conflict, Interrupted, NotPossible, RestoreError, VerificationError
+from app.errors import (
+    AppError,
+    Conflict,
+    DumpError,
+    Interrupted,
+    NotPossible,
+    PostgresError,
+    RestoreError,
+    VerificationError,
+)
 from app.extensions import db, writing
 from app.models import DatabaseBackup, Kind, Level, Proof, Restore, Result, Trigger
 from app.models.types import now
@@ -101,10 +110,14 @@ def run_claimed(
 ) -> None:
     """Run a restore that this process has claimed, to COMPLETED or FAILED.
 
-    As `backup_run.run_claimed`. A drill writes a proof of its backup in any case.
+    As `backup_run.run_claimed`. What speaks against the backup becomes a proof that has failed.
     """
     run = RestoreRun(restore_id, limit=settings().dump_timeout, on_news=on_news)
-    order = _order(restore_id)
+    try:
+        order = _order(restore_id)
+    except AppError as error:  # the backup was deleted meanwhile
+        record_failure(restore_id, error, job=Restore)
+        return
     began = time.monotonic()
 
     def heard(line: str) -> None:
@@ -113,16 +126,12 @@ def run_claimed(
             on_line(line)
 
     try:
-        result = _restore(run, order, heard)
+        found = _restore(run, order, heard)
     except AppError as error:
-        if order.kind is Kind.DRILL and not isinstance(error, Interrupted):
-            possible = not isinstance(error, NotPossible)
-            _prove(
-                order,
-                Result.FAILED if possible else Result.NOT_POSSIBLE,
-                time.monotonic() - began,
-                {"differences": [error.in_words()]},
-            )
+        result = _says_of_the_backup(error)
+        if result is not None:
+            told = {"differences": [error.in_words()]}
+            _prove(order, result, time.monotonic() - began, told)
         record_failure(restore_id, error, run.log.text(), job=Restore)
     except BaseException:
         interrupted = Interrupted(
@@ -135,10 +144,18 @@ def run_claimed(
     else:
         with writing() as session:
             row = session.get_one(Restore, restore_id, with_for_update=True)
-            row.result = result
+            row.result = found
             row.log = run.log.text()
             row.complete(now())
         logger.info("restore completed kind=%s filename=%s", order.kind.value, order.filename)
+
+
+def _says_of_the_backup(error: AppError) -> Result | None:
+    """What an error proves; nothing where the server or its programs gave way."""
+    if isinstance(error, NotPossible):
+        return Result.NOT_POSSIBLE
+    against = isinstance(error, VerificationError | DumpError | RestoreError)
+    return Result.FAILED if against else None
 
 
 def _order(restore_id: str) -> Order:
@@ -187,7 +204,7 @@ def _save_living(run: RestoreRun, order: Order, heard: Line) -> None:
     )
     run.check(now_at_once=True)
     if not saved.is_completed:
-        raise RestoreError(
+        raise PostgresError(
             "the living database could not be backed up before; it stays as it is",
             detail=f"{saved.filename}: {saved.error_message}",
             hint=saved.error_hint,
@@ -226,22 +243,24 @@ def _make(
             found = loader.count(role)
             took = time.monotonic() - began
             result = loader.give_back(apart, admin, found) | {"seconds": round(took, 3)}
+            _judge(order, result)
             if order.kind is Kind.DRILL:
-                return _judged(order, result)
+                return result
             return result | _put_in_place(run, order, server, result, let_go)
 
 
-def _judged(order: Order, result: dict[str, Any]) -> dict[str, Any]:
-    """Write down the proof of a drill; raises RestoreError where it has failed."""
-    failed = result["differences"]
-    if failed:
-        raise RestoreError(
+def _judge(order: Order, result: dict[str, Any]) -> None:
+    """Write down what the comparison has proven; a drill that found differences has failed."""
+    differing = result["differences"]
+    if "tables" in order.contents:  # else there was nothing to compare with
+        proof = Result.FAILED if differing else Result.PASSED
+        _prove(order, proof, result["seconds"], result)
+    if differing and order.kind is Kind.DRILL:
+        raise PostgresError(
             "the drill found differences: this backup does not restore as it was",
-            detail="; ".join(failed),
+            detail="; ".join(differing),
             hint="Make another backup, and look into the log of this drill.",
         )
-    _prove(order, Result.PASSED, result["seconds"], result)
-    return result
 
 
 def _check_dump(run: RestoreRun, order: Order) -> list[Entry]:
@@ -422,7 +441,7 @@ def _put_in_place(
     """Give the new database its name, now that it is whole."""
     if order.kind is Kind.REPLACE and (result["differences"] or result["missingRoles"]):
         roles = [f"role {name} is not there" for name in result["missingRoles"]]
-        raise RestoreError(
+        raise PostgresError(
             "the restored database is not what was backed up; the living one stays as it is",
             detail="; ".join([*roles, *result["differences"]][:10]),
             hint="Restore beside, and look at both; create missing roles first.",

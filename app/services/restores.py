@@ -153,7 +153,7 @@ def wait_for_restore(restore_id: str, seconds: float) -> Restore:
 def undo_restore(restore_id: str, *, by: str) -> str:
     """Bring back the database that a restore has replaced; returns the other's new name.
 
-    Raises NotFound, Conflict, RestoreError.
+    Raises NotFound, Conflict, PostgresError.
     """
     return swaps.undo(restore_id, by=by)
 
@@ -161,7 +161,7 @@ def undo_restore(restore_id: str, *, by: str) -> str:
 def drop_kept(restore_id: str, *, by: str) -> None:
     """Drop the database that a replace, or its undo, has set aside.
 
-    Raises NotFound, Conflict where there is none, RestoreError.
+    Raises NotFound, Conflict where there is none, PostgresError.
     """
     restore = get_restore(restore_id)
     if not restore.has_kept:

@@ -12,14 +12,14 @@ from typing import Any
 from sqlalchemy import select
 
 from app.config import settings
-from app.errors import AppError, NotPossible
+from app.errors import AppError, Conflict, NotPossible
 from app.extensions import db, writing
 from app.models import Kind, Restore, Status
 from app.models.types import now
 from app.postgres.connection import quoted
 from app.postgres.conninfo import Conninfo, parse_url
 from app.postgres.databases import Server, at_database, maintenance, serving
-from app.services.databases import configured_database, private_dir
+from app.services.databases import configured_database, database_name, private_dir
 
 logger = logging.getLogger(__name__)
 
@@ -100,17 +100,21 @@ def sweep() -> None:
             server.end_sessions(application_name(restore_id))
             tidy(server, restore_id, working)
     for restore_id in kept:
-        drop_kept(restore_id)
+        try:
+            drop_kept(restore_id)
+        except AppError as error:
+            logger.warning("not dropped restore=%s error=%r", restore_id, error.in_words())
 
 
 def drop_kept(restore_id: str) -> None:
     """Drop the database that a restore has set aside: there is no undo any more.
 
-    Raises ConnectError, RestoreError.
+    Raises Conflict, ConnectError, PostgresError.
     """
     with writing() as session:
         row = session.get_one(Restore, restore_id)
-        kept, row.kept_until = row.kept, now()
+        kept = row.kept
+        refuse_another_server(row)
     if kept is not None:
         info = configured_database()
         with serving(maintenance(info), application_name="backstop sweep") as server:
@@ -118,6 +122,16 @@ def drop_kept(restore_id: str) -> None:
     with writing() as session:
         session.get_one(Restore, restore_id).dropped_at = now()
     logger.info("database dropped name=%r", kept)
+
+
+def refuse_another_server(row: Restore) -> None:
+    """Raise Conflict where DATABASE_URL has become that of another server."""
+    if row.server != database_name().server:
+        raise Conflict(
+            f"this restore was made on {row.server}",
+            detail=f"DATABASE_URL names {database_name().server}.",
+            hint="Give the panel that DATABASE_URL again.",
+        )
 
 
 def kept_until() -> datetime:

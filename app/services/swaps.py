@@ -6,15 +6,16 @@ from typing import Any
 
 import psycopg2
 
-from app.errors import Conflict, NotFound, RestoreError
+from app.errors import Conflict, NotFound, PostgresError
 from app.extensions import db, writing
 from app.models import Restore
 from app.models.types import now
 from app.postgres.connection import Session, open_session, quoted, told
 from app.postgres.conninfo import Conninfo
 from app.postgres.databases import Server, cut_name, maintenance, serving
+from app.postgres.snapshot import hold_snapshot
 from app.services.databases import configured_database
-from app.services.scratch import application_name, kept_until
+from app.services.scratch import application_name, kept_until, refuse_another_server
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ def swap_in(restore_id: str) -> dict[str, Any]:
 
     The living one is kept under a name that is written on the row before: so
     whoever comes after a crash can tell whether the swap has happened. Raises
-    RestoreError with the living database untouched.
+    PostgresError with the living database untouched.
     """
     info = configured_database()
     with writing() as session:
@@ -80,7 +81,7 @@ def has_swapped(restore_id: str) -> bool:
     """Whether a restore whose runner is gone had swapped before.
 
     Its sessions are ended first: one of them may be about to. Raises
-    ConnectError, RestoreError where that cannot be told.
+    ConnectError, PostgresError where that cannot be told.
     """
     row = db.session.get_one(Restore, restore_id)
     kept, working = row.kept, row.working
@@ -96,7 +97,7 @@ def has_swapped(restore_id: str) -> bool:
 def undo(restore_id: str, *, by: str) -> str:
     """Give the database that a restore has replaced its name back; returns the other's new name.
 
-    Raises NotFound, Conflict where there is nothing to undo, RestoreError.
+    Raises NotFound, Conflict where there is nothing to undo, PostgresError.
     """
     with writing() as session:
         row = session.get(Restore, restore_id)
@@ -104,6 +105,7 @@ def undo(restore_id: str, *, by: str) -> str:
             raise NotFound("no restore has this id")
         if row.kept is None or not row.can_be_undone:
             raise Conflict("this restore cannot be undone: nothing of before is kept")
+        refuse_another_server(row)
         database, kept = row.database, row.kept
     info = configured_database()
     aside = cut_name(database, f"__undone_{now():%Y%m%dT%H%M%S}")
@@ -111,6 +113,8 @@ def undo(restore_id: str, *, by: str) -> str:
         if not server.has_database(kept):
             raise Conflict(f'database "{kept}" is no longer there')
         refuse_unswappable(server, database)
+    with hold_snapshot(info, application_name="backstop undo"):
+        pass  # no backup of it runs
     _swap(info, "backstop undo", [(database, aside), (kept, database)])
     with writing() as session:
         row = session.get_one(Restore, restore_id)
@@ -144,7 +148,7 @@ def _swap(info: Conninfo, name: str, renames: list[tuple[str, str]]) -> float:
                 time.sleep(_TICK)
                 continue
             return time.monotonic() - began
-    raise RestoreError(
+    raise PostgresError(
         f'database "{living}" could not be renamed; it is as it was',
         detail=first_error,
         hint="Something keeps it open: pg_stat_activity shows who. Try again, or restore beside.",

@@ -79,9 +79,9 @@ class Steps:
         return call
 
     def _statement(self, sql: str, call: Callable[[], None]) -> None:
-        verb = sql.split(maxsplit=1)[0]
-        if verb in CHANGES:
-            self.take(f"{verb} {sql.split()[1]}", call)
+        words = sql.split()[:2]
+        if words[0] in CHANGES:
+            self.take(" ".join(words), call)
         else:
             call()
 
