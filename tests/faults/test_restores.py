@@ -9,8 +9,8 @@ import pytest
 
 from app.models import Restore, Status
 from app.services import restores
+from tests.faults.kills import fall, span_of
 from tests.faults.lab import SEED, Lab, N, chance, log_of
-from tests.faults.test_kills import fall, span_of
 from tests.faults.test_steps import Stepper, stepper, tell, turns_once
 
 __all__ = ["stepper"]

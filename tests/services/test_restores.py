@@ -1,9 +1,14 @@
 """Drills and restores, of real dumps on a real server."""
 
+from datetime import timedelta
+
 import pytest
+from sqlalchemy import delete
 
 from app.errors import Conflict, InvalidInput
-from app.models import Kind, Level, Result, Status, Trigger
+from app.extensions import writing
+from app.models import Kind, Level, Proof, Result, Status, Trigger
+from app.models.types import now
 from app.services import backups, proofs, restores
 from tests.conftest import Database, url_of
 
@@ -98,3 +103,57 @@ def test_what_will_happen_is_told_before(shop: Database):
     with pytest.raises(InvalidInput, match=f"type {shop.name} to replace it"):
         restores.refuse_unconfirmed(filename, "another")
     restores.refuse_unconfirmed(filename, f" {shop.name} ")
+
+
+def test_a_drill_s_server_that_is_away_says_nothing_of_the_backup(make_app, shop: Database):
+    filename = backup()
+    away = "postgresql://ann@127.0.0.1:1/postgres"
+    with make_app(drill_url=away).app_context():
+        row = restores.create_restore(filename, Kind.DRILL, trigger=Trigger.CLI)
+        assert row.error_message.startswith("no connection")
+        assert [each.level for each in proofs.list_proofs(row_id(filename))] == [Level.READ]
+
+
+def test_a_backup_is_not_deleted_while_it_waits_for_its_restore():
+    filename = backup()
+    queued = restores.queue_restore(filename, Kind.DRILL, trigger=Trigger.API, created_by="ann")
+    with pytest.raises(Conflict, match="is being restored"):
+        backups.delete_backup(filename)
+    with pytest.raises(Conflict, match="another restore is running"):
+        restores.queue_restore(filename, Kind.DRILL, trigger=Trigger.API, created_by="ann")
+    restores.cancel_restore(queued.id, by="ann")
+    backups.delete_backup(filename)
+
+
+@pytest.mark.parametrize(
+    ("proven", "told"),
+    [
+        ("2+", "2+"),
+        ("2+ 3+ 2+", "3+"),
+        ("2+ 3-", "3-"),
+        ("2+ 3- 2+", "3-"),
+        ("2+ 3- 3+", "3+"),
+        ("2- 3+", "3+"),
+        ("3+ 2-", "2-"),
+        ("3+ 2- 2+", "3+"),
+        ("2+ 3?", "2+"),
+    ],
+)
+def test_a_failure_counts_until_it_was_shown_to_be_over(proven: str, told: str):
+    made = backups.get_backup(backup())
+    results = {"+": Result.PASSED, "-": Result.FAILED, "?": Result.NOT_POSSIBLE}
+    with writing() as session:
+        session.execute(delete(Proof))
+        for at, (level, result) in enumerate(proven.split()):
+            moment = now() + timedelta(seconds=at)
+            session.add(
+                Proof(
+                    backup_id=made.id,
+                    level=int(level),
+                    result=results[result],
+                    proved_at=moment,
+                    milliseconds=1,
+                )
+            )
+    best = proofs.best_proofs([made])[made.id]
+    assert (best.level, best.result) == (int(told[0]), results[told[1]])
