@@ -112,6 +112,7 @@ def backup_details(backup: DatabaseBackup) -> dict[str, Any]:
         ],
         "log": backup.log,
         "progress": runs.progress_of(backup),
+        "roles": (backup.contents or {}).get("roles", ""),
         "restore": by_hand
         and {
             "commands": by_hand.commands,

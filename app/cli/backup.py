@@ -90,6 +90,13 @@ def list_(limit: int, before: str | None, status: str | None, search: str, as_js
         click.echo(f"There are more: --before '{page.next_before}'")
 
 
+@group.command("roles")
+@click.argument("name")
+def roles(name: str) -> None:
+    """Print the server's roles as they were then, as SQL without passwords."""
+    click.echo((listing.get_backup(name).contents or {}).get("roles", ""), nl=False)
+
+
 @group.command("show")
 @click.argument("name")
 @_json

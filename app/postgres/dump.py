@@ -77,6 +77,34 @@ def dump(
         raise _failure(outcome, limits)
 
 
+def dump_roles(
+    toolchain: Toolchain,
+    info: Conninfo,
+    *,
+    environment: Mapping[str, str],
+    timeout: float,
+    on_tick: Callable[[], None],
+) -> str:
+    """The server's roles, memberships and tablespaces as SQL, without passwords.
+
+    No pg_dump has them. Raises DumpError, ToolError; where the role may not
+    read them, or pg_dumpall is missing.
+    """
+    argv: list[str | Path] = [
+        toolchain.folder / "pg_dumpall", "--globals-only", "--no-role-passwords", "-w",
+        "-d", info.dsn(application_name=None),
+    ]  # fmt: skip
+    try:
+        outcome = command.run(
+            argv, environment=environment, timeout=timeout, secrets=info.secrets, on_tick=on_tick
+        )
+    except TimeoutError:
+        raise took_too_long(int(timeout)) from None
+    if outcome.status != 0:
+        raise DumpError("pg_dumpall failed", detail=outcome.last_words)
+    return outcome.output
+
+
 def took_too_long(seconds: int) -> DumpError:
     """The error of a dump that met its overall limit."""
     return DumpError(

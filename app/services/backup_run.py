@@ -10,13 +10,13 @@ from threading import Event
 from typing import Any
 
 from app.config import settings
-from app.errors import AppError, ConfigurationError, ConnectError, Interrupted
+from app.errors import AppError, ConfigurationError, ConnectError, Interrupted, PostgresError
 from app.extensions import db, writing
 from app.models import DatabaseBackup
 from app.postgres.archive import Entry, RowCounter, read_entries, read_header, read_whole
 from app.postgres.command import Line
 from app.postgres.conninfo import Conninfo, client_environment
-from app.postgres.dump import Limits, dump
+from app.postgres.dump import Limits, dump, dump_roles
 from app.postgres.progress import PAGE, DumpProgress, Table, watched
 from app.postgres.snapshot import Snapshot, hold_snapshot
 from app.postgres.tools import Toolchain, choose_toolchain, find_toolchains
@@ -95,6 +95,7 @@ def _make(run: Run, heard: Line) -> None:
         compression = toolchain.compression(settings().compression)
         size, contents = _record_facts(run, snapshot, toolchain, compression)
         refuse_without_space(wanted, size, compression)
+        contents["roles"] = _roles(run, info, toolchain, name)
         snapshot.count(contents["tables"])
         staged = storage().stage(filename)
         try:
@@ -150,6 +151,22 @@ def _record_facts(
         backup.database_size = size
         backup.contents = contents | {"tables": tables}
     return size, contents
+
+
+def _roles(run: Run, info: Conninfo, toolchain: Toolchain, name: str) -> str:
+    """The server's roles as SQL, kept beside the dump; empty where they cannot be had."""
+    try:
+        with client_environment(info, private_dir()) as environment:
+            return dump_roles(
+                toolchain,
+                info,
+                environment=environment | {"PGAPPNAME": name},
+                timeout=settings().stall_timeout,
+                on_tick=run.check,
+            )
+    except PostgresError as error:
+        run.log.add(f"roles are not saved: {error.message} {error.detail}")
+        return ""
 
 
 def _dump(

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import secrets
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -80,6 +81,21 @@ def test_notes_too_long_exit_1_and_make_nothing(flask_backup: Flask_backup, app:
     assert "Error: notes must not be longer than 2000 characters" in result.stderr
     with app.app_context():
         assert listing.list_backups().backups == []
+
+
+def test_the_roles_of_the_server_are_kept_without_their_passwords(
+    flask_backup: Flask_backup, shop: Database, app: Flask
+):
+    role = f"kept_{secrets.token_hex(4)}"
+    shop.run(f"CREATE ROLE {role} LOGIN PASSWORD 'never to be seen'")
+    try:
+        assert flask_backup("create").exit_code == 0
+    finally:
+        shop.run(f"DROP ROLE {role}")
+    told = flask_backup("roles", newest(app)).output
+    assert f"CREATE ROLE {role};" in told
+    assert "LOGIN" in told
+    assert "SCRAM-SHA-256" not in told
 
 
 def test_list_and_show_tell_what_is_known(flask_backup: Flask_backup, app: Flask):
