@@ -21,6 +21,11 @@ _ANSWER_TIMEOUT = 20  # seconds; what we ask is answered at once by any server t
 _SHORT = 2.0  # seconds, where somebody waits for us and it can be done later as well
 _WAIT_TICK = 0.25  # seconds
 
+#: Before what we ask of a database: whoever owns it chooses where names are looked up,
+#: and another =, or another function, would run with our rights. For one transaction
+#: alone: behind a pooler the session is others' as well.
+OWN_PATH = "SET LOCAL search_path = pg_catalog, pg_temp;"
+
 Rows = list[tuple[Any, ...]]
 OnWait = Callable[[], None] | None
 
@@ -224,7 +229,7 @@ def end_sessions(info: Conninfo, application_name: str) -> int:
     with open_session(info, application_name="backstop", patience=_SHORT) as session:
         return int(
             session.ask(
-                "SELECT count(pg_catalog.pg_terminate_backend(pid))"
+                f"{OWN_PATH} SELECT count(pg_catalog.pg_terminate_backend(pid))"
                 " FROM pg_catalog.pg_stat_activity WHERE application_name = %s"
                 " AND usename = current_user AND datname = current_database()",
                 application_name,

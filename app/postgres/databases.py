@@ -20,13 +20,14 @@ NAME_BYTES = 63  # what is longer, the server cuts off
 _LONG = 3600.0  # seconds; to copy a template or to drop files takes its time
 _BATCH = 100  # statements sent at once
 
-# Nothing that a database brings along shall act on us: neither functions in the
-# place of ours, nor its event triggers at our sign-in (from 17 on).
+# Nothing that a database brings along shall act on us: neither functions and operators
+# in the place of ours (so the path comes first, by a statement that calls none), nor
+# its event triggers (from 17 on).
 _GUARDED = """
-    SELECT set_config(name, CASE name WHEN 'search_path' THEN 'pg_catalog, pg_temp'
-                                      WHEN 'event_triggers' THEN 'off' ELSE '0' END, false)
+    SET search_path = pg_catalog, pg_temp;
+    SELECT set_config(name, CASE name WHEN 'event_triggers' THEN 'off' ELSE '0' END, false)
     FROM pg_catalog.pg_settings
-    WHERE name IN ('search_path', 'statement_timeout', 'lock_timeout', 'transaction_timeout',
+    WHERE name IN ('statement_timeout', 'lock_timeout', 'transaction_timeout',
                    'idle_in_transaction_session_timeout', 'idle_session_timeout')
        OR (name = 'event_triggers' AND (SELECT rolsuper FROM pg_catalog.pg_roles
                                         WHERE rolname = current_user))

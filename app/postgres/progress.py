@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import psycopg2
 
 from app.errors import ConnectError
-from app.postgres.connection import Rows, Session, starting_session
+from app.postgres.connection import OWN_PATH, Rows, Session, starting_session
 from app.postgres.conninfo import Conninfo
 
 _LARGE_OBJECTS = 2613  # oid of pg_largeobject (src/include/catalog/pg_largeobject.h)
@@ -22,11 +22,13 @@ _LARGE_OBJECT_LINE = re.compile(r"pg_dump: saving large objects")
 # The true sizes: the catalogue's pages are those of the last ANALYZE. A table
 # that somebody locks would hold the question up.
 _NO_WAITING = "SELECT pg_catalog.set_config('lock_timeout', '1s', false)"
-_SIZES = """
+_SIZES = f"""
+    {OWN_PATH}
     SELECT oid::bigint, pg_catalog.pg_table_size(oid) FROM pg_catalog.pg_class
     WHERE oid = ANY (%s::oid[])
 """
-_COPY = """
+_COPY = f"""
+    {OWN_PATH}
     SELECT p.relid::bigint, p.tuples_processed, p.bytes_processed
     FROM pg_catalog.pg_stat_progress_copy p JOIN pg_catalog.pg_stat_activity a USING (pid)
     WHERE a.application_name = %s AND a.datname = pg_catalog.current_database()

@@ -10,7 +10,7 @@ import psycopg2
 
 from app.errors import Conflict, ConnectError, DumpError
 from app.postgres.census import STATEMENTS, Census, counting
-from app.postgres.connection import OnWait, Session, hint_for, open_session, told
+from app.postgres.connection import OWN_PATH, OnWait, Session, hint_for, open_session, told
 from app.postgres.conninfo import Conninfo
 from app.postgres.tools import Version
 
@@ -22,21 +22,26 @@ LOCK = 0x4261636B73746F70
 _CHECK_EVERY = 2.0  # seconds between two looks at the holding connection
 _LOCK_PATIENCE = 2.0  # seconds; the session of a run that was killed ends a moment later
 
+_BEGIN = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {OWN_PATH}"
+
 # A role's own timeouts would end this transaction in the middle of a long
-# dump, and its search path could put other functions in the place of ours.
-# The keepalives make the server notice a panel whose machine has lost power:
+# dump. The keepalives make the server notice a panel whose machine has lost power:
 # until then it would hold the lock, for two hours as the kernel has it.
-# pg_settings names only what this server's version knows.
+# What was a table and is a view by now is not read, as pg_dump does not
+# (CVE-2024-7348). pg_settings names only what this server's version knows.
 _OWN_SETTINGS = """
     SELECT set_config(name, CASE name WHEN 'row_security' THEN 'off'
-                                      WHEN 'search_path' THEN 'pg_catalog, pg_temp'
+                                      WHEN 'constraint_exclusion' THEN 'off'
+                                      WHEN 'restrict_nonsystem_relation_kind'
+                                          THEN 'view, foreign-table'
                                       WHEN 'tcp_keepalives_idle' THEN '30'
                                       WHEN 'tcp_keepalives_interval' THEN '10'
                                       WHEN 'tcp_keepalives_count' THEN '3'
                                       ELSE '0' END, true)
     FROM pg_catalog.pg_settings
     WHERE name IN ('statement_timeout', 'lock_timeout', 'transaction_timeout',
-                   'idle_in_transaction_session_timeout', 'row_security', 'search_path',
+                   'idle_in_transaction_session_timeout', 'row_security',
+                   'constraint_exclusion', 'restrict_nonsystem_relation_kind',
                    'tcp_keepalives_idle', 'tcp_keepalives_interval', 'tcp_keepalives_count')
 """
 
@@ -97,6 +102,19 @@ _BEFORE_COUNTING = """
     SET LOCAL max_parallel_workers_per_gather = 0;
     SAVEPOINT counting
 """
+# To plan a query is to work out what is constant in the expressions of a table's
+# indexes and statistics: functions of others would run with our rights.
+_UNTRUSTED = """
+    SELECT part.relid::bigint FROM (
+        SELECT indrelid, 'pg_class'::regclass, indexrelid FROM pg_index
+        WHERE indexprs IS NOT NULL OR indpred IS NOT NULL
+        UNION ALL
+        SELECT stxrelid, 'pg_statistic_ext'::regclass, oid FROM pg_statistic_ext
+    ) part (relid, classid, objid)
+    WHERE EXISTS (SELECT FROM pg_depend d
+                  WHERE (d.classid, d.objid) = (part.classid, part.objid)
+                    AND d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass))
+"""
 _BATCH = 100  # tables in one statement
 _BATCH_PAGES = 32_768  # 256 MB
 
@@ -126,6 +144,7 @@ class Snapshot:
         self._checked = time.monotonic()
         self._asked: list[Table] | None = None  # tables; none of them: a sign of life
         self._has_counted = False
+        self._prepared: deque[list[Table]] = deque()
         self._uncounted: deque[list[Table]] = deque()
         self.id = snapshot_id
         self.rows: dict[int, int] = {}  # of the tables that were counted, by oid
@@ -154,10 +173,21 @@ class Snapshot:
             return {part: self._ask(sql) for part, sql in STATEMENTS.items()}
 
     def count(self, tables: Iterable[Table]) -> None:
-        """Begin to count the rows of these tables; `check` goes on with it."""
-        self._uncounted = _in_batches(tables)
+        """Prepare to count the rows of these tables.
+
+        Left out are those whose count could run a function that is not the server's.
+        """
         with self._watched("the tables cannot be counted"):
+            untrusted = {oid for (oid,) in self._session.rows(_UNTRUSTED, patience=self._patience)}
             self._session.rows(_BEFORE_COUNTING, patience=self._patience)
+        self._prepared = _in_batches(each for each in tables if each["oid"] not in untrusted)
+
+    def begin_counting(self) -> None:
+        """Begin with it, now that pg_dump holds its locks; `check` goes on with it.
+
+        Before, a table could be emptied between our look and pg_dump's.
+        """
+        self._uncounted = self._prepared
 
     def stop_counting(self) -> None:
         """Begin with no more tables: once pg_dump has let them go, others may change them.
@@ -252,7 +282,7 @@ def hold_snapshot(
     """
     with open_session(info, application_name=application_name, on_wait=on_wait) as session:
         try:
-            session.rows("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            session.rows(_BEGIN)
             session.rows(_OWN_SETTINGS)
             _lock(session, info)
             session.rows(_LEFTOVERS)

@@ -36,6 +36,7 @@ from app.services.space import refuse_without_space
 from app.storages import Staged, sha256_of
 
 _TICK = 0.25  # seconds
+_TABLES_LOCKED = "pg_dump: reading user-defined functions"  # what it does next
 
 logger = logging.getLogger(__name__)
 
@@ -192,6 +193,11 @@ def _dump(
             snapshot.check()
             look()
 
+        def said(line: str) -> None:
+            if line == _TABLES_LOCKED:
+                snapshot.begin_counting()
+            heard(line)
+
         run.phase = "dumping"
         dump(
             toolchain,
@@ -201,7 +207,7 @@ def _dump(
             compression=compression,
             limits=limits,
             environment=environment | {"PGAPPNAME": name},
-            on_line=heard,
+            on_line=said,
             on_tick=tick,
             on_start=partial(claims.note_process, run.job_id),
             moved=lambda: run.progress.moved,

@@ -1,0 +1,175 @@
+"""What is hidden in a database never runs with the rights of whoever backs it up or restores it."""
+
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.models import Kind, Trigger
+from app.postgres.conninfo import Conninfo, parse_url
+from app.postgres.snapshot import hold_snapshot
+from app.services import backups, proofs, restores
+from tests.conftest import Database, url_of
+
+pytestmark = pytest.mark.usefixtures("context")
+
+# Tries each way to run a program of the server, and remembers none that has failed.
+_STRIKE = """
+    CREATE SCHEMA IF NOT EXISTS trap;
+    CREATE FUNCTION trap.hit(name text) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
+    DECLARE attempt text;
+    BEGIN
+        FOREACH attempt IN ARRAY ARRAY['SELECT 1', 'RESET ROLE', 'RESET SESSION AUTHORIZATION'] LOOP
+            BEGIN
+                EXECUTE attempt;
+                EXECUTE format('COPY (SELECT 1) TO PROGRAM %L', 'touch {folder}/' || name);
+            EXCEPTION WHEN OTHERS THEN NULL;
+            END;
+        END LOOP;
+        RETURN true;
+    END $$;
+    CREATE FUNCTION trap.strike(name text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE
+        AS $$ BEGIN RETURN trap.hit(name); END $$;
+"""
+
+_PLACES = """
+    CREATE TABLE checked (id int CHECK (trap.strike('check')), word text);
+    INSERT INTO checked SELECT n FROM generate_series(1, 20) n;
+    CREATE INDEX ON checked (trap.strike('index'));
+    CREATE INDEX ON checked (id) WHERE trap.strike('predicate');
+    CREATE TABLE defaulted (id int, hit boolean DEFAULT trap.strike('default'),
+                            made boolean GENERATED ALWAYS AS (trap.strike('generated')) STORED);
+    INSERT INTO defaulted VALUES (1);
+    CREATE DOMAIN guarded AS int CHECK (trap.strike('domain'));
+    CREATE TABLE guards (id guarded);
+    INSERT INTO guards VALUES (1);
+    CREATE VIEW seen AS SELECT trap.strike('view');
+    CREATE MATERIALIZED VIEW kept AS SELECT trap.strike('matview');
+    CREATE FUNCTION on_row() RETURNS trigger LANGUAGE plpgsql
+        AS $$ BEGIN PERFORM trap.strike('trigger'); RETURN NEW; END $$;
+    CREATE TRIGGER each BEFORE INSERT OR UPDATE ON checked
+        FOR EACH ROW EXECUTE FUNCTION on_row();
+    ALTER TABLE checked ENABLE ALWAYS TRIGGER each;
+    CREATE STATISTICS guessed ON (trap.strike('statistics')), id FROM checked;
+    CREATE POLICY hidden ON defaulted USING (trap.strike('policy'));
+    CREATE RULE also AS ON INSERT TO guards DO ALSO SELECT trap.strike('rule');
+"""
+
+# Whoever owns a database chooses where names are looked for by all who sign in.
+_SET_CONFIG = """
+    CREATE FUNCTION trap.set_config(text, text, boolean) RETURNS text LANGUAGE plpgsql AS $$
+    BEGIN
+        PERFORM trap.strike('set_config');
+        RETURN pg_catalog.set_config($1, $2, $3);
+    END $$;
+    CREATE FUNCTION trap.equal(name, text) RETURNS boolean LANGUAGE plpgsql AS $$
+    BEGIN
+        PERFORM trap.strike('operator');
+        RETURN $1 OPERATOR(pg_catalog.=) $2;
+    END $$;
+    CREATE OPERATOR trap.= (LEFTARG = name, RIGHTARG = text, FUNCTION = trap.equal);
+"""
+
+_SET_AT_LOAD = """
+    CREATE FUNCTION set_path(int) RETURNS boolean LANGUAGE plpgsql AS $$
+    BEGIN
+        EXECUTE pg_catalog.format('ALTER DATABASE %I SET search_path = trap, pg_catalog',
+                                  pg_catalog.current_database());
+        RETURN true;
+    EXCEPTION WHEN OTHERS THEN RETURN true;
+    END $$;
+    CREATE TABLE paths (id int CHECK (set_path(id)));
+    INSERT INTO paths VALUES (1);
+"""
+
+
+@pytest.fixture
+def marks(passable_dir: Path) -> Path:
+    """Where a program that has been run leaves its mark."""
+    folder = passable_dir / secrets.token_hex(4)
+    folder.mkdir()
+    folder.chmod(0o777)
+    return folder
+
+
+@pytest.fixture
+def mallory(shop: Database, server: Conninfo) -> Iterator[Database]:
+    """The shop as its owner sees it, who may do nothing else."""
+    name, password = f"mallory_{secrets.token_hex(4)}", secrets.token_hex(8)
+    shop.run(f"CREATE ROLE {name} LOGIN PASSWORD '{password}'")
+    shop.run(f'ALTER DATABASE "{shop.name}" OWNER TO {name}')
+    yield Database(shop.name, url_of(server, shop.name, name, password))
+    shop.run(f"REASSIGN OWNED BY {name} TO CURRENT_USER; DROP OWNED BY {name}")
+    for (database,) in shop.run(
+        "SELECT datname FROM pg_database WHERE pg_get_userbyid(datdba) = %s", name
+    ):
+        shop.run(f'ALTER DATABASE "{database}" OWNER TO CURRENT_USER')
+    kept = "SELECT datname FROM pg_database WHERE starts_with(datname, %s) AND datname <> %s"
+    for (database,) in shop.run(kept, shop.name, shop.name):
+        shop.run(f'DROP DATABASE "{database}" WITH (FORCE)')
+    shop.run(f"DROP ROLE {name}")
+
+
+def backed_up() -> str:
+    made = backups.create_backup(trigger=Trigger.CLI, created_by="ann")
+    assert made.is_completed, (made.error_message, made.error_detail)
+    return made.filename
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_nothing_of_a_dump_runs_as_a_superuser(
+    kind: Kind, shop: Database, mallory: Database, marks: Path
+):
+    mallory.run(_STRIKE.replace("{folder}", str(marks)))
+    mallory.run(_PLACES)
+    mallory.run(_SET_CONFIG)
+    mallory.run(_SET_AT_LOAD)
+    mallory.run(f'ALTER DATABASE "{shop.name}" RESET search_path')
+    filename = backed_up()
+    row = restores.create_restore(filename, kind, trigger=Trigger.CLI, created_by="ann")
+    assert sorted(each.name for each in marks.iterdir()) == []
+    assert row.is_completed, (row.error_message, row.error_detail)
+
+
+def test_nothing_of_a_database_runs_as_a_superuser_in_a_backup(
+    shop: Database, mallory: Database, marks: Path
+):
+    mallory.run(_STRIKE.replace("{folder}", str(marks)))
+    mallory.run(_SET_CONFIG)
+    mallory.run(f'ALTER DATABASE "{shop.name}" SET search_path = trap, pg_catalog')
+    backed_up()
+    assert sorted(each.name for each in marks.iterdir()) == []
+
+
+def test_the_trap_would_catch_a_superuser(shop: Database, marks: Path):
+    shop.run(_STRIKE.replace("{folder}", str(marks)))
+    shop.run(_PLACES)
+    shop.run("INSERT INTO checked VALUES (21, '')")
+    shop.run("SELECT * FROM seen")
+    names = {each.name for each in marks.iterdir()}
+    assert names >= {"check", "default", "index", "matview", "trigger", "view"}
+
+
+def test_tables_with_functions_in_their_indexes_are_told_as_not_counted(shop: Database):
+    shop.run(_STRIKE)
+    shop.run("CREATE INDEX ON orders (id) WHERE trap.strike('x')")
+    shop.run("CREATE INDEX ON customers (lower(name)) WHERE id > 3")
+    shop.run("CREATE STATISTICS two_of_it ON (lower(name)), id FROM customers")
+    made = backups.get_backup(backed_up())
+    (read,) = proofs.list_proofs(made.id)
+    assert (read.evidence["uncounted"], read.evidence["differences"]) == (["public.orders"], [])
+    assert read.evidence["rows"] == 550
+
+
+def test_a_table_that_has_become_a_view_is_not_counted(shop: Database):
+    """CVE-2024-7348, which pg_dump itself guards against."""
+    with hold_snapshot(parse_url(shop.url), application_name="test") as held:
+        tables = held.contents()["tables"]
+        shop.run("ALTER TABLE orders RENAME TO old")
+        shop.run("CREATE VIEW orders AS SELECT 1 AS id")
+        held.count([each for each in tables if each["name"] == "orders"])
+        held.begin_counting()
+        held.check()
+        held.check(now=True)
+        assert held.rows == {}
