@@ -229,7 +229,7 @@ def end_sessions(info: Conninfo, application_name: str) -> int:
     with open_session(info, application_name="backstop", patience=_SHORT) as session:
         return int(
             session.ask(
-                f"{OWN_PATH} SELECT count(pg_catalog.pg_terminate_backend(pid))"
+                f"{OWN_PATH} SELECT count(pg_catalog.pg_terminate_backend(pid))"  # noqa: S608
                 " FROM pg_catalog.pg_stat_activity WHERE application_name = %s"
                 " AND usename = current_user AND datname = current_database()",
                 application_name,

@@ -26,13 +26,13 @@ _SIZES = f"""
     {OWN_PATH}
     SELECT oid::bigint, pg_catalog.pg_table_size(oid) FROM pg_catalog.pg_class
     WHERE oid = ANY (%s::oid[])
-"""
+"""  # noqa: S608 - our own text
 _COPY = f"""
     {OWN_PATH}
     SELECT p.relid::bigint, p.tuples_processed, p.bytes_processed
     FROM pg_catalog.pg_stat_progress_copy p JOIN pg_catalog.pg_stat_activity a USING (pid)
     WHERE a.application_name = %s AND a.datname = pg_catalog.current_database()
-"""
+"""  # noqa: S608 - our own text
 
 
 @dataclass
