@@ -10,6 +10,7 @@ from typing import Any
 from app.postgres.connection import quoted
 
 Census = dict[str, Any]
+_Owned = tuple[str | None, list[str] | None]  # by whom, and what was granted
 
 # Objects as pg_dump sees them; what belongs to an extension, to the system or
 # to a session does not count. An index that is not valid is not dumped.
@@ -93,6 +94,17 @@ _OTHERS = " ".join(
     for catalog, prefix in _WITHOUT_GRANTS.items()
 )
 
+
+def _granted(acl: str) -> str:
+    return f"""
+        SELECT COALESCE(array_agg(one COLLATE "C" ORDER BY one COLLATE "C"), '{{}}') FROM (
+            SELECT CASE grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(grantee) END
+                   || ': ' || privilege_type
+                   || CASE WHEN is_grantable THEN ' *' ELSE '' END AS one
+            FROM aclexplode({acl}) WHERE privilege_type <> 'MAINTAIN'
+        ) granted"""  # noqa: S608 - our own text
+
+
 _OWNED = f"""
     {_USER_OBJECTS},
     owned (class, object, part, owner, acl, default_acl) AS (
@@ -121,15 +133,12 @@ _OWNED = f"""
             told.type,
             CASE WHEN class = 'pg_largeobject'::regclass THEN '' ELSE told.identity END,
             CASE WHEN owner <> 0 THEN pg_get_userbyid(owner) END,
-            CASE WHEN acl IS NOT NULL AND acl <> default_acl THEN (
-                SELECT COALESCE(jsonb_agg(one ORDER BY one), '[]') FROM (
-                    SELECT CASE grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(grantee) END
-                           || ': ' || privilege_type
-                           || CASE WHEN is_grantable THEN ' *' ELSE '' END AS one
-                    FROM aclexplode(acl) WHERE privilege_type <> 'MAINTAIN'
-                ) granted)
-            END) AS entry
-        FROM owned, pg_identify_object(class, object, part) told
+            -- As sets: what was revoked and granted again stands in another order.
+            CASE WHEN acl IS NOT NULL AND has.granted <> usual.granted
+                 THEN to_jsonb(has.granted) END) AS entry
+        FROM owned, pg_identify_object(class, object, part) told,
+             LATERAL ({_granted("acl")}) has (granted),
+             LATERAL ({_granted("default_acl")}) usual (granted)
     ) entries
 """  # noqa: S608 - our own text
 
@@ -216,14 +225,40 @@ def _named(
 
 def _owned(expected: list[list[Any]], found: list[list[Any]]) -> Iterator[str]:
     have = {(kind, identity): (owner, grants) for kind, identity, owner, grants in found}
-    for kind, identity, owner, grants in expected:
-        if (kind, identity) in have and have[kind, identity] != (owner, grants):
-            owner_now, grants_now = have[kind, identity]
-            name = f"{kind} {identity}".rstrip()
-            if owner != owner_now:
-                yield f"owner of {name}: {owner} expected, {owner_now} found"
-            if grants != grants_now:
-                yield f"grants on {name}: {_listed(grants)} expected, {_listed(grants_now)} found"
+    want = {(kind, identity): (owner, grants) for kind, identity, owner, grants in expected}
+    for key in sorted(want.keys() | have.keys()):
+        kind, identity = key
+        name = f"{kind} {identity}"
+        if not identity:
+            continue  # a large object
+        if kind.endswith(" column"):  # only those are listed that have grants of their own
+            yield from _changed(name, want.get(key, (None, None)), have.get(key, (None, None)))
+        elif key not in have:
+            yield f"{name} is missing"
+        elif key not in want:
+            yield f"{name} was not in the backup"
+        else:
+            yield from _changed(name, want[key], have[key])
+    yield from _large_objects(expected, found)
+
+
+def _changed(name: str, expected: _Owned, found: _Owned) -> Iterator[str]:
+    if expected[0] != found[0]:
+        yield f"owner of {name}: {expected[0]} expected, {found[0]} found"
+    if expected[1] != found[1]:
+        yield f"grants on {name}: {_listed(expected[1])} expected, {_listed(found[1])} found"
+
+
+def _large_objects(expected: list[list[Any]], found: list[list[Any]]) -> Iterator[str]:
+    """They have no names here: all of one owner and the same grants are one entry."""
+    want, have = (
+        {(owner, _listed(grants)) for _, identity, owner, grants in entries if not identity}
+        for entries in (expected, found)
+    )
+    for owner, grants in sorted(want - have):
+        yield f"large objects of {owner}, granted {grants}: there are none"
+    for owner, grants in sorted(have - want):
+        yield f"large objects of {owner}, granted {grants}: none expected"
 
 
 def _listed(grants: list[str] | None) -> str:

@@ -26,6 +26,12 @@ _WAIT_TICK = 0.25  # seconds
 #: alone: behind a pooler the session is others' as well.
 OWN_PATH = "SET LOCAL search_path = pg_catalog, pg_temp;"
 
+_END_SESSIONS = f"""
+    {OWN_PATH}
+    SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+    WHERE application_name = %s AND usename = current_user AND datname = current_database()
+"""  # noqa: S608 - our own text
+
 Rows = list[tuple[Any, ...]]
 OnWait = Callable[[], None] | None
 
@@ -229,9 +235,7 @@ def end_sessions(info: Conninfo, application_name: str) -> int:
     with open_session(info, application_name="backstop", patience=_SHORT) as session:
         return int(
             session.ask(
-                f"{OWN_PATH} SELECT count(pg_catalog.pg_terminate_backend(pid))"  # noqa: S608
-                " FROM pg_catalog.pg_stat_activity WHERE application_name = %s"
-                " AND usename = current_user AND datname = current_database()",
+                _END_SESSIONS,
                 application_name,
                 patience=_SHORT,
             )

@@ -11,6 +11,27 @@ from app.postgres.archive import Entry
 from app.postgres.census import Census
 from app.postgres.connection import quoted
 
+# As ALTER calls what pg_identify_object calls otherwise; ROUTINE takes an aggregate
+# of all rows without its asterisk.
+_WORDS = {
+    "statistics object": "STATISTICS",
+    "function": "ROUTINE",
+    "procedure": "ROUTINE",
+    "aggregate": "ROUTINE",
+}
+
+# Settings that are lists of quoted names (variable_is_guc_list_quote in pg_dump).
+_LISTS = frozenset(
+    {
+        "local_preload_libraries",
+        "search_path",
+        "session_preload_libraries",
+        "shared_preload_libraries",
+        "temp_tablespaces",
+        "unix_socket_directories",
+    }
+)
+
 
 def roles_of(contents: Census) -> set[str]:
     """All roles that own something, were granted something, or have settings."""
@@ -33,7 +54,7 @@ def owners(expected: Census, found: Census, roles: set[str]) -> list[str]:
     ]
     has_tables = any(kind == "table" for kind, *_ in differing)
     return [
-        f"ALTER {kind.upper().removesuffix(' OBJECT')} {name} OWNER TO {quoted(owner)}"
+        f"ALTER {_WORDS.get(kind, kind.upper())} {name} OWNER TO {quoted(owner)}"
         for kind, name, owner in differing
         if not (kind == "sequence" and has_tables)
     ]
@@ -50,15 +71,20 @@ def owners_of_large_objects(entries: Iterable[Entry], roles: set[str]) -> Iterat
 def settings(contents: Census, database: str, roles: set[str]) -> Iterator[str]:
     """What ALTER DATABASE … SET and ALTER ROLE … IN DATABASE … SET had set.
 
-    The server takes each value as it wrote it, lists in quotes too.
+    A list in quotes is taken as the server wrote it; to try any other value
+    in our own session could end its rights (role, session_authorization).
     """
     for role, setting in contents.get("settings", []):
         name, _, value = setting.partition("=")
         if role and role not in roles:
             continue
         whom = f"ROLE {quoted(role)} IN DATABASE" if role else "DATABASE"
-        kept = f"SELECT set_config({literal(name)}, {literal(value)}, true)"
-        yield f"{kept}; ALTER {whom} {quoted(database)} SET {_variable(name)} FROM CURRENT"
+        change = f"ALTER {whom} {quoted(database)} SET {_variable(name)}"
+        if name in _LISTS:
+            kept = f"SELECT set_config({literal(name)}, {literal(value)}, true)"
+            yield f"{kept}; {change} FROM CURRENT"
+        else:
+            yield f"{change} TO {literal(value)}"
 
 
 def access(contents: Census, database: str, roles: set[str]) -> Iterator[str]:

@@ -25,6 +25,7 @@ _NEVER = ("SUBSCRIPTION", "SUBSCRIPTION TABLE")
 # What ends a pg_restore without speaking against the archive.
 _NOT_ITS_FAULT = r"No space left|connection|terminat|shutting down|out of (shared )?memory"
 _GRANTS = ("ACL", "DEFAULT ACL")
+_TOLD_OF_OTHERS = ("COMMENT", "SECURITY LABEL")
 
 
 @dataclass(frozen=True)
@@ -50,22 +51,24 @@ def plan(entries: Iterable[Entry], untrusted: frozenset[str]) -> Plan:
     entries = list(entries)
     own_tables = {(each.schema, each.name) for each in entries if each.kind == "TABLE"}
     found = Plan([], [], [], [], [], [])
+    place: dict[int, list[Entry]] = {}
     for entry in entries:
-        of_untrusted = entry.kind == "COMMENT" and entry.name in {
-            f"EXTENSION {name}" for name in untrusted
-        }
-        if (entry.kind == "EXTENSION" and entry.name in untrusted) or of_untrusted:
-            found.first.append(entry)
+        if entry.kind == "EXTENSION" and entry.name in untrusted:
+            chosen = found.first
         elif entry.kind == "TABLE DATA" and (entry.schema, entry.name) not in own_tables:
-            found.configuration.append(entry)
+            chosen = found.configuration
         elif entry.kind in _LAST:
-            found.last.append(entry)
+            chosen = found.last
         elif entry.kind in _GRANTS:
-            found.grants.append(entry)
+            chosen = found.grants
         elif entry.kind in _NEVER:
-            found.left_out.append(entry)
+            chosen = found.left_out
+        elif entry.kind in _TOLD_OF_OTHERS:  # it needs what it speaks of
+            chosen = next((place[each] for each in entry.needs if each in place), found.load)
         else:
-            found.load.append(entry)
+            chosen = found.load
+        place[entry.id] = chosen
+        chosen.append(entry)
     schemas = {_schema_of(each) for each in found.first}
     for entry in [each for each in found.load if each.kind == "SCHEMA" and each.name in schemas]:
         found.load.remove(entry)
