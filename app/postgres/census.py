@@ -160,8 +160,19 @@ _ACCESS = """
     FROM pg_database WHERE datname = current_database() AND datacl IS NOT NULL
 """
 
+_COMMENT = """
+    SELECT shobj_description(oid, 'pg_database') FROM pg_database
+    WHERE datname = current_database()
+"""
+
 #: Each value of a census, and the statement whose one value it is.
-STATEMENTS = {"objects": _OBJECTS, "owned": _OWNED, "settings": _SETTINGS, "access": _ACCESS}
+STATEMENTS = {
+    "objects": _OBJECTS,
+    "owned": _OWNED,
+    "settings": _SETTINGS,
+    "access": _ACCESS,
+    "comment": _COMMENT,
+}
 
 
 def counting(tables: Iterable[tuple[int, str, str]]) -> str:

@@ -59,6 +59,11 @@ class Server:
         self._info = info
 
     @property
+    def info(self) -> Conninfo:
+        """How to sign in here again."""
+        return self._info
+
+    @property
     def version(self) -> Version:
         return self._session.server_version
 
@@ -162,6 +167,11 @@ class Server:
                     hint="pg_stat_activity shows them, by their application_name.",
                 )
             time.sleep(_TICK)
+
+    def owner_of(self, name: str) -> str:
+        """Who owns a database; empty if there is none."""
+        sql = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s"
+        return str(self.ask(sql, name) or "")
 
     def comment_of(self, name: str) -> str:
         """What is written about a database; empty if nothing is."""

@@ -38,7 +38,7 @@ from app.services.databases import private_dir, storage
 from app.services.listing import get_backup
 from app.services.outcomes import record_failure
 from app.services.runs import Run
-from app.services.swaps import refuse_unswappable, swap_in
+from app.services.swaps import has_swapped, refuse_unswappable, swap_in, tell_of
 from app.storages import sha256_of
 
 logger = logging.getLogger(__name__)
@@ -132,14 +132,14 @@ def run_claimed(
         if result is not None:
             told = {"differences": [error.in_words()]}
             _prove(order, result, time.monotonic() - began, told)
-        record_failure(restore_id, error, run.log.text(), job=Restore)
+        _record_failure(restore_id, error, run.log.text())
     except BaseException:
         interrupted = Interrupted(
             "the restore was interrupted",
             detail="Its process was ended, or met a defect that its log tells.",
             hint="Start the restore again.",
         )
-        record_failure(restore_id, interrupted, run.log.text(), job=Restore)
+        _record_failure(restore_id, interrupted, run.log.text())
         raise
     else:
         with writing() as session:
@@ -148,6 +148,20 @@ def run_claimed(
             row.log = run.log.text()
             row.complete(now())
         logger.info("restore completed kind=%s filename=%s", order.kind.value, order.filename)
+
+
+def _record_failure(restore_id: str, error: AppError, log: str) -> None:
+    """Say that it has failed, unless the swap is done; who cannot tell leaves it to a reconcile."""
+    try:
+        if has_swapped(restore_id):
+            logger.warning("swapped all the same restore=%s error=%r", restore_id, error.in_words())
+            with writing() as session:
+                session.get_one(Restore, restore_id, with_for_update=True).complete(now())
+            return
+    except AppError as unknown:
+        logger.warning("left to a reconcile restore=%s error=%r", restore_id, unknown.in_words())
+        return
+    record_failure(restore_id, error, log, job=Restore)
 
 
 def _says_of_the_backup(error: AppError) -> Result | None:
@@ -452,8 +466,9 @@ def _put_in_place(
     run.check(now_at_once=True)
     if order.kind is Kind.REPLACE:
         let_go()
-        return swap_in(order.id)
+        return swap_in(order.id, order.contents.get("comment"))
     _refuse_taken(order, server)
-    server.rows(f"ALTER DATABASE {quoted(order.working)} RENAME TO {quoted(order.database)}")
-    server.rows(f"COMMENT ON DATABASE {quoted(order.database)} IS NULL")
+    with serving(server.info, application_name="backstop swap") as last:  # not to be cancelled
+        last.rows(f"ALTER DATABASE {quoted(order.working)} RENAME TO {quoted(order.database)}")
+    tell_of(server.info, order.database, order.contents.get("comment"))
     return {}

@@ -69,15 +69,19 @@ def working_database(
         yield role, at_database(info, name)
     finally:
         try:
-            tidy(server, restore_id, name)
+            # By a session that a cancel does not end; ours may be busy or lost.
+            with serving(server.info, application_name="backstop tidy") as other:
+                other.end_sessions(application_name(restore_id))
+                tidy(other, restore_id, name)
         except AppError as error:  # a reconcile comes again
             logger.warning("not tidied restore=%s error=%r", restore_id, error.in_words())
 
 
 def tidy(server: Server, restore_id: str, name: str) -> None:
     """Drop what a restore has left behind; what we did not make is never touched."""
-    # Who made it may have been killed before it could write the comment.
-    if server.comment_of(name) in ("", COMMENT + restore_id):
+    # Who made it may have been killed before it could write the comment, and what
+    # was loaded as its owner may have changed it.
+    if server.comment_of(name) in ("", COMMENT + restore_id) or server.owner_of(name) == name:
         server.drop_database(name)
     server.drop_role(name)
     list_file(restore_id).unlink(missing_ok=True)
@@ -95,10 +99,12 @@ def sweep() -> None:
     kept = [row.id for row in db.session.scalars(old)]
     db.session.commit()
     for restore_id, kind, working in rows:
-        info = server_of(kind)
-        with serving(info, application_name="backstop sweep") as server:
-            server.end_sessions(application_name(restore_id))
-            tidy(server, restore_id, working)
+        try:
+            with serving(server_of(kind), application_name="backstop sweep") as server:
+                server.end_sessions(application_name(restore_id))
+                tidy(server, restore_id, working)
+        except AppError as error:
+            logger.warning("not tidied restore=%s error=%r", restore_id, error.in_words())
     for restore_id in kept:
         try:
             drop_kept(restore_id)

@@ -6,7 +6,7 @@ from typing import Any
 
 import psycopg2
 
-from app.errors import Conflict, NotFound, PostgresError
+from app.errors import AppError, Conflict, NotFound, PostgresError
 from app.extensions import db, writing
 from app.models import Restore
 from app.models.types import now
@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 _TRIES = 5
 _PATIENCE = 8.0  # seconds; the server itself waits five for sessions to end
+_GONE = 10_000  # milliseconds
 _TICK = 0.005  # seconds between two rounds of ending sessions
 
 _SESSIONS = """
@@ -56,8 +57,10 @@ def refuse_unswappable(server: Server, database: str) -> None:
         )
 
 
-def swap_in(restore_id: str) -> dict[str, Any]:
+def swap_in(restore_id: str, comment: str | None) -> dict[str, Any]:
     """Give the working database of a restore the living one's name; returns what it took.
+
+    It gets its `comment` too.
 
     The living one is kept under a name that is written on the row before: so
     whoever comes after a crash can tell whether the swap has happened. Raises
@@ -71,10 +74,18 @@ def swap_in(restore_id: str) -> dict[str, Any]:
         database, working, kept = row.database, row.working, row.kept
     name = application_name(restore_id)
     gap = _swap(info, name, [(database, kept), (working, database)])
-    with serving(maintenance(info), application_name="backstop swap") as server:
-        server.rows(f"COMMENT ON DATABASE {quoted(database)} IS NULL")
+    tell_of(maintenance(info), database, comment)
     logger.info("database replaced name=%r kept=%r", database, kept)
     return {"kept": kept, "awaySeconds": round(gap, 3)}
+
+
+def tell_of(where: Conninfo, database: str, comment: str | None) -> None:
+    """Write the comment of a database that is in its place; without one it is as good."""
+    try:
+        with serving(where, application_name="backstop swap") as server:
+            server.rows(f"COMMENT ON DATABASE {quoted(database)} IS %s", comment)
+    except AppError as error:
+        logger.warning("no comment written database=%r error=%r", database, error.in_words())
 
 
 def has_swapped(restore_id: str) -> bool:
@@ -133,11 +144,12 @@ def _swap(info: Conninfo, name: str, renames: list[tuple[str, str]]) -> float:
     )
     living, first_error = renames[0][0], ""
     where = maintenance(info)
-    with (
-        open_session(where, application_name=name) as renaming,
-        open_session(where, application_name=name) as ending,
-    ):
-        for _ in range(_TRIES):
+    for _ in range(_TRIES):
+        with (
+            open_session(where, application_name=name) as renaming,
+            open_session(where, application_name=name) as ending,
+        ):
+            pid = renaming.ask("SELECT pg_catalog.pg_backend_pid()")
             began = time.monotonic()
             try:
                 # Renaming first: its lock holds newcomers off while the others end.
@@ -145,14 +157,35 @@ def _swap(info: Conninfo, name: str, renames: list[tuple[str, str]]) -> float:
                 _end_sessions_until_done(renaming, ending, living)
             except psycopg2.Error as error:
                 first_error = first_error or told(error, info)
-                time.sleep(_TICK)
-                continue
+            else:
+                return time.monotonic() - began
+        if _has_renamed(where, pid, renames):
             return time.monotonic() - began
     raise PostgresError(
         f'database "{living}" could not be renamed; it is as it was',
         detail=first_error,
         hint="Something keeps it open: pg_stat_activity shows who. Try again, or restore beside.",
     )
+
+
+def _has_renamed(where: Conninfo, pid: int, renames: list[tuple[str, str]]) -> bool:
+    """Whether a session that was not heard to the end has done it; it does not any more.
+
+    It could wait for a lock, and go on when nobody expects it.
+    """
+    (living, aside), (fresh, _) = renames
+    with serving(where, application_name="backstop look") as server:
+        server.ask(
+            f"SELECT pg_terminate_backend(pid, {_GONE}) FROM pg_stat_activity"  # noqa: S608
+            " WHERE pid = %s",
+            pid,
+        )
+        if server.ask("SELECT count(*) FROM pg_stat_activity WHERE pid = %s", pid):
+            raise PostgresError(
+                f'it is not known whether database "{living}" was renamed',
+                detail=f"The server's process {pid} does not end.",
+            )
+        return server.has_database(aside) and not server.has_database(fresh)
 
 
 def _end_sessions_until_done(renaming: Session, ending: Session, living: str) -> None:

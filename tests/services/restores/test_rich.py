@@ -135,7 +135,6 @@ RICH = """
     REVOKE CONNECT ON DATABASE {database} FROM PUBLIC;
     GRANT CONNECT ON DATABASE {database} TO {bob} WITH GRANT OPTION;
     COMMENT ON DATABASE {database} IS 'the shop''s database';
-    ALTER DATABASE {database} CONNECTION LIMIT 77;
     ALTER DATABASE {database} OWNER TO {ann};
 """
 
@@ -159,9 +158,11 @@ SIDES = {
         FROM pg_proc p WHERE pronamespace::regnamespace::text !~ '^(pg_|information)'""",
     "types": f"SELECT oid::regtype, typowner::regrole, typacl FROM pg_type WHERE oid >= {_OID}"
     " AND typnamespace::regnamespace::text !~ '^pg_'",
-    "schemas": "SELECT nspname, nspowner::regrole, nspacl FROM pg_namespace WHERE nspname !~ '^pg_'",
+    "schemas": "SELECT nspname, nspowner::regrole, nspacl FROM pg_namespace"
+    " WHERE nspname !~ '^pg_'",
     "large objects": """
-        SELECT oid, lomowner::regrole, lomacl, md5(lo_get(oid)), obj_description(oid, 'pg_largeobject')
+        SELECT oid, lomowner::regrole, lomacl, md5(lo_get(oid)),
+               obj_description(oid, 'pg_largeobject')
         FROM pg_largeobject_metadata""",
     "default privileges": """
         SELECT defaclrole::regrole, defaclnamespace::regnamespace, defaclobjtype, defaclacl
@@ -181,16 +182,19 @@ SIDES = {
     "triggers": "SELECT tgrelid::regclass, tgname, tgenabled FROM pg_trigger"
     " WHERE NOT tgisinternal",
     "policies": "SELECT * FROM pg_policies",
-    "rules": "SELECT schemaname, tablename, rulename FROM pg_rules WHERE schemaname <> 'pg_catalog'",
+    "rules": "SELECT schemaname, tablename, rulename FROM pg_rules"
+    " WHERE schemaname <> 'pg_catalog'",
     "comments": """
         SELECT o.type, o.identity, d.description FROM pg_description d,
                pg_identify_object(classoid, objoid, objsubid) o
         WHERE objoid >= 16384 OR d.classoid = 'pg_namespace'::regclass""",
     "settings": """
-        SELECT setrole::regrole::text, (SELECT array_agg(x ORDER BY x) FROM unnest(setconfig) x) FROM pg_db_role_setting
+        SELECT setrole::regrole::text, (SELECT array_agg(x ORDER BY x) FROM unnest(setconfig) x)
+        FROM pg_db_role_setting
         WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())""",
     "database": """
-        SELECT datdba::regrole, datacl::text[], datcollate, encoding,
+        SELECT datdba::regrole, datcollate, encoding,
+               (SELECT array_agg(x::text ORDER BY x::text) FROM unnest(datacl) x),
                shobj_description(oid, 'pg_database')
         FROM pg_database WHERE datname = current_database()""",
     "sequences": "SELECT * FROM pg_sequences",
@@ -218,7 +222,7 @@ class Rich:
 
 def sides(database: Database) -> dict[str, Any]:
     """All that is told of a database, in one session as itself and not as a setting says."""
-    own = f"SET search_path = pg_catalog; SET datestyle = 'ISO'; "
+    own = "SET search_path = pg_catalog; SET datestyle = 'ISO'; "
     told = {}
     for name, sql in SIDES.items():
         told[name] = sorted(map(repr, database.run(f"RESET ROLE; SET ROLE backstop; {own} {sql}")))
