@@ -277,9 +277,14 @@ def _listed(grants: list[str] | None) -> str:
 
 
 def _settings(expected: list[list[str]], found: list[list[str]]) -> Iterator[str]:
-    for role, setting in expected:
-        if [role, setting] not in found:
-            yield f"setting {setting.partition('=')[0]} of {role or 'the database'} is missing"
+    for ours, others, told in (
+        (expected, found, "is missing"),
+        (found, expected, "was not in the backup"),
+    ):
+        for role, setting in ours:
+            if [role, setting] not in others:
+                name = setting.partition("=")[0]
+                yield f"setting {name} of {role or 'the database'} {told}"
 
 
 _COMPARED: dict[str, Any] = {

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from app.models import Kind, Trigger
+from app.models import Kind
 from app.postgres.conninfo import Conninfo, parse_url
 from app.postgres.snapshot import hold_snapshot
-from app.services import backups, proofs, restores
+from app.services import backups, proofs
 from tests.conftest import Database, url_of
+from tests.services.restores.conftest import attempt, backed_up
 
 pytestmark = pytest.mark.usefixtures("context")
 
@@ -111,12 +112,6 @@ def mallory(shop: Database, server: Conninfo) -> Iterator[Database]:
     shop.run(f"DROP ROLE {name}")
 
 
-def backed_up() -> str:
-    made = backups.create_backup(trigger=Trigger.CLI, created_by="ann")
-    assert made.is_completed, (made.error_message, made.error_detail)
-    return made.filename
-
-
 @pytest.mark.parametrize("kind", list(Kind))
 def test_nothing_of_a_dump_runs_as_a_superuser(
     kind: Kind, shop: Database, mallory: Database, marks: Path
@@ -126,8 +121,7 @@ def test_nothing_of_a_dump_runs_as_a_superuser(
     mallory.run(_SET_CONFIG)
     mallory.run(_SET_AT_LOAD)
     mallory.run(f'ALTER DATABASE "{shop.name}" RESET search_path')
-    filename = backed_up()
-    row = restores.create_restore(filename, kind, trigger=Trigger.CLI, created_by="ann")
+    row = attempt(backed_up(), kind)
     assert sorted(each.name for each in marks.iterdir()) == []
     assert row.is_completed, (row.error_message, row.error_detail)
 

@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from app.models import Kind, Trigger
-from app.postgres.conninfo import Conninfo
-from app.services import backups, restores
+from app.models import Kind
+from app.postgres.census import counting, differences, reading
+from app.postgres.conninfo import Conninfo, parse_url
+from app.postgres.databases import serving
+from app.services import backups
 from tests.conftest import Database, url_of
+from tests.services.restores.conftest import backed_up, restored
 
 RICH = """
     CREATE EXTENSION pg_trgm;
@@ -253,19 +256,75 @@ def panel_of_rich(rich: Rich, make_app: Callable[..., Flask]) -> Iterator[None]:
         yield
 
 
-def backed_up() -> str:
-    made = backups.create_backup(trigger=Trigger.CLI, created_by="ann")
-    assert made.is_completed, (made.error_message, made.error_detail)
-    return made.filename
-
-
 @pytest.mark.usefixtures("panel_of_rich")
 def test_a_rich_database_comes_back_beside_as_it_was(rich: Rich, server: Conninfo):
     before = sides(rich.database)
-    row = restores.create_restore(backed_up(), Kind.BESIDE, trigger=Trigger.CLI, created_by="ann")
-    assert row.is_completed, (row.error_message, row.error_detail, row.log)
+    row = restored(backed_up(), Kind.BESIDE)
     assert row.result["differences"] == []
     assert row.result["missingRoles"] == []
     after = sides(Database(row.database, url_of(server, row.database)))
+    for side, told in before.items():
+        assert after[side] == told, side
+
+
+_BY_HAND = {
+    "GRANT DELETE ON parents TO {cid}": "grants on table public.parents",
+    "ALTER VIEW seen OWNER TO {ann}": "owner of view public.seen",
+    "REVOKE SELECT (id) ON parents FROM {ann}": "grants on table column public.parents.id",
+    "GRANT SELECT (q) ON parents TO {cid}": "grants on table column public.parents.q",
+    "ALTER LARGE OBJECT 4712 OWNER TO {cid}": "large objects of {cid}",
+    "ALTER STATISTICS linked OWNER TO {ann}": "owner of statistics object public.linked",
+    "DROP VIEW seen; CREATE VIEW other AS SELECT 1": "view public.seen is missing",
+    "CREATE SCHEMA more": "schema more was not in the backup",
+    "DROP TRIGGER stamped ON parents": "triggers: 1 expected, 0 found",
+    "DROP INDEX trigrams": "indexes: 6 expected, 5 found",
+    "ALTER DATABASE {copy} SET work_mem = '9MB'": "setting work_mem of the database",
+    "ALTER DATABASE {copy} RESET datestyle": "setting DateStyle of the database is missing",
+    "TRUNCATE children": "rows of public.children: 1 expected, 0 found",
+    "SELECT nextval('alone')": "value of public.alone",
+}
+
+
+@pytest.mark.usefixtures("panel_of_rich")
+def test_what_was_changed_by_hand_is_told_by_its_name(rich: Rich, server: Conninfo):
+    made = backups.get_backup(backed_up())
+    row = restored(made.filename, Kind.BESIDE)
+    copy = Database(row.database, url_of(server, row.database))
+    expected = made.contents
+    by_hand = Rich(copy, rich.roles | {"copy": f'"{copy.name}"'})
+
+    def told() -> list[str]:
+        with serving(parse_url(copy.url), application_name="test") as asked:
+            found = asked.census("objects", "owned", "settings")
+            for part, statement, word in (
+                ("tables", counting, "rows"),
+                ("sequences", reading, "value"),
+            ):
+                named = [
+                    (at, each["schema"], each["name"]) for at, each in enumerate(expected[part])
+                ]
+                values = {key: value for key, *value in asked.rows(statement(named))}
+                found[part] = [
+                    each | {word: values[at] if word == "value" else values[at][0]}
+                    for at, each in enumerate(expected[part])
+                ]
+        return differences(expected, found)
+
+    assert told() == []
+    for change, words in _BY_HAND.items():
+        before = told()
+        by_hand.run(change)
+        new = [each for each in told() if each not in before]
+        expected_words = words.replace("{cid}", rich.roles["cid"])
+        assert any(each.startswith(expected_words) for each in new), (change, new)
+
+
+@pytest.mark.usefixtures("panel_of_rich")
+def test_a_rich_database_is_replaced_as_it_was(rich: Rich):
+    before = sides(rich.database)
+    filename = backed_up()
+    rich.run("DROP VIEW seen; TRUNCATE children; ALTER TABLE parents OWNER TO {cid}")
+    restored(filename, Kind.REPLACE)
+    after = sides(rich.database)
     for side, told in before.items():
         assert after[side] == told, side

@@ -1,0 +1,55 @@
+"""What the tests of restores share: backups, restores, and what they may leave behind."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from app.models import Kind, Restore, Trigger
+from app.postgres.conninfo import Conninfo
+from app.services import backups, restores
+from tests.conftest import Database, url_of
+
+
+def backed_up() -> str:
+    made = backups.create_backup(trigger=Trigger.CLI, created_by="ann")
+    assert made.is_completed, (made.error_message, made.error_detail)
+    return made.filename
+
+
+def attempt(filename: str, kind: Kind, **more: str) -> Restore:
+    return restores.create_restore(filename, kind, trigger=Trigger.CLI, created_by="ann", **more)
+
+
+def restored(filename: str, kind: Kind, **more: str) -> Restore:
+    row = attempt(filename, kind, **more)
+    assert row.is_completed, (row.error_message, row.error_detail, row.log)
+    return row
+
+
+@pytest.fixture
+def leftovers(server: Conninfo) -> Callable[[], list[str]]:
+    """Ask for what restores have left on the server: databases, roles, sessions."""
+    admin = Database("postgres", url_of(server, "postgres"))
+
+    def ask() -> list[str]:
+        return [
+            name
+            for (name,) in admin.run(
+                "SELECT datname FROM pg_database WHERE starts_with(datname, 'backstop_')"
+                " UNION ALL SELECT rolname FROM pg_roles WHERE starts_with(rolname, 'backstop_')"
+                " UNION ALL SELECT application_name FROM pg_stat_activity"
+                " WHERE starts_with(application_name, 'backstop restore')"
+            )
+        ]
+
+    return ask
+
+
+@pytest.fixture
+def living(shop: Database, server: Conninfo) -> Iterator[Database]:
+    """The shop; whatever is restored beside it or kept of it is dropped afterwards."""
+    yield shop
+    admin = Database("postgres", url_of(server, "postgres"))
+    beside = "SELECT datname FROM pg_database WHERE starts_with(datname, %s) AND datname <> %s"
+    for (name,) in admin.run(beside, shop.name, shop.name):
+        admin.run(f'DROP DATABASE "{name}" WITH (FORCE)')
