@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.errors import PostgresError, RestoreError
+from app.errors import NotPossible, PostgresError, RestoreError
 from app.postgres import command
 from app.postgres.archive import Entry
 from app.postgres.connection import hint_for
@@ -24,6 +24,7 @@ _LAST = ("EVENT TRIGGER", "PUBLICATION", "PUBLICATION TABLE", "PUBLICATION TABLE
 _NEVER = ("SUBSCRIPTION", "SUBSCRIPTION TABLE")
 # What ends a pg_restore without speaking against the archive.
 _NOT_ITS_FAULT = r"No space left|connection|terminat|shutting down|out of (shared )?memory"
+_FOR_SUPERUSERS = r"must be superuser|permission denied for (language|foreign-data wrapper)"
 _GRANTS = ("ACL", "DEFAULT ACL")
 _TOLD_OF_OTHERS = ("COMMENT", "SECURITY LABEL")
 
@@ -131,5 +132,11 @@ def load(
         ) from None
     if outcome.status != 0:
         words = outcome.last_words
+        if not with_owners and re.search(_FOR_SUPERUSERS, words):
+            raise NotPossible(
+                "the dump holds what only a superuser can create",
+                detail=words,
+                hint="Whoever restores is none, for safety; docs/restoring.md tells how by hand.",
+            )
         kind = PostgresError if re.search(_NOT_ITS_FAULT, words) else RestoreError
         raise kind("pg_restore failed", detail=words, hint=hint_for(words))

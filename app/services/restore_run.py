@@ -403,6 +403,11 @@ class _Loader:
         with self.serving(admin) as server:
             roles = server.roles()
             missing = sorted(ownership.roles_of(expected) - roles)
+            # What was loaded could have written another one, as the owner.
+            server.rows(
+                f"COMMENT ON DATABASE {quoted(self._order.working)} IS %s",
+                scratch.COMMENT + self._order.id,
+            )
             for _ in range(2):  # the second time for sequences that have no table
                 server.run_all(ownership.owners(expected, server.census("owned"), roles))
             server.run_all(ownership.owners_of_large_objects(apart.load, roles))
