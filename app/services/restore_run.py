@@ -413,7 +413,6 @@ class _Loader:
             server.run_all(ownership.owners_of_large_objects(apart.load, roles))
             if not missing:
                 self.load(admin, apart.grants, with_owners=True)
-            self.load(admin, apart.last, with_owners=not missing)
             for statement in ownership.settings(expected, self._order.working, roles):
                 server.rows(statement)
             parts = ("objects", "settings") if missing else ("objects", "owned", "settings")
@@ -423,6 +422,9 @@ class _Loader:
             if not settings().restore_url:
                 server.rows(f"REASSIGN OWNED BY {quoted(self._order.working)} TO {quoted(heir)}")
                 server.rows(f"DROP OWNED BY {quoted(self._order.working)}")
+            # Nothing comes after it that its event triggers could act upon: before 17
+            # they cannot be turned off.
+            self.load(admin, apart.last, with_owners=not missing)
         return {
             "differences": differences(expected, found)[:_TOLD],
             "tables": len(found["tables"]),

@@ -147,14 +147,15 @@ def kept_until() -> datetime:
 
 def _refuse_powerful(server: Server, role: str) -> None:
     sql = (
-        "SELECT rolsuper OR EXISTS (SELECT FROM pg_auth_members WHERE member = r.oid)"
+        "SELECT rolsuper OR rolcreaterole"
+        " OR EXISTS (SELECT FROM pg_auth_members WHERE member = r.oid)"
         " FROM pg_roles r WHERE rolname = %s"
     )
     if server.ask(sql, role) is not False:
         raise NotPossible(
             f"role {role} of BACKSTOP_RESTORE_URL must not restore",
-            detail="It is a superuser, a member of another role, or not there: what is hidden in"
-            " a dump would run with its rights.",
+            detail="It is a superuser, may create roles, is a member of another, or is not there:"
+            " what is hidden in a dump would run with its rights.",
             hint=f"CREATE ROLE {quoted(role)} LOGIN NOSUPERUSER PASSWORD '…';",
         )
 

@@ -1,17 +1,18 @@
 """What is hidden in a database never runs with the rights of whoever backs it up or restores it."""
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from flask import Flask
 
 from app.models import Kind
 from app.postgres.conninfo import Conninfo, parse_url
 from app.postgres.snapshot import hold_snapshot
 from app.services import backups, proofs
 from tests.conftest import Database, url_of
-from tests.services.restores.conftest import attempt, backed_up
+from tests.services.restores.conftest import attempt, backed_up, restored
 
 pytestmark = pytest.mark.usefixtures("context")
 
@@ -167,3 +168,56 @@ def test_a_table_that_has_become_a_view_is_not_counted(shop: Database):
         held.check()
         held.check(now=True)
         assert held.rows == {}
+
+
+@pytest.mark.parametrize("rights", ["SUPERUSER", "CREATEROLE", "IN ROLE pg_read_all_data"])
+def test_a_role_with_more_rights_than_it_needs_does_not_restore(
+    rights: str, living: Database, server: Conninfo, make_app: Callable[..., Flask]
+):
+    filename = backed_up()
+    role = f"restores_{secrets.token_hex(4)}"
+    living.run(f"CREATE ROLE {role} LOGIN PASSWORD 'known' {rights}")
+    url = url_of(server, "postgres", role, "known")
+    with make_app(restore_url=url).app_context():
+        row = attempt(filename, Kind.DRILL)
+    living.run(f"DROP ROLE {role}")
+    assert row.error_message == f"role {role} of BACKSTOP_RESTORE_URL must not restore"
+
+
+def test_a_role_of_ones_own_restores(
+    living: Database, server: Conninfo, make_app: Callable[..., Flask], leftovers
+):
+    filename = backed_up()
+    role = f"restores_{secrets.token_hex(4)}"
+    living.run(f"CREATE ROLE {role} LOGIN PASSWORD 'known'")
+    url = url_of(server, "postgres", role, "known")
+    with make_app(restore_url=url).app_context():
+        row = restored(filename, Kind.BESIDE)
+        assert row.result["differences"] == []
+    assert leftovers() == []
+    owned = "SELECT datname FROM pg_database WHERE pg_get_userbyid(datdba) = %s"
+    assert living.run(owned, role) == []
+    Database(row.database, url_of(server, row.database)).run(f"DROP OWNED BY {role}")
+    living.run(f"DROP ROLE {role}")
+
+
+def test_event_triggers_do_not_act_upon_a_restore(
+    server_15: Conninfo, make_app: Callable[..., Flask]
+):
+    """Before 17 they cannot be turned off."""
+    admin = Database("postgres", url_of(server_15, "postgres"))
+    admin.run("CREATE DATABASE guarded")
+    guarded = Database("guarded", url_of(server_15, "guarded"))
+    guarded.run("CREATE TABLE rows AS SELECT generate_series(1, 5) n")
+    guarded.run("CREATE PUBLICATION all_of_it FOR ALL TABLES")
+    guarded.run(
+        "CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql"
+        " AS $$ BEGIN RAISE EXCEPTION 'nothing is changed here'; END $$"
+    )
+    guarded.run("CREATE EVENT TRIGGER refuses ON ddl_command_start EXECUTE FUNCTION refuse()")
+    try:
+        with make_app(database_url=guarded.url).app_context():
+            row = restored(backed_up(), Kind.DRILL)
+            assert row.result["differences"] == []
+    finally:
+        admin.run("DROP DATABASE guarded WITH (FORCE)")
