@@ -413,6 +413,8 @@ class _Loader:
             server.run_all(ownership.owners_of_large_objects(apart.load, roles))
             if not missing:
                 self.load(admin, apart.grants, with_owners=True)
+            # Code of the dump, as its owner, may have set something.
+            server.rows(f"ALTER DATABASE {quoted(self._order.working)} RESET ALL")
             for statement in ownership.settings(expected, self._order.working, roles):
                 server.rows(statement)
             parts = ("objects", "settings") if missing else ("objects", "owned", "settings")
