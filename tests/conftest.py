@@ -25,6 +25,7 @@ from app.postgres.embedded import EmbeddedServer
 from app.queue import queue
 from app.services import admins, claims
 from app.services.catalogue import prepare_catalogue
+from tests.servers import a_server
 
 PASSWORD = "correct horse battery"
 
@@ -83,6 +84,20 @@ def server(passable_dir: Path) -> Iterator[Conninfo]:
             server.run(f"ALTER SYSTEM SET {setting} = off")
         server.run("SELECT pg_reload_conf()")
         yield conninfo
+
+
+@pytest.fixture(scope="session")
+def server_15(passable_dir: Path) -> Iterator[Conninfo]:
+    """A PostgreSQL 15 for the whole run, empty."""
+    with a_server(15, passable_dir / "15") as info:
+        yield info
+
+
+@pytest.fixture(scope="session")
+def server_18(passable_dir: Path) -> Iterator[Conninfo]:
+    """A PostgreSQL 18 for the whole run, empty."""
+    with a_server(18, passable_dir / "18") as info:
+        yield info
 
 
 def url_of(server: Conninfo, database: str, user: str = "", password: str = "") -> str:

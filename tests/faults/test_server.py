@@ -18,7 +18,8 @@ from app.postgres.embedded.cluster import Cluster
 from tests.conftest import SMALL_SHOP, Database, url_of
 from tests.faults.lab import PATIENCE, Lab, log_of, wait_until
 from tests.faults.middle import DUMPING, HOLDER, failed, locked, told, waiting_backup
-from tests.postgres.conftest import Role, a_server, new_role, programs
+from tests.postgres.conftest import Role, new_role
+from tests.servers import a_server, programs
 
 __all__ = ["new_role"]
 

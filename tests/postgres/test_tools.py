@@ -9,7 +9,7 @@ import pytest
 from app.errors import ConfigurationError, ToolError
 from app.postgres import tools
 from app.postgres.tools import Toolchain, Version, choose_toolchain, find_toolchains
-from tests.postgres.conftest import programs, toolchain
+from tests.servers import programs, toolchain
 
 
 @pytest.fixture(autouse=True)

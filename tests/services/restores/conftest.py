@@ -8,9 +8,6 @@ from app.models import Kind, Restore, Trigger
 from app.postgres.conninfo import Conninfo
 from app.services import backups, restores
 from tests.conftest import Database, url_of
-from tests.postgres.conftest import server_15
-
-__all__ = ["server_15"]
 
 
 def backed_up() -> str:

@@ -18,7 +18,8 @@ from app.services import backups, restores, swaps
 from app.services import restore_run as running
 from app.services.databases import storage
 from tests.conftest import Database, url_of
-from tests.postgres.conftest import toolchain, wait_until
+from tests.postgres.conftest import wait_until
+from tests.servers import toolchain
 from tests.services.restores.conftest import attempt, backed_up, restored
 
 pytestmark = pytest.mark.usefixtures("context")
