@@ -83,6 +83,9 @@ _CONTENTS = """
             SELECT COALESCE(jsonb_agg(jsonb_build_object(
                                 'oid', c.oid::bigint, 'schema', n.nspname, 'name', c.relname,
                                 'pages', c.relpages, 'rows', c.reltuples)
+                            || CASE WHEN EXISTS (SELECT FROM pg_extension
+                                                 WHERE c.oid = ANY (extconfig))
+                                    THEN '{"extension": true}' ELSE '{}' END::jsonb
                             ORDER BY n.nspname, c.relname), '[]')
             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
             WHERE c.relkind = 'r' AND c.relpersistence <> 't'
@@ -162,7 +165,8 @@ class Snapshot:
         """What a restore must know: encoding, locale, owner, extensions, and the tables.
 
         The tables are those whose data a dump carries: oid, schema, name, and
-        the server's own estimates of pages and rows (-1: never counted).
+        the server's own estimates of pages and rows (-1: never counted). Of an
+        `extension` it carries only some rows.
         """
         with self._watched("what the database holds cannot be read"):
             return dict(self._ask(_CONTENTS))

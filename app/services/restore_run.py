@@ -257,6 +257,7 @@ def _make(
             found = loader.count(role)
             took = time.monotonic() - began
             result = loader.give_back(apart, admin, found) | {"seconds": round(took, 3)}
+            run.check(now_at_once=True)  # what was cancelled does not complete
             _judge(order, result)
             if order.kind is Kind.DRILL:
                 return result

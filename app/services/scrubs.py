@@ -78,8 +78,11 @@ def _read_again(backup_id: str) -> bool:
         told = [
             each | {"rows": rows.rows.get((each["schema"], each["name"]))}
             for each in contents.get("tables", [])
+            if not each.get("extension")  # the dump has only some of its rows
         ]
-        counted = {"tables": contents.get("tables", [])}
+        counted = {
+            "tables": [each for each in contents.get("tables", []) if not each.get("extension")]
+        }
         evidence = {"differences": differences(counted, {"tables": told})}
     failed = bool(evidence["differences"])
     with writing() as session:
