@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.postgres import command
 from app.postgres import progress as module
 from app.postgres.conninfo import Conninfo, client_environment, parse_url
 from app.postgres.dump import dump
@@ -169,6 +170,7 @@ def test_a_real_dump_is_watched(
     slow: Database, own_toolchain: Toolchain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(module, "_ASK_EVERY", 0.0)
+    monkeypatch.setattr(command, "_TICK", 0.01)  # a quick server has it dumped in no time
     seen: list[tuple[int, int]] = []
     sizes: list[object] = []
     real_saw, real_weigh = DumpProgress.saw, DumpProgress.weigh
