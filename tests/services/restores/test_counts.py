@@ -109,7 +109,7 @@ def test_counting_is_in_nobody_s_way(shop: Database, monkeypatch: pytest.MonkeyP
             for sql in (
                 f"TRUNCATE busy_{at}, busy_{1 - at}",
                 f"INSERT INTO busy_{at} SELECT generate_series(1, 100)",
-                f"LOCK TABLE busy_{1 - at} IN ACCESS EXCLUSIVE MODE",
+                f"BEGIN; LOCK TABLE busy_{1 - at} IN ACCESS EXCLUSIVE MODE; COMMIT",
             ):
                 try:
                     shop.run(sql)
