@@ -1,19 +1,14 @@
 """The life of one backup: lock, dump, check, publish, and the row last."""
 
 import logging
-import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from functools import partial
-from threading import Event
 from typing import Any
 
 from app.config import settings
 from app.errors import AppError, ConfigurationError, ConnectError, Interrupted, PostgresError
 from app.extensions import db, writing
 from app.models import DatabaseBackup
-from app.postgres.archive import Entry, RowCounter, read_entries, read_header, read_whole
 from app.postgres.command import Line
 from app.postgres.conninfo import Conninfo, client_environment
 from app.postgres.dump import Limits, dump, dump_roles
@@ -28,14 +23,14 @@ from app.services.databases import (
     private_dir,
     storage,
 )
-from app.services.manifests import Measured, build_manifest
+from app.services.manifests import build_manifest
 from app.services.outcomes import end_sessions_of, record_failure, record_success, session_name
 from app.services.proofs import prove_rows
+from app.services.reading import Reading, read_back
 from app.services.runs import Run
 from app.services.space import refuse_without_space
-from app.storages import Staged, sha256_of
+from app.storages import Staged
 
-_TICK = 0.25  # seconds
 _TABLES_LOCKED = "pg_dump: reading user-defined functions"  # what it does next
 
 logger = logging.getLogger(__name__)
@@ -110,7 +105,13 @@ def _make(run: Run, heard: Line) -> None:
                 heard=heard,
             )
             snapshot.stop_counting()
-            read = _check(run, staged, snapshot, toolchain, size)
+            run.phase = "checking"
+
+            def tick() -> None:
+                run.check()
+                snapshot.check()
+
+            read = read_back(run, staged, toolchain, contents=size, on_tick=tick)
             _publish(run, staged, snapshot, contents, read)
         finally:
             storage().discard(staged)
@@ -214,66 +215,8 @@ def _dump(
         )
 
 
-@dataclass(frozen=True)
-class _Reading:
-    """What was found when the dump was read whole."""
-
-    dump: Measured
-    entries: list[Entry]
-    rows: RowCounter
-    seconds: float
-
-
-def _check(
-    run: Run, staged: Staged, snapshot: Snapshot, toolchain: Toolchain, database_size: int
-) -> _Reading:
-    """Read the dump whole, twice at once: by pg_restore and for its SHA-256."""
-    run.phase = "checking"
-    began = time.monotonic()
-    given_up = Event()
-
-    def tick() -> None:
-        run.check()
-        snapshot.check()
-
-    with (
-        storage().open_staged(staged) as file,
-        ThreadPoolExecutor(1, thread_name_prefix="checksum") as pool,
-    ):
-        oldest_reader = read_header(file).oldest_reader
-        entries = read_entries(file)
-        rows = RowCounter(entries)
-        size = file.seek(0, 2)
-        file.seek(0)
-
-        def on_block(length: int) -> None:
-            run.checked += length / size
-            if given_up.is_set():
-                raise Interrupted("the check was given up")
-
-        reading = pool.submit(sha256_of, file, on_block=on_block)
-        try:
-            read_whole(
-                toolchain,
-                staged.path,
-                entries=len(entries),
-                contents=database_size,
-                on_data=rows.take,
-                on_tick=tick,
-                on_start=partial(claims.note_process, run.job_id),
-            )
-            while not reading.done():
-                tick()
-                wait([reading], timeout=_TICK)
-        except BaseException:
-            given_up.set()
-            raise
-        dump = Measured(size, reading.result(), oldest_reader)
-        return _Reading(dump, entries, rows, time.monotonic() - began)
-
-
 def _publish(
-    run: Run, staged: Staged, snapshot: Snapshot, contents: dict[str, Any], read: _Reading
+    run: Run, staged: Staged, snapshot: Snapshot, contents: dict[str, Any], read: Reading
 ) -> None:
     """Only a dump whose lock and claim were held to the end gets its final name."""
     run.phase = "publishing"

@@ -32,7 +32,7 @@ from app.services.manifests import MAX_NOTES
 from app.services.outcomes import renew_manifest
 from app.services.pending import insert_pending, list_unclaimed
 from app.services.reconcile import reconcile, tolerating
-from app.services.runs import progress_of
+from app.services.runs import telling
 
 logger = logging.getLogger(__name__)
 
@@ -79,15 +79,7 @@ def create_backup(
             raise
         backup = insert_pending(trigger, created_by, notes)
     filename = backup.filename
-
-    def on_news() -> None:
-        if on_progress is None:
-            return
-        told = progress_of(get_backup(filename))
-        db.session.commit()
-        if told is not None:
-            on_progress(told)
-
+    on_news = telling(on_progress, lambda: get_backup(filename))
     run_backup.call_local(backup.id, on_line, on_news)
     return get_backup(filename)
 

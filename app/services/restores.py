@@ -23,7 +23,7 @@ from app.services.databases import configured_database, database_name
 from app.services.listing import get_backup
 from app.services.reconcile import reconcile, tolerating
 from app.services.restore_run import run_claimed
-from app.services.runs import progress_of
+from app.services.runs import telling
 
 logger = logging.getLogger(__name__)
 
@@ -66,15 +66,7 @@ def create_restore(
     created_by = created_by if created_by is not None else own_user()
     restore = _insert(filename, kind, trigger, created_by, into)
     restore_id = restore.id
-
-    def on_news() -> None:
-        if on_progress is None:
-            return
-        told = progress_of(get_restore(restore_id))
-        db.session.commit()
-        if told is not None:
-            on_progress(told)
-
+    on_news = telling(on_progress, lambda: get_restore(restore_id))
     run_restore.call_local(restore_id, on_line, on_news)
     return get_restore(restore_id)
 

@@ -134,6 +134,23 @@ def _in_figures(phase: str, dumped: DumpProgress, checked: float) -> dict[str, A
     }
 
 
+def telling(
+    on_progress: Callable[[dict[str, Any]], None] | None,
+    row: Callable[[], DatabaseBackup | Restore],
+) -> Callable[[], None]:
+    """What tells of a `row` whenever there is news of its run."""
+
+    def on_news() -> None:
+        if on_progress is None:
+            return
+        told = progress_of(row())
+        db.session.commit()
+        if told is not None:
+            on_progress(told)
+
+    return on_news
+
+
 def progress_of(row: DatabaseBackup | Restore) -> dict[str, Any] | None:
     """How far a running backup or restore is; None if it does not run.
 
