@@ -21,6 +21,7 @@ from app.errors import ConfigurationError
 ROOT = Path(__file__).resolve().parent.parent
 
 WEB_THREADS = 8  # of waitress
+UPLOAD_PART = 16 * 1024**2  # bytes; the largest body of a request
 MIN_PASSWORD = 8  # characters
 CANCEL_PATIENCE = 5.0  # seconds that a face waits for the end of what it has cancelled
 
@@ -58,6 +59,7 @@ class Settings:
     max_jobs: int  # how many backups may wait or run at once, of all databases
     worker_stop: str  # what a worker that is told to stop does with its backup
     api_wait: int  # how long POST /api/admin/backup waits at most
+    upload_limit: int  # GiB; how large a dump that is brought from elsewhere may be
     trusted_proxies: int  # reverse proxies in front
 
 
@@ -154,6 +156,7 @@ def _read(env: FileAwareEnv) -> Settings:
         worker_stop=_matching(env, "BACKSTOP_WORKER_STOP", _WORKER_STOP, "interrupt or wait")
         or "interrupt",
         api_wait=_number(env, "BACKSTOP_API_WAIT", 50, least=0, most=3600),
+        upload_limit=_number(env, "BACKSTOP_UPLOAD_LIMIT", 100, least=1, most=100_000),
         trusted_proxies=_number(env, "BACKSTOP_TRUSTED_PROXIES", 0, least=0, most=10),
     )
 

@@ -9,6 +9,19 @@ from flask import Flask
 from app.models import Level, Proof
 from app.services.manifests import moment_text
 
+_SHOWN = 20  # names
+_BROUGHT = {
+    "functions": "functions",
+    "triggers": "triggers and rules",
+    "extensions": "extensions",
+    "languages": "languages",
+    "eventTriggers": "event triggers",
+    "foreignServers": "foreign servers",
+    "publications": "publications",
+    "subscriptions": "subscriptions",
+    "owners": "objects of the roles",
+}
+
 
 def init_app(app: Flask) -> None:
     """Make the filters known to the templates."""
@@ -21,6 +34,7 @@ def init_app(app: Flask) -> None:
         outcome=outcome_text,
         proof=proof_text,
         moment=moment_short,
+        brought=brought_text,
         iso=moment_text,
     )
 
@@ -53,6 +67,16 @@ def progress_text(told: dict[str, Any]) -> str:
     tables = f", {told['tablesDone']} of {told['tablesTotal']} tables done"
     written = told["bytesWritten"]  # none by a restore
     return f"{at_work}{tables}, {bytes_text(written)} written" if written else f"{at_work}{tables}"
+
+
+def brought_text(contents: dict[str, Any] | None) -> list[str]:
+    """What a foreign dump brings along, a line for each kind; nothing for one of ours."""
+    return [
+        f"brings {_BROUGHT[key]}: {', '.join(names[:_SHOWN])}"
+        + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+        for key, names in (contents or {}).get("foreign", {}).items()
+        if key in _BROUGHT and names
+    ]
 
 
 def proof_text(proof: Proof) -> str:

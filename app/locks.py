@@ -23,6 +23,20 @@ def create_locked(path: Path) -> int:
         os.close(descriptor)  # somebody tidied it away before we held the lock
 
 
+def lock(path: Path) -> int:
+    """Open a file that is there, hold it, and return its descriptor.
+
+    Raises BlockingIOError where somebody else holds it, OSError.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
 def remove_unlocked(path: Path) -> bool:
     """Remove a file that nobody holds; False if somebody does, or it is not there.
 

@@ -51,6 +51,7 @@ class BackupSchema(_JobSchema):
 
     size = fields.Integer()
     notes = fields.String()
+    foreign = fields.Boolean()
     sha256 = fields.String()
     server_version = fields.String()
     tool_version = fields.String()
@@ -113,6 +114,7 @@ def backup_details(backup: DatabaseBackup) -> dict[str, Any]:
         "log": backup.log,
         "progress": runs.progress_of(backup),
         "roles": (backup.contents or {}).get("roles", ""),
+        "brings": (backup.contents or {}).get("foreign", {}),
         "restore": by_hand
         and {
             "commands": by_hand.commands,

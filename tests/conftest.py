@@ -22,6 +22,7 @@ from app.config import Settings
 from app.extensions import db
 from app.postgres.conninfo import Conninfo
 from app.postgres.embedded import EmbeddedServer
+from app.postgres.tools import Toolchain, Version, choose_toolchain, find_toolchains
 from app.queue import queue
 from app.services import admins, claims
 from app.services.catalogue import prepare_catalogue
@@ -98,6 +99,13 @@ def server_18(passable_dir: Path) -> Iterator[Conninfo]:
     """A PostgreSQL 18 for the whole run, empty."""
     with a_server(18, passable_dir / "18") as info:
         yield info
+
+
+@pytest.fixture
+def own_toolchain(server: Conninfo) -> Toolchain:
+    """The programs that fit the tests' own server."""
+    version = Database("postgres", url_of(server, "postgres")).run("SHOW server_version_num")
+    return choose_toolchain(find_toolchains(), Version.of_number(int(version[0][0])))
 
 
 def url_of(server: Conninfo, database: str, user: str = "", password: str = "") -> str:
@@ -309,6 +317,7 @@ def settings_in(folder: Path, database_url: str, **changes: Any) -> Settings:
         max_jobs=4,
         worker_stop="interrupt",
         api_wait=30,
+        upload_limit=1,
         trusted_proxies=0,
     )
     return replace(defaults, **changes)

@@ -3,7 +3,7 @@
 from flask import Blueprint, current_app, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 
-from app.admin import appearance, backups, doctor, restores, sessions
+from app.admin import appearance, backups, doctor, restores, sessions, uploads
 from app.auth import require_admin
 from app.extensions import csrf
 
@@ -13,6 +13,7 @@ blueprint.register_blueprint(backups.blueprint)
 blueprint.register_blueprint(doctor.blueprint)
 blueprint.register_blueprint(restores.blueprint)
 blueprint.register_blueprint(sessions.blueprint)
+blueprint.register_blueprint(uploads.blueprint)
 
 _PUBLIC = (sessions.new, sessions.create)
 

@@ -2,7 +2,7 @@
 
 from flask import Blueprint, current_app, request
 
-from app.api import backups, doctor, restores, sessions
+from app.api import backups, doctor, restores, sessions, uploads
 from app.auth import require_admin
 
 blueprint = Blueprint("api", __name__, url_prefix="/api/admin")
@@ -10,6 +10,7 @@ blueprint.register_blueprint(backups.blueprint)
 blueprint.register_blueprint(doctor.blueprint)
 blueprint.register_blueprint(restores.blueprint)
 blueprint.register_blueprint(sessions.blueprint)
+blueprint.register_blueprint(uploads.blueprint)
 
 
 @blueprint.before_request

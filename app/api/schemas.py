@@ -19,6 +19,14 @@ class NewBackupSchema(Schema):
     notes = fields.String(load_default="", allow_none=False)
 
 
+class NewUploadSchema(Schema):
+    """The body of a request for an upload."""
+
+    name = fields.String(load_default="", validate=validate.Length(max=255))
+    size = fields.Integer(required=True, strict=True, validate=validate.Range(0, 2**62))
+    notes = fields.String(load_default="")
+
+
 class NotesSchema(Schema):
     """The body of a change to a backup."""
 

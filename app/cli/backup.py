@@ -14,11 +14,11 @@ from app.cli.groups import Group, TellingCommand, ending_by_signals
 from app.cli.progress import progress_shown
 from app.config import CANCEL_PATIENCE
 from app.errors import AppError, Conflict, InvalidInput, VerificationError
-from app.formatting import bytes_text, duration_text, moment_short, proof_text
+from app.formatting import brought_text, bytes_text, duration_text, moment_short, proof_text
 from app.models import DatabaseBackup, Proof, Status, Trigger
 from app.schemas import backup_details, backup_row, backups_in_list
 from app.services import backups as service
-from app.services import checks, listing
+from app.services import checks, listing, uploads
 from app.services.admins import list_admins
 from app.services.catalogue import prepare_catalogue, set_aside_if_damaged
 from app.services.checks import Verdict, check_backups
@@ -58,6 +58,31 @@ def create(notes: str, quiet: bool, as_json: bool) -> None:
     if not as_json and not quiet:
         took = duration_text(backup.duration)
         click.echo(f"{backup.filename} ({bytes_text(backup.size)}, {took}, read back whole)")
+
+
+@group.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--notes", default="", help="A note to find it by.")
+@click.option("--quiet", "-q", is_flag=True, help="Print errors only.")
+@_json
+def import_(file: Path, notes: str, quiet: bool, as_json: bool) -> None:
+    """Take in a dump that was made elsewhere with pg_dump -F c.
+
+    It is copied, read whole and marked as foreign: what it brings along is
+    shown, and nothing of it is ever restored with a superuser's rights.
+    """
+    with ending_by_signals():
+        with progress_shown(quiet=quiet) as callbacks:
+            backup = uploads.import_file(
+                file, notes=notes, on_progress=callbacks.get("on_progress")
+            )
+        if as_json:
+            click.echo(_as_json(backup_row(backup)))
+        _insist_on_completed(backup)
+    if not as_json and not quiet:
+        click.echo(f"{backup.filename} ({bytes_text(backup.size)}, read whole)")
+        for line in brought_text(backup.contents):
+            click.echo(line)
 
 
 def _insist_on_completed(backup: DatabaseBackup) -> None:
@@ -113,9 +138,15 @@ def show(name: str, as_json: bool) -> None:
         click.echo(f"{'proof:':<15} {_proof_words(proof)} ({moment_short(proof.proved_at)} UTC)")
         for each in proof.evidence.get("differences", []):
             click.echo(f"  {each}")
+    for line in brought_text(backup.contents):
+        click.echo(line)
     if backup.error_message:
         told = AppError(backup.error_message, detail=backup.error_detail, hint=backup.error_hint)
         click.echo(told.in_words())
+    _tell_by_hand(backup)
+
+
+def _tell_by_hand(backup: DatabaseBackup) -> None:
     by_hand = restore_by_hand(backup)
     if by_hand:
         click.echo(f"\nTo restore it by hand (pg_restore {by_hand.oldest_reader} or newer):")

@@ -12,13 +12,13 @@ from flask import Flask, current_app
 from waitress.server import create_server
 
 from app.cli.groups import CatalogueCommand
-from app.config import WEB_THREADS, settings
+from app.config import UPLOAD_PART, WEB_THREADS, settings
 from app.errors import ConfigurationError
 from app.services.reconcile import reconcile, tolerating
 
-# waitress spools a body before the application can refuse it; the application
-# itself takes 64 KiB and tells so in the right form.
-_MAX_BODY = 1024 * 1024
+# waitress spools a body before the application can refuse it: so a dump is
+# uploaded in parts. All else is refused by the application from 64 KiB on.
+_MAX_BODY = UPLOAD_PART + 1024
 
 _LOOK_EVERY = 30.0  # seconds between two looks for what was lost
 

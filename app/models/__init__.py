@@ -7,6 +7,7 @@ from app.models.job import Job, Status, Trigger
 from app.models.proof import Level, Proof, Result
 from app.models.restore import Kind, Restore
 from app.models.sign_in_throttle import SignInThrottle
+from app.models.upload import Upload
 from app.models.worker import Worker
 
 AnyJob = type[DatabaseBackup] | type[Restore]  # whatever a worker runs
@@ -25,5 +26,6 @@ __all__ = [
     "SignInThrottle",
     "Status",
     "Trigger",
+    "Upload",
     "Worker",
 ]

@@ -26,6 +26,8 @@ class DatabaseBackup(Job, Model):
 
     server: Mapped[str] = mapped_column(String(255))  # "host:port", as people call it
     database: Mapped[str] = mapped_column(String(255))
+    # A dump that somebody brought: nothing of it is believed that it only says itself.
+    foreign: Mapped[bool] = mapped_column(default=False, server_default=false())
     # Set first by a delete; whoever finds it finishes the delete.
     delete_requested_at: Mapped[datetime | None] = mapped_column(Moment)
 

@@ -16,7 +16,7 @@ from app.errors import DumpError
 from app.postgres import command
 from app.postgres.tools import Toolchain
 
-_MAGIC = b"PGDMP"
+MAGIC = b"PGDMP"
 _CUSTOM = 1
 
 # What came with which version of the format, and the first major version whose
@@ -49,6 +49,9 @@ class Header:
 
     format: tuple[int, int]
     entries: int  # of the table of contents
+    database: str
+    server_version: str
+    tool_version: str  # of pg_dump
 
     @property
     def oldest_reader(self) -> int:
@@ -104,15 +107,14 @@ class _Reader:
 
     def header(self) -> Header:
         head = self._take(11)
-        if not head.startswith(_MAGIC) or head[10] != _CUSTOM:
+        if not head.startswith(MAGIC) or head[10] != _CUSTOM:
             raise ValueError("another form")
         self._version, self._width, self._offset = (head[5], head[6]), head[8], head[9]
         self._take(1) if self._version >= _COMPRESSION_IN_A_BYTE else self._number()
         for _ in range(7):  # the moment of its creation
             self._number()
-        for _ in range(3):  # the names of database, server and pg_dump
-            self._text()
-        return Header(self._version, self._number())
+        database, server, tool = self._text(), self._text(), self._text()
+        return Header(self._version, self._number(), database, server, tool)
 
     def entry(self) -> Entry:
         number = self._number()

@@ -40,6 +40,11 @@ class Plan:
     grants: list[Entry]  # by the admin, when the owners are right
     left_out: list[Entry]  # by nobody
 
+    def without_admin(self) -> "Plan":
+        """The same for a foreign archive: nothing of it is loaded by the admin."""
+        apart = [*self.first, *self.configuration, *self.last, *self.grants]
+        return Plan([], self.load, [], [], [], [*self.left_out, *apart])
+
     @property
     def privileged(self) -> list[str]:
         """What comes from the admin's connection, for people: kind and name."""

@@ -23,6 +23,7 @@ from app.services.databases import (
     private_dir,
     storage,
 )
+from app.services.foreign_run import take_in
 from app.services.manifests import build_manifest
 from app.services.outcomes import end_sessions_of, record_failure, record_success, session_name
 from app.services.proofs import prove_rows
@@ -77,7 +78,11 @@ def run_claimed(
 def _make(run: Run, heard: Line) -> None:
     backup = db.session.get_one(DatabaseBackup, run.job_id)
     filename, wanted = backup.filename, DatabaseName(backup.server, backup.database)
+    is_foreign = backup.foreign
     db.session.commit()  # no transaction of the catalogue stays open meanwhile
+    if is_foreign:
+        take_in(run, filename)
+        return
     _refuse_another_database(wanted)
     info = configured_database()
     run.check()

@@ -46,8 +46,8 @@ def queue_backup(*, trigger: Trigger, created_by: str, notes: str = "") -> Datab
     Raises Conflict, naming it, if a backup of this database is pending, and
     InvalidInput for notes that cannot be kept.
     """
-    backup = insert_pending(trigger, created_by, _checked_notes(notes))
-    _wake_worker(backup)
+    backup = insert_pending(trigger, created_by, checked_notes(notes))
+    wake_worker(backup)
     return backup
 
 
@@ -67,7 +67,7 @@ def create_backup(
     `queue_backup`.
     """
     created_by = created_by if created_by is not None else own_user()
-    notes = _checked_notes(notes)
+    notes = checked_notes(notes)
     with tolerating():  # in the terminal nobody else may ever do it
         reconcile()
     if claims.is_stopping():
@@ -99,7 +99,7 @@ def run_backup(
 def run_unclaimed() -> None:
     """Wake a worker for pending backups that nobody has taken: their task was lost."""
     for backup in list_unclaimed(older_than=timedelta(seconds=5)):
-        _wake_worker(backup)
+        wake_worker(backup)
 
 
 def wait_for_backup(backup_id: str, seconds: float) -> DatabaseBackup:
@@ -162,7 +162,7 @@ def edit_notes(filename: str, notes: str) -> DatabaseBackup:
 
     Raises NotFound and InvalidInput.
     """
-    notes = _checked_notes(notes)
+    notes = checked_notes(notes)
     with writing():
         backup = get_backup(filename)
         backup.notes, backup.manifest_stale = notes, True
@@ -217,7 +217,8 @@ def _restores_of(filename: str) -> Select[int]:
     return select(func.count()).select_from(Restore).where(pending)
 
 
-def _wake_worker(backup: DatabaseBackup) -> None:
+def wake_worker(backup: DatabaseBackup) -> None:
+    """Let a worker take it; without one it waits."""
     try:
         run_backup(backup.id)
     except FAILURES as error:
@@ -233,7 +234,8 @@ def _run_forgotten() -> bool:
     return bool(forgotten)
 
 
-def _checked_notes(notes: str) -> str:
+def checked_notes(notes: str) -> str:
+    """Notes as they are kept. Raises InvalidInput."""
     notes = notes.replace("\r\n", "\n").strip()
     if len(notes) > MAX_NOTES:
         raise InvalidInput(f"notes must not be longer than {MAX_NOTES} characters")

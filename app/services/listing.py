@@ -84,10 +84,10 @@ def get_backup(filename: str) -> DatabaseBackup:
 
 
 def find_newest_good() -> DatabaseBackup | None:
-    """The newest completed backup whose file is there: what a restore would use."""
+    """The newest completed backup of ours whose file is there: what a restore would use."""
     chosen = (
         _visible()
-        .where(DatabaseBackup.status == Status.COMPLETED)
+        .where(DatabaseBackup.status == Status.COMPLETED, DatabaseBackup.foreign.is_(False))
         .order_by(DatabaseBackup.created_at.desc())
         .limit(MAX_LIMIT)
     )

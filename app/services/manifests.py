@@ -23,7 +23,7 @@ _OWN_CHECKSUM = "manifestSha256"
 FACTS = (
     "id", "filename", "size", "sha256", "oldest_reader", "server", "server_version", "database",
     "database_size", "contents", "tool_version", "compression", "trigger", "created_by",
-    "created_at", "started_at", "finished_at", "notes",
+    "created_at", "started_at", "finished_at", "notes", "foreign",
 )  # fmt: skip
 
 _PROVIDERS = {"c": "libc", "i": "icu", "b": "builtin"}  # pg_database.datlocprovider
@@ -76,11 +76,9 @@ def createdb_options(backup: DatabaseBackup) -> list[str]:
     contents = backup.contents or {}
     if not contents:
         return []
-    options = [
-        f"--encoding={contents['encoding']}",
-        f"--lc-collate={contents['collate']}",
-        f"--lc-ctype={contents['ctype']}",
-    ]
+    options = [f"--encoding={contents['encoding']}"]
+    if contents["collate"] and contents["ctype"]:  # a foreign dump may not tell
+        options += [f"--lc-collate={contents['collate']}", f"--lc-ctype={contents['ctype']}"]
     provider = _PROVIDERS.get(contents["localeProvider"] or "")
     if provider:
         options.append(f"--locale-provider={provider}")
@@ -171,8 +169,8 @@ class _ContentsSchema(Schema):
         unknown = INCLUDE
 
     encoding = fields.String(required=True)
-    collate = fields.String(required=True)
-    ctype = fields.String(required=True)
+    collate = fields.String(required=True, allow_none=True)
+    ctype = fields.String(required=True, allow_none=True)
     localeProvider = fields.String(required=True, allow_none=True)  # noqa: N815 - as it is written
     locale = fields.String(required=True, allow_none=True)
     extensions = fields.List(fields.Nested(_NamedSchema), required=True)
@@ -201,6 +199,7 @@ class _ManifestSchema(Schema):
     started_at = _Moment(required=True, allow_none=True)
     finished_at = _Moment(required=True, allow_none=True)
     notes = _Text(MAX_NOTES, required=True)
+    foreign = fields.Boolean(load_default=False)
 
     def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
         field_obj.data_key = _camel(field_name)

@@ -3,6 +3,7 @@
 import logging
 from datetime import timedelta
 
+from cuid2 import create_id
 from sqlalchemy import or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -22,18 +23,26 @@ logger = logging.getLogger(__name__)
 _FORGOTTEN = timedelta(hours=1)
 
 
-def insert_pending(trigger: Trigger, created_by: str, notes: str) -> DatabaseBackup:
-    """A new PENDING row of the configured database.
+#: What the server of a dump is called that was made elsewhere.
+FOREIGN = "elsewhere"
+
+
+def insert_pending(
+    trigger: Trigger, created_by: str, notes: str, *, upload: str = "", database: str = ""
+) -> DatabaseBackup:
+    """A new PENDING row of the configured database, or of a `database` that was uploaded.
 
     The unique index says whether another one is in the way: raises Conflict,
     which names it.
     """
-    name = database_name()
+    name = DatabaseName(FOREIGN, database) if upload else database_name()
     if _find_pending(name) is not None:
         reconcile()  # what is in the way may be of a runner that is gone
     moment = now()
     for _ in range(1000):
         backup = DatabaseBackup(
+            id=upload or create_id(),
+            foreign=bool(upload),
             filename=filename_of(moment),
             created_at=moment,
             server=name.server,
@@ -106,15 +115,17 @@ def _in_the_way(pending: DatabaseBackup) -> Conflict:
 
 
 def list_unclaimed(*, older_than: timedelta) -> list[DatabaseBackup]:
-    """Pending backups of our database that nobody has taken for so long, oldest first."""
+    """Pending backups of our database and foreign dumps that wait for so long, oldest first."""
     name = database_name()
     waiting = (
         select(DatabaseBackup)
         .where(
             DatabaseBackup.status == Status.PENDING,
             DatabaseBackup.claimed_by.is_(None),
-            DatabaseBackup.server == name.server,
-            DatabaseBackup.database == name.database,
+            or_(
+                DatabaseBackup.foreign,
+                (DatabaseBackup.server == name.server) & (DatabaseBackup.database == name.database),
+            ),
             DatabaseBackup.created_at < now() - older_than,
         )
         .order_by(DatabaseBackup.created_at)

@@ -221,6 +221,7 @@ def _renew_manifests() -> None:
 
 def _tidy_storage(report: Reconciled) -> None:
     report.removed += storage().remove_abandoned_partials()
+    report.removed += storage().uploads.remove_old()
     completed = select(DatabaseBackup.filename).where(DatabaseBackup.status == Status.COMPLETED)
     # The manifest of a dump that is missed vouches for it when it comes back.
     missed = set(db.session.scalars(completed))

@@ -1,5 +1,6 @@
 """The life of one restore: check the dump, load it beside, compare, and only then use it."""
 
+import itertools
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -28,7 +29,7 @@ from app.postgres.census import Census, counting, differences, reading
 from app.postgres.command import Line
 from app.postgres.connection import quoted
 from app.postgres.conninfo import Conninfo, client_environment
-from app.postgres.databases import Server, maintenance, serving
+from app.postgres.databases import Server, cut_name, maintenance, serving
 from app.postgres.restore import Plan, load, plan
 from app.postgres.snapshot import hold_snapshot
 from app.postgres.tools import Toolchain, choose_toolchain, find_toolchains
@@ -98,6 +99,7 @@ class Order:
     size: int
     sha256: str
     oldest_reader: int
+    foreign: bool
     contents: dict[str, Any]
 
     @property
@@ -187,6 +189,7 @@ def _order(restore_id: str) -> Order:
         size=backup.size,
         sha256=backup.sha256,
         oldest_reader=backup.oldest_reader or 0,
+        foreign=backup.foreign,
         contents=backup.contents or {},
     )
     db.session.commit()
@@ -250,6 +253,8 @@ def _make(
             admin,
         ):
             apart = plan(entries, server.untrusted_extensions(_extensions(order)))
+            if order.foreign:
+                apart = apart.without_admin()
             loader = _Loader(run, order, toolchain, heard)
             began = time.monotonic()
             loader.load_all(apart, role, admin)
@@ -319,6 +324,12 @@ def _refuse_impossible(order: Order, server: Server) -> None:
         raise NotPossible(
             f"this server lacks extensions of the backup: {', '.join(missing)}",
             hint="Install their packages on the server, then restore again.",
+        )
+    if order.foreign and (untrusted := server.untrusted_extensions(_extensions(order))):
+        raise NotPossible(
+            f"only a superuser may create what this dump needs: {', '.join(sorted(untrusted))}",
+            detail="Nothing of a foreign dump is loaded with a superuser's rights.",
+            hint="Create them in a database by hand, then load the dump there as an ordinary role.",
         )
     databases, roles = server.may_create()
     if not (databases and (roles or settings().restore_url)):
@@ -400,31 +411,23 @@ class _Loader:
 
     def give_back(self, apart: Plan, admin: Conninfo, found: Census) -> dict[str, Any]:
         """Owners, grants and settings as they were, by the admin; then all is compared."""
-        expected = self._order.contents
+        expected, working = self._order.contents, quoted(self._order.working)
         with self.serving(admin) as server:
             roles = server.roles()
             missing = sorted(ownership.roles_of(expected) - roles)
-            # What was loaded could have written another one, as the owner.
-            server.rows(
-                f"COMMENT ON DATABASE {quoted(self._order.working)} IS %s",
-                scratch.COMMENT + self._order.id,
-            )
-            for _ in range(2):  # the second time for sequences that have no table
-                server.run_all(ownership.owners(expected, server.census("owned"), roles))
-            server.run_all(ownership.owners_of_large_objects(apart.load, roles))
-            if not missing:
-                self.load(admin, apart.grants, with_owners=True)
-            # Code of the dump, as its owner, may have set something.
-            server.rows(f"ALTER DATABASE {quoted(self._order.working)} RESET ALL")
-            for statement in ownership.settings(expected, self._order.working, roles):
-                server.rows(statement)
-            parts = ("objects", "settings") if missing else ("objects", "owned", "settings")
-            found = found | server.census(*parts)
-            owner = expected.get("owner")
-            heir = owner if owner in roles else server.ask("SELECT current_user")
-            if not settings().restore_url:
-                server.rows(f"REASSIGN OWNED BY {quoted(self._order.working)} TO {quoted(heir)}")
-                server.rows(f"DROP OWNED BY {quoted(self._order.working)}")
+            # What was loaded could have written another one, as the owner, and set something.
+            comment = scratch.COMMENT + self._order.id
+            server.rows(f"COMMENT ON DATABASE {working} IS %s", comment)
+            server.rows(f"ALTER DATABASE {working} RESET ALL")
+            if self._order.foreign:  # all of it stays with who has loaded it
+                heir = server.owner_of(self._order.working)
+            else:
+                found = found | self._return(server, apart, admin, roles, missing)
+                owner = expected.get("owner")
+                heir = owner if owner in roles else server.ask("SELECT current_user")
+                if not settings().restore_url:
+                    server.rows(f"REASSIGN OWNED BY {working} TO {quoted(heir)}")
+                    server.rows(f"DROP OWNED BY {working}")
             # Nothing comes after it that its event triggers could act upon: before 17
             # they cannot be turned off.
             self.load(admin, apart.last, with_owners=not missing)
@@ -437,6 +440,22 @@ class _Loader:
             "privileged": apart.privileged,
             "leftOut": [f"{each.kind} {each.name}" for each in apart.left_out],
         }
+
+    def _return(
+        self, server: Server, apart: Plan, admin: Conninfo, roles: set[str], missing: list[str]
+    ) -> Census:
+        """Give each object to its owner, and take stock of what cannot differ then."""
+        expected = self._order.contents
+        for _ in range(2):  # the second time for sequences that have no table
+            server.run_all(ownership.owners(expected, server.census("owned"), roles))
+        server.run_all(ownership.owners_of_large_objects(apart.load, roles))
+        if not missing:
+            self.load(admin, apart.grants, with_owners=True)
+        for statement in ownership.settings(expected, self._order.working, roles):
+            server.rows(statement)
+        return server.census(
+            *(("objects", "settings") if missing else ("objects", "owned", "settings"))
+        )
 
 
 def _asked(
@@ -479,6 +498,18 @@ def _put_in_place(
         return swap_in(order.id, order.contents.get("comment"))
     _refuse_taken(order, server)
     with serving(server.info, application_name="backstop swap") as last:  # not to be cancelled
-        last.rows(f"ALTER DATABASE {quoted(order.working)} RENAME TO {quoted(order.database)}")
+        steps = [f"ALTER DATABASE {quoted(order.working)} RENAME TO {quoted(order.database)}"]
+        owner = result["owner"]
+        if order.foreign and not settings().restore_url:
+            owner = _free_role(last, order.database)
+            steps += scratch.keep_role(order.working, owner)
+        last.rows("; ".join(steps))  # one transaction
     tell_of(server.info, order.database, order.contents.get("comment"))
-    return {}
+    return {"owner": owner}
+
+
+def _free_role(server: Server, database: str) -> str:
+    """A role's name that is not taken, for the owner of a foreign database."""
+    roles = server.roles()
+    names = (cut_name(database, f"_owner{number or ''}") for number in itertools.count())
+    return next(each for each in names if each not in roles)

@@ -256,6 +256,11 @@ def _checked_target(filename: str, kind: Kind, into: str) -> str:
     if kind is Kind.DRILL:
         return ""
     if kind is Kind.REPLACE:
+        if backup.foreign:
+            raise Conflict(
+                "a foreign dump is never put in the place of a living database",
+                hint="Restore it beside, and look at it.",
+            )
         if (backup.server, backup.database) != database_name():
             raise Conflict(
                 f"{filename} is of another database than the one that is configured",

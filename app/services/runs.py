@@ -45,6 +45,7 @@ class Run:
         self.log = Log()
         self.progress = DumpProgress([])
         self.phase = "starting"  # then dumping, checking, publishing
+        self.dumped_share = _DUMPED  # per cent of the whole that is done when it is dumped
         self.checked = 0.0  # share of the dump that was read back
         self._limit = limit  # seconds
         self._on_news = on_news  # called when more has been told on the row
@@ -98,7 +99,7 @@ class Run:
 
     def in_figures(self) -> dict[str, Any]:
         """How far it is, as it stands on the row."""
-        return _in_figures(self.phase, self.progress, self.checked)
+        return _in_figures(self.phase, self.progress, self.checked, self.dumped_share)
 
     def _tell(self) -> None:
         mine = update(self.job).where(
@@ -120,12 +121,14 @@ class Run:
         self._on_news()
 
 
-def _in_figures(phase: str, dumped: DumpProgress, checked: float) -> dict[str, Any]:
+def _in_figures(
+    phase: str, dumped: DumpProgress, checked: float, dumped_share: float = _DUMPED
+) -> dict[str, Any]:
     is_dumping = phase in ("starting", "dumping")
-    done = _DUMPED * dumped.fraction if is_dumping else _DUMPED
+    done = dumped_share * dumped.fraction if is_dumping else dumped_share
     return {
         "phase": phase,
-        "percent": round(done + (_CHECKED - _DUMPED) * checked, 1),
+        "percent": round(done + (_CHECKED - dumped_share) * checked, 1),
         "tablesDone": dumped.done if is_dumping else dumped.total,
         "tablesTotal": dumped.total,
         "table": dumped.table if is_dumping else "",

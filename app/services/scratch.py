@@ -91,6 +91,19 @@ def tidy(server: Server, restore_id: str, name: str) -> None:
             row.tidied_at = now()
 
 
+def keep_role(made: str, name: str) -> list[str]:
+    """What keeps the role of a restore as an owner to whom nobody can sign in.
+
+    What a foreign dump brought must not become the admin's: functions that run
+    with their owner's rights, indexes that a server builds with them.
+    """
+    return [
+        f"ALTER ROLE {quoted(made)} NOLOGIN PASSWORD NULL",
+        f"ALTER ROLE {quoted(made)} RENAME TO {quoted(name)}",
+        f"COMMENT ON ROLE {quoted(name)} IS 'owns what a foreign dump brought'",
+    ]
+
+
 def sweep() -> None:
     """Tidy up after restores that have ended, and drop what was replaced long ago."""
     untidy = select(Restore).where(Restore.status != Status.PENDING, Restore.tidied_at.is_(None))
@@ -165,9 +178,13 @@ def _options(contents: dict[str, Any], server: Server) -> dict[str, str]:
     if not contents:
         return {}
     options = {
-        "ENCODING": contents["encoding"],
-        "LC_COLLATE": contents["collate"],
-        "LC_CTYPE": contents["ctype"],
+        name: contents[key]
+        for name, key in (
+            ("ENCODING", "encoding"),
+            ("LC_COLLATE", "collate"),
+            ("LC_CTYPE", "ctype"),
+        )
+        if contents[key]  # a foreign dump may not tell its locale
     }
     provider = {"c": "libc", "i": "icu", "b": "builtin"}.get(contents["localeProvider"] or "")
     if provider and server.version.major >= 15:  # noqa: PLR2004

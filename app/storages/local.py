@@ -3,6 +3,7 @@
     <folder>/backup_….dump           whole, checked, durable
     <folder>/backup_….dump.json      its manifest
     <folder>/.partial/backup_….dump  being written, locked by its writer
+    <folder>/.partial/upload_…       what was uploaded of a foreign dump
 
 Files are opened relative to the folder and without following links.
 """
@@ -20,13 +21,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from app import locks
-from app.errors import ObjectMissing, StorageError, StorageFull
+from app.errors import ObjectMissing, StorageError
+from app.storages.telling import telling, translated
+from app.storages.uploads import Uploads
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,200}\.dump")
 _PARTIAL = ".partial"
 _PARTIAL_NAME = re.compile(NAME.pattern + r"(\.json\.[0-9a-f]+)?")
 _LARGEST_MANIFEST = 256 * 1024**2  # bytes; that of a million tables is smaller
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -50,15 +52,30 @@ class LocalStorage:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.uploads = Uploads(folder / _PARTIAL)
 
     def stage(self, name: str) -> Staged:
         _check_name(name)
-        with _told(f"a new dump cannot be written in {self.folder}"):
+        with telling(f"a new dump cannot be written in {self.folder}"):
             path = self._partials() / name
             return Staged(name, path, locks.create_locked(path))
 
+    def stage_upload(self, upload_id: str, name: str) -> Staged:
+        """Take a finished upload as the dump `name` that is being written, without a copy."""
+        _check_name(name)
+        with telling(f"the upload of {name} cannot be taken"):
+            path, upload = self._partials() / name, self.uploads.path_of(upload_id)
+            descriptor = locks.lock(upload)
+            try:
+                os.link(upload, path)
+                upload.unlink()
+            except BaseException:
+                os.close(descriptor)
+                raise
+            return Staged(name, path, descriptor)
+
     def open_staged(self, staged: Staged) -> BinaryIO:
-        with _told(f"{staged.name} cannot be read back"):
+        with telling(f"{staged.name} cannot be read back"):
             file = staged.path.open("rb")
             if not os.path.sameopenfile(file.fileno(), staged.descriptor):
                 file.close()
@@ -67,14 +84,14 @@ class LocalStorage:
 
     def discard(self, staged: Staged) -> None:
         try:
-            with _told(f"the partial of {staged.name} cannot be removed"):
+            with telling(f"the partial of {staged.name} cannot be removed"):
                 staged.path.unlink(missing_ok=True)
         finally:
             os.close(staged.descriptor)
 
     def publish(self, staged: Staged, manifest: bytes) -> None:
         final, its_manifest = self.folder / staged.name, self._manifest(staged.name)
-        with _told(f"the dump cannot be published in {self.folder}"), ExitStack() as stack:
+        with telling(f"the dump cannot be published in {self.folder}"), ExitStack() as stack:
             os.fsync(staged.descriptor)
             partial = stack.enter_context(self._written(manifest, staged.name))
             ours = [(final, os.fstat(staged.descriptor)), (its_manifest, partial.stat())]
@@ -109,19 +126,19 @@ class LocalStorage:
         return content
 
     def make_durable(self) -> None:
-        with _told(f"the names in {self.folder} cannot be made durable"):
+        with telling(f"the names in {self.folder} cannot be made durable"):
             _sync_folder(self.folder)
 
     def replace_manifest(self, name: str, manifest: bytes) -> None:
         _check_name(name)
-        with _told(f"the manifest of {name} cannot be written"):
+        with telling(f"the manifest of {name} cannot be written"):
             with self._written(manifest, name) as partial:
                 partial.rename(self._manifest(name))
             _sync_folder(self.folder)
 
     def delete(self, name: str) -> None:
         _check_name(name)
-        with _told(f"{name} cannot be deleted from {self.folder}"):
+        with telling(f"{name} cannot be deleted from {self.folder}"):
             (self.folder / name).unlink(missing_ok=True)
             self._manifest(name).unlink(missing_ok=True)
             if self.folder.is_dir():
@@ -137,7 +154,7 @@ class LocalStorage:
 
     def free_space(self) -> int:
         """Bytes that can still be written."""
-        with _told(f"the free space of {self.folder} cannot be told"):
+        with telling(f"the free space of {self.folder} cannot be told"):
             existing = next(each for each in (self.folder, *self.folder.parents) if each.exists())
             found = os.statvfs(existing)
         return found.f_bavail * found.f_frsize
@@ -165,14 +182,14 @@ class LocalStorage:
             and not locks.is_locked(self.folder / _PARTIAL / name)
             and not self.has(name)
         ]
-        with _told(f"the manifests in {self.folder} cannot be tidied"):
+        with telling(f"the manifests in {self.folder} cannot be tidied"):
             for name in lone:
                 (self.folder / name).unlink(missing_ok=True)
         return lone
 
     def remove_abandoned_partials(self) -> builtins.list[str]:
         """Remove the partials that no living process is writing; returns their names."""
-        with _told(f"the partials in {self.folder} cannot be tidied"):
+        with telling(f"the partials in {self.folder} cannot be tidied"):
             if not (self.folder / _PARTIAL).is_dir():
                 return []
             return [
@@ -201,7 +218,7 @@ class LocalStorage:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise _translated(f"{folder} cannot be read", error) from error
+            raise translated(f"{folder} cannot be read", error) from error
 
     def _open(self, name: str) -> BinaryIO:
         try:
@@ -214,7 +231,7 @@ class LocalStorage:
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ELOOP):
                 raise ObjectMissing(f"{name} is not in {self.folder}") from error
-            raise _translated(f"{name} cannot be opened", error) from error
+            raise translated(f"{name} cannot be opened", error) from error
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise ObjectMissing(f"{name} is not a file")
@@ -267,24 +284,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-@contextmanager
-def _told(message: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise _translated(message, error) from error
-
-
-def _translated(message: str, error: OSError) -> StorageError:
-    detail = f"{error.strerror}: {error.filename}." if error.filename else f"{error.strerror}."
-    if error.errno == errno.EEXIST:
-        return StorageError(f"{message}: the name is taken already", detail=detail)
-    if error.errno in _FULL:
-        return StorageFull(
-            message, detail=detail, hint="Free some space, or move BACKSTOP_BACKUP_DIR."
-        )
-    return StorageError(
-        message, detail=detail, hint="Check the folder's owner and rights (BACKSTOP_BACKUP_DIR)."
-    )

@@ -377,3 +377,21 @@ def test_a_terminal_shows_a_bar(app: Flask, monkeypatch: pytest.MonkeyPatch):
     assert result.exit_code == 0, result.output
     assert re.search(r"(Dumping|Checking|Publishing).*\d of 2 tables done", screen.getvalue())
     assert "%" in screen.getvalue()
+
+
+def test_import_takes_in_a_dump_and_says_what_it_brings(
+    flask_backup: Flask_backup, app: Flask, tmp_path: Path
+):
+    assert flask_backup("create").exit_code == 0
+    theirs = tmp_path / "theirs.dump"
+    assert flask_backup("download", newest(app), "-o", str(theirs)).exit_code == 0
+    result = flask_backup("import", str(theirs), "--notes", "of a customer")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith(newest(app))
+    assert "brings objects of the roles: " in result.stdout
+    assert "brings objects of the roles: " in flask_backup("show", newest(app)).stdout
+    told = json.loads(flask_backup("show", newest(app), "--json").stdout)
+    assert (told["foreign"], told["notes"]) == (True, "of a customer\ntheirs.dump")
+    refused = flask_backup("import", str(tmp_path))
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "cannot be read" in refused.stderr

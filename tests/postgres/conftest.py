@@ -14,11 +14,10 @@ from typing import Any
 import psutil
 import pytest
 
-from app.postgres import tools
 from app.postgres.conninfo import Conninfo, client_environment
 from app.postgres.dump import Limits, dump
 from app.postgres.snapshot import hold_snapshot
-from app.postgres.tools import Toolchain, choose_toolchain, find_toolchains
+from app.postgres.tools import Toolchain
 from tests.conftest import Database, url_of
 
 PATIENCE = 20  # seconds; what should come true does so much sooner
@@ -34,13 +33,6 @@ def wait_until(is_true: Callable[[], object], what: str, patience: float = PATIE
     while not is_true():
         assert time.monotonic() < deadline, f"waited in vain: {what}"
         time.sleep(0.01)
-
-
-@pytest.fixture
-def own_toolchain(server: Conninfo) -> Toolchain:
-    """The programs that fit the tests' own server."""
-    version = Database("postgres", url_of(server, "postgres")).run("SHOW server_version_num")
-    return choose_toolchain(find_toolchains(), tools.Version.of_number(int(version[0][0])))
 
 
 # Databases

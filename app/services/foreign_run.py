@@ -1,0 +1,55 @@
+"""The life of a foreign dump: from an upload to a backup that was read whole."""
+
+from typing import Any
+
+from app.config import settings
+from app.errors import ToolError
+from app.extensions import writing
+from app.models import DatabaseBackup
+from app.postgres.foreign import clean_name, contents_of
+from app.postgres.tools import find_toolchains
+from app.services.databases import storage
+from app.services.manifests import build_manifest
+from app.services.reading import Reading, read_back
+from app.services.runs import Run
+from app.storages import Staged
+
+
+def take_in(run: Run, filename: str) -> None:
+    """Check the upload of this run and publish it under its final name.
+
+    It is read whole under the limits for a hostile archive. Raises NotFound
+    where the upload is gone, DumpError, ToolError, StorageError.
+    """
+    staged = storage().stage_upload(run.job_id, filename)
+    try:
+        run.phase, run.dumped_share = "checking", 0
+        run.check(now_at_once=True)
+        toolchains = find_toolchains(settings().pg_bin_dir)
+        if not toolchains:
+            raise ToolError("no pg_restore was found to read the dump with")
+        newest = max(toolchains, key=lambda each: each.version)
+        read = read_back(run, staged, newest, contents=0, on_tick=run.check)
+        _publish(run, staged, read)
+    finally:
+        storage().discard(staged)
+
+
+def _publish(run: Run, staged: Staged, read: Reading) -> None:
+    run.phase = "publishing"
+    run.check(now_at_once=True)
+    contents = contents_of(read.entries, read.rows)
+    evidence: dict[str, Any] = {
+        "tables": len(contents["tables"]),
+        "rows": sum(read.rows.rows.values()),
+        "uncounted": [],
+        "differences": [],
+    }
+    contents["read"] = {"seconds": round(read.seconds, 3), "evidence": evidence}
+    with writing() as session:
+        backup = session.get_one(DatabaseBackup, run.job_id)
+        backup.server_version = clean_name(read.header.server_version)[:32]
+        backup.tool_version = clean_name(read.header.tool_version)[:32]
+        backup.contents = contents
+        manifest = build_manifest(backup, read.dump)
+    storage().publish(staged, manifest)
