@@ -28,6 +28,7 @@ CANCEL_PATIENCE = 5.0  # seconds that a face waits for the end of what it has ca
 _LARGEST_PORT = 65_535
 _SHORTEST_KEY = 16  # characters
 _LISTEN = re.compile(r"[^\s/]+:\d{1,5}")
+_ON_OFF = re.compile(r"on|off")
 _WORKER_STOP = re.compile(r"interrupt|wait")
 _COMPRESSION = re.compile(
     r"(none|gzip|lz4|zstd)(:\d{1,2}|:level=\d{1,2}(,long)?|:long)?|\d"  # as pg_dump --compress
@@ -40,6 +41,7 @@ class Settings:
 
     database_url: str | None  # the database to back up; None: the embedded sample
     drill_url: str | None  # a server for drills; None: that of the database
+    drill_amcheck: bool  # whether drills run pg_amcheck
     restore_url: str | None  # who loads restores; None: a role is made for each
     secret_key: str  # signs sessions
     listen: str  # host:port where waitress listens
@@ -134,6 +136,7 @@ def _read(env: FileAwareEnv) -> Settings:
     return Settings(
         database_url=env.str("DATABASE_URL", None) or None,
         drill_url=env.str("BACKSTOP_DRILL_URL", None) or None,
+        drill_amcheck=_matching(env, "BACKSTOP_DRILL_AMCHECK", _ON_OFF, "on or off") != "off",
         restore_url=env.str("BACKSTOP_RESTORE_URL", None) or None,
         secret_key=_secret_key(env, instance_dir),
         listen=_listen(env),

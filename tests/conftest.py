@@ -298,6 +298,7 @@ def settings_in(folder: Path, database_url: str, **changes: Any) -> Settings:
     defaults = Settings(
         database_url=database_url,
         drill_url=None,
+        drill_amcheck=False,  # it would cost each drill a tenth of a second
         restore_url=None,
         secret_key="only for tests, never elsewhere",
         listen="127.0.0.1:0",

@@ -2,6 +2,7 @@
 
 from app.models.admin import Admin
 from app.models.admin_session import AdminSession
+from app.models.assertion import Assertion
 from app.models.backup import DatabaseBackup
 from app.models.job import Job, Status, Trigger
 from app.models.proof import Level, Proof, Result
@@ -16,6 +17,7 @@ __all__ = [
     "Admin",
     "AdminSession",
     "AnyJob",
+    "Assertion",
     "DatabaseBackup",
     "Job",
     "Kind",

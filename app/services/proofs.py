@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.extensions import db
-from app.models import DatabaseBackup, Kind, Level, Proof, Restore, Result
+from app.models import Assertion, DatabaseBackup, Kind, Level, Proof, Restore, Result
 from app.postgres.archive import Entry, RowCounter
 
 _TOLD = 100  # differences that are kept; with so many nobody reads more
@@ -104,21 +104,29 @@ def proof_of(restore: Restore) -> Proof | None:
 def best_proofs(backups: Iterable[DatabaseBackup]) -> dict[str, Proof]:
     """What is told of each backup in one word, by its id.
 
-    The newest failure, unless what it speaks of was shown to be right since;
-    else the highest level that has passed, as it did last.
+    The newest failure, unless what it speaks of was shown to be right since, or
+    is asked no more; else the highest level that has passed, as it did last.
     """
+    asked = set(db.session.scalars(select(Assertion.id)))
     proofs = select(Proof).where(Proof.backup_id.in_([each.id for each in backups]))
     passed: dict[str, list[Proof]] = defaultdict(list)
     failed: dict[str, list[Proof]] = defaultdict(list)
     for proof in db.session.scalars(proofs.order_by(Proof.proved_at)):
         of_backup = failed[proof.backup_id]
         if proof.result is Result.FAILED:
-            of_backup.append(proof)
+            if _still_counts(proof, asked):
+                of_backup.append(proof)
         elif proof.result is Result.PASSED:
             of_backup[:] = [each for each in of_backup if each.level > proof.level]
             passed[proof.backup_id].append(proof)
     best = {name: _highest(them) for name, them in passed.items()}
     return best | {name: them[-1] for name, them in failed.items() if them}
+
+
+def _still_counts(failed: Proof, asked: set[str]) -> bool:
+    """Whether it was not by assertions alone that have been removed since."""
+    false = [each for each in failed.evidence.get("assertions", []) if not each["passed"]]
+    return not false or bool(failed.evidence["found"]) or any(each["id"] in asked for each in false)
 
 
 def _highest(passed: list[Proof]) -> Proof:

@@ -33,7 +33,8 @@ from app.postgres.databases import Server, cut_name, maintenance, serving
 from app.postgres.restore import Plan, load, plan
 from app.postgres.snapshot import hold_snapshot
 from app.postgres.tools import Toolchain, choose_toolchain, find_toolchains
-from app.services import claims, scratch
+from app.services import asserting, claims, scratch
+from app.services.asserting import Asserted
 from app.services.backups import create_backup
 from app.services.databases import private_dir, storage
 from app.services.listing import get_backup
@@ -261,26 +262,35 @@ def _make(
             run.phase = "comparing"
             found = loader.count(role)
             took = time.monotonic() - began
+            run.phase = "asserting"  # while all of it belongs to who has no rights
+            asserted = asserting.ask(order, toolchain, role, admin, on_wait=run.check)
             result = loader.give_back(apart, admin, found) | {"seconds": round(took, 3)}
             run.check(now_at_once=True)  # what was cancelled does not complete
-            _judge(order, result)
+            _judge(order, result, asserted)
+            result |= asserted.in_result
             if order.kind is Kind.DRILL:
                 return result
             return result | _put_in_place(run, order, server, result, let_go)
 
 
-def _judge(order: Order, result: dict[str, Any]) -> None:
-    """Write down what the comparison has proven; a drill that found differences has failed."""
-    differing = result["differences"]
+def _judge(order: Order, result: dict[str, Any], asserted: Asserted) -> None:
+    """Write down what was proven; raise for a drill that found something, and a false replace."""
+    differing, seconds = result["differences"], result["seconds"]
     if "tables" in order.contents:  # else there was nothing to compare with
         proof = Result.FAILED if differing else Result.PASSED
-        _prove(order, proof, result["seconds"], result)
+        _prove(order, proof, seconds, result)
+        proof = Result.FAILED if asserted.failures else Result.PASSED
+        if asserted.failures or (asserted.proves and not differing):
+            took = seconds + asserted.seconds
+            _prove(order, proof, took, asserted.evidence, Level.ASSERTED)
     if differing and order.kind is Kind.DRILL:
         raise PostgresError(
             "the drill found differences: this backup does not restore as it was",
-            detail="; ".join(differing),
+            detail="; ".join([*differing, *asserted.failures]),
             hint="Make another backup, and look into the log of this drill.",
         )
+    if asserted.failures and order.kind is not Kind.BESIDE:
+        raise asserting.refusal(asserted, order.kind)
 
 
 def _check_dump(run: RestoreRun, order: Order) -> list[Entry]:
@@ -466,10 +476,16 @@ def _asked(
         yield from server.rows(statement((key, each["schema"], each["name"]) for key, each in part))
 
 
-def _prove(order: Order, result: Result, seconds: float, evidence: dict[str, Any]) -> None:
+def _prove(
+    order: Order,
+    result: Result,
+    seconds: float,
+    evidence: dict[str, Any],
+    level: Level = Level.RESTORED,
+) -> None:
     with writing() as session:
         if session.get(DatabaseBackup, order.backup_id) is not None:
-            proof = Proof(backup_id=order.backup_id, level=Level.RESTORED, result=result)
+            proof = Proof(backup_id=order.backup_id, level=level, result=result)
             proof.milliseconds, proof.evidence = round(seconds * 1000), evidence
             session.add(proof)
 
