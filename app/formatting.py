@@ -32,6 +32,7 @@ def init_app(app: Flask) -> None:
         progress=progress_text,
         left=left_text,
         outcome=outcome_text,
+        asserted=asserted_text,
         proof=proof_text,
         moment=moment_short,
         brought=brought_text,
@@ -59,11 +60,7 @@ def duration_text(duration: timedelta | None) -> str:
 
 def progress_text(told: dict[str, Any]) -> str:
     """Dumping public.orders, 3 of 21 tables done, 12.5 MiB written"""
-    # A name can hold anything, also what a terminal would obey.
-    table = "".join(
-        each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in told["table"]
-    )
-    at_work = f"{told['phase'].capitalize()} {table}".strip()
+    at_work = f"{told['phase'].capitalize()} {printable(told['table'])}".strip()
     tables = f", {told['tablesDone']} of {told['tablesTotal']} tables done"
     written = told["bytesWritten"]  # none by a restore
     return f"{at_work}{tables}, {bytes_text(written)} written" if written else f"{at_work}{tables}"
@@ -79,6 +76,11 @@ def brought_text(contents: dict[str, Any] | None) -> list[str]:
     ]
 
 
+def printable(text: str) -> str:
+    """A name or a statement can hold anything, also what a terminal would obey."""
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
+
+
 def proof_text(proof: Proof) -> str:
     """Restored in 41 s, or the word alone where how long it took tells nothing"""
     is_restored = proof.is_passed and proof.level >= Level.RESTORED
@@ -92,6 +94,15 @@ def outcome_text(result: dict[str, Any]) -> str:
     tables = "1 table" if result["tables"] == 1 else f"{result['tables']:,} tables"
     rows = "1 row" if result["rows"] == 1 else f"{result['rows']:,} rows"
     return f"{tables}, {rows}, {differences}"
+
+
+def asserted_text(found: dict[str, Any]) -> str:
+    """3 of 3 assertions true, pg_amcheck: nothing found"""
+    asked = found.get("assertions", [])
+    true = sum(each["passed"] for each in asked)
+    assertions = "assertion" if len(asked) == 1 else "assertions"
+    told = [f"{true} of {len(asked)} {assertions} true"] if asked else []
+    return ", ".join(told + [f"pg_amcheck: {found['amcheck']}"] * ("amcheck" in found))
 
 
 def left_text(told: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ from typing import Any
 
 from marshmallow import Schema, fields
 
-from app.models import DatabaseBackup, Kind, Level, Restore, Result, Status, Trigger
+from app.models import Assertion, DatabaseBackup, Kind, Level, Restore, Result, Status, Trigger
 from app.services import listing, proofs, runs
 from app.services.doctor import Finding, is_healthy
 from app.services.manifests import moment_text
@@ -73,6 +73,18 @@ class RestoreSchema(_JobSchema):
     can_be_undone = fields.Boolean()
 
 
+class AssertionSchema(_CamelCase):
+    """An assertion as the API shows it."""
+
+    id = fields.String()
+    name = fields.String()
+    statement = fields.String()
+    server = fields.String()
+    database = fields.String()
+    created_at = _Moment()
+    created_by = fields.String()
+
+
 class ProofSchema(_CamelCase):
     """A proof in short."""
 
@@ -134,6 +146,12 @@ def restore_details(restore: Restore) -> dict[str, Any]:
     """Everything known of a drill or a restore."""
     progress = runs.progress_of(restore)
     return restore_row(restore) | {"log": restore.log, "progress": progress}
+
+
+def assertion_row(assertion: Assertion) -> dict[str, Any]:
+    """What the catalogue says of an assertion."""
+    row: dict[str, Any] = AssertionSchema().dump(assertion)
+    return row
 
 
 def doctor_report(findings: list[Finding]) -> dict[str, Any]:

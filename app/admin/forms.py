@@ -6,6 +6,7 @@ from wtforms.validators import AnyOf, InputRequired, Length
 
 from app.models import Kind
 from app.services.admins import MAX_PASSWORD, MAX_USERNAME
+from app.services.assertions import MAX_NAME, MAX_STATEMENT
 from app.services.manifests import MAX_NOTES
 
 
@@ -31,6 +32,21 @@ class NotesForm(FlaskForm):  # type: ignore[misc]
             "rows": 2,
             "maxlength": MAX_NOTES,
             "placeholder": "Optional, for example: before the 2.4 migration",
+        },
+    )
+
+
+class AssertionForm(FlaskForm):  # type: ignore[misc]
+    """What must be true in a restored database."""
+
+    name = StringField(render_kw={"autocomplete": "off", "maxlength": MAX_NAME, "required": True})
+    statement = TextAreaField(
+        render_kw={
+            "rows": 4,
+            "maxlength": MAX_STATEMENT,
+            "required": True,
+            "spellcheck": "false",
+            "placeholder": "SELECT count(*) > 0 FROM orders",
         },
     )
 

@@ -52,6 +52,20 @@ class RestoreListSchema(Schema):
     limit = fields.Integer(load_default=50, validate=validate.Range(1, MAX_RESTORES))
 
 
+class NewAssertionSchema(Schema):
+    """The body of a request for an assertion."""
+
+    name = fields.String(required=True)
+    statement = fields.String(required=True)
+
+
+class AssertionChangeSchema(Schema):
+    """The body of a change to an assertion; what is absent stays."""
+
+    name = fields.String()
+    statement = fields.String()
+
+
 class CredentialsSchema(Schema):
     """The body of a sign-in."""
 

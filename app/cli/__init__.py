@@ -2,12 +2,13 @@
 
 from flask import Flask
 
-from app.cli import admin, backup, doctor, panel, restore, server, web, worker
+from app.cli import admin, assertion, backup, doctor, panel, restore, server, web, worker
 
 
 def init_app(app: Flask) -> None:
     """Make the commands known to flask."""
     app.cli.add_command(admin.group)
+    app.cli.add_command(assertion.group)
     backup.group.add_command(restore.drill)
     backup.group.add_command(restore.restore_)
     app.cli.add_command(backup.group)

@@ -11,11 +11,11 @@ from typing import BinaryIO
 import click
 
 from app.cli.groups import Group, TellingCommand, ending_by_signals
-from app.cli.progress import progress_shown
+from app.cli.progress import print_asserted, progress_shown
 from app.config import CANCEL_PATIENCE
 from app.errors import AppError, Conflict, InvalidInput, VerificationError
 from app.formatting import brought_text, bytes_text, duration_text, moment_short, proof_text
-from app.models import DatabaseBackup, Proof, Status, Trigger
+from app.models import DatabaseBackup, Level, Proof, Status, Trigger
 from app.schemas import backup_details, backup_row, backups_in_list
 from app.services import backups as service
 from app.services import checks, listing, uploads
@@ -135,9 +135,7 @@ def show(name: str, as_json: bool) -> None:
         if value not in ("", None) and key not in ("error", "proof"):
             click.echo(f"{key + ':':<15} {value}")
     for proof in list_proofs(backup.id):
-        click.echo(f"{'proof:':<15} {_proof_words(proof)} ({moment_short(proof.proved_at)} UTC)")
-        for each in proof.evidence.get("differences", []):
-            click.echo(f"  {each}")
+        _print_proof(proof)
     for line in brought_text(backup.contents):
         click.echo(line)
     if backup.error_message:
@@ -327,6 +325,15 @@ def _line(backup: DatabaseBackup, proof: Proof | None) -> str:
         f"{backup.filename}  {state:<9}  {size:>10}  {when}  {proven:<24}"
         f"  {backup.database}  {first_line}"
     )
+
+
+def _print_proof(proof: Proof) -> None:
+    click.echo(f"{'proof:':<15} {_proof_words(proof)} ({moment_short(proof.proved_at)} UTC)")
+    if proof.level == Level.ASSERTED:
+        print_asserted(proof.evidence)
+        return
+    for each in proof.evidence.get("differences", []):
+        click.echo(f"  {each}")
 
 
 def _proof_words(proof: Proof) -> str:

@@ -24,6 +24,16 @@ from app.formatting import left_text, progress_text
 _TABLES = ("pg_dump: dumping contents of", "pg_restore: processing data for table")
 
 
+def print_asserted(found: dict[str, Any]) -> None:
+    """What was asserted of a restored database and what came of it, one line each."""
+    for each in found.get("assertions", []):
+        told = "true" if each["passed"] else f"NOT TRUE ({each['told']})"
+        click.echo(f"  assertion {each['name']}: {told}")
+    for each in [found.get("amcheck"), *found.get("found", [])]:
+        if each:
+            click.echo(f"  pg_amcheck: {each}")
+
+
 class _Tolerant(io.TextIOBase):
     """A stream whose reader may go away: what nobody sees is no failure of the backup."""
 

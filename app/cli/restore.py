@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from app.cli.groups import CatalogueCommand, Group, ending_by_signals
-from app.cli.progress import progress_shown
+from app.cli.progress import print_asserted, progress_shown
 from app.config import CANCEL_PATIENCE
 from app.errors import AppError, Conflict
 from app.formatting import moment_short, outcome_text
@@ -207,6 +207,7 @@ def _print_remarks(result: dict[str, Any]) -> None:
     """What was found and should be looked at, one line each."""
     for each in result.get("differences", []):
         click.echo(f"  different: {each}")
+    print_asserted(result)
     remarks = {
         "missingRoles": "role that is not there",
         "privileged": "made by the admin's connection",

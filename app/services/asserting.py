@@ -52,7 +52,7 @@ class Asserted:
     seconds: float = 0.0
 
     @property
-    def false(self) -> list[str]:
+    def untrue(self) -> list[str]:
         """The assertions that do not hold, in words."""
         return [
             f"assertion {each['name']}: {each['told']}"
@@ -63,7 +63,7 @@ class Asserted:
     @property
     def failures(self) -> list[str]:
         """Everything that speaks against the database, in words."""
-        return [*self.false, *(f"pg_amcheck: {each}" for each in self.found or [])]
+        return [*self.untrue, *(f"pg_amcheck: {each}" for each in self.found or [])]
 
     @property
     def proves(self) -> bool:
@@ -117,7 +117,7 @@ def refusal(asserted: Asserted, kind: Kind) -> PostgresError:
     """The error that tells what does not hold."""
     if kind is Kind.REPLACE:
         message = "an assertion does not hold in the restored database; the living one stays"
-    elif asserted.false:
+    elif asserted.untrue:
         message = "the drill found assertions that do not hold"
     else:
         message = "the drill found damage in the restored database"
@@ -125,7 +125,7 @@ def refusal(asserted: Asserted, kind: Kind) -> PostgresError:
         message,
         detail="; ".join(asserted.failures),
         hint="Look at what it names; flask assertion list shows what is asked."
-        if asserted.false
+        if asserted.untrue
         else "The dump was loaded whole: look at the server that was restored on, its disks"
         " and memory, and at functions in indexes that do not always answer the same.",
     )

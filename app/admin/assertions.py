@@ -1,0 +1,89 @@
+"""Assertions: the list with the form that adds one, and the form that changes one."""
+
+from flask import Blueprint, flash, redirect, render_template, url_for
+from flask.typing import ResponseReturnValue
+
+from app.admin.forms import AssertionForm
+from app.auth import signed_in_admin
+from app.errors import AppError, Conflict, InvalidInput
+from app.services import assertions as service
+from app.services.databases import database_name
+
+blueprint = Blueprint("assertions", __name__, url_prefix="/assertions")
+
+
+@blueprint.get("")
+def index() -> ResponseReturnValue:
+    """All of them, and the form."""
+    return _list(AssertionForm())
+
+
+@blueprint.post("")
+def create() -> ResponseReturnValue:
+    """Add one."""
+    form = AssertionForm()
+    try:
+        added = service.add_assertion(
+            form.name.data or "",
+            form.statement.data or "",
+            created_by=signed_in_admin().username,
+        )
+    except (InvalidInput, Conflict) as error:
+        return _list(form, error), _status_of(error)
+    flash(f"Assertion {added.name} has been added; the next drill asks it.", "success")
+    return redirect(url_for(".index"))
+
+
+@blueprint.get("/<assertion_id>")
+def show(assertion_id: str) -> ResponseReturnValue:
+    """One, to change or to delete."""
+    return _page(assertion_id, AssertionForm(obj=service.get_assertion(assertion_id)))
+
+
+@blueprint.post("/<assertion_id>")
+def update(assertion_id: str) -> ResponseReturnValue:
+    """Change it."""
+    form = AssertionForm()
+    try:
+        edited = service.edit_assertion(
+            assertion_id,
+            name=form.name.data or "",
+            statement=form.statement.data or "",
+            by=signed_in_admin().username,
+        )
+    except (InvalidInput, Conflict) as error:
+        return _page(assertion_id, form, error), _status_of(error)
+    flash(f"Assertion {edited.name} has been saved.", "success")
+    return redirect(url_for(".index"))
+
+
+@blueprint.post("/<assertion_id>/delete")
+def delete(assertion_id: str) -> ResponseReturnValue:
+    """Delete it."""
+    name = service.get_assertion(assertion_id).name
+    service.remove_assertion(assertion_id, by=signed_in_admin().username)
+    flash(f"Assertion {name} has been deleted.", "success")
+    return redirect(url_for(".index"))
+
+
+def _status_of(error: AppError) -> int:
+    return 409 if isinstance(error, Conflict) else 422
+
+
+def _list(form: AssertionForm, error: AppError | None = None) -> str:
+    return render_template(
+        "assertions/index.html",
+        assertions=service.list_assertions(),
+        database=database_name(),
+        form=form,
+        error=error,
+    )
+
+
+def _page(assertion_id: str, form: AssertionForm, error: AppError | None = None) -> str:
+    return render_template(
+        "assertions/show.html",
+        assertion=service.get_assertion(assertion_id),
+        form=form,
+        error=error,
+    )

@@ -1,0 +1,44 @@
+"""Assertions as JSON."""
+
+from flask import Blueprint, jsonify
+from flask.typing import ResponseReturnValue
+
+from app.api.schemas import AssertionChangeSchema, NewAssertionSchema, NothingSchema, read_body
+from app.auth import signed_in_admin
+from app.schemas import assertion_row
+from app.services import assertions as service
+
+blueprint = Blueprint("assertions", __name__, url_prefix="/assertions")
+
+
+@blueprint.get("")
+def index() -> ResponseReturnValue:
+    """All of the configured database, by name."""
+    return jsonify({"assertions": [assertion_row(each) for each in service.list_assertions()]})
+
+
+@blueprint.post("")
+def create() -> ResponseReturnValue:
+    """Add one."""
+    added = service.add_assertion(
+        **read_body(NewAssertionSchema()), created_by=signed_in_admin().username
+    )
+    told = f"Assertion {added.name} added"
+    return {"success": True, "assertion": assertion_row(added), "message": told}, 201
+
+
+@blueprint.patch("/<assertion_id>")
+def update(assertion_id: str) -> ResponseReturnValue:
+    """Change its name, its statement, or both."""
+    edited = service.edit_assertion(
+        assertion_id, **read_body(AssertionChangeSchema()), by=signed_in_admin().username
+    )
+    return {"success": True, "assertion": assertion_row(edited)}
+
+
+@blueprint.delete("/<assertion_id>")
+def delete(assertion_id: str) -> ResponseReturnValue:
+    """Delete it."""
+    read_body(NothingSchema())
+    service.remove_assertion(assertion_id, by=signed_in_admin().username)
+    return {"success": True, "message": "Assertion deleted"}

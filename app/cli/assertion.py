@@ -1,0 +1,57 @@
+"""flask assertion: what must be true in a restored database."""
+
+import json
+
+import click
+
+from app.cli.groups import Group
+from app.formatting import printable
+from app.schemas import assertion_row
+from app.services import assertions as service
+from app.services.backups import own_user
+
+group = Group("assertion", help="Keep SQL that must return true in every restored database.")
+
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@group.command("list")
+@_json
+def list_(as_json: bool) -> None:
+    """List the assertions of the configured database."""
+    found = service.list_assertions()
+    if as_json:
+        click.echo(_as_json({"assertions": [assertion_row(each) for each in found]}))
+        return
+    for each in found:
+        click.echo(f"{each.name}: {printable(' '.join(each.statement.split()))}")
+
+
+@group.command("add")
+@click.argument("name")
+@click.argument("statement", metavar="SQL")
+@_json
+def add(name: str, statement: str, as_json: bool) -> None:
+    """Add one: a query with one row and one column, which must be true.
+
+    It is asked of every database that a drill or a restore makes of a backup,
+    by a role without rights, and may only read.
+    """
+    added = service.add_assertion(name, statement, created_by=own_user())
+    click.echo(_as_json(assertion_row(added)) if as_json else f"{added.name} has been added.")
+
+
+@group.command("remove")
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def remove(name: str, yes: bool) -> None:
+    """Remove one; what it has shown stays with the backups."""
+    assertion = service.get_assertion_named(name)
+    if not yes:
+        click.confirm(f"Remove the assertion {assertion.name}?", abort=True)
+    service.remove_assertion(assertion.id, by=own_user())
+    click.echo(f"{name} has been removed.")
+
+
+def _as_json(content: object) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False)
