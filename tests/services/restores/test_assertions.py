@@ -292,10 +292,10 @@ def test_an_amcheck_of_one_s_own_is_used_and_kept(
 
 
 def test_it_never_runs_code_as_a_superuser(checking: Flask, shop: Database, monkeypatch):
-    """A function of an index tells who runs it: never the admin."""
+    """A function of an index tells who has signed in to run it: never the admin."""
     shop.run(
         "CREATE FUNCTION who(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN"
-        " IF (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)"
+        " IF (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = session_user)"
         "    AND pg_catalog.current_database() LIKE 'backstop%'"
         " THEN RAISE EXCEPTION 'a superuser'; END IF; RETURN $1; END $$"
     )
