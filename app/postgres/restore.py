@@ -24,7 +24,11 @@ _LAST = ("EVENT TRIGGER", "PUBLICATION", "PUBLICATION TABLE", "PUBLICATION TABLE
 _NEVER = ("SUBSCRIPTION", "SUBSCRIPTION TABLE")
 # What ends a pg_restore without speaking against the archive.
 _NOT_ITS_FAULT = r"No space left|connection|terminat|shutting down|out of (shared )?memory"
-_FOR_SUPERUSERS = r"must be superuser|permission denied for (language|foreign-data wrapper)"
+_FOR_SUPERUSERS = (
+    r"must be (superuser|owner of|able to SET ROLE|member of)"
+    r"|permission denied (to|for (language|foreign-data wrapper)) "
+)
+_HIDDEN_ROWS = "affected by row-level security"
 _GRANTS = ("ACL", "DEFAULT ACL")
 _TOLD_OF_OTHERS = ("COMMENT", "SECURITY LABEL")
 
@@ -136,12 +140,21 @@ def load(
             hint="Raise BACKSTOP_DUMP_TIMEOUT if the database is that large.",
         ) from None
     if outcome.status != 0:
-        words = outcome.last_words
-        if not with_owners and re.search(_FOR_SUPERUSERS, words):
-            raise NotPossible(
-                "the dump holds what only a superuser can create",
-                detail=words,
-                hint="Whoever restores is none, for safety; docs/restoring.md tells how by hand.",
-            )
-        kind = PostgresError if re.search(_NOT_ITS_FAULT, words) else RestoreError
-        raise kind("pg_restore failed", detail=words, hint=hint_for(words))
+        raise _failure(outcome.last_words)
+
+
+def _failure(words: str) -> PostgresError:
+    if re.search(_FOR_SUPERUSERS, words):
+        return NotPossible(
+            "the dump holds what only a superuser can create",
+            detail=words,
+            hint="Whoever restores is none, for safety; docs/restoring.md tells how by hand.",
+        )
+    if _HIDDEN_ROWS in words:
+        return NotPossible(
+            "row-level security hides rows from the role that restores",
+            detail=words,
+            hint="Give the role of BACKSTOP_RESTORE_URL BYPASSRLS, or let a superuser restore.",
+        )
+    kind = PostgresError if re.search(_NOT_ITS_FAULT, words) else RestoreError
+    return kind("pg_restore failed", detail=words, hint=hint_for(words))

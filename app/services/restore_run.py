@@ -412,7 +412,8 @@ class _Loader:
         tables, sequences = contents.get("tables", []), contents.get("sequences", [])
         with self.serving(role) as server:
             server.rows("ANALYZE")
-            rows = dict(_asked(server, counting, tables))
+            with server.seeing_all_rows():
+                rows = dict(_asked(server, counting, tables))
             values = {key: list(value) for key, *value in _asked(server, reading, sequences)}
         return {
             "tables": [each | {"rows": rows[at]} for at, each in enumerate(tables)],
