@@ -16,7 +16,7 @@ from app.postgres import command
 from app.postgres.archive import Entry
 from app.postgres.connection import hint_for
 from app.postgres.conninfo import Conninfo
-from app.postgres.tools import Toolchain
+from app.postgres.tools import Toolchain, Version
 
 # Created by a superuser alone, after everything that they could act upon.
 _LAST = ("EVENT TRIGGER", "PUBLICATION", "PUBLICATION TABLE", "PUBLICATION TABLES IN SCHEMA")
@@ -28,6 +28,11 @@ _FOR_SUPERUSERS = (
     r"must be (superuser|owner of|able to SET ROLE|member of)"
     r"|permission denied (to|for (language|foreign-data wrapper)) "
 )
+# What pg_restore sets from 17 on, and no server before knows.
+_SETS_MORE = 17
+_UNKNOWN = 'ERROR:  unrecognized configuration parameter "transaction_timeout"'
+_ERROR = "pg_restore: error: "
+_ONE_ERROR = "pg_restore: warning: errors ignored on restore: 1"
 _HIDDEN_ROWS = "affected by row-level security"
 _GRANTS = ("ACL", "DEFAULT ACL")
 _TOLD_OF_OTHERS = ("COMMENT", "SECURITY LABEL")
@@ -98,6 +103,7 @@ def load(
     info: Conninfo,
     entries: Iterable[Entry],
     *,
+    server: Version,
     list_file: Path,
     jobs: int = 1,
     with_owners: bool = False,
@@ -110,17 +116,28 @@ def load(
     """Load these entries of an archive into the database of `info`, or fail at the first error.
 
     `list_file` is written for pg_restore to read. Without `with_owners`
-    everything belongs to who signs in, and nothing is granted. Raises
+    everything belongs to who signs in, and nothing is granted. A `server` that
+    is older than pg_restore may refuse one setting, and nothing else. Raises
     RestoreError where the archive cannot be loaded, PostgresError where the
     server gave way; what `on_tick` raises ends pg_restore and comes out.
     """
     numbers = [each.id for each in entries]
     if not numbers:
         return
+    is_older = server.major < _SETS_MORE <= toolchain.version.major
+    ignored: list[str] = []
+
+    def heard(line: str) -> None:
+        on_line(line)
+        if is_older and line.startswith(_ERROR):
+            if ignored or not line.endswith(_UNKNOWN):
+                raise _failure(line.removeprefix(_ERROR))
+            ignored.append(line)
+
     list_file.write_text("".join(f"{number};\n" for number in numbers), encoding="ascii")
     argv: list[str | Path] = [
-        toolchain.pg_restore, "--exit-on-error", "--verbose", "--no-password",
-        f"--use-list={list_file}", f"--jobs={jobs}",
+        toolchain.pg_restore, *([] if is_older else ["--exit-on-error"]), "--verbose",
+        "--no-password", f"--use-list={list_file}", f"--jobs={1 if is_older else jobs}",
         *([] if with_owners else ["--no-owner", "--no-privileges"]),
         "-d", info.dsn(application_name=None), archive,
     ]  # fmt: skip
@@ -130,7 +147,7 @@ def load(
             environment=environment,
             timeout=timeout,
             secrets=info.secrets,
-            on_line=on_line,
+            on_line=heard,
             on_tick=on_tick,
             on_start=on_start,
         )
@@ -139,7 +156,8 @@ def load(
             f"the restore took longer than {timeout:.0f} s and was ended",
             hint="Raise BACKSTOP_DUMP_TIMEOUT if the database is that large.",
         ) from None
-    if outcome.status != 0:
+    is_whole = ignored and outcome.status == 1 and outcome.log.endswith(_ONE_ERROR)
+    if outcome.status != 0 and not is_whole:
         raise _failure(outcome.last_words)
 
 

@@ -78,6 +78,12 @@ class Toolchain:
     def pg_restore(self) -> Path:
         return self.folder / "pg_restore"
 
+    def reads(self, oldest_reader: int, compression: str) -> bool:
+        """Whether its pg_restore reads an archive of that form and compression."""
+        method = compression.partition(":")[0].partition(",")[0]
+        built_in = not method or method.isdigit() or method in self.methods
+        return built_in and self.version.major >= oldest_reader
+
     def compression(self, wanted: str | None) -> str:
         """The value for --compress: what is wanted, else the best there is.
 

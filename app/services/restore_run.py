@@ -32,7 +32,7 @@ from app.postgres.conninfo import Conninfo, client_environment
 from app.postgres.databases import Server, cut_name, maintenance, serving
 from app.postgres.restore import Plan, load, plan
 from app.postgres.snapshot import hold_snapshot
-from app.postgres.tools import Toolchain, choose_toolchain, find_toolchains
+from app.postgres.tools import Toolchain, Version, choose_toolchain, find_toolchains
 from app.services import asserting, claims, scratch
 from app.services.asserting import Asserted
 from app.services.backups import create_backup
@@ -101,6 +101,8 @@ class Order:
     sha256: str
     oldest_reader: int
     foreign: bool
+    compression: str
+    major: int  # version of the server that was dumped; 0 is unknown
     contents: dict[str, Any]
 
     @property
@@ -191,6 +193,8 @@ def _order(restore_id: str) -> Order:
         sha256=backup.sha256,
         oldest_reader=backup.oldest_reader or 0,
         foreign=backup.foreign,
+        compression=backup.compression,
+        major=int(backup.server_version.partition(".")[0] or 0),
         contents=backup.contents or {},
     )
     db.session.commit()
@@ -256,7 +260,7 @@ def _make(
             apart = plan(entries, server.untrusted_extensions(_extensions(order)))
             if order.foreign:
                 apart = apart.without_admin()
-            loader = _Loader(run, order, toolchain, heard)
+            loader = _Loader(run, order, toolchain, server.version, heard)
             began = time.monotonic()
             loader.load_all(apart, role, admin)
             run.phase = "comparing"
@@ -313,15 +317,20 @@ def _check_dump(run: RestoreRun, order: Order) -> list[Entry]:
 
 
 def _toolchain_for(order: Order, server: Server) -> Toolchain:
-    """Programs for the server that can read the archive too."""
+    """Programs that can read the archive: those for the server, else the newest.
+
+    pg_restore takes a newer server, unlike pg_dump.
+    """
     found = find_toolchains(settings().pg_bin_dir)
-    able = [each for each in found if each.version.major >= order.oldest_reader]
+    able = [each for each in found if each.reads(order.oldest_reader, order.compression)]
     if not able:
+        method = order.compression.partition(":")[0]
         raise NotPossible(
-            f"no pg_restore {order.oldest_reader} or newer was found, which this dump needs",
+            f"no pg_restore {order.oldest_reader} or newer was found that reads {method}",
             hint="Install the client programs of that version, or set BACKSTOP_PG_BIN_DIR.",
         )
-    return choose_toolchain(able, server.version)
+    newest = max(each.version for each in able)
+    return choose_toolchain(able, min(server.version, newest))
 
 
 def _extensions(order: Order) -> list[str]:
@@ -359,9 +368,11 @@ def _refuse_taken(order: Order, server: Server) -> None:
 class _Loader:
     """Loads parts of the dump, each by whom it may be loaded."""
 
-    def __init__(self, run: RestoreRun, order: Order, toolchain: Toolchain, heard: Line) -> None:
+    def __init__(
+        self, run: RestoreRun, order: Order, toolchain: Toolchain, version: Version, heard: Line
+    ) -> None:
         self._run, self._order = run, order
-        self._toolchain, self._heard = toolchain, heard
+        self._toolchain, self._version, self._heard = toolchain, version, heard
 
     def load_all(self, apart: Plan, role: Conninfo, admin: Conninfo) -> None:
         """All but what comes last: objects and rows, by the role without rights."""
@@ -389,6 +400,7 @@ class _Loader:
                     storage().path_of(order.filename),
                     info,
                     entries,
+                    server=self._version,
                     list_file=list_file,
                     jobs=jobs,
                     with_owners=with_owners,
@@ -398,6 +410,14 @@ class _Loader:
                     on_tick=self._run.check,
                     on_start=partial(claims.note_process, order.id, job=Restore),
                 )
+        except RestoreError as error:
+            if order.major <= self._version.major:
+                raise
+            raise NotPossible(
+                f"this server is older than the one that was dumped, {order.major}",
+                detail=error.detail,
+                hint="Restore on a server of that version or a newer one.",
+            ) from error
         finally:
             list_file.unlink(missing_ok=True)
 

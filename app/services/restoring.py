@@ -70,13 +70,9 @@ def _reader(backup: DatabaseBackup) -> Toolchain | None:
         toolchains = find_toolchains(settings().pg_bin_dir)
     except AppError:
         return None
-    method = backup.compression.partition(":")[0]
-    able = [
-        each
-        for each in toolchains
-        if each.version.major >= (backup.oldest_reader or 0)
-        and (method in each.methods or method.isdigit())
-    ]
+    able = (
+        each for each in toolchains if each.reads(backup.oldest_reader or 0, backup.compression)
+    )
     return min(
         able,
         key=lambda each: (str(each.version) != backup.tool_version, each.version),
