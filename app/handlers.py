@@ -25,6 +25,7 @@ STATUSES: dict[type[errors.AppError], int] = {
     errors.TooManyAttempts: 429,
     errors.ConfigurationError: 500,
     errors.PostgresError: 502,
+    errors.NotPossible: 409,
     errors.StorageError: 502,
     errors.StorageFull: 507,
     errors.VerificationError: 502,

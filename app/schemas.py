@@ -142,6 +142,11 @@ def restore_row(restore: Restore) -> dict[str, Any]:
     return row
 
 
+def restore_preview(told: dict[str, Any]) -> dict[str, Any]:
+    """What a restore would do, before it is asked for."""
+    return told | {"proof": told["proof"] and ProofSchema().dump(told["proof"])}
+
+
 def restore_details(restore: Restore) -> dict[str, Any]:
     """Everything known of a drill or a restore."""
     progress = runs.progress_of(restore)

@@ -8,7 +8,14 @@ from flask.typing import ResponseReturnValue
 from app import auth
 from app.admin.forms import DeleteForm, PasswordForm, RestoreForm
 from app.config import CANCEL_PATIENCE
-from app.errors import AppError, Conflict, InvalidInput, PostgresError, TooManyAttempts
+from app.errors import (
+    AppError,
+    Conflict,
+    InvalidInput,
+    PostgresError,
+    StorageError,
+    TooManyAttempts,
+)
 from app.models import Kind, Trigger
 from app.services import listing, proofs, runs
 from app.services import restores as service
@@ -148,9 +155,10 @@ def _started(filename: str, kind: Kind, into: str = "") -> ResponseReturnValue:
             created_by=auth.signed_in_admin().username,
             into=into,
         )
-    except Conflict as error:
+    except (Conflict, PostgresError, StorageError) as error:
         flash(_told(error), "danger")
-        return redirect(url_for("admin.backups.show", filename=filename))
+        back = "admin.backups.show" if kind is Kind.DRILL else ".new"
+        return redirect(url_for(back, filename=filename))
     return _to_page(restore.id)
 
 

@@ -6,6 +6,7 @@ from flask.typing import ResponseReturnValue
 from app.api.schemas import (
     NewRestoreSchema,
     NothingSchema,
+    PreviewSchema,
     RestoreListSchema,
     read_body,
     read_query,
@@ -14,7 +15,7 @@ from app.auth import signed_in_admin
 from app.config import CANCEL_PATIENCE
 from app.errors import Conflict
 from app.models import Kind, Restore, Trigger
-from app.schemas import restore_details, restore_row
+from app.schemas import restore_details, restore_preview, restore_row
 from app.services import restores as service
 
 blueprint = Blueprint("restores", __name__)
@@ -44,6 +45,13 @@ def create(filename: str) -> ResponseReturnValue:
         into=body["into"],
     )
     return _accepted(restore, "Restore started")
+
+
+@blueprint.get("/backup/<filename>/restores/preview")
+def preview(filename: str) -> ResponseReturnValue:
+    """What a restore would do, or why it cannot."""
+    query = read_query(PreviewSchema())
+    return jsonify(restore_preview(service.tell_before(filename, query["mode"], query["into"])))
 
 
 @blueprint.get("/restores")

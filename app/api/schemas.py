@@ -45,6 +45,13 @@ class NewRestoreSchema(Schema):
     confirm = fields.String(load_default="")
 
 
+class PreviewSchema(Schema):
+    """The query of a look at a restore, before it is asked for."""
+
+    mode = fields.Enum(Kind, by_value=True, required=True)
+    into = fields.String(load_default="")
+
+
 class RestoreListSchema(Schema):
     """The query of a list of restores."""
 

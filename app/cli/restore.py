@@ -168,16 +168,27 @@ def _restored(filename: str, kind: Kind, *, into: str = "", quiet: bool = False)
 
 def _print_before(filename: str, kind: Kind, told: dict[str, Any]) -> None:
     """What will happen, on standard error: standard output has only the result."""
-    lines = [f"{filename}: {told['tables']:,} tables, {told['rows']:,} rows."]
+    proof = told["proof"]
+    proven = f"{proof.word} ({moment_short(proof.proved_at)} UTC)" if proof else "nothing"
+    version = told["dumpedVersion"] or "of an unknown version"
+    lines = [
+        f"{filename}: {told['tables']:,} tables, {told['rows']:,} rows of PostgreSQL {version}.",
+        f"Proven of it: {proven}.",
+    ]
     if kind is Kind.BESIDE:
-        lines.append(f"It is restored into a new database {told['database']}.")
+        lines.append(
+            f"It is restored into a new database {told['database']}"
+            f" on PostgreSQL {told['serverVersion']}."
+        )
     else:
         lines += [
             f"It takes the place of database {told['database']}, which is kept.",
             f"Connected to that now: {told['sessions']} sessions. They will be ended.",
         ]
-    lines += [f"Role {each} is not there." for each in told["missingRoles"]]
-    lines += [f"Extension {each} is not there." for each in told["missingExtensions"]]
+    lines += [f"{each[:1].upper()}{each[1:]}." for each in told["remarks"]]
+    if told["missingRoles"]:
+        lines.append("To create the roles that are missing:")
+        lines += [f"  {each}" for each in told["missingRolesSql"]]
     click.echo("\n".join(lines), err=True)
 
 

@@ -24,6 +24,8 @@ _CUSTOM = 1
 _TABLE_METHOD, _COMPRESSION_IN_A_BYTE, _KIND_OF_RELATION = (1, 14), (1, 15), (1, 16)
 _OLDEST_READER = {(1, 13): 10, (1, 14): 12, (1, 15): 16, (1, 16): 17}
 
+_METHODS = {0: "none", 1: "gzip", 2: "lz4", 3: "zstd"}  # pg_compress_algorithm
+
 # What reading back may take: a hostile archive gets no more, and one of ours
 # needs far less. 20,000 tables (some 80,000 entries) took 89 MB of memory, and
 # 500,000 large objects of pg_dump 15 (an entry each) 240 MB.
@@ -49,6 +51,7 @@ class Header:
 
     format: tuple[int, int]
     entries: int  # of the table of contents
+    compression: str  # its method
     database: str
     server_version: str
     tool_version: str  # of pg_dump
@@ -110,11 +113,14 @@ class _Reader:
         if not head.startswith(MAGIC) or head[10] != _CUSTOM:
             raise ValueError("another form")
         self._version, self._width, self._offset = (head[5], head[6]), head[8], head[9]
-        self._take(1) if self._version >= _COMPRESSION_IN_A_BYTE else self._number()
+        if self._version >= _COMPRESSION_IN_A_BYTE:
+            compression = _METHODS.get(self._take(1)[0], "unknown")
+        else:
+            compression = "gzip" if self._number() else "none"
         for _ in range(7):  # the moment of its creation
             self._number()
         database, server, tool = self._text(), self._text(), self._text()
-        return Header(self._version, self._number(), database, server, tool)
+        return Header(self._version, self._number(), compression, database, server, tool)
 
     def entry(self) -> Entry:
         number = self._number()

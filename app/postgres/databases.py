@@ -1,13 +1,16 @@
 """Make, name and drop databases and roles on a server, as its admin."""
 
 import re
+import shutil
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import psutil
 import psycopg2
+from psycopg2.errorcodes import INSUFFICIENT_PRIVILEGE
 
 from app.errors import NotPossible, PostgresError
 from app.postgres.census import STATEMENTS, Census
@@ -46,6 +49,14 @@ _MAY_GIVE_BYPASSRLS = """
     SELECT rolsuper OR rolbypassrls AND current_setting('server_version_num')::int >= 160000
     FROM pg_roles WHERE rolname = current_user
 """
+
+# What serves us, when it began, and where it writes, if we may know.
+_WHERE = """
+    SELECT pid, extract(epoch FROM backend_start)::float,
+           (SELECT setting FROM pg_settings WHERE name = 'data_directory')
+    FROM pg_stat_activity WHERE pid = pg_backend_pid()
+"""
+_NEAR = 2.0  # seconds
 
 _FORCED = """
     SELECT nspname, relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
@@ -89,7 +100,8 @@ class Server:
             return self._session.rows(sql, *values, patience=patience)
         except psycopg2.Error as error:
             text = told(error, self._info)
-            raise PostgresError(
+            kind = NotPossible if error.pgcode == INSUFFICIENT_PRIVILEGE else PostgresError
+            raise kind(
                 "the server refused a step of the restore", detail=text, hint=hint_for(text)
             ) from None
 
@@ -132,6 +144,26 @@ class Server:
             )
         }
         return frozenset(names) - trusted
+
+    def roles_not_ours_to_be(self, names: Iterable[str]) -> list[str]:
+        """Those of them that exist and to which we may give nothing."""
+        privilege = "SET" if self.version.major >= 16 else "MEMBER"  # noqa: PLR2004
+        sql = (
+            "SELECT rolname FROM pg_roles WHERE rolname = ANY (%s)"
+            " AND rolname <> 'pg_database_owner' AND NOT pg_has_role(oid, %s) ORDER BY 1"
+        )
+        return [name for (name,) in self.rows(sql, list(names), privilege)]
+
+    def free_space(self) -> int | None:
+        """Bytes left where it keeps its databases; None where that cannot be seen from here."""
+        ((pid, began, folder),) = self.rows(_WHERE)
+        try:
+            process = psutil.Process(pid)
+            # Else it runs on another machine, or in a container with other folders.
+            is_here = "postgres" in process.name() and abs(process.create_time() - began) < _NEAR
+            return shutil.disk_usage(folder).free if folder and is_here else None
+        except (psutil.Error, OSError):
+            return None
 
     def create_role(self, name: str, password: str, comment: str) -> None:
         """A role that may sign in and nothing else; only the password's hash is sent."""

@@ -4,6 +4,7 @@ Written from what the dump's own snapshot told, for a database that was loaded
 by one role alone. All of them act on names and catalogs; none runs user code.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -39,6 +40,27 @@ def roles_of(contents: Census) -> set[str]:
     for *_, grants in contents.get("owned", []):
         roles |= {each.rpartition(": ")[0] for each in grants or []} - {"PUBLIC"}
     return roles | {role for role, _ in contents.get("settings", []) if role}
+
+
+def owners_of(contents: Census) -> set[str]:
+    """All roles that own something in it, or the database itself."""
+    return {owner for _, _, owner, _ in contents.get("owned", []) if owner} | {
+        each for each in [contents.get("owner")] if each
+    }
+
+
+def creating(missing: Iterable[str], kept: str) -> list[str]:
+    """What makes these roles again, by the SQL of all roles that pg_dumpall wrote.
+
+    Without passwords. A role that is not in there is made without any rights.
+    """
+    found: list[str] = []
+    for name in missing:
+        known = "|".join(map(re.escape, (name, quoted(name))))
+        own = re.compile(rf"(CREATE|ALTER|COMMENT ON) ROLE ({known})[ ;]|GRANT .* TO ({known})[ ;]")
+        lines = [line for line in kept.splitlines() if own.match(line)]
+        found += lines or [f"CREATE ROLE {quoted(name)};"]
+    return sorted(found, key=lambda line: line.startswith("GRANT"))
 
 
 def owners(expected: Census, found: Census, roles: set[str]) -> list[str]:

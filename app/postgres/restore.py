@@ -20,6 +20,10 @@ from app.postgres.tools import Toolchain, Version
 
 # Created by a superuser alone, after everything that they could act upon.
 _LAST = ("EVENT TRIGGER", "PUBLICATION", "PUBLICATION TABLE", "PUBLICATION TABLES IN SCHEMA")
+# Of tables that are named: whoever owns them may, and may then write about it.
+_OWN_PUBLICATION = re.compile(
+    r"CREATE PUBLICATION (?!.* FOR ALL )|ALTER PUBLICATION .* ADD TABLE |COMMENT ON PUBLICATION "
+)
 # A subscription would begin to pull from another server, or steal its slot.
 _NEVER = ("SUBSCRIPTION", "SUBSCRIPTION TABLE")
 # What ends a pg_restore without speaking against the archive.
@@ -57,8 +61,22 @@ class Plan:
     @property
     def privileged(self) -> list[str]:
         """What comes from the admin's connection, for people: kind and name."""
-        apart = [*self.first, *self.configuration, *self.last]
-        return [f"{each.kind} {each.name}" for each in apart]
+        return _named([*self.first, *self.configuration, *self.last])
+
+    @property
+    def for_superusers(self) -> list[str]:
+        """What of it an admin who is no superuser cannot create."""
+        others = [each for each in self.last if not _OWN_PUBLICATION.match(each.definition)]
+        return _named([*self.first, *self.configuration, *others])
+
+    @property
+    def left_out_names(self) -> list[str]:
+        """What is not restored, for people."""
+        return _named(self.left_out)
+
+
+def _named(entries: list[Entry]) -> list[str]:
+    return [f"{each.kind} {each.name}" for each in entries]
 
 
 def plan(entries: Iterable[Entry], untrusted: frozenset[str]) -> Plan:

@@ -1,12 +1,13 @@
 """The life of a foreign dump: from an upload to a backup that was read whole."""
 
+import re
 from typing import Any
 
 from app.config import settings
 from app.errors import ToolError
 from app.extensions import writing
 from app.models import DatabaseBackup
-from app.postgres.foreign import clean_name, contents_of
+from app.postgres.foreign import contents_of
 from app.postgres.tools import find_toolchains
 from app.services.databases import storage
 from app.services.manifests import build_manifest
@@ -48,8 +49,15 @@ def _publish(run: Run, staged: Staged, read: Reading) -> None:
     contents["read"] = {"seconds": round(read.seconds, 3), "evidence": evidence}
     with writing() as session:
         backup = session.get_one(DatabaseBackup, run.job_id)
-        backup.server_version = clean_name(read.header.server_version)[:32]
-        backup.tool_version = clean_name(read.header.tool_version)[:32]
+        backup.server_version = _version_in(read.header.server_version)
+        backup.tool_version = _version_in(read.header.tool_version)
+        backup.compression = read.header.compression
         backup.contents = contents
         manifest = build_manifest(backup, read.dump)
     storage().publish(staged, manifest)
+
+
+def _version_in(text: str) -> str:
+    """17.4 of "17.4 (Debian 17.4-1)"; nothing of what is no version."""
+    found = re.match(r"[0-9]{1,3}(\.[0-9]{1,5}){0,2}", text)
+    return found[0] if found else ""

@@ -12,7 +12,6 @@ from typing import Any
 from app.config import settings
 from app.errors import (
     AppError,
-    Conflict,
     DumpError,
     Interrupted,
     NotPossible,
@@ -30,17 +29,17 @@ from app.postgres.command import Line
 from app.postgres.connection import quoted
 from app.postgres.conninfo import Conninfo, client_environment
 from app.postgres.databases import Server, cut_name, maintenance, serving
-from app.postgres.restore import Plan, load, plan
+from app.postgres.restore import Plan, load
 from app.postgres.snapshot import hold_snapshot
-from app.postgres.tools import Toolchain, Version, choose_toolchain, find_toolchains
-from app.services import asserting, claims, scratch
+from app.postgres.tools import Toolchain, Version
+from app.services import asserting, before, claims, scratch
 from app.services.asserting import Asserted
 from app.services.backups import create_backup
 from app.services.databases import private_dir, storage
 from app.services.listing import get_backup
 from app.services.outcomes import record_failure
 from app.services.runs import Run
-from app.services.swaps import has_swapped, refuse_unswappable, swap_in, tell_of
+from app.services.swaps import has_swapped, swap_in, tell_of
 from app.storages import sha256_of
 
 logger = logging.getLogger(__name__)
@@ -102,6 +101,7 @@ class Order:
     oldest_reader: int
     foreign: bool
     compression: str
+    database_size: int | None
     major: int  # version of the server that was dumped; 0 is unknown
     contents: dict[str, Any]
 
@@ -194,6 +194,7 @@ def _order(restore_id: str) -> Order:
         oldest_reader=backup.oldest_reader or 0,
         foreign=backup.foreign,
         compression=backup.compression,
+        database_size=backup.database_size,
         major=int(backup.server_version.partition(".")[0] or 0),
         contents=backup.contents or {},
     )
@@ -207,11 +208,21 @@ def _restore(run: RestoreRun, order: Order, heard: Line) -> dict[str, Any]:
     info = scratch.server_of(order.kind)
     if order.kind is not Kind.REPLACE:
         return _make(run, order, entries, info, heard)
+    with serving(maintenance(info), application_name=order.application_name) as server:
+        _refuse(order, entries, server)
     _save_living(run, order, heard)
     with ExitStack() as lock:  # no backup begins of what is about to be replaced
         name = order.application_name
         lock.enter_context(hold_snapshot(info, application_name=name, on_wait=run.check))
         return _make(run, order, entries, info, heard, let_go=lock.close)
+
+
+def _refuse(order: Order, entries: list[Entry], server: Server) -> Plan:
+    """Raise what is known to stand in the way; else who loads what."""
+    apart = before.divide(entries, order.contents, server)
+    kind, target, size = order.kind, order.database, order.database_size
+    before.refuse(server, kind, target, order.contents, apart, size=size)
+    return apart
 
 
 def _save_living(run: RestoreRun, order: Order, heard: Line) -> None:
@@ -248,18 +259,12 @@ def _make(
     """Make a database of the dump and compare it; then drop it, or give it its name."""
     where = maintenance(info) if order.kind is Kind.REPLACE else info
     with serving(where, application_name=order.application_name, on_wait=run.check) as server:
-        toolchain = _toolchain_for(order, server)
-        _refuse_impossible(order, server)
-        if order.kind is Kind.REPLACE:
-            refuse_unswappable(server, order.database)
-        _refuse_taken(order, server)  # now, rather than after everything is loaded
+        toolchain = before.toolchain_for(order.oldest_reader, order.compression, server)
+        apart = _refuse(order, entries, server)  # now, rather than after everything is loaded
         with scratch.working_database(server, info, order.id, order.working, order.contents) as (
             role,
             admin,
         ):
-            apart = plan(entries, server.untrusted_extensions(_extensions(order)))
-            if order.foreign:
-                apart = apart.without_admin()
             loader = _Loader(run, order, toolchain, server.version, heard)
             began = time.monotonic()
             loader.load_all(apart, role, admin)
@@ -314,55 +319,6 @@ def _check_dump(run: RestoreRun, order: Order) -> list[Entry]:
                 hint="Do not restore it; flask backup check tells which dumps are whole.",
             )
         return read_entries(file)
-
-
-def _toolchain_for(order: Order, server: Server) -> Toolchain:
-    """Programs that can read the archive: those for the server, else the newest.
-
-    pg_restore takes a newer server, unlike pg_dump.
-    """
-    found = find_toolchains(settings().pg_bin_dir)
-    able = [each for each in found if each.reads(order.oldest_reader, order.compression)]
-    if not able:
-        method = order.compression.partition(":")[0]
-        raise NotPossible(
-            f"no pg_restore {order.oldest_reader} or newer was found that reads {method}",
-            hint="Install the client programs of that version, or set BACKSTOP_PG_BIN_DIR.",
-        )
-    newest = max(each.version for each in able)
-    return choose_toolchain(able, min(server.version, newest))
-
-
-def _extensions(order: Order) -> list[str]:
-    return [each["name"] for each in order.contents.get("extensions", [])]
-
-
-def _refuse_impossible(order: Order, server: Server) -> None:
-    missing = server.missing_extensions(_extensions(order))
-    if missing:
-        raise NotPossible(
-            f"this server lacks extensions of the backup: {', '.join(missing)}",
-            hint="Install their packages on the server, then restore again.",
-        )
-    if order.foreign and (untrusted := server.untrusted_extensions(_extensions(order))):
-        raise NotPossible(
-            f"only a superuser may create what this dump needs: {', '.join(sorted(untrusted))}",
-            detail="Nothing of a foreign dump is loaded with a superuser's rights.",
-            hint="Create them in a database by hand, then load the dump there as an ordinary role.",
-        )
-    databases, roles = server.may_create()
-    if not (databases and (roles or settings().restore_url)):
-        raise NotPossible(
-            "a restore needs a role that may create databases and roles",
-            detail="Whoever restores must not be a superuser, so a role is made for it.",
-            hint="As a superuser: ALTER ROLE … CREATEDB CREATEROLE; or name such a role's"
-            " stand-in by BACKSTOP_RESTORE_URL.",
-        )
-
-
-def _refuse_taken(order: Order, server: Server) -> None:
-    if order.kind is Kind.BESIDE and server.has_database(order.database):
-        raise Conflict(f'database "{order.database}" is there already', hint="Choose another name.")
 
 
 class _Loader:
@@ -469,7 +425,7 @@ class _Loader:
             "missingRoles": missing,
             "owner": heir,
             "privileged": apart.privileged,
-            "leftOut": [f"{each.kind} {each.name}" for each in apart.left_out],
+            "leftOut": apart.left_out_names,
         }
 
     def _return(
@@ -533,7 +489,7 @@ def _put_in_place(
     if order.kind is Kind.REPLACE:
         let_go()
         return swap_in(order.id, order.contents.get("comment"))
-    _refuse_taken(order, server)
+    before.refuse_taken(server, order.database)
     with serving(server.info, application_name="backstop swap") as last:  # not to be cancelled
         steps = [f"ALTER DATABASE {quoted(order.working)} RENAME TO {quoted(order.database)}"]
         owner = result["owner"]

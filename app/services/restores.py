@@ -10,16 +10,15 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import undefer
 
-from app.errors import Conflict, Interrupted, InvalidInput, NotFound
+from app.errors import Conflict, ConnectError, Interrupted, InvalidInput, NotFound
 from app.extensions import db, writing
 from app.models import Kind, Restore, Status, Trigger
 from app.postgres.command import Line
-from app.postgres.databases import NAME_BYTES, cut_name, maintenance, serving
-from app.postgres.ownership import roles_of
+from app.postgres.databases import NAME_BYTES, cut_name
 from app.queue import FAILURES, queue
-from app.services import claims, scratch, swaps
+from app.services import before, claims, scratch, swaps
 from app.services.backups import own_user
-from app.services.databases import configured_database, database_name
+from app.services.databases import database_name
 from app.services.listing import get_backup
 from app.services.reconcile import reconcile, tolerating
 from app.services.restore_run import run_claimed
@@ -39,8 +38,12 @@ def queue_restore(
 
     `into` is the new database of a restore beside (`proposed_name` without);
     the others name theirs themselves. Raises NotFound, Conflict if the backup
-    is not COMPLETED or another restore runs, InvalidInput for a name.
+    is not COMPLETED or another restore runs, InvalidInput for a name; but for a
+    drill, whose row tells it, also what stands in the way on the server: Conflict,
+    NotPossible, StorageError.
     """
+    if kind is not Kind.DRILL:
+        _refuse_at_once(filename, kind, into)
     restore = _insert(filename, kind, trigger, created_by, into)
     try:
         run_restore(restore.id)
@@ -181,38 +184,23 @@ def refuse_unconfirmed(filename: str, confirmed: str) -> None:
 
 
 def tell_before(filename: str, kind: Kind, into: str = "") -> dict[str, Any]:
-    """What a restore would do and what stands in its way, before it is asked for.
+    """What a restore would do, before it is asked for.
 
     `sessions` counts those connected to the living database, `owner` had it
-    when it was dumped, `missingRoles` and `missingExtensions` are what the
-    server lacks. Raises as `queue_restore` and ConnectError.
+    when it was dumped, `missingRoles` are what the server lacks, and
+    `missingRolesSql` creates them. Sizes are in bytes; `freeBytes` is None
+    where it cannot be seen from here. Raises as `queue_restore`, and
+    ConnectError where the server cannot be asked.
     """
-    target = _checked_target(filename, kind, into)
-    info = configured_database()
-    contents = get_backup(filename).contents or {}
-    tables = contents.get("tables", [])
-    db.session.commit()
-    with serving(maintenance(info), application_name="backstop look") as server:
-        if kind is Kind.REPLACE:
-            swaps.refuse_unswappable(server, target)
-        elif kind is Kind.BESIDE and server.has_database(target):
-            raise Conflict(f'database "{target}" is there already', hint="Choose another name.")
-        connected = (
-            "SELECT count(*) FROM pg_stat_activity"
-            " WHERE datname = %s AND backend_type = 'client backend'"
-        )
-        return {
-            "database": target,
-            "sessions": server.ask(connected, info.database),
-            "serverVersion": str(server.version),
-            "tables": len(tables),
-            "rows": sum(each.get("rows") or 0 for each in tables),
-            "owner": contents.get("owner"),
-            "missingRoles": sorted(roles_of(contents) - server.roles()),
-            "missingExtensions": server.missing_extensions(
-                each["name"] for each in contents.get("extensions", [])
-            ),
-        }
+    return before.tell(get_backup(filename), kind, _checked_target(filename, kind, into))
+
+
+def _refuse_at_once(filename: str, kind: Kind, into: str) -> None:
+    """Raise what is known to end a restore; a server that only the worker reaches is not asked."""
+    try:
+        tell_before(filename, kind, into)
+    except ConnectError as error:
+        logger.warning("not looked before a restore error=%r", error.in_words())
 
 
 def _insert(filename: str, kind: Kind, trigger: Trigger, created_by: str, into: str) -> Restore:

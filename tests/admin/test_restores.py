@@ -9,9 +9,10 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from app.models import Kind, Level, Result, Status
+from app.extensions import writing
+from app.models import Kind, Level, Result, Status, Trigger
 from app.models.types import now
-from app.services import listing, restores
+from app.services import backups, listing, restores
 from tests.admin.test_backups import LIST, Page, followed, row_of, seen, sent
 from tests.api.test_downloads import planted
 from tests.api.test_restores import nothing_pending, planted_proof, planted_restore
@@ -113,7 +114,10 @@ def test_the_wizard_says_what_is_in_the_way_and_takes_another_name(
     app: Flask, make_app: Callable[..., Flask], shop: Database
 ):
     client = signed_in(app)
-    filename = planted(app)  # of another database than the one that is configured
+    with app.app_context():
+        filename = backups.create_backup(trigger=Trigger.CLI, created_by="ann").filename
+    with app.app_context(), writing():
+        listing.get_backup(filename).database = "shop"  # another than the one that is configured
     wizard = f"{LIST}/{filename}/restore"
     page = seen(client, wizard)
     assert "is of another database than the one that is configured" in page.text
@@ -121,6 +125,8 @@ def test_the_wizard_says_what_is_in_the_way_and_takes_another_name(
     refused = sent(client, wizard, mode="beside", into="shop")
     assert refused.status_code == 422
     assert "cannot be the name of the new database" in Page(refused).text
+    page = followed(client, sent(client, wizard, mode="beside", into="postgres"))
+    assert 'Database "postgres" is there already.' in page.text
     page = followed(client, sent(client, wizard, mode="beside", into="another"))
     assert "It waits for a worker" in page.text
     url = page.all("form", method="post")[-1]["action"].removesuffix("/cancel")

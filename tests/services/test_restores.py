@@ -1,5 +1,6 @@
 """Drills and restores, of real dumps on a real server."""
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -95,7 +96,11 @@ def test_what_will_happen_is_told_before(shop: Database):
     filename = backup()
     told = restores.tell_before(filename, Kind.REPLACE)
     assert (told["database"], told["tables"], told["rows"]) == (shop.name, 2, 550)
-    assert (told["missingRoles"], told["missingExtensions"]) == ([], [])
+    assert (told["missingRoles"], told["privileged"], told["leftOut"]) == ([], [], [])
+    assert told["proof"].level == Level.READ
+    assert told["neededBytes"] < told["freeBytes"]  # the server runs on this machine
+    (room,) = told["remarks"]
+    assert re.fullmatch(r"about .* MiB is needed on the server; .* are free", room)
     with pytest.raises(InvalidInput, match="only a restore beside"):
         restores.tell_before(filename, Kind.REPLACE, "another")
     with pytest.raises(Conflict, match="is there already"):

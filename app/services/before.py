@@ -1,0 +1,192 @@
+"""What is known before a restore begins: what it would do, and what stands in its way."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import select
+
+from app.config import settings
+from app.errors import Conflict, NotPossible
+from app.extensions import db
+from app.models import DatabaseBackup, Kind, Restore, Status
+from app.postgres.archive import Entry, read_entries
+from app.postgres.databases import Server, maintenance, serving
+from app.postgres.ownership import creating, owners_of, roles_of
+from app.postgres.restore import Plan, plan
+from app.postgres.tools import Toolchain, choose_toolchain, find_toolchains
+from app.services import scratch
+from app.services.databases import database_name, storage
+from app.services.proofs import best_proofs
+from app.services.space import refuse_restore_without_space, refuse_without_space, tell_room
+from app.services.swaps import refuse_unswappable
+
+_CONNECTED = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname = %s AND backend_type = 'client backend'
+"""
+
+
+def tell(backup: DatabaseBackup, kind: Kind, target: str) -> dict[str, Any]:
+    """What a restore of this kind would do, for all faces; `target` is the new database.
+
+    Raises what would refuse it: ConnectError, Conflict, NotPossible, StorageError.
+    """
+    filename, contents, size = backup.filename, backup.contents or {}, backup.database_size
+    compression, oldest_reader = backup.compression, backup.oldest_reader or 0
+    dumped, database = backup.server_version, backup.database
+    proof = best_proofs([backup]).get(backup.id)
+    running = db.session.scalar(select(Restore).where(Restore.status == Status.PENDING))
+    tables = contents.get("tables", [])
+    told = {
+        "database": target,
+        "dumpedVersion": dumped,
+        "tables": len(tables),
+        "rows": sum(each.get("rows") or 0 for each in tables),
+        "owner": contents.get("owner"),
+        "proof": proof,
+        "running": f"the {running.kind.value} of {running.filename}" if running else None,
+    }
+    db.session.commit()
+    info = scratch.server_of(kind)
+    with serving(maintenance(info), application_name="backstop look") as server:
+        toolchain_for(oldest_reader, compression, server)
+        with storage().open(filename) as file:
+            apart = divide(read_entries(file), contents, server)
+        refuse(server, kind, target, contents, apart, size=size)
+        if kind is Kind.REPLACE:
+            refuse_without_space(
+                database_name(), size or 0, compression, "the backup that is made before"
+            )
+        missing = sorted(roles_of(contents) - server.roles())
+        told |= {
+            "serverVersion": str(server.version),
+            "sessions": server.ask(_CONNECTED, database),
+            "missingRoles": missing,
+            "missingRolesSql": creating(missing, contents.get("roles", "")),
+            "privileged": apart.privileged,
+            "leftOut": apart.left_out_names,
+            "neededBytes": size,
+            "freeBytes": server.free_space(),
+        }
+        is_older = server.version.major < int(dumped.partition(".")[0] or 0)
+        return told | {"remarks": list(_remarks(told, is_older=is_older))}
+
+
+def _remarks(told: dict[str, Any], *, is_older: bool) -> Iterator[str]:
+    """What is to be known before, each in a sentence without its capital and full stop."""
+    if told["proof"] is not None and told["proof"].is_failed:
+        yield "the proof of this backup has failed; do not rely on it alone"
+    if told["running"]:
+        yield f"{told['running']} is running, and must end first"
+    if is_older:
+        yield (
+            f"the backup is of PostgreSQL {told['dumpedVersion']}, and this server is older: what"
+            " it does not know cannot be restored"
+        )
+    for name in told["missingRoles"]:
+        yield f"role {name} is not there: its owners and grants are not brought back"
+    if told["privileged"]:
+        yield f"made by our admin, as only a superuser may: {', '.join(told['privileged'])}"
+    if told["leftOut"]:
+        yield f"left out: {', '.join(told['leftOut'])}"
+    yield tell_room(told["neededBytes"], told["freeBytes"])
+
+
+def refuse(
+    server: Server,
+    kind: Kind,
+    target: str,
+    contents: dict[str, Any],
+    apart: Plan,
+    *,
+    size: int | None,
+) -> None:
+    """Raise what is known to end such a restore before anything is loaded.
+
+    `size` is that of the database when it was dumped, in bytes. Raises
+    Conflict, NotPossible, StorageFull.
+    """
+    _refuse_impossible(server, contents, apart)
+    if kind is Kind.REPLACE:
+        missing = sorted(roles_of(contents) - server.roles())
+        if missing:
+            raise Conflict(
+                f'database "{target}" cannot be replaced: roles of the backup are missing',
+                detail="; ".join(f"role {name} is not there" for name in missing) + ".",
+                hint=f"Create them: {' '.join(creating(missing, contents.get('roles', '')))}"
+                " Or restore beside.",
+            )
+        refuse_unswappable(server, target)
+    if kind is Kind.BESIDE:
+        refuse_taken(server, target)
+    refuse_restore_without_space(server, size)
+
+
+def refuse_taken(server: Server, target: str) -> None:
+    """Raise Conflict where the new database's name is not free."""
+    if server.has_database(target):
+        raise Conflict(f'database "{target}" is there already', hint="Choose another name.")
+
+
+def toolchain_for(oldest_reader: int, compression: str, server: Server) -> Toolchain:
+    """Programs that can read such an archive: those for the server, else the newest.
+
+    pg_restore takes a newer server, unlike pg_dump. Raises NotPossible.
+    """
+    found = find_toolchains(settings().pg_bin_dir)
+    able = [each for each in found if each.reads(oldest_reader, compression)]
+    if not able:
+        raise NotPossible(
+            f"no pg_restore {oldest_reader} or newer was found that reads"
+            f" {compression.partition(':')[0]}",
+            hint="Install the client programs of that version, or set BACKSTOP_PG_BIN_DIR.",
+        )
+    newest = max(each.version for each in able)
+    return choose_toolchain(able, min(server.version, newest))
+
+
+def divide(entries: list[Entry], contents: dict[str, Any], server: Server) -> Plan:
+    """Who loads what of an archive on this server."""
+    apart = plan(entries, server.untrusted_extensions(_extensions(contents)))
+    return apart.without_admin() if "foreign" in contents else apart
+
+
+def _extensions(contents: dict[str, Any]) -> list[str]:
+    return [each["name"] for each in contents.get("extensions", [])]
+
+
+def _refuse_impossible(server: Server, contents: dict[str, Any], apart: Plan) -> None:
+    missing = server.missing_extensions(_extensions(contents))
+    if missing:
+        raise NotPossible(
+            f"this server lacks extensions of the backup: {', '.join(missing)}",
+            hint="Install their packages on the server, then restore again.",
+        )
+    untrusted = server.untrusted_extensions(_extensions(contents))
+    if "foreign" in contents and untrusted:
+        raise NotPossible(
+            f"only a superuser may create what this dump needs: {', '.join(sorted(untrusted))}",
+            detail="Nothing of a foreign dump is loaded with a superuser's rights.",
+            hint="Create them in a database by hand, then load the dump there as an ordinary role.",
+        )
+    databases, roles = server.may_create()
+    if not (databases and (roles or settings().restore_url)):
+        raise NotPossible(
+            "a restore needs a role that may create databases and roles",
+            detail="Whoever restores must not be a superuser, so a role is made for it.",
+            hint="As a superuser: ALTER ROLE … CREATEDB CREATEROLE; or name such a role's"
+            " stand-in by BACKSTOP_RESTORE_URL.",
+        )
+    if apart.for_superusers and not server.is_superuser():
+        raise NotPossible(
+            "the backup holds what only a superuser can create, and our role is none",
+            detail=f"{', '.join(apart.for_superusers)}.",
+            hint="Let a superuser be in DATABASE_URL for the restore, or restore by hand.",
+        )
+    foreign = server.roles_not_ours_to_be(owners_of(contents))
+    if foreign:
+        raise NotPossible(
+            f"our role may not give anything to role {', '.join(foreign)}",
+            detail="In the backup, it owns something.",
+            hint="As a superuser: GRANT that role to the role of DATABASE_URL.",
+        )
