@@ -76,7 +76,8 @@ class Plan:
 
 
 def _named(entries: list[Entry]) -> list[str]:
-    return [f"{each.kind} {each.name}" for each in entries]
+    told = (each for each in entries if each.kind not in _TOLD_OF_OTHERS)
+    return [f"{each.kind} {each.name}" for each in told]
 
 
 def plan(entries: Iterable[Entry], untrusted: frozenset[str]) -> Plan:
