@@ -1,0 +1,72 @@
+"""A drill or a restore in the terminal is ended by a signal, and leaves nothing."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from app.config import ROOT
+from app.extensions import db
+from app.models import Status, Trigger
+from app.services import backups, restores
+from tests.cli.test_panel import PATIENCE, Home
+from tests.conftest import Database
+from tests.postgres.conftest import wait_until
+
+# Only where it is restored does it take its time.
+_SLOW = """
+    CREATE FUNCTION slow(int) RETURNS boolean LANGUAGE plpgsql AS $$
+    BEGIN
+        IF current_database() LIKE 'backstop%' THEN PERFORM pg_sleep(60); END IF;
+        RETURN true;
+    END $$;
+    ALTER TABLE orders ADD CHECK (slow(id));
+"""
+_SLEEPS = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+_LEFT = """
+    SELECT datname::text FROM pg_database WHERE starts_with(datname, 'backstop_')
+    UNION ALL SELECT rolname FROM pg_roles WHERE starts_with(rolname, 'backstop_')
+    UNION ALL SELECT application_name FROM pg_stat_activity
+    WHERE starts_with(application_name, 'backstop restore')
+"""
+
+
+@pytest.mark.usefixtures("context")
+@pytest.mark.parametrize(
+    ("words", "signals"),
+    [
+        (["drill"], [signal.SIGINT]),
+        (["restore"], [signal.SIGTERM]),
+        (["restore", "--replace", "--yes"], [signal.SIGINT, signal.SIGTERM]),
+    ],
+)
+def test_a_signal_ends_it_and_leaves_nothing(
+    words: list[str], signals: list[signal.Signals], tmp_path: Path, shop: Database
+):
+    """The first one cleanly, the second at once."""
+    shop.run(_SLOW)
+    filename = backups.create_backup(trigger=Trigger.CLI, created_by="ann").filename
+    command, *more = words
+    with (tmp_path / "said").open("w") as said:
+        started = psutil.Popen(
+            [sys.executable, "-m", "flask", "backup", command, filename, *more],
+            cwd=ROOT,
+            env=Home(tmp_path).environment(DATABASE_URL=shop.url),
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+        )
+    wait_until(lambda: started.poll() is not None or shop.run(_SLEEPS) == [(1,)], "it loads")
+    for number in signals:
+        started.send_signal(number)
+    assert started.wait(PATIENCE) in {128 + each for each in signals}
+    assert f"Interrupted by {signals[0].name}" in (tmp_path / "said").read_text()
+    db.session.commit()  # to see what the other process has written
+    (row,) = restores.list_restores()
+    assert row.status is Status.FAILED
+    assert "was interrupted" in row.error_message
+    assert shop.run(_LEFT) == []
+    assert shop.run("SELECT count(*) FROM orders") == [(500,)]
