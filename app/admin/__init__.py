@@ -3,7 +3,7 @@
 from flask import Blueprint, current_app, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 
-from app.admin import appearance, assertions, backups, doctor, restores, sessions, uploads
+from app.admin import appearance, assertions, backups, contents, doctor, restores, sessions, uploads
 from app.auth import require_admin
 from app.extensions import csrf
 
@@ -11,6 +11,7 @@ blueprint = Blueprint("admin", __name__, url_prefix="/admin")
 blueprint.register_blueprint(appearance.blueprint)
 blueprint.register_blueprint(assertions.blueprint)
 blueprint.register_blueprint(backups.blueprint)
+blueprint.register_blueprint(contents.blueprint)
 blueprint.register_blueprint(doctor.blueprint)
 blueprint.register_blueprint(restores.blueprint)
 blueprint.register_blueprint(sessions.blueprint)

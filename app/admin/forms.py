@@ -71,6 +71,15 @@ class RestoreForm(PasswordForm):
         "Name of the new database",
         render_kw={"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"},
     )
+    tables = TextAreaField(
+        "These tables only",
+        render_kw={
+            "rows": 3,
+            "spellcheck": "false",
+            "autocapitalize": "none",
+            "placeholder": "All; or one a line, such as public.orders or crm.*",
+        },
+    )
     confirm = StringField(render_kw={"autocomplete": "off", "autocapitalize": "none"})
 
 

@@ -1,5 +1,6 @@
 """Drills and restores: the wizard, the list, and each one's page."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from flask import Blueprint, flash, redirect, render_template, request, url_for
@@ -17,8 +18,10 @@ from app.errors import (
     TooManyAttempts,
 )
 from app.models import Kind, Trigger
+from app.postgres.selection import Name
 from app.services import listing, proofs, runs
 from app.services import restores as service
+from app.services.contents import choose_tables
 
 blueprint = Blueprint("restores", __name__)
 
@@ -44,7 +47,8 @@ def create_drill(filename: str) -> ResponseReturnValue:
 @blueprint.get("/backup/<filename>/restore")
 def new(filename: str) -> ResponseReturnValue:
     """The wizard: what, where, and what will happen."""
-    form = RestoreForm(formdata=None, into=service.proposed_name(filename))
+    chosen = "\n".join(request.args.getlist("tables"))
+    form = RestoreForm(formdata=None, into=service.proposed_name(filename), tables=chosen)
     return _wizard(filename, form)
 
 
@@ -52,11 +56,13 @@ def new(filename: str) -> ResponseReturnValue:
 def create(filename: str) -> ResponseReturnValue:
     """Start a restore; a replace is confirmed by the database's name and the password."""
     form = RestoreForm()
-    if not form.validate():
+    tables = _chosen(filename, form) if form.validate() else []
+    if form.errors:
         return _wizard(filename, form), 422
     if form.mode.data == Kind.BESIDE.value:
         try:
-            return _started(filename, Kind.BESIDE, into=(form.into.data or "").strip())
+            into = (form.into.data or "").strip()
+            return _started(filename, Kind.BESIDE, into=into, tables=tables)
         except InvalidInput as error:
             form.into.errors = [_told(error)]
             return _wizard(filename, form), 422
@@ -146,7 +152,22 @@ def drop_kept(restore_id: str) -> ResponseReturnValue:
     return _to_page(restore_id)
 
 
-def _started(filename: str, kind: Kind, into: str = "") -> ResponseReturnValue:
+def _chosen(filename: str, form: RestoreForm) -> list[Name]:
+    """The tables that are named on the form; its errors tell what names none."""
+    lines = map(str.strip, (form.tables.data or "").splitlines())
+    try:
+        tables = choose_tables(filename, filter(None, lines))
+    except InvalidInput as error:
+        form.tables.errors = [_told(error)]
+        return []
+    if tables and form.mode.data != Kind.BESIDE.value:
+        form.tables.errors = ["Some tables are restored beside only."]
+    return tables
+
+
+def _started(
+    filename: str, kind: Kind, into: str = "", tables: Sequence[Name] = ()
+) -> ResponseReturnValue:
     try:
         restore = service.queue_restore(
             filename,
@@ -154,6 +175,7 @@ def _started(filename: str, kind: Kind, into: str = "") -> ResponseReturnValue:
             trigger=Trigger.ADMIN,
             created_by=auth.signed_in_admin().username,
             into=into,
+            tables=tables,
         )
     except (Conflict, PostgresError, StorageError) as error:
         flash(_told(error), "danger")
@@ -163,7 +185,8 @@ def _started(filename: str, kind: Kind, into: str = "") -> ResponseReturnValue:
 
 
 def _wizard(filename: str, form: RestoreForm) -> str:
-    beside, replace = (_before(filename, kind) for kind in (Kind.BESIDE, Kind.REPLACE))
+    tables = _chosen(filename, form)
+    beside, replace = _before(filename, Kind.BESIDE, tables), _before(filename, Kind.REPLACE)
     return render_template(
         "restores/new.html",
         backup=listing.get_backup(filename),
@@ -174,10 +197,10 @@ def _wizard(filename: str, form: RestoreForm) -> str:
     )
 
 
-def _before(filename: str, kind: Kind) -> dict[str, Any]:
+def _before(filename: str, kind: Kind, tables: Sequence[Name] = ()) -> dict[str, Any]:
     """What this kind of restore would do, or why it cannot."""
     try:
-        return {"told": service.tell_before(filename, kind), "refused": None}
+        return {"told": service.tell_before(filename, kind, tables=tables), "refused": None}
     except AppError as error:
         return {"told": None, "refused": error}
 

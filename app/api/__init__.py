@@ -2,12 +2,13 @@
 
 from flask import Blueprint, current_app, request
 
-from app.api import assertions, backups, doctor, restores, sessions, uploads
+from app.api import assertions, backups, contents, doctor, restores, sessions, uploads
 from app.auth import require_admin
 
 blueprint = Blueprint("api", __name__, url_prefix="/api/admin")
 blueprint.register_blueprint(assertions.blueprint)
 blueprint.register_blueprint(backups.blueprint)
+blueprint.register_blueprint(contents.blueprint)
 blueprint.register_blueprint(doctor.blueprint)
 blueprint.register_blueprint(restores.blueprint)
 blueprint.register_blueprint(sessions.blueprint)

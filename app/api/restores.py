@@ -43,6 +43,7 @@ def create(filename: str) -> ResponseReturnValue:
         trigger=Trigger.API,
         created_by=signed_in_admin().username,
         into=body["into"],
+        tables=[(each["schema"], each["name"]) for each in body["tables"]],
     )
     return _accepted(restore, "Restore started")
 

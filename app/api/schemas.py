@@ -9,6 +9,8 @@ from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
 from app.errors import InvalidInput
 from app.models import Kind, Status
+from app.services.contents import MAX_LIMIT as MAX_TABLES
+from app.services.contents import SORTS
 from app.services.listing import MAX_LIMIT
 from app.services.restores import MAX_LIMIT as MAX_RESTORES
 
@@ -37,12 +39,31 @@ class NothingSchema(Schema):
     """The body of a request that says everything by its address."""
 
 
+class TableSchema(Schema):
+    """A table by its name."""
+
+    schema = fields.String(required=True)
+    name = fields.String(required=True)
+
+
 class NewRestoreSchema(Schema):
     """The body of a request for a restore."""
 
     mode = fields.Enum(Kind, by_value=True, required=True, validate=validate.NoneOf([Kind.DRILL]))
     into = fields.String(load_default="")
     confirm = fields.String(load_default="")
+    tables = fields.List(
+        fields.Nested(TableSchema), load_default=list, validate=validate.Length(max=MAX_TABLES)
+    )
+
+
+class ContentsSchema(Schema):
+    """The query of a list of tables."""
+
+    q = fields.String(load_default="")
+    sort = fields.String(load_default="name", validate=validate.OneOf(SORTS))
+    limit = fields.Integer(load_default=100, validate=validate.Range(1, MAX_TABLES))
+    offset = fields.Integer(load_default=0, validate=validate.Range(0))
 
 
 class PreviewSchema(Schema):

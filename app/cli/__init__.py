@@ -2,13 +2,25 @@
 
 from flask import Flask
 
-from app.cli import admin, assertion, backup, doctor, panel, restore, server, web, worker
+from app.cli import (
+    admin,
+    assertion,
+    backup,
+    contents,
+    doctor,
+    panel,
+    restore,
+    server,
+    web,
+    worker,
+)
 
 
 def init_app(app: Flask) -> None:
     """Make the commands known to flask."""
     app.cli.add_command(admin.group)
     app.cli.add_command(assertion.group)
+    backup.group.add_command(contents.contents)
     backup.group.add_command(restore.drill)
     backup.group.add_command(restore.restore_)
     app.cli.add_command(backup.group)

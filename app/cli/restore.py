@@ -1,6 +1,7 @@
 """flask backup drill and restore, and flask restore, which looks after both."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -9,11 +10,13 @@ from app.cli.groups import CatalogueCommand, Group, ending_by_signals
 from app.cli.progress import print_asserted, progress_shown
 from app.config import CANCEL_PATIENCE
 from app.errors import AppError, Conflict
-from app.formatting import moment_short, outcome_text
+from app.formatting import moment_short, outcome_text, printable
 from app.models import Kind, Restore, Trigger
+from app.postgres.selection import Name
 from app.schemas import restore_details, restore_row
 from app.services import restores as service
 from app.services.backups import own_user
+from app.services.contents import choose_tables
 from app.services.databases import database_in_use
 from app.services.listing import get_newest_good
 from app.services.proofs import proof_of
@@ -45,22 +48,31 @@ def drill(name: str | None, latest: bool, quiet: bool) -> None:
 @click.command("restore", cls=CatalogueCommand)
 @click.argument("name")
 @click.option("--into", default="", metavar="NEW", help="The new database; a name is proposed.")
+@click.option(
+    "--tables",
+    "wanted",
+    multiple=True,
+    metavar="SCHEMA.TABLE",
+    help="Only these, into a new database; schema.* for all of one. Can be repeated.",
+)
 @click.option("--replace", is_flag=True, help="Replace the living database, which is kept.")
 @_yes
-def restore_(name: str, into: str, replace: bool, yes: bool) -> None:
+def restore_(name: str, into: str, wanted: tuple[str, ...], replace: bool, yes: bool) -> None:
     """Restore a backup into a new database, or in place of the living one.
 
     A replace backs up the living database first, keeps it under another name,
-    and can be undone: flask restore undo.
+    and can be undone: flask restore undo. flask backup contents lists the
+    tables that can be restored by themselves.
     """
     kind = Kind.REPLACE if replace else Kind.BESIDE
+    tables = choose_tables(name, wanted)
     with database_in_use():
-        told = service.tell_before(name, kind, into)
+        told = service.tell_before(name, kind, into, tables)
         _print_before(name, kind, told)
         if replace and not yes:
             typed = click.prompt("Type the name of the database to replace it", err=True)
             service.refuse_unconfirmed(name, typed)
-        done = _restored(name, kind, into=into)
+        done = _restored(name, kind, into=into, tables=tables)
     if kind is Kind.BESIDE:
         click.echo(f"{done.database} (restored in {_outcome(done)})")
     else:
@@ -155,11 +167,13 @@ def cancel(restore_id: str) -> None:
     click.echo("The restore has been cancelled.")
 
 
-def _restored(filename: str, kind: Kind, *, into: str = "", quiet: bool = False) -> Restore:
+def _restored(
+    filename: str, kind: Kind, *, into: str = "", tables: Sequence[Name] = (), quiet: bool = False
+) -> Restore:
     with ending_by_signals():
         with progress_shown(quiet=quiet) as callbacks:
             done = service.create_restore(
-                filename, kind, trigger=Trigger.CLI, into=into, **callbacks
+                filename, kind, trigger=Trigger.CLI, into=into, tables=tables, **callbacks
             )
         if not done.is_completed:
             raise _error_of(done)
@@ -189,7 +203,7 @@ def _print_before(filename: str, kind: Kind, told: dict[str, Any]) -> None:
     if told["missingRoles"]:
         lines.append("To create the roles that are missing:")
         lines += [f"  {each}" for each in told["missingRolesSql"]]
-    click.echo("\n".join(lines), err=True)
+    click.echo("\n".join(map(printable, lines)), err=True)
 
 
 def _outcome(done: Restore) -> str:
@@ -222,11 +236,13 @@ def _print_remarks(result: dict[str, Any]) -> None:
     remarks = {
         "missingRoles": "role that is not there",
         "privileged": "made by the admin's connection",
+        "definitions": "made without its rows",
         "leftOut": "left out",
+        "notCompared": "not compared",
     }
     for key, told in remarks.items():
         for each in result.get(key, []):
-            click.echo(f"  {told}: {each}")
+            click.echo(printable(f"  {told}: {each}"))
 
 
 def _as_json(content: object) -> str:

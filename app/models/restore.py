@@ -34,6 +34,8 @@ class Restore(Job, Model):
     server: Mapped[str] = mapped_column(String(255))
     database: Mapped[str] = mapped_column(String(255))  # the name that it shall have
     working: Mapped[str] = mapped_column(String(63))  # its name until it is whole
+    # Schema and name of those that were chosen; all without.
+    tables: Mapped[list[dict[str, str]] | None] = mapped_column(JSON(none_as_null=True))
 
     # Of a replace: what the living database was called from the swap on.
     kept: Mapped[str | None] = mapped_column(String(63))

@@ -172,6 +172,7 @@ class RowCounter:
         self._rest = b""
         self._table: tuple[str, str] | None = None
         self.rows: dict[tuple[str, str], int] = {}  # by schema and name
+        self.bytes: dict[tuple[str, str], int] = {}  # of these rows, as COPY writes them
         self.large_objects = 0
 
     def take(self, chunk: bytes) -> None:
@@ -199,6 +200,7 @@ class RowCounter:
             self._table = self._tables.get(data[at : end + len(_COPY_END) - 1])
             if self._table is not None:
                 self.rows.setdefault(self._table, 0)
+                self.bytes.setdefault(self._table, 0)
                 return end + len(_COPY_END) - 2  # at its newline: so each row begins with one
         if len(data) - at > _LONGEST_COPY:
             raise DumpError("the dump cannot be read back", detail="It copies into no table.")
@@ -208,14 +210,18 @@ class RowCounter:
         """Behind the rows that are there; a line of their own ends them."""
         end = data.find(_DATA_END, at)
         if end >= 0:
-            self.rows[table] += data.count(b"\n", at, end)
+            self._add(data, at, end, table)
             self._table = None
             return end + len(_DATA_END)
         end = data.rfind(b"\n", max(at, len(data) - len(_DATA_END) + 1))
         if end < 0 or not _DATA_END.startswith(data[end:]):
             end = len(data)
-        self.rows[table] += data.count(b"\n", at, end)
+        self._add(data, at, end, table)
         return end if end > at else None
+
+    def _add(self, data: bytes, at: int, end: int, table: tuple[str, str]) -> None:
+        self.rows[table] += data.count(b"\n", at, end)
+        self.bytes[table] += end - at
 
 
 def read_whole(

@@ -15,6 +15,7 @@ from app.postgres import amcheck
 from app.postgres.assertions import why_not
 from app.postgres.conninfo import Conninfo, client_environment
 from app.postgres.databases import serving
+from app.postgres.selection import Name
 from app.postgres.tools import Toolchain
 from app.services import claims, scratch
 from app.services.assertions import list_assertions
@@ -40,6 +41,8 @@ class Order(Protocol):
     def backup_id(self) -> str: ...
     @property
     def contents(self) -> dict[str, Any]: ...
+    @property
+    def tables(self) -> tuple[Name, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ def ask(
                 on_wait=on_wait,
             )
         )
-        for key, name, statement in _assertions_for(order.backup_id)
+        for key, name, statement in _assertions_for(order)
     ]
     words, found = "", None
     if order.kind is Kind.DRILL and settings().drill_amcheck:
@@ -131,9 +134,14 @@ def refusal(asserted: Asserted, kind: Kind) -> PostgresError:
     )
 
 
-def _assertions_for(backup_id: str) -> list[tuple[str, str, str]]:
-    """Those of the database that was backed up; no transaction stays open meanwhile."""
-    backup = db.session.get(DatabaseBackup, backup_id)
+def _assertions_for(order: Order) -> list[tuple[str, str, str]]:
+    """Those of the database that was backed up; no transaction stays open meanwhile.
+
+    None where only some tables are there: they speak of the whole.
+    """
+    if order.tables:
+        return []
+    backup = db.session.get(DatabaseBackup, order.backup_id)
     kept = list_assertions(DatabaseName(backup.server, backup.database)) if backup else []
     found = [(each.id, each.name, each.statement) for each in kept]
     db.session.commit()

@@ -1,9 +1,9 @@
 """What is known before a restore begins: what it would do, and what stands in its way."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import select
+import sqlalchemy as sa
 
 from app.config import settings
 from app.errors import Conflict, NotPossible
@@ -13,6 +13,7 @@ from app.postgres.archive import Entry, read_entries
 from app.postgres.databases import Server, maintenance, serving
 from app.postgres.ownership import creating, owners_of, roles_of
 from app.postgres.restore import Plan, plan
+from app.postgres.selection import Name, narrowed, select
 from app.postgres.tools import Toolchain, choose_toolchain, find_toolchains
 from app.services import scratch
 from app.services.databases import database_name, storage
@@ -26,8 +27,12 @@ _CONNECTED = """
 """
 
 
-def tell(backup: DatabaseBackup, kind: Kind, target: str) -> dict[str, Any]:
+def tell(
+    backup: DatabaseBackup, kind: Kind, target: str, chosen: Sequence[Name] = ()
+) -> dict[str, Any]:
     """What a restore of this kind would do, for all faces; `target` is the new database.
+
+    Of some tables it tells too which come without rows, and what is left out.
 
     Raises what would refuse it: ConnectError, Conflict, NotPossible, StorageError.
     """
@@ -35,9 +40,20 @@ def tell(backup: DatabaseBackup, kind: Kind, target: str) -> dict[str, Any]:
     compression, oldest_reader = backup.compression, backup.oldest_reader or 0
     dumped, database = backup.server_version, backup.database
     proof = best_proofs([backup]).get(backup.id)
-    running = db.session.scalar(select(Restore).where(Restore.status == Status.PENDING))
+    running = db.session.scalar(sa.select(Restore).where(Restore.status == Status.PENDING))
+    definitions: list[str] = []
+    left_out: list[str] = []
+    roles = roles_of(contents)
+    with storage().open(filename) as file:
+        entries = read_entries(file)
+    if chosen:
+        selection = select(entries, chosen)
+        entries, contents = selection.entries, narrowed(contents, selection)
+        definitions, left_out = selection.definitions, selection.left_out
+        roles = {each.owner for each in entries} - {""}
     tables = contents.get("tables", [])
     told = {
+        "definitions": definitions,
         "database": target,
         "dumpedVersion": dumped,
         "tables": len(tables),
@@ -50,21 +66,20 @@ def tell(backup: DatabaseBackup, kind: Kind, target: str) -> dict[str, Any]:
     info = scratch.server_of(kind)
     with serving(maintenance(info), application_name="backstop look") as server:
         toolchain_for(oldest_reader, compression, server)
-        with storage().open(filename) as file:
-            apart = divide(read_entries(file), contents, server)
+        apart = divide(entries, contents, server)
         refuse(server, kind, target, contents, apart, size=size)
         if kind is Kind.REPLACE:
             refuse_without_space(
                 database_name(), size or 0, compression, "the backup that is made before"
             )
-        missing = sorted(roles_of(contents) - server.roles())
+        missing = sorted(roles - server.roles())
         told |= {
             "serverVersion": str(server.version),
             "sessions": server.ask(_CONNECTED, database),
             "missingRoles": missing,
             "missingRolesSql": creating(missing, contents.get("roles", "")),
             "privileged": apart.privileged,
-            "leftOut": apart.left_out_names,
+            "leftOut": [*apart.left_out_names, *left_out],
             "neededBytes": size,
             "freeBytes": server.free_space(),
         }
@@ -87,6 +102,8 @@ def _remarks(told: dict[str, Any], *, is_older: bool) -> Iterator[str]:
         yield f"role {name} is not there: its owners and grants are not brought back"
     if told["privileged"]:
         yield f"made by our admin, as only a superuser may: {', '.join(told['privileged'])}"
+    for name in told["definitions"]:
+        yield f"{name} is made without its rows: others need it to exist"
     if told["leftOut"]:
         yield f"left out: {', '.join(told['leftOut'])}"
     yield tell_room(told["neededBytes"], told["freeBytes"])

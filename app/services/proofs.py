@@ -33,7 +33,7 @@ def prove_rows(
         schema, name = table["schema"], table["name"]
         told = f"{schema}.{name}"
         found, rows = archive.rows.get((schema, name)), counted.get(table["oid"])
-        kept = {"schema": schema, "name": name}
+        kept = {"schema": schema, "name": name, "bytes": archive.bytes.get((schema, name))}
         if table.get("extension"):  # the others come with CREATE EXTENSION
             tables.append(kept | {"rows": rows, "extension": True})
             continue

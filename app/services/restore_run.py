@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -30,6 +30,7 @@ from app.postgres.connection import quoted
 from app.postgres.conninfo import Conninfo, client_environment
 from app.postgres.databases import Server, cut_name, maintenance, serving
 from app.postgres.restore import Plan, load
+from app.postgres.selection import Name, narrowed, narrowed_to, select
 from app.postgres.snapshot import hold_snapshot
 from app.postgres.tools import Toolchain, Version
 from app.services import asserting, before, claims, scratch
@@ -104,6 +105,7 @@ class Order:
     database_size: int | None
     major: int  # version of the server that was dumped; 0 is unknown
     contents: dict[str, Any]
+    tables: tuple[Name, ...]  # none: all of it
 
     @property
     def application_name(self) -> str:
@@ -133,7 +135,7 @@ def run_claimed(
     try:
         found = _restore(run, order, heard)
     except AppError as error:
-        result = _says_of_the_backup(error)
+        result = _says_of_the_backup(error, of_all=not order.tables)
         if result is not None:
             told = {"differences": [error.in_words()]}
             _prove(order, result, time.monotonic() - began, told)
@@ -169,8 +171,13 @@ def _record_failure(restore_id: str, error: AppError, log: str) -> None:
     record_failure(restore_id, error, log, job=Restore)
 
 
-def _says_of_the_backup(error: AppError) -> Result | None:
-    """What an error proves; nothing where the server or its programs gave way."""
+def _says_of_the_backup(error: AppError, *, of_all: bool) -> Result | None:
+    """What an error proves; nothing where the server or its programs gave way.
+
+    That some tables cannot be loaded by themselves says nothing of the whole.
+    """
+    if not of_all:
+        return Result.FAILED if isinstance(error, VerificationError) else None
     if isinstance(error, NotPossible):
         return Result.NOT_POSSIBLE
     against = isinstance(error, VerificationError | DumpError | RestoreError)
@@ -197,6 +204,7 @@ def _order(restore_id: str) -> Order:
         database_size=backup.database_size,
         major=int(backup.server_version.partition(".")[0] or 0),
         contents=backup.contents or {},
+        tables=tuple((each["schema"], each["name"]) for each in row.tables or []),
     )
     db.session.commit()
     return order
@@ -206,6 +214,8 @@ def _restore(run: RestoreRun, order: Order, heard: Line) -> dict[str, Any]:
     """Returns what was found, for the row."""
     entries = _check_dump(run, order)
     info = scratch.server_of(order.kind)
+    if order.tables:
+        return _make_tables(run, order, entries, info, heard)
     if order.kind is not Kind.REPLACE:
         return _make(run, order, entries, info, heard)
     with serving(maintenance(info), application_name=order.application_name) as server:
@@ -223,6 +233,27 @@ def _refuse(order: Order, entries: list[Entry], server: Server) -> Plan:
     kind, target, size = order.kind, order.database, order.database_size
     before.refuse(server, kind, target, order.contents, apart, size=size)
     return apart
+
+
+def _make_tables(
+    run: RestoreRun, order: Order, entries: list[Entry], info: Conninfo, heard: Line
+) -> dict[str, Any]:
+    """Make a database of some of the dump's tables, and tell what could not come with them."""
+    selection = select(entries, order.tables)
+    order = replace(order, contents=narrowed(order.contents, selection))
+    run.rows = _rows_of(order)
+    try:
+        found = _make(run, order, selection.entries, info, heard)
+    except RestoreError as error:
+        hint = "What the text of a function names is not known: choose more, or restore all of it."
+        raise RestoreError(
+            "these tables cannot be restored by themselves", detail=error.detail, hint=hint
+        ) from error
+    return found | {
+        "leftOut": [*found["leftOut"], *selection.left_out],
+        "definitions": selection.definitions,
+        "notCompared": ["all that is neither a chosen table nor made for one"],
+    }
 
 
 def _save_living(run: RestoreRun, order: Order, heard: Line) -> None:
@@ -285,7 +316,7 @@ def _make(
 def _judge(order: Order, result: dict[str, Any], asserted: Asserted) -> None:
     """Write down what was proven; raise for a drill that found something, and a false replace."""
     differing, seconds = result["differences"], result["seconds"]
-    if "tables" in order.contents:  # else there was nothing to compare with
+    if "tables" in order.contents and not order.tables:  # else nothing to compare it all with
         proof = Result.FAILED if differing else Result.PASSED
         _prove(order, proof, seconds, result)
         proof = Result.FAILED if asserted.failures else Result.PASSED
@@ -305,10 +336,7 @@ def _judge(order: Order, result: dict[str, Any], asserted: Asserted) -> None:
 def _check_dump(run: RestoreRun, order: Order) -> list[Entry]:
     """The table of contents of a dump that is still what it was, byte for byte."""
     run.phase = "checking"
-    run.rows = {
-        f"{each['schema']}.{each['name']}": each.get("rows") or 0
-        for each in order.contents.get("tables", [])
-    }
+    run.rows = _rows_of(order)
     run.check(now_at_once=True)
     with storage().open(order.filename) as file:
         size = file.seek(0, 2)
@@ -319,6 +347,14 @@ def _check_dump(run: RestoreRun, order: Order) -> list[Entry]:
                 hint="Do not restore it; flask backup check tells which dumps are whole.",
             )
         return read_entries(file)
+
+
+def _rows_of(order: Order) -> dict[str, int]:
+    """The rows of each table, as pg_restore names it."""
+    return {
+        f"{each['schema']}.{each['name']}": each.get("rows") or 0
+        for each in order.contents.get("tables", [])
+    }
 
 
 class _Loader:
@@ -400,6 +436,8 @@ class _Loader:
         """Owners, grants and settings as they were, by the admin; then all is compared."""
         expected, working = self._order.contents, quoted(self._order.working)
         with self.serving(admin) as server:
+            if self._order.tables:
+                expected = narrowed_to(expected, server.census("owned"))
             roles = server.roles()
             missing = sorted(ownership.roles_of(expected) - roles)
             # What was loaded could have written another one, as the owner, and set something.

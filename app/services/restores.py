@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from cuid2 import create_id
@@ -15,8 +15,9 @@ from app.extensions import db, writing
 from app.models import Kind, Restore, Status, Trigger
 from app.postgres.command import Line
 from app.postgres.databases import NAME_BYTES, cut_name
+from app.postgres.selection import Name
 from app.queue import FAILURES, queue
-from app.services import before, claims, scratch, swaps
+from app.services import before, claims, contents, scratch, swaps
 from app.services.backups import own_user
 from app.services.databases import database_name
 from app.services.listing import get_backup
@@ -32,19 +33,28 @@ _POLL = 0.1  # seconds between two looks at a row that is waited for
 
 
 def queue_restore(
-    filename: str, kind: Kind, *, trigger: Trigger, created_by: str, into: str = ""
+    filename: str,
+    kind: Kind,
+    *,
+    trigger: Trigger,
+    created_by: str,
+    into: str = "",
+    tables: Sequence[Name] = (),
 ) -> Restore:
     """Ask for a drill or a restore of a completed backup; returns its PENDING row at once.
 
     `into` is the new database of a restore beside (`proposed_name` without);
-    the others name theirs themselves. Raises NotFound, Conflict if the backup
-    is not COMPLETED or another restore runs, InvalidInput for a name; but for a
-    drill, whose row tells it, also what stands in the way on the server: Conflict,
+    the others name theirs themselves. Into such a database some `tables` can be
+    restored without the others. Raises NotFound, Conflict if the backup is not
+    COMPLETED or another restore runs, InvalidInput for a name; but for a drill,
+    whose row tells it, also what stands in the way on the server: Conflict,
     NotPossible, StorageError.
     """
     if kind is not Kind.DRILL:
-        _refuse_at_once(filename, kind, into)
-    restore = _insert(filename, kind, trigger, created_by, into)
+        _refuse_at_once(filename, kind, into, tables)
+    restore = _insert(
+        filename, kind, trigger=trigger, created_by=created_by, into=into, tables=tables
+    )
     try:
         run_restore(restore.id)
     except FAILURES as error:
@@ -60,6 +70,7 @@ def create_restore(
     trigger: Trigger,
     created_by: str | None = None,
     into: str = "",
+    tables: Sequence[Name] = (),
     on_line: Line | None = None,
     on_progress: Callable[[dict[str, Any]], None] | None = None,
 ) -> Restore:
@@ -67,7 +78,9 @@ def create_restore(
     with tolerating():
         reconcile()
     created_by = created_by if created_by is not None else own_user()
-    restore = _insert(filename, kind, trigger, created_by, into)
+    restore = _insert(
+        filename, kind, trigger=trigger, created_by=created_by, into=into, tables=tables
+    )
     restore_id = restore.id
     on_news = telling(on_progress, lambda: get_restore(restore_id))
     run_restore.call_local(restore_id, on_line, on_news)
@@ -183,28 +196,40 @@ def refuse_unconfirmed(filename: str, confirmed: str) -> None:
         )
 
 
-def tell_before(filename: str, kind: Kind, into: str = "") -> dict[str, Any]:
+def tell_before(
+    filename: str, kind: Kind, into: str = "", tables: Sequence[Name] = ()
+) -> dict[str, Any]:
     """What a restore would do, before it is asked for.
 
     `sessions` counts those connected to the living database, `owner` had it
     when it was dumped, `missingRoles` are what the server lacks, and
     `missingRolesSql` creates them. Sizes are in bytes; `freeBytes` is None
-    where it cannot be seen from here. Raises as `queue_restore`, and
+    where it cannot be seen from here. `definitions` are tables that come
+    without rows, since some `tables` need them. Raises as `queue_restore`, and
     ConnectError where the server cannot be asked.
     """
-    return before.tell(get_backup(filename), kind, _checked_target(filename, kind, into))
+    target = _checked_target(filename, kind, into, tables)
+    return before.tell(get_backup(filename), kind, target, tables)
 
 
-def _refuse_at_once(filename: str, kind: Kind, into: str) -> None:
+def _refuse_at_once(filename: str, kind: Kind, into: str, tables: Sequence[Name]) -> None:
     """Raise what is known to end a restore; a server that only the worker reaches is not asked."""
     try:
-        tell_before(filename, kind, into)
+        tell_before(filename, kind, into, tables)
     except ConnectError as error:
         logger.warning("not looked before a restore error=%r", error.in_words())
 
 
-def _insert(filename: str, kind: Kind, trigger: Trigger, created_by: str, into: str) -> Restore:
-    target = _checked_target(filename, kind, into)
+def _insert(
+    filename: str,
+    kind: Kind,
+    *,
+    trigger: Trigger,
+    created_by: str,
+    into: str,
+    tables: Sequence[Name],
+) -> Restore:
+    target = _checked_target(filename, kind, into, tables)
     restore_id = create_id()
     name = database_name()
     working = f"{scratch.PREFIX}{restore_id}"
@@ -215,6 +240,7 @@ def _insert(filename: str, kind: Kind, trigger: Trigger, created_by: str, into: 
         server=name.server,
         database=target or working,
         working=working,
+        tables=[{"schema": schema, "name": name} for schema, name in tables] or None,
         trigger=trigger,
         created_by=created_by[:255],
     )
@@ -232,7 +258,7 @@ def _insert(filename: str, kind: Kind, trigger: Trigger, created_by: str, into: 
     return restore
 
 
-def _checked_target(filename: str, kind: Kind, into: str) -> str:
+def _checked_target(filename: str, kind: Kind, into: str, tables: Sequence[Name]) -> str:
     """The name that the new database shall have in the end; empty for a drill."""
     backup = get_backup(filename)
     if not backup.is_completed:
@@ -241,6 +267,12 @@ def _checked_target(filename: str, kind: Kind, into: str) -> str:
         raise InvalidInput(
             "only a restore beside makes a database of another name", hint="Leave the name out."
         )
+    if tables and kind is not Kind.BESIDE:
+        raise InvalidInput(
+            "some tables are restored beside only, into a database of their own",
+            hint="Copy from there what you need.",
+        )
+    contents.refuse_unknown(filename, tables)
     if kind is Kind.DRILL:
         return ""
     if kind is Kind.REPLACE:

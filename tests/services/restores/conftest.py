@@ -1,6 +1,7 @@
 """What the tests of restores share: backups, restores, and what they may leave behind."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -16,11 +17,11 @@ def backed_up() -> str:
     return made.filename
 
 
-def attempt(filename: str, kind: Kind, **more: str) -> Restore:
+def attempt(filename: str, kind: Kind, **more: Any) -> Restore:
     return restores.create_restore(filename, kind, trigger=Trigger.CLI, created_by="ann", **more)
 
 
-def restored(filename: str, kind: Kind, **more: str) -> Restore:
+def restored(filename: str, kind: Kind, **more: Any) -> Restore:
     row = attempt(filename, kind, **more)
     assert row.is_completed, (row.error_message, row.error_detail, row.log)
     return row

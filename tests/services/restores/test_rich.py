@@ -328,3 +328,24 @@ def test_a_rich_database_is_replaced_as_it_was(rich: Rich):
     after = sides(rich.database)
     for side, told in before.items():
         assert after[side] == told, side
+
+
+@pytest.mark.usefixtures("panel_of_rich")
+def test_some_tables_of_it_come_with_owners_and_grants(rich: Rich, server: Conninfo):
+    chosen = [("public", "children"), ("public", "measures"), ("public", "parents")]
+    row = restored(backed_up(), Kind.BESIDE, tables=chosen)
+    assert row.result["differences"] == []
+    assert row.result["missingRoles"] == []
+    before, after = (
+        sides(rich.database),
+        sides(Database(row.database, url_of(server, row.database))),
+    )
+    assert {each for each in before["relations"] if each not in after["relations"]} == {
+        each
+        for each in before["relations"]
+        if any(name in each for name in ("alone", "seen", "summed", "fleeting", 'c ""d'))
+    }
+    for side in ("policies", "rules", "triggers", "statistics", "database", "settings"):
+        assert after[side] == before[side], side
+    assert set(after["sequences"]) < set(before["sequences"])
+    assert set(after["columns"]) < set(before["columns"])

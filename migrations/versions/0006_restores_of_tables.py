@@ -1,0 +1,19 @@
+"""Restores of some tables only."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0006"
+down_revision = "0005"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    with op.batch_alter_table("restores", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("tables", sa.JSON(none_as_null=True), nullable=True))
+
+
+def downgrade() -> None:
+    with op.batch_alter_table("restores", schema=None) as batch_op:
+        batch_op.drop_column("tables")
