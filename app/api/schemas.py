@@ -1,6 +1,7 @@
 """What the API takes: bodies and queries, checked."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from flask import request
@@ -142,6 +143,15 @@ def _checked(schema: Schema, content: dict[str, Any]) -> dict[str, Any]:
     try:
         found: dict[str, Any] = schema.load(content, unknown=RAISE)
     except ValidationError as error:
-        told = [f"{name}: {' '.join(texts)}" for name, texts in error.messages_dict.items()]
+        told = [f"{name}: {' '.join(_texts(of))}" for name, of in error.messages_dict.items()]
         raise InvalidInput("the request is not right", detail=" ".join(told)) from error
     return found
+
+
+def _texts(messages: Any) -> Iterator[str]:
+    """What is wrong with a value, or with those within it."""
+    if isinstance(messages, dict):
+        for each in messages.values():
+            yield from _texts(each)
+    else:
+        yield from messages

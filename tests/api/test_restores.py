@@ -19,7 +19,7 @@ RESTORES = "/api/admin/restores"
 ROW = {
     "id", "filename", "kind", "status", "createdAt", "server", "database", "trigger",
     "createdBy", "startedAt", "finishedAt", "error", "result", "safetyBackup", "kept",
-    "keptUntil", "undoneAt", "undoneBy", "droppedAt", "canBeUndone",
+    "keptUntil", "undoneAt", "undoneBy", "droppedAt", "canBeUndone", "tables",
 }  # fmt: skip
 FOUND = {
     "differences": [], "missingRoles": [], "privileged": [], "leftOut": [],
@@ -155,6 +155,11 @@ def test_a_restore_beside_waits_with_the_proposed_name_and_is_cancelled(
         {"mode": "beside", "into": "x" * 64},
         {"mode": "beside", "into": 1},
         {"mode": "beside", "more": "x"},
+        {"mode": "beside", "tables": [{"schema": "public", "name": "none"}]},
+        {"mode": "beside", "tables": [{"schema": "public"}]},
+        {"mode": "beside", "tables": ["public.orders"]},
+        {"mode": "beside", "tables": None},
+        {"mode": "replace", "confirm": "shop", "tables": [{"schema": "public", "name": "none"}]},
     ],
 )
 def test_what_cannot_be_meant_is_422_and_makes_nothing(

@@ -376,6 +376,9 @@ def test_rows_are_counted_whatever_comes_at_once(size: int, many_rows: tuple[Pat
     if size < 10:
         del expected["public", "large"]
     assert counter.rows == expected
+    assert counter.bytes.keys() == expected.keys()
+    assert counter.bytes["public", "plain"] == sum(len(f"{n}\tx{n}\n") for n in range(1, 1001))
+    assert counter.bytes["public", "empty"] == 0
     assert counter.large_objects == 4
 
 
