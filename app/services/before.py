@@ -41,39 +41,37 @@ def tell(
     dumped, database = backup.server_version, backup.database
     proof = best_proofs([backup]).get(backup.id)
     running = db.session.scalar(sa.select(Restore).where(Restore.status == Status.PENDING))
-    definitions: list[str] = []
-    left_out: list[str] = []
-    roles = roles_of(contents)
-    with storage().open(filename) as file:
-        entries = read_entries(file)
-    if chosen:
-        selection = select(entries, chosen)
-        entries, contents = selection.entries, narrowed(contents, selection)
-        definitions, left_out = selection.definitions, selection.left_out
-        roles = {each.owner for each in entries} - {""}
-    tables = contents.get("tables", [])
-    told = {
-        "definitions": definitions,
+    told: dict[str, Any] = {
         "database": target,
         "dumpedVersion": dumped,
-        "tables": len(tables),
-        "rows": sum(each.get("rows") or 0 for each in tables),
-        "owner": contents.get("owner"),
         "proof": proof,
         "running": f"the {running.kind.value} of {running.filename}" if running else None,
+        "owner": contents.get("owner"),
+        "definitions": [],
     }
     db.session.commit()
     info = scratch.server_of(kind)
     with serving(maintenance(info), application_name="backstop look") as server:
         toolchain_for(oldest_reader, compression, server)
+        with storage().open(filename) as file:
+            entries = read_entries(file)
+        roles, left_out = roles_of(contents), []
+        if chosen:
+            selection = select(entries, chosen)
+            entries, contents = selection.entries, narrowed(contents, selection)
+            roles, left_out = {each.owner for each in entries} - {""}, selection.left_out
+            told["definitions"] = selection.definitions
         apart = divide(entries, contents, server)
         refuse(server, kind, target, contents, apart, size=size)
         if kind is Kind.REPLACE:
             refuse_without_space(
                 database_name(), size or 0, compression, "the backup that is made before"
             )
+        tables = contents.get("tables", [])
         missing = sorted(roles - server.roles())
         told |= {
+            "tables": len(tables),
+            "rows": sum(each.get("rows") or 0 for each in tables),
             "serverVersion": str(server.version),
             "sessions": server.ask(_CONNECTED, database),
             "missingRoles": missing,

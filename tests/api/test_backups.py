@@ -110,7 +110,15 @@ def test_create_waits_for_the_end_and_answers_with_the_backup(app: Flask, admin:
     assert len(backup["sha256"]) == 64
 
     details = admin.get(answer.headers["Location"]).get_json()
-    assert set(details) == ROW | {"fileExists", "log", "progress", "proofs", "restore", "roles"}
+    assert set(details) == ROW | {
+        "fileExists",
+        "log",
+        "progress",
+        "proofs",
+        "restore",
+        "roles",
+        "brings",
+    }
     assert {key: details[key] for key in ROW} == backup
     assert details["fileExists"] is True
     assert 'dumping contents of table "public.orders"' in details["log"]
