@@ -55,7 +55,7 @@ def append(upload_id: str) -> ResponseReturnValue:
         raise InvalidInput(
             "Upload-Offset does not say where the part begins", hint="HEAD tells where to go on."
         )
-    received = service.take_part(upload_id, int(offset), _blocks())
+    received = service.take_part(upload_id, int(offset), _blocks(request.content_length))
     return "", 204, {"Upload-Offset": str(received)}
 
 
@@ -79,8 +79,10 @@ def delete(upload_id: str) -> ResponseReturnValue:
     return {"success": True, "message": "The upload has been deleted"}
 
 
-def _blocks() -> Iterator[bytes]:
-    while block := request.stream.read(_BLOCK):
+def _blocks(length: int) -> Iterator[bytes]:
+    # Not to the end of the stream: at its limit, that is told as too much.
+    while length and (block := request.stream.read(min(length, _BLOCK))):
+        length -= len(block)
         yield block
 
 
