@@ -63,6 +63,12 @@ _FORCED = """
     WHERE relrowsecurity AND relforcerowsecurity AND relowner = current_user::regrole
 """
 
+_OF_EXTENSIONS = """
+    SELECT nspname, relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+    JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
+    WHERE relkind IN ('r', 'S') AND pg_get_userbyid(relowner) <> %s
+"""
+
 _COMMENTED = {
     "databases": """
         SELECT datname, told FROM pg_database, shobj_description(oid, 'pg_database') told
@@ -233,6 +239,10 @@ class Server:
     def commented(self, catalog: str, comment: str) -> list[tuple[str, str]]:
         """The "databases" or "roles" whose comment begins so: name and comment."""
         return [(name, text) for name, text in self.rows(_COMMENTED[catalog], comment)]
+
+    def parts_of_extensions(self, but: str) -> set[tuple[str, str]]:
+        """Schema and name of their tables and sequences that another role than `but` owns."""
+        return {(schema, name) for schema, name in self.rows(_OF_EXTENSIONS, but)}
 
     @contextmanager
     def seeing_all_rows(self) -> Iterator[None]:

@@ -38,6 +38,7 @@ _UNKNOWN = 'ERROR:  unrecognized configuration parameter "transaction_timeout"'
 _ERROR = "pg_restore: error: "
 _ONE_ERROR = "pg_restore: warning: errors ignored on restore: 1"
 _HIDDEN_ROWS = "affected by row-level security"
+_ROWS = ("TABLE DATA", "SEQUENCE SET")
 _GRANTS = ("ACL", "DEFAULT ACL")
 _TOLD_OF_OTHERS = ("COMMENT", "SECURITY LABEL")
 
@@ -83,13 +84,13 @@ def _named(entries: list[Entry]) -> list[str]:
 def plan(entries: Iterable[Entry], untrusted: frozenset[str]) -> Plan:
     """Divide an archive's entries; `untrusted` are extensions that a superuser must create."""
     entries = list(entries)
-    own_tables = {(each.schema, each.name) for each in entries if each.kind == "TABLE"}
+    own = {(each.schema, each.name) for each in entries if each.kind in ("TABLE", "SEQUENCE")}
     found = Plan([], [], [], [], [], [])
     place: dict[int, list[Entry]] = {}
     for entry in entries:
         if entry.kind == "EXTENSION" and entry.name in untrusted:
             chosen = found.first
-        elif entry.kind == "TABLE DATA" and (entry.schema, entry.name) not in own_tables:
+        elif entry.kind in _ROWS and (entry.schema, entry.name) not in own:
             chosen = found.configuration
         elif entry.kind in _LAST:
             chosen = found.last

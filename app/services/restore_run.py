@@ -3,7 +3,7 @@
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,7 +24,7 @@ from app.models import DatabaseBackup, Kind, Level, Proof, Restore, Result, Trig
 from app.models.types import now
 from app.postgres import ownership
 from app.postgres.archive import Entry, read_entries
-from app.postgres.census import Census, counting, differences, reading
+from app.postgres.census import Census, differences
 from app.postgres.command import Line
 from app.postgres.connection import quoted
 from app.postgres.conninfo import Conninfo, client_environment
@@ -36,6 +36,7 @@ from app.postgres.tools import Toolchain, Version
 from app.services import asserting, before, claims, scratch
 from app.services.asserting import Asserted
 from app.services.backups import create_backup
+from app.services.counts import count_own, count_rest
 from app.services.databases import private_dir, storage
 from app.services.listing import get_backup
 from app.services.outcomes import record_failure
@@ -45,7 +46,6 @@ from app.storages import sha256_of
 
 logger = logging.getLogger(__name__)
 
-_BATCH = 100  # tables in one statement
 _JOBS = 2  # what pg_restore loads at once
 _BIG = 64 * 1024**2  # bytes of a dump from which on that pays
 _LOADED = 85  # per cent of the whole
@@ -419,18 +419,9 @@ class _Loader:
         return serving(info, application_name=name, on_wait=self._run.check)
 
     def count(self, role: Conninfo) -> Census:
-        """Rows and sequences, asked by who has no rights: planning can run user code too."""
-        contents = self._order.contents
-        tables, sequences = contents.get("tables", []), contents.get("sequences", [])
+        """Rows and sequences, asked by who has no rights."""
         with self.serving(role) as server:
-            server.rows("ANALYZE")
-            with server.seeing_all_rows():
-                rows = dict(_asked(server, counting, tables))
-            values = {key: list(value) for key, *value in _asked(server, reading, sequences)}
-        return {
-            "tables": [each | {"rows": rows[at]} for at, each in enumerate(tables)],
-            "sequences": [each | {"value": values[at]} for at, each in enumerate(sequences)],
-        }
+            return count_own(server, role.parameters["user"], self._order.contents)
 
     def give_back(self, apart: Plan, admin: Conninfo, found: Census) -> dict[str, Any]:
         """Owners, grants and settings as they were, by the admin; then all is compared."""
@@ -447,7 +438,7 @@ class _Loader:
             if self._order.foreign:  # all of it stays with who has loaded it
                 heir = server.owner_of(self._order.working)
             else:
-                found = found | self._return(server, apart, admin, roles, missing)
+                found = found | self._return(server, apart, admin, expected, found)
                 owner = expected.get("owner")
                 heir = owner if owner in roles else server.ask("SELECT current_user")
                 if not settings().restore_url:
@@ -459,7 +450,7 @@ class _Loader:
         return {
             "differences": differences(expected, found)[:_TOLD],
             "tables": len(found["tables"]),
-            "rows": sum(each["rows"] for each in found["tables"]),
+            "rows": sum(each["rows"] or 0 for each in found["tables"]),
             "missingRoles": missing,
             "owner": heir,
             "privileged": apart.privileged,
@@ -467,28 +458,20 @@ class _Loader:
         }
 
     def _return(
-        self, server: Server, apart: Plan, admin: Conninfo, roles: set[str], missing: list[str]
+        self, server: Server, apart: Plan, admin: Conninfo, expected: Census, found: Census
     ) -> Census:
         """Give each object to its owner, and take stock of what cannot differ then."""
-        expected = self._order.contents
+        roles, working = server.roles(), self._order.working
+        missing = ownership.roles_of(expected) - roles
         for _ in range(2):  # the second time for sequences that have no table
             server.run_all(ownership.owners(expected, server.census("owned"), roles))
         server.run_all(ownership.owners_of_large_objects(apart.load, roles))
         if not missing:
             self.load(admin, apart.grants, with_owners=True)
-        for statement in ownership.settings(expected, self._order.working, roles):
+        for statement in ownership.settings(expected, working, roles):
             server.rows(statement)
-        return server.census(
-            *(("objects", "settings") if missing else ("objects", "owned", "settings"))
-        )
-
-
-def _asked(
-    server: Server, statement: Callable[..., str], named: list[dict[str, Any]]
-) -> Iterator[Any]:
-    for at in range(0, len(named), _BATCH):
-        part = enumerate(named[at : at + _BATCH], start=at)
-        yield from server.rows(statement((key, each["schema"], each["name"]) for key, each in part))
+        parts = ("objects", "settings") if missing else ("objects", "owned", "settings")
+        return count_rest(server, working, expected, found) | server.census(*parts)
 
 
 def _prove(

@@ -71,6 +71,8 @@ def test_a_replace_takes_name_and_password_and_so_does_its_undo(
     assert "2 tables, 550 rows" in page.text
     assert "All roles that own something in it are there." in page.text
     assert "its sessions are ended (0 now)" in page.text
+    assert "is needed on the server" in page.text
+    assert re.search(r"Proven Read back \d{4}-", " ".join(page.text.split()))
     (form,) = [each for each in page.forms if each["action"] == wizard]
     assert form["field into"].startswith(f"{shop.name}_restored_")
 

@@ -124,6 +124,47 @@ def test_a_replace_is_undone_and_its_rest_dropped(admin: FlaskClient, shop: Data
     assert is_problem(admin.delete(f"{answer.headers['Location']}/kept"), 409)
 
 
+@pytest.mark.usefixtures("worker")
+def test_what_a_restore_would_do_is_told_and_refused_before(admin: FlaskClient, shop: Database):
+    filename = admin.post("/api/admin/backup").get_json()["backup"]["filename"]
+    url = f"/api/admin/backup/{filename}/restores"
+    told = admin.get(f"{url}/preview?mode=beside&into={shop.name}_mine").get_json()
+    assert set(told) == {
+        "database", "dumpedVersion", "serverVersion", "tables", "rows", "owner", "proof", "running",
+        "sessions", "missingRoles", "missingRolesSql", "privileged", "leftOut", "neededBytes",
+        "freeBytes", "remarks",
+    }  # fmt: skip
+    assert told["database"] == f"{shop.name}_mine"
+    assert told["dumpedVersion"] == told["serverVersion"]
+    assert told["proof"]["word"] == "Read back"
+    assert admin.get(f"{url}/preview?mode=replace").get_json()["database"] == shop.name
+    assert admin.get(f"{url}/preview?mode=drill").get_json()["database"] == ""
+    for query in ("", "mode=x", "mode=replace&into=x", "mode=beside&into=backstop_x"):
+        assert is_problem(admin.get(f"{url}/preview?{query}"), 422)
+    taken = {"mode": "beside", "into": "postgres"}
+    assert is_problem(admin.get(f"{url}/preview", query_string=taken), 409)
+    assert is_problem(admin.post(url, json=taken), 409)
+    assert is_problem(
+        admin.get("/api/admin/backup/backup_x.dump/restores/preview?mode=beside"), 404
+    )
+    assert admin.get(RESTORES).get_json()["restores"] == []
+
+
+@pytest.mark.usefixtures("worker")
+def test_what_this_server_lacks_is_409_for_a_restore(app: Flask, admin: FlaskClient):
+    filename = admin.post("/api/admin/backup").get_json()["backup"]["filename"]
+    with app.app_context(), writing():
+        row = listing.get_backup(filename)
+        row.contents = (row.contents or {}) | {"extensions": [{"name": "no_such"}]}
+    url = f"/api/admin/backup/{filename}/restores"
+    for answer in (
+        admin.post(url, json={"mode": "beside"}),
+        admin.get(f"{url}/preview?mode=beside"),
+    ):
+        assert is_problem(answer, 409)
+        assert "no_such" in answer.get_json()["title"]
+
+
 @pytest.mark.usefixtures("nothing_pending")
 def test_a_restore_beside_waits_with_the_proposed_name_and_is_cancelled(
     panel: Flask, ann: FlaskClient

@@ -57,6 +57,8 @@ def test_a_restore_beside_prints_the_new_name_first(run: Run, shop: Database):
     result = run("backup", "restore", name, "--into", f"{shop.name}_mine")
     try:
         assert result.exit_code == 0, result.output
+        assert re.search(r"Proven of it: Read back \(.* UTC\)\.\n", result.stderr)
+        assert "is needed on the server; " in result.stderr
         assert result.stdout.startswith(f"{shop.name}_mine (restored in ")
         assert f"into a new database {shop.name}_mine" in result.stderr
         again = run("backup", "restore", name, "--into", f"{shop.name}_mine")
@@ -67,6 +69,23 @@ def test_a_restore_beside_prints_the_new_name_first(run: Run, shop: Database):
         assert f"into {shop.name}_mine" in listed
     finally:
         shop.run(f'DROP DATABASE IF EXISTS "{shop.name}_mine"')
+
+
+def test_missing_roles_are_named_before_it_begins(run: Run, shop: Database):
+    role = f"{shop.name}_gone"
+    shop.run(f"CREATE ROLE {role} LOGIN; GRANT SELECT ON orders TO {role}")
+    name = made(run)
+    shop.run(f"DROP OWNED BY {role}; DROP ROLE {role}")
+    refused = run("backup", "restore", name, "--replace", "--yes")
+    assert refused.exit_code == 1
+    assert f"role {role} is not there" in refused.stderr
+    assert f"CREATE ROLE {role};" in refused.stderr
+    result = run("backup", "restore", name, "--into", f"{shop.name}_mine")
+    shop.run(f'DROP DATABASE "{shop.name}_mine"')
+    assert result.exit_code == 0, result.output
+    create = result.stderr.partition("To create the roles that are missing:\n")[2].splitlines()
+    assert create[0] == f"  CREATE ROLE {role};"
+    assert create[1].startswith(f"  ALTER ROLE {role} WITH ")
 
 
 def test_a_replace_is_confirmed_undone_and_its_rest_dropped(run: Run, shop: Database):
