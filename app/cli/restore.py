@@ -60,7 +60,8 @@ def drill(name: str | None, latest: bool, quiet: bool) -> None:
 def restore_(name: str, into: str, wanted: tuple[str, ...], replace: bool, yes: bool) -> None:
     """Restore a backup into a new database, or in place of the living one.
 
-    A replace backs up the living database first, keeps it under another name,
+    What it will do is told first, and what is known not to work refused. A
+    replace backs up the living database first, keeps it under another name,
     and can be undone: flask restore undo. flask backup contents lists the
     tables that can be restored by themselves.
     """

@@ -119,10 +119,14 @@ def test_the_wizard_says_what_is_in_the_way_and_takes_another_name(
     with app.app_context():
         filename = backups.create_backup(trigger=Trigger.CLI, created_by="ann").filename
     with app.app_context(), writing():
-        listing.get_backup(filename).database = "shop"  # another than the one that is configured
+        row = listing.get_backup(filename)
+        row.database = "shop"  # another than the one that is configured
+        row.contents = (row.contents or {}) | {"owner": "Gone"}
     wizard = f"{LIST}/{filename}/restore"
     page = seen(client, wizard)
     assert "is of another database than the one that is configured" in page.text
+    assert "Role Gone is not there" in page.text
+    assert 'CREATE ROLE "Gone";' in page.text
     assert "disabled" in page.all("input", id="replace")[0]
     refused = sent(client, wizard, mode="beside", into="shop")
     assert refused.status_code == 422
