@@ -36,7 +36,7 @@ _LISTS = frozenset(
 
 def roles_of(contents: Census) -> set[str]:
     """All roles that own something, were granted something, or have settings."""
-    roles = {owner for _, _, owner, _ in contents.get("owned", []) if owner}
+    roles = owners_of(contents) | {role for role, *_ in contents.get("access") or [] if role}
     for *_, grants in contents.get("owned", []):
         roles |= {each.rpartition(": ")[0] for each in grants or []} - {"PUBLIC"}
     return roles | {role for role, _ in contents.get("settings", []) if role}

@@ -69,12 +69,27 @@ def test_missing_roles_are_named_with_what_creates_them(living: Database):
         living.run(f'DROP ROLE IF EXISTS "{one}", "{other}"')
 
 
+@pytest.mark.parametrize(
+    "change", ["ALTER DATABASE {database} OWNER TO", "GRANT CONNECT ON DATABASE {database} TO"]
+)
+def test_roles_of_the_database_itself_are_missed_too(change: str, living: Database):
+    role = f"{living.name}_owner"
+    living.run(f"CREATE ROLE {role}")
+    living.run(f"{change.format(database=living.name)} {role}")
+    filename = backed_up()
+    living.run(f'ALTER DATABASE "{living.name}" OWNER TO CURRENT_USER')
+    living.run(f"DROP OWNED BY {role}; DROP ROLE {role}")
+    assert restores.tell_before(filename, Kind.BESIDE)["missingRoles"] == [role]
+    with pytest.raises(Conflict, match="roles of the backup are missing"):
+        restores.tell_before(filename, Kind.REPLACE)
+
+
 def test_roles_that_were_not_kept_are_created_by_their_names(living: Database):
     made = backups.get_backup(backed_up())
     name = 'ann "of" old'
     with writing():
         row = backups.get_backup(made.filename)
-        row.contents = row.contents | {"roles": "", "owner": name, "settings": [[name, "a=b"]]}
+        row.contents = row.contents | {"roles": "", "owner": name}
     told = restores.tell_before(made.filename, Kind.BESIDE)
     assert told["missingRolesSql"] == ['CREATE ROLE "ann ""of"" old";']
 
