@@ -89,11 +89,15 @@ def proof_text(proof: Proof) -> str:
 
 def outcome_text(result: dict[str, Any]) -> str:
     """12 tables, 175,000 rows, no difference"""
+    if "differences" not in result:
+        return "it is done; its runner ended before it could tell what it found"
     number = len(result["differences"])
     differences = {0: "no difference", 1: "1 difference"}.get(number, f"{number} differences")
     tables = "1 table" if result["tables"] == 1 else f"{result['tables']:,} tables"
     rows = "1 row" if result["rows"] == 1 else f"{result['rows']:,} rows"
-    return f"{tables}, {rows}, {differences}"
+    stays = len(result.get("stays", []))
+    more = f", {stays} more in the database than in the backup" if stays else ""
+    return f"{tables}, {rows}, {differences}{more}"
 
 
 def asserted_text(found: dict[str, Any]) -> str:

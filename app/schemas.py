@@ -63,6 +63,7 @@ class RestoreSchema(_JobSchema):
     """A drill or a restore as the API shows it."""
 
     kind = fields.Enum(Kind, by_value=True)
+    as_superuser = fields.Boolean()
     tables = fields.Raw(allow_none=True)
     result = fields.Dict()
     safety_backup = fields.String(allow_none=True)

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from cuid2 import create_id
-from sqlalchemy import JSON, Index, String, text
+from sqlalchemy import JSON, Index, String, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.errors import AppError
@@ -20,6 +20,7 @@ class Kind(enum.Enum):
     DRILL = "drill"  # into a scratch database, which is dropped
     BESIDE = "beside"  # into a new database
     REPLACE = "replace"  # into a new database, which then takes the living one's name
+    IN_PLACE = "in place"  # over the living database itself, all or nothing
 
 
 class Restore(Job, Model):
@@ -34,6 +35,10 @@ class Restore(Job, Model):
     server: Mapped[str] = mapped_column(String(255))
     database: Mapped[str] = mapped_column(String(255))  # the name that it shall have
     working: Mapped[str] = mapped_column(String(63))  # its name until it is whole
+    # Of a restore in place: whether a superuser may load it, and by which table's
+    # number it is seen to have happened, which no name tells.
+    as_superuser: Mapped[bool] = mapped_column(default=False, server_default=false())
+    marker: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     # Schema and name of those that were chosen; all without.
     tables: Mapped[list[dict[str, str]] | None] = mapped_column(JSON(none_as_null=True))
 
@@ -63,6 +68,10 @@ class Restore(Job, Model):
     @property
     def is_replace(self) -> bool:
         return self.kind is Kind.REPLACE
+
+    @property
+    def is_in_place(self) -> bool:
+        return self.kind is Kind.IN_PLACE
 
     @property
     def can_be_undone(self) -> bool:

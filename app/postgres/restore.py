@@ -41,6 +41,8 @@ _HIDDEN_ROWS = "affected by row-level security"
 _ROWS = ("TABLE DATA", "SEQUENCE SET")
 _GRANTS = ("ACL", "DEFAULT ACL")
 _TOLD_OF_OTHERS = ("COMMENT", "SECURITY LABEL")
+# Without the transaction this would leave tables with doubled rows.
+_OVER_LIVING = ("--clean", "--if-exists", "--single-transaction")
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,7 @@ def load(
     list_file: Path,
     jobs: int = 1,
     with_owners: bool = False,
+    over_living: bool = False,
     timeout: float,
     environment: Mapping[str, str],
     on_line: command.Line,
@@ -136,15 +139,16 @@ def load(
     """Load these entries of an archive into the database of `info`, or fail at the first error.
 
     `list_file` is written for pg_restore to read. Without `with_owners`
-    everything belongs to who signs in, and nothing is granted. A `server` that
-    is older than pg_restore may refuse one setting, and nothing else. Raises
+    everything belongs to who signs in, and nothing is granted. `over_living`
+    drops each of them first, and does all or nothing. Else a `server` that is
+    older than pg_restore may refuse one setting, and nothing else. Raises
     RestoreError where the archive cannot be loaded, PostgresError where the
     server gave way; what `on_tick` raises ends pg_restore and comes out.
     """
     numbers = [each.id for each in entries]
     if not numbers:
         return
-    is_older = server.major < _SETS_MORE <= toolchain.version.major
+    is_older = server.major < _SETS_MORE <= toolchain.version.major and not over_living
     ignored: list[str] = []
 
     def heard(line: str) -> None:
@@ -157,7 +161,8 @@ def load(
     list_file.write_text("".join(f"{number};\n" for number in numbers), encoding="ascii")
     argv: list[str | Path] = [
         toolchain.pg_restore, *([] if is_older else ["--exit-on-error"]), "--verbose",
-        "--no-password", f"--use-list={list_file}", f"--jobs={1 if is_older else jobs}",
+        "--no-password", f"--use-list={list_file}",
+        *(_OVER_LIVING if over_living else [f"--jobs={1 if is_older else jobs}"]),
         *([] if with_owners else ["--no-owner", "--no-privileges"]),
         "-d", info.dsn(application_name=None), archive,
     ]  # fmt: skip

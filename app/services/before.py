@@ -15,7 +15,7 @@ from app.postgres.ownership import creating, owners_of, roles_of
 from app.postgres.restore import Plan, plan
 from app.postgres.selection import Name, narrowed, select
 from app.postgres.tools import Toolchain, choose_toolchain, find_toolchains
-from app.services import scratch
+from app.services import in_place, scratch
 from app.services.databases import database_name, storage
 from app.services.proofs import best_proofs
 from app.services.space import refuse_restore_without_space, refuse_without_space, tell_room
@@ -62,8 +62,11 @@ def tell(
             roles, left_out = {each.owner for each in entries} - {""}, selection.left_out
             told["definitions"] = selection.definitions
         apart = divide(entries, contents, server)
-        refuse(server, kind, target, contents, apart, size=size)
-        if kind is Kind.REPLACE:
+        if kind is Kind.IN_PLACE:
+            told |= _look_around(contents, entries)
+        else:
+            refuse(server, kind, target, contents, apart, size=size)
+        if kind in (Kind.REPLACE, Kind.IN_PLACE):
             refuse_without_space(
                 database_name(), size or 0, compression, "the backup that is made before"
             )
@@ -76,13 +79,20 @@ def tell(
             "sessions": server.ask(_CONNECTED, database),
             "missingRoles": missing,
             "missingRolesSql": creating(missing, contents.get("roles", "")),
-            "privileged": apart.privileged,
+            "privileged": [] if kind is Kind.IN_PLACE else apart.privileged,
             "leftOut": [*apart.left_out_names, *left_out],
             "neededBytes": size,
             "freeBytes": server.free_space(),
         }
         is_older = server.version.major < int(dumped.partition(".")[0] or 0)
         return told | {"remarks": list(_remarks(told, is_older=is_older))}
+
+
+def _look_around(contents: dict[str, Any], entries: list[Entry]) -> dict[str, Any]:
+    """What a restore in place would leave, and take along. Raises as `in_place.prepare`."""
+    with serving(in_place.signing_in(), application_name="backstop look") as server:
+        prepared = in_place.prepare(server, contents, entries, as_superuser=None)
+    return in_place.around_told(prepared.around) | {"powers": prepared.powers}
 
 
 def _remarks(told: dict[str, Any], *, is_older: bool) -> Iterator[str]:

@@ -28,6 +28,7 @@ from app.models.types import now
 from app.postgres.conninfo import remove_stale_passfiles
 from app.services import claims
 from app.services.databases import private_dir, storage
+from app.services.effects import has_taken_effect
 from app.services.manifests import columns_of, read_manifest
 from app.services.outcomes import (
     end_sessions_of,
@@ -37,7 +38,6 @@ from app.services.outcomes import (
 )
 from app.services.proofs import record_reading
 from app.services.scratch import sweep
-from app.services.swaps import has_swapped
 
 logger = logging.getLogger(__name__)
 
@@ -156,7 +156,7 @@ def _settle_dead_restores(report: Reconciled) -> None:
     for restore_id, filename, lease_until, process in dead:
         _end_program(process, filename, report)
         with tolerating():
-            if has_swapped(restore_id):
+            if has_taken_effect(restore_id):
                 with writing() as session:
                     session.get_one(Restore, restore_id).complete(now())
                 report.completed.append(filename)

@@ -33,15 +33,16 @@ from app.postgres.restore import Plan, load
 from app.postgres.selection import Name, narrowed, narrowed_to, select
 from app.postgres.snapshot import hold_snapshot
 from app.postgres.tools import Toolchain, Version
-from app.services import asserting, before, claims, scratch
+from app.services import asserting, before, claims, in_place, scratch
 from app.services.asserting import Asserted
 from app.services.backups import create_backup
 from app.services.counts import count_own, count_rest
-from app.services.databases import private_dir, storage
+from app.services.databases import configured_database, private_dir, storage
+from app.services.effects import has_taken_effect
 from app.services.listing import get_backup
 from app.services.outcomes import record_failure
 from app.services.runs import Run
-from app.services.swaps import has_swapped, swap_in, tell_of
+from app.services.swaps import swap_in, tell_of
 from app.storages import sha256_of
 
 logger = logging.getLogger(__name__)
@@ -106,6 +107,12 @@ class Order:
     major: int  # version of the server that was dumped; 0 is unknown
     contents: dict[str, Any]
     tables: tuple[Name, ...]  # none: all of it
+    as_superuser: bool
+
+    @property
+    def is_of_all(self) -> bool:
+        """Whether its outcome says something of the whole backup."""
+        return not self.tables and self.kind is not Kind.IN_PLACE
 
     @property
     def application_name(self) -> str:
@@ -135,7 +142,7 @@ def run_claimed(
     try:
         found = _restore(run, order, heard)
     except AppError as error:
-        result = _says_of_the_backup(error, of_all=not order.tables)
+        result = _says_of_the_backup(error, of_all=order.is_of_all)
         if result is not None:
             told = {"differences": [error.in_words()]}
             _prove(order, result, time.monotonic() - began, told)
@@ -158,10 +165,12 @@ def run_claimed(
 
 
 def _record_failure(restore_id: str, error: AppError, log: str) -> None:
-    """Say that it has failed, unless the swap is done; who cannot tell leaves it to a reconcile."""
+    """Say that it has failed, unless it has happened; who cannot tell leaves it to a reconcile."""
     try:
-        if has_swapped(restore_id):
-            logger.warning("swapped all the same restore=%s error=%r", restore_id, error.in_words())
+        if has_taken_effect(restore_id):
+            logger.warning(
+                "restored all the same restore=%s error=%r", restore_id, error.in_words()
+            )
             with writing() as session:
                 session.get_one(Restore, restore_id, with_for_update=True).complete(now())
             return
@@ -174,7 +183,8 @@ def _record_failure(restore_id: str, error: AppError, log: str) -> None:
 def _says_of_the_backup(error: AppError, *, of_all: bool) -> Result | None:
     """What an error proves; nothing where the server or its programs gave way.
 
-    That some tables cannot be loaded by themselves says nothing of the whole.
+    That some tables cannot be loaded by themselves, or all of it not over what
+    lives, says nothing of the whole.
     """
     if not of_all:
         return Result.FAILED if isinstance(error, VerificationError) else None
@@ -205,6 +215,7 @@ def _order(restore_id: str) -> Order:
         major=int(backup.server_version.partition(".")[0] or 0),
         contents=backup.contents or {},
         tables=tuple((each["schema"], each["name"]) for each in row.tables or []),
+        as_superuser=row.as_superuser,
     )
     db.session.commit()
     return order
@@ -216,6 +227,8 @@ def _restore(run: RestoreRun, order: Order, heard: Line) -> dict[str, Any]:
     info = scratch.server_of(order.kind)
     if order.tables:
         return _make_tables(run, order, entries, info, heard)
+    if order.kind is Kind.IN_PLACE:
+        return _load_in_place(run, order, entries, heard)
     if order.kind is not Kind.REPLACE:
         return _make(run, order, entries, info, heard)
     with serving(maintenance(info), application_name=order.application_name) as server:
@@ -254,6 +267,35 @@ def _make_tables(
         "definitions": selection.definitions,
         "notCompared": ["all that is neither a chosen table nor made for one"],
     }
+
+
+def _load_in_place(
+    run: RestoreRun, order: Order, entries: list[Entry], heard: Line
+) -> dict[str, Any]:
+    """Load the dump over the living database, all or nothing, and look at what it is then."""
+    info, name = in_place.signing_in(), order.application_name
+    with serving(info, application_name=name, on_wait=run.check) as server:
+        toolchain = before.toolchain_for(order.oldest_reader, order.compression, server)
+        loader = _Loader(run, order, toolchain, server.version, heard)
+        # Now, rather than after the living database was saved.
+        in_place.prepare(server, order.contents, entries, as_superuser=order.as_superuser)
+    _save_living(run, order, heard)
+    with (  # no backup begins meanwhile; the lock has another name, for the others may be ended
+        hold_snapshot(configured_database(), application_name=f"{name} lock", on_wait=run.check),
+        serving(info, application_name=name, on_wait=run.check) as server,
+    ):
+        prepared = in_place.prepare(
+            server, order.contents, entries, as_superuser=order.as_superuser
+        )
+        run.check(now_at_once=True)
+        run.phase = "loading"
+        began = time.monotonic()
+        with in_place.loading(info, order.id, prepared) as look:
+            loader.load(info, prepared.entries, with_owners=True, over_living=look)
+        run.phase = "comparing"
+        found = loader.count(info)
+        seconds = round(time.monotonic() - began, 3)
+        return in_place.compared(server, order.contents, prepared, found) | {"seconds": seconds}
 
 
 def _save_living(run: RestoreRun, order: Order, heard: Line) -> None:
@@ -379,10 +421,22 @@ class _Loader:
         self.load(admin, apart.configuration)
 
     def load(
-        self, info: Conninfo, entries: list[Entry], *, jobs: int = 1, with_owners: bool = False
+        self,
+        info: Conninfo,
+        entries: list[Entry],
+        *,
+        jobs: int = 1,
+        with_owners: bool = False,
+        over_living: Callable[[], None] | None = None,
     ) -> None:
-        """Load these entries, signed in as `info` says."""
+        """Load these entries, signed in as `info` says; `over_living` is called meanwhile."""
         order = self._order
+
+        def tick() -> None:
+            self._run.check()
+            if over_living is not None:
+                over_living()
+
         private_dir().mkdir(mode=0o700, parents=True, exist_ok=True)
         list_file = scratch.list_file(order.id)
         try:
@@ -396,10 +450,11 @@ class _Loader:
                     list_file=list_file,
                     jobs=jobs,
                     with_owners=with_owners,
+                    over_living=over_living is not None,
                     timeout=settings().dump_timeout,
                     environment=environment | {"PGAPPNAME": order.application_name},
                     on_line=self._heard,
-                    on_tick=self._run.check,
+                    on_tick=tick,
                     on_start=partial(claims.note_process, order.id, job=Restore),
                 )
         except RestoreError as error:

@@ -17,7 +17,7 @@ from app.postgres.command import Line
 from app.postgres.databases import NAME_BYTES, cut_name
 from app.postgres.selection import Name
 from app.queue import FAILURES, queue
-from app.services import before, claims, contents, scratch, swaps
+from app.services import before, claims, contents, in_place, scratch, swaps
 from app.services.backups import own_user
 from app.services.databases import database_name
 from app.services.listing import get_backup
@@ -40,20 +40,28 @@ def queue_restore(
     created_by: str,
     into: str = "",
     tables: Sequence[Name] = (),
+    as_superuser: bool = False,
 ) -> Restore:
     """Ask for a drill or a restore of a completed backup; returns its PENDING row at once.
 
     `into` is the new database of a restore beside (`proposed_name` without);
     the others name theirs themselves. Into such a database some `tables` can be
-    restored without the others. Raises NotFound, Conflict if the backup is not
-    COMPLETED or another restore runs, InvalidInput for a name; but for a drill,
-    whose row tells it, also what stands in the way on the server: Conflict,
-    NotPossible, StorageError.
+    restored without the others. `as_superuser` says that a restore in place may
+    run what is hidden in the dump as one. Raises NotFound, Conflict if the
+    backup is not COMPLETED or another restore runs, InvalidInput for a name or
+    a superuser of whom nothing was said; but for a drill, whose row tells it,
+    also what stands in the way on the server: Conflict, NotPossible, StorageError.
     """
     if kind is not Kind.DRILL:
         _refuse_at_once(filename, kind, into, tables)
     restore = _insert(
-        filename, kind, trigger=trigger, created_by=created_by, into=into, tables=tables
+        filename,
+        kind,
+        trigger=trigger,
+        created_by=created_by,
+        into=into,
+        tables=tables,
+        as_superuser=as_superuser,
     )
     try:
         run_restore(restore.id)
@@ -71,6 +79,7 @@ def create_restore(
     created_by: str | None = None,
     into: str = "",
     tables: Sequence[Name] = (),
+    as_superuser: bool = False,
     on_line: Line | None = None,
     on_progress: Callable[[dict[str, Any]], None] | None = None,
 ) -> Restore:
@@ -79,7 +88,13 @@ def create_restore(
         reconcile()
     created_by = created_by if created_by is not None else own_user()
     restore = _insert(
-        filename, kind, trigger=trigger, created_by=created_by, into=into, tables=tables
+        filename,
+        kind,
+        trigger=trigger,
+        created_by=created_by,
+        into=into,
+        tables=tables,
+        as_superuser=as_superuser,
     )
     restore_id = restore.id
     on_news = telling(on_progress, lambda: get_restore(restore_id))
@@ -187,12 +202,12 @@ def proposed_name(filename: str) -> str:
 def refuse_unconfirmed(filename: str, confirmed: str) -> None:
     """Raise InvalidInput unless the database that is replaced was called by its name.
 
-    Each face asks for it before it asks for a replace.
+    Each face asks for it before it asks for a replace, or for a restore in place.
     """
     database = get_backup(filename).database
     if confirmed.strip() != database.strip():
         raise InvalidInput(
-            f"type {database} to replace it", hint="A replace takes the place of what lives."
+            f"type {database} to replace it", hint="It takes the place of what lives."
         )
 
 
@@ -205,8 +220,10 @@ def tell_before(
     when it was dumped, `missingRoles` are what the server lacks, and
     `missingRolesSql` creates them. Sizes are in bytes; `freeBytes` is None
     where it cannot be seen from here. `definitions` are tables that come
-    without rows, since some `tables` need them. Raises as `queue_restore`, and
-    ConnectError where the server cannot be asked.
+    without rows, since some `tables` need them. In place, `stays` was made
+    since the backup, `goes` too but belongs to what is dropped, and `powers` is
+    the role with whose rights the dump's code would run. Raises as
+    `queue_restore`, and ConnectError where the server cannot be asked.
     """
     target = _checked_target(filename, kind, into, tables)
     return before.tell(get_backup(filename), kind, target, tables)
@@ -228,8 +245,11 @@ def _insert(
     created_by: str,
     into: str,
     tables: Sequence[Name],
+    as_superuser: bool,
 ) -> Restore:
     target = _checked_target(filename, kind, into, tables)
+    if kind is Kind.IN_PLACE:
+        in_place.refuse_superuser(as_superuser=as_superuser)
     restore_id = create_id()
     name = database_name()
     working = f"{scratch.PREFIX}{restore_id}"
@@ -240,6 +260,7 @@ def _insert(
         server=name.server,
         database=target or working,
         working=working,
+        as_superuser=as_superuser,
         tables=[{"schema": schema, "name": name} for schema, name in tables] or None,
         trigger=trigger,
         created_by=created_by[:255],
@@ -275,7 +296,7 @@ def _checked_target(filename: str, kind: Kind, into: str, tables: Sequence[Name]
     contents.refuse_unknown(filename, tables)
     if kind is Kind.DRILL:
         return ""
-    if kind is Kind.REPLACE:
+    if kind in (Kind.REPLACE, Kind.IN_PLACE):
         if backup.foreign:
             raise Conflict(
                 "a foreign dump is never put in the place of a living database",

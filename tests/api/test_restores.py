@@ -20,6 +20,7 @@ ROW = {
     "id", "filename", "kind", "status", "createdAt", "server", "database", "trigger",
     "createdBy", "startedAt", "finishedAt", "error", "result", "safetyBackup", "kept",
     "keptUntil", "undoneAt", "undoneBy", "droppedAt", "canBeUndone", "tables",
+    "asSuperuser",
 }  # fmt: skip
 FOUND = {
     "differences": [], "missingRoles": [], "privileged": [], "leftOut": [],
