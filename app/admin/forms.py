@@ -1,13 +1,15 @@
 """The forms of the pages; the rules about their values are the services'."""
 
 from flask_wtf import FlaskForm
-from wtforms import PasswordField, StringField, SubmitField, TextAreaField
+from wtforms import BooleanField, PasswordField, StringField, SubmitField, TextAreaField
 from wtforms.validators import AnyOf, InputRequired, Length
 
 from app.models import Kind
 from app.services.admins import MAX_PASSWORD, MAX_USERNAME
 from app.services.assertions import MAX_NAME, MAX_STATEMENT
 from app.services.manifests import MAX_NOTES
+
+_MODES = [each.value for each in Kind if each is not Kind.DRILL]
 
 
 class SignInForm(FlaskForm):  # type: ignore[misc]  # flask_wtf has no types
@@ -65,7 +67,7 @@ class RestoreForm(PasswordForm):
 
     mode = StringField(
         default=Kind.BESIDE.value,
-        validators=[AnyOf([Kind.BESIDE.value, Kind.REPLACE.value], message="Choose one of them.")],
+        validators=[AnyOf(_MODES, message="Choose one of them.")],
     )
     into = StringField(
         "Name of the new database",
@@ -81,6 +83,7 @@ class RestoreForm(PasswordForm):
         },
     )
     confirm = StringField(render_kw={"autocomplete": "off", "autocapitalize": "none"})
+    superuser = BooleanField()
 
 
 class DeleteForm(FlaskForm):  # type: ignore[misc]

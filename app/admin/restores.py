@@ -54,27 +54,23 @@ def new(filename: str) -> ResponseReturnValue:
 
 @blueprint.post("/backup/<filename>/restore")
 def create(filename: str) -> ResponseReturnValue:
-    """Start a restore; a replace is confirmed by the database's name and the password."""
+    """Start a restore; over what lives it is confirmed by its name and the password."""
     form = RestoreForm()
     tables = _chosen(filename, form) if form.validate() else []
     if form.errors:
         return _wizard(filename, form), 422
-    if form.mode.data == Kind.BESIDE.value:
-        try:
-            into = (form.into.data or "").strip()
-            return _started(filename, Kind.BESIDE, into=into, tables=tables)
-        except InvalidInput as error:
-            form.into.errors = [_told(error)]
-            return _wizard(filename, form), 422
-    try:
-        service.refuse_unconfirmed(filename, form.confirm.data or "")
-    except InvalidInput as error:
-        form.confirm.errors = [_told(error)]
-        return _wizard(filename, form), 422
-    refusal = _refusal_of_password(form)
+    kind = Kind(form.mode.data)
+    is_beside = kind is Kind.BESIDE
+    refusal = None if is_beside else _refusal_of_name(filename, form) or _refusal_of_password(form)
     if refusal is not None:
         return _wizard(filename, form), *refusal
-    return _started(filename, Kind.REPLACE)
+    into = (form.into.data or "").strip() if is_beside else ""
+    superuser = bool(form.superuser.data)
+    try:
+        return _started(filename, kind, into=into, tables=tables, as_superuser=superuser)
+    except InvalidInput as error:
+        (form.into if is_beside else form.superuser).errors = [_told(error)]
+        return _wizard(filename, form), 422
 
 
 @blueprint.get("/restores/<restore_id>")
@@ -165,17 +161,14 @@ def _chosen(filename: str, form: RestoreForm) -> list[Name]:
     return tables
 
 
-def _started(
-    filename: str, kind: Kind, into: str = "", tables: Sequence[Name] = ()
-) -> ResponseReturnValue:
+def _started(filename: str, kind: Kind, **wanted: Any) -> ResponseReturnValue:
     try:
         restore = service.queue_restore(
             filename,
             kind,
             trigger=Trigger.ADMIN,
             created_by=auth.signed_in_admin().username,
-            into=into,
-            tables=tables,
+            **wanted,
         )
     except (Conflict, PostgresError, StorageError) as error:
         flash(_told(error), "danger")
@@ -186,14 +179,16 @@ def _started(
 
 def _wizard(filename: str, form: RestoreForm) -> str:
     tables = _chosen(filename, form)
-    beside, replace = _before(filename, Kind.BESIDE, tables), _before(filename, Kind.REPLACE)
+    beside = _before(filename, Kind.BESIDE, tables)
+    replace, in_place = (_before(filename, kind) for kind in (Kind.REPLACE, Kind.IN_PLACE))
     return render_template(
         "restores/new.html",
         backup=listing.get_backup(filename),
         form=form,
-        before=beside["told"] or replace["told"],
+        before=beside["told"] or replace["told"] or in_place["told"],
         beside=beside,
         replace=replace,
+        in_place=in_place,
     )
 
 
@@ -203,6 +198,16 @@ def _before(filename: str, kind: Kind, tables: Sequence[Name] = ()) -> dict[str,
         return {"told": service.tell_before(filename, kind, tables=tables), "refused": None}
     except AppError as error:
         return {"told": None, "refused": error}
+
+
+def _refusal_of_name(filename: str, form: RestoreForm) -> tuple[int, dict[str, str]] | None:
+    """Status and headers, with the error on the form; None where the database is named."""
+    try:
+        service.refuse_unconfirmed(filename, form.confirm.data or "")
+    except InvalidInput as error:
+        form.confirm.errors = [_told(error)]
+        return 422, {}
+    return None
 
 
 def _refusal_of_password(form: PasswordForm) -> tuple[int, dict[str, str]] | None:

@@ -35,7 +35,7 @@ def create_drill(filename: str) -> ResponseReturnValue:
 def create(filename: str) -> ResponseReturnValue:
     """Ask for a restore, beside or in place of the living database."""
     body = read_body(NewRestoreSchema())
-    if body["mode"] is Kind.REPLACE:
+    if body["mode"] is not Kind.BESIDE:
         service.refuse_unconfirmed(filename, body["confirm"])
     restore = service.queue_restore(
         filename,
@@ -43,6 +43,7 @@ def create(filename: str) -> ResponseReturnValue:
         trigger=Trigger.API,
         created_by=signed_in_admin().username,
         into=body["into"],
+        as_superuser=body["confirm_superuser"],
         tables=[(each["schema"], each["name"]) for each in body["tables"]],
     )
     return _accepted(restore, "Restore started")

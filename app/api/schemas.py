@@ -53,6 +53,7 @@ class NewRestoreSchema(Schema):
     mode = fields.Enum(Kind, by_value=True, required=True, validate=validate.NoneOf([Kind.DRILL]))
     into = fields.String(load_default="")
     confirm = fields.String(load_default="")
+    confirm_superuser = fields.Boolean(load_default=False, data_key="confirmSuperuser")
     tables = fields.List(
         fields.Nested(TableSchema), load_default=list, validate=validate.Length(max=MAX_TABLES)
     )

@@ -1,7 +1,6 @@
 """flask backup drill and restore, and flask restore, which looks after both."""
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -12,7 +11,6 @@ from app.config import CANCEL_PATIENCE
 from app.errors import AppError, Conflict
 from app.formatting import moment_short, outcome_text, printable
 from app.models import Kind, Restore, Trigger
-from app.postgres.selection import Name
 from app.schemas import restore_details, restore_row
 from app.services import restores as service
 from app.services.backups import own_user
@@ -24,6 +22,11 @@ from app.services.proofs import proof_of
 group = Group("restore", help="Look after drills and restores; flask backup restore makes them.")
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_DANGER = (
+    "What is hidden in the dump runs with all rights of role {}: it can read and write"
+    " the server's files and start programs there."
+)
+
 _yes = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
@@ -56,26 +59,54 @@ def drill(name: str | None, latest: bool, quiet: bool) -> None:
     help="Only these, into a new database; schema.* for all of one. Can be repeated.",
 )
 @click.option("--replace", is_flag=True, help="Replace the living database, which is kept.")
+@click.option(
+    "--in-place",
+    is_flag=True,
+    help="Load it over the living database, where no other can be made.",
+)
+@click.option(
+    "--as-superuser",
+    is_flag=True,
+    help="In place: let what is hidden in the dump run with a superuser's rights.",
+)
 @_yes
-def restore_(name: str, into: str, wanted: tuple[str, ...], replace: bool, yes: bool) -> None:
+def restore_(
+    name: str,
+    *,
+    into: str,
+    wanted: tuple[str, ...],
+    replace: bool,
+    in_place: bool,
+    as_superuser: bool,
+    yes: bool,
+) -> None:
     """Restore a backup into a new database, or in place of the living one.
 
     What it will do is told first, and what is known not to work refused. A
     replace backs up the living database first, keeps it under another name,
-    and can be undone: flask restore undo. flask backup contents lists the
-    tables that can be restored by themselves.
+    and can be undone: flask restore undo. In place backs it up too, and is all
+    or nothing; but what was made since the backup stays, and there is no undo.
+    flask backup contents lists the tables that can be restored by themselves.
     """
-    kind = Kind.REPLACE if replace else Kind.BESIDE
+    if replace and in_place:
+        raise click.UsageError("Choose one of --replace and --in-place.")
+    if as_superuser and not in_place:
+        raise click.UsageError("--as-superuser is for --in-place.")
+    kind = Kind.REPLACE if replace else Kind.IN_PLACE if in_place else Kind.BESIDE
     tables = choose_tables(name, wanted)
     with database_in_use():
         told = service.tell_before(name, kind, into, tables)
         _print_before(name, kind, told)
-        if replace and not yes:
+        if kind is not Kind.BESIDE and not yes:
             typed = click.prompt("Type the name of the database to replace it", err=True)
             service.refuse_unconfirmed(name, typed)
-        done = _restored(name, kind, into=into, tables=tables)
+        done = _restored(name, kind, into=into, tables=tables, as_superuser=as_superuser)
     if kind is Kind.BESIDE:
         click.echo(f"{done.database} (restored in {_outcome(done)})")
+    elif kind is Kind.IN_PLACE:
+        click.echo(f"{name} was loaded over {done.database} in {_outcome(done)},")
+        click.echo("as counted right after: clients may have written since.")
+        click.echo(f"What it was before is in {done.safety_backup}.")
     else:
         click.echo(f"{done.database} is that of {name} (restored in {_outcome(done)}).")
         click.echo(f"The old one is kept as {done.kept} until {_kept_until(done)}.")
@@ -96,7 +127,7 @@ def list_(limit: int, as_json: bool) -> None:
         when = moment_short(each.created_at)
         target = "" if each.kind is Kind.DRILL else f"  into {each.database}"
         click.echo(
-            f"{each.id}  {each.kind.value:<7}  {each.status.value:<9}  {when}"
+            f"{each.id}  {each.kind.value:<8}  {each.status.value:<9}  {when}"
             f"  {each.filename}{target}"
         )
 
@@ -168,13 +199,11 @@ def cancel(restore_id: str) -> None:
     click.echo("The restore has been cancelled.")
 
 
-def _restored(
-    filename: str, kind: Kind, *, into: str = "", tables: Sequence[Name] = (), quiet: bool = False
-) -> Restore:
+def _restored(filename: str, kind: Kind, *, quiet: bool = False, **wanted: Any) -> Restore:
     with ending_by_signals():
         with progress_shown(quiet=quiet) as callbacks:
             done = service.create_restore(
-                filename, kind, trigger=Trigger.CLI, into=into, tables=tables, **callbacks
+                filename, kind, trigger=Trigger.CLI, **wanted, **callbacks
             )
         if not done.is_completed:
             raise _error_of(done)
@@ -195,6 +224,14 @@ def _print_before(filename: str, kind: Kind, told: dict[str, Any]) -> None:
             f"It is restored into a new database {told['database']}"
             f" on PostgreSQL {told['serverVersion']}."
         )
+    elif kind is Kind.IN_PLACE:
+        lines += [
+            f"It is loaded over database {told['database']}: all of it or nothing, no undo.",
+            f"Connected to that now: {told['sessions']} sessions. They wait meanwhile.",
+            *([_DANGER.format(told["powers"])] if told["powers"] else []),
+            *(f"Not in the backup, and stays: {each}." for each in told["stays"]),
+            *(f"Not in the backup, and goes: {each}." for each in told["goes"]),
+        ]
     else:
         lines += [
             f"It takes the place of database {told['database']}, which is kept.",
@@ -208,7 +245,8 @@ def _print_before(filename: str, kind: Kind, told: dict[str, Any]) -> None:
 
 
 def _outcome(done: Restore) -> str:
-    return f"{done.result['seconds']:.1f} s: {outcome_text(done.result)}"
+    seconds = f"{done.result['seconds']:.1f} s: " if "seconds" in done.result else ""
+    return seconds + outcome_text(done.result)
 
 
 def _kept_until(done: Restore) -> str:
@@ -239,6 +277,8 @@ def _print_remarks(result: dict[str, Any]) -> None:
         "privileged": "made by the admin's connection",
         "definitions": "made without its rows",
         "leftOut": "left out",
+        "stays": "not in the backup, and still there",
+        "goes": "not in the backup, and gone",
         "notCompared": "not compared",
     }
     for key, told in remarks.items():

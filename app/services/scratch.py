@@ -84,6 +84,10 @@ def tidy(server: Server, restore_id: str, name: str) -> None:
     if server.comment_of(name) in ("", COMMENT + restore_id) or server.owner_of(name) == name:
         server.drop_database(name)
     server.drop_role(name)
+    _tidied(restore_id)
+
+
+def _tidied(restore_id: str) -> None:
     list_file(restore_id).unlink(missing_ok=True)
     with writing() as session:
         row = session.get(Restore, restore_id)
@@ -112,6 +116,9 @@ def sweep() -> None:
     kept = [row.id for row in db.session.scalars(old)]
     db.session.commit()
     for restore_id, kind, working in rows:
+        if kind is Kind.IN_PLACE:  # it has made nothing
+            _tidied(restore_id)
+            continue
         try:
             with serving(server_of(kind), application_name="backstop sweep") as server:
                 server.end_sessions(application_name(restore_id))

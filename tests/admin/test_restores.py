@@ -10,7 +10,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from app.extensions import writing
-from app.models import Kind, Level, Result, Status, Trigger
+from app.models import Kind, Level, Restore, Result, Status, Trigger
 from app.models.types import now
 from app.services import backups, listing, restores
 from tests.admin.test_backups import LIST, Page, followed, row_of, seen, sent
@@ -265,3 +265,49 @@ def test_a_drill_that_is_not_possible_says_nothing_about_the_backup(panel: Flask
     assert "That says nothing about the backup." in page.text
     assert "postgis" in page.text
     assert "Restored: not possible here" in seen(ann, f"{LIST}/{filename}").text
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_restore_in_place_takes_name_password_and_the_word(
+    app: Flask, admin: FlaskClient, shop: Database
+):
+    filename = made(app, admin)
+    shop.run("DELETE FROM orders; CREATE TABLE newer (id int)")
+    wizard = f"{LIST}/{filename}/restore"
+    page = seen(admin, wizard)
+    assert "Not in the backup, and stays: table public.newer." in page.text
+    assert page.all("input", type="checkbox", name="superuser")
+    fields = {"mode": "in place", "confirm": shop.name, "password": PASSWORD}
+    wrong = [
+        (fields | {"confirm": "another"}, f"Type {shop.name} to replace it"),
+        (fields | {"password": "not mine"}, "The password is wrong."),
+        (fields, "with all rights of role backstop"),
+        (fields | {"tables": "public.orders"}, "Some tables are restored beside only."),
+    ]
+    for wanted, told in wrong:
+        answer = sent(admin, wizard, **wanted)
+        assert answer.status_code == 422
+        assert told in answer.text
+    assert shop.run("SELECT count(*) FROM orders") == [(0,)]
+    answer = sent(admin, wizard, **fields, superuser="y")
+    assert answer.status_code == 302, answer.text
+    page = ended(admin, answer.location)
+    assert "As counted right after it was loaded" in page.text
+    assert "table public.newer: not in the backup" in page.text
+    assert "Saved before" in page.text
+    assert page.link("Undo…") is None
+    assert shop.run("SELECT count(*) FROM orders") == [(500,)]
+    shop.run("CREATE VIEW late AS SELECT * FROM orders")
+    page = seen(admin, wizard)
+    assert "view public.late depends on table public.orders." in page.text
+    assert "disabled" in page.all("input", id="in-place")[0]
+    assert "disabled" not in page.all("input", id="replace")[0]
+
+
+def test_a_restore_that_could_not_tell_what_it_found_has_a_page(panel: Flask, ann: FlaskClient):
+    restore_id = planted_restore(panel, planted(panel), kind=Kind.IN_PLACE)
+    with panel.app_context(), writing() as session:
+        session.get_one(Restore, restore_id).result = {}
+    told = "it is done; its runner ended before it could tell what it found"
+    assert told in seen(ann, f"{RESTORES}/{restore_id}").text
+    assert told in seen(ann, RESTORES).text

@@ -276,3 +276,22 @@ def test_a_list_asks_for_all_its_proofs_at_once(panel: Flask, ann: FlaskClient):
     finally:
         event.remove(engine, *listen)
     assert sum("FROM proofs" in each for each in asked) == 1
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_restore_in_place_takes_the_name_and_the_word(admin: FlaskClient, shop: Database):
+    filename = admin.post("/api/admin/backup").get_json()["backup"]["filename"]
+    shop.run("DELETE FROM orders; CREATE TABLE newer (id int)")
+    url, body = f"/api/admin/backup/{filename}/restores", {"mode": "in place"}
+    assert is_problem(admin.post(url, json=body), 422)
+    body["confirm"] = shop.name
+    refused = admin.post(url, json=body)
+    assert is_problem(refused, 422)
+    assert "confirmSuperuser" in refused.get_json()["hint"]
+    answer = admin.post(url, json=body | {"confirmSuperuser": True})
+    assert answer.status_code == 202, answer.text
+    done = ended(admin, answer.headers["Location"])
+    assert (done["status"], done["kind"], done["asSuperuser"]) == ("COMPLETED", "in place", True)
+    assert done["result"]["stays"] == ["table public.newer"]
+    assert done["safetyBackup"] != filename
+    assert shop.run("SELECT count(*) FROM orders") == [(500,)]

@@ -198,3 +198,29 @@ def test_one_that_waits_is_cancelled(run_without_server: tuple[Run, Flask]):
     assert "Error: another restore is running" in busy.stderr
     assert run("restore", "cancel", restore_id).exit_code == 0
     assert "Error: cancelled by " in run("restore", "show", restore_id).stdout
+
+
+def test_a_restore_in_place_tells_what_stays_and_asks_for_the_word(run: Run, shop: Database):
+    name = made(run)
+    shop.run("DELETE FROM orders; CREATE TABLE newer (id int)")
+    for words in (("--in-place", "--replace"), ("--as-superuser",)):
+        assert run("backup", "restore", name, *words).exit_code == 2
+    refused = run("backup", "restore", name, "--in-place", "--yes")
+    assert refused.exit_code == 1
+    assert "runs with all rights of role backstop" in refused.stderr
+    assert "--as-superuser" in refused.stderr
+    words = ("backup", "restore", name, "--in-place", "--as-superuser")
+    assert run(*words, input="another\n").exit_code == 1
+    assert shop.run("SELECT count(*) FROM orders") == [(0,)]
+    result = run(*words, input=f"{shop.name}\n")
+    assert result.exit_code == 0, result.output
+    assert "Not in the backup, and stays: table public.newer." in result.stderr
+    assert f"{name} was loaded over {shop.name} in " in result.stdout
+    assert "no difference, 1 more in the database than in the backup" in result.stdout
+    assert re.search(r"What it was before is in backup_\S+\.dump\.", result.stdout)
+    assert "not in the backup, and still there: table public.newer" in result.stdout
+    assert shop.run("SELECT count(*) FROM orders") == [(500,)]
+    shop.run("CREATE VIEW late AS SELECT * FROM orders")
+    refused = run(*words, "--yes")
+    assert refused.exit_code == 1
+    assert "Detail: view public.late depends on table public.orders." in refused.stderr
