@@ -47,7 +47,8 @@ _OTHERS = """
     CREATE TABLE deep_1_1 PARTITION OF deep_1 FOR VALUES IN (1);
     CREATE TABLE deep_2 PARTITION OF deep FOR VALUES IN (2);
     INSERT INTO deep VALUES (1, 1), (2, 2);
-    INSERT INTO checked VALUES (1);
+    INSERT INTO people DEFAULT VALUES;
+    INSERT INTO checked VALUES (1, 1);
     INSERT INTO child VALUES (1, 2);
     INSERT INTO guarded VALUES (1, 'ann');
 """
@@ -160,7 +161,18 @@ def test_what_is_hidden_in_functions_comes_along(others: Path, new_database):
     assert "code.all_people()" not in made(selection, "FUNCTION")
     assert made(selection, "TABLE") == {"public.checked"}
     assert selection.left_out == ["FK CONSTRAINT checked checked_person_fkey"]
-    assert loaded(others, selection, new_database()).run("TABLE checked") == [(1, None)]
+    assert loaded(others, selection, new_database()).run("TABLE checked") == [(1, 1)]
+
+
+def test_a_foreign_key_needs_the_rows_of_the_other_table(others: Path, new_database):
+    """numbered has a column of people's type: that table is there, but empty."""
+    selection = chosen(others, "public.checked", "public.numbered")
+    assert selection.definitions == ["public.people"]
+    assert "FK CONSTRAINT checked checked_person_fkey" in selection.left_out
+    assert loaded(others, selection, new_database()).run("TABLE checked") == [(1, 1)]
+    both = chosen(others, "public.checked", "public.people")
+    assert loaded(others, both, new_database()).run("SELECT count(*) FROM people") == [(2,)]
+    assert made(both, "FK CONSTRAINT") == {"public.checked checked_person_fkey"}
 
 
 def test_each_kind_of_part_is_brought_or_told(others: Path, new_database):
