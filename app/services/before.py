@@ -64,6 +64,7 @@ def tell(
         apart = divide(entries, contents, server)
         if kind is Kind.IN_PLACE:
             told |= _look_around(contents, entries)
+            refuse_restore_without_space(server, size)
         else:
             refuse(server, kind, target, contents, apart, size=size)
         if kind in (Kind.REPLACE, Kind.IN_PLACE):

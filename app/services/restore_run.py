@@ -42,6 +42,7 @@ from app.services.effects import has_taken_effect
 from app.services.listing import get_backup
 from app.services.outcomes import record_failure
 from app.services.runs import Run
+from app.services.space import refuse_restore_without_space
 from app.services.swaps import swap_in, tell_of
 from app.storages import sha256_of
 
@@ -278,6 +279,7 @@ def _load_in_place(
         toolchain = before.toolchain_for(order.oldest_reader, order.compression, server)
         loader = _Loader(run, order, toolchain, server.version, heard)
         # Now, rather than after the living database was saved.
+        refuse_restore_without_space(server, order.database_size)
         in_place.prepare(server, order.contents, entries, as_superuser=order.as_superuser)
     _save_living(run, order, heard)
     with (  # no backup begins meanwhile; the lock has another name, for the others may be ended
@@ -431,6 +433,7 @@ class _Loader:
     ) -> None:
         """Load these entries, signed in as `info` says; `over_living` is called meanwhile."""
         order = self._order
+        self._run.check(now_at_once=True)  # in place, there is no way back after it
 
         def tick() -> None:
             self._run.check()

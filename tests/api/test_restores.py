@@ -133,7 +133,7 @@ def test_what_a_restore_would_do_is_told_and_refused_before(admin: FlaskClient, 
     assert set(told) == {
         "database", "dumpedVersion", "serverVersion", "tables", "rows", "owner", "proof", "running",
         "sessions", "missingRoles", "missingRolesSql", "privileged", "leftOut", "neededBytes",
-        "freeBytes", "remarks",
+        "freeBytes", "remarks", "definitions",
     }  # fmt: skip
     assert told["database"] == f"{shop.name}_mine"
     assert told["dumpedVersion"] == told["serverVersion"]

@@ -113,7 +113,7 @@ def mallory(shop: Database, server: Conninfo) -> Iterator[Database]:
     shop.run(f"DROP ROLE {name}")
 
 
-@pytest.mark.parametrize("kind", list(Kind))
+@pytest.mark.parametrize("kind", [Kind.DRILL, Kind.BESIDE, Kind.REPLACE])
 def test_nothing_of_a_dump_runs_as_a_superuser(
     kind: Kind, shop: Database, mallory: Database, marks: Path
 ):
@@ -125,6 +125,24 @@ def test_nothing_of_a_dump_runs_as_a_superuser(
     row = attempt(backed_up(), kind)
     assert sorted(each.name for each in marks.iterdir()) == []
     assert row.is_completed, (row.error_message, row.error_detail)
+
+
+def test_nothing_of_a_dump_runs_as_a_superuser_in_place(
+    shop: Database, mallory: Database, marks: Path, make_app: Callable[..., Flask]
+):
+    ((owner,),) = mallory.run("SELECT current_user")
+    shop.run(f"ALTER TABLE customers OWNER TO {owner}; ALTER TABLE orders OWNER TO {owner}")
+    mallory.run(_STRIKE.replace("{folder}", str(marks)))
+    mallory.run(_PLACES)
+    mallory.run(_SET_CONFIG)
+    mallory.run(_SET_AT_LOAD)
+    with make_app(restore_url=mallory.url).app_context():
+        filename = backed_up()
+        mallory.run("DELETE FROM public.orders")
+        row = attempt(filename, Kind.IN_PLACE)
+    assert sorted(each.name for each in marks.iterdir()) == []
+    assert row.is_completed, (row.error_message, row.error_detail)
+    assert mallory.run("SELECT count(*) FROM public.orders") == [(500,)]
 
 
 def test_nothing_of_a_database_runs_as_a_superuser_in_a_backup(
