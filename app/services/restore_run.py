@@ -4,9 +4,8 @@ import itertools
 import logging
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, replace
-from functools import partial
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 from app.config import settings
@@ -20,104 +19,30 @@ from app.errors import (
     VerificationError,
 )
 from app.extensions import db, writing
-from app.models import DatabaseBackup, Kind, Level, Proof, Restore, Result, Trigger
+from app.models import DatabaseBackup, Kind, Level, Proof, Restore, Result
 from app.models.types import now
 from app.postgres import ownership
 from app.postgres.archive import Entry, read_entries
-from app.postgres.census import Census, differences
 from app.postgres.command import Line
 from app.postgres.connection import quoted
-from app.postgres.conninfo import Conninfo, client_environment
+from app.postgres.conninfo import Conninfo
 from app.postgres.databases import Server, cut_name, maintenance, serving
-from app.postgres.restore import Plan, load
-from app.postgres.selection import Name, narrowed, narrowed_to, select
+from app.postgres.restore import Plan
+from app.postgres.selection import narrowed, select
 from app.postgres.snapshot import hold_snapshot
-from app.postgres.tools import Toolchain, Version
-from app.services import asserting, before, claims, in_place, scratch
+from app.services import asserting, before, in_place, scratch
 from app.services.asserting import Asserted
 from app.services.backups import create_backup
-from app.services.counts import count_own, count_rest
-from app.services.databases import configured_database, private_dir, storage
+from app.services.databases import configured_database, storage
 from app.services.effects import has_taken_effect
 from app.services.listing import get_backup
+from app.services.loading import Loader, Order, RestoreRun
 from app.services.outcomes import record_failure
-from app.services.runs import Run
 from app.services.space import refuse_restore_without_space
 from app.services.swaps import swap_in, tell_of
 from app.storages import sha256_of
 
 logger = logging.getLogger(__name__)
-
-_JOBS = 2  # what pg_restore loads at once
-_BIG = 64 * 1024**2  # bytes of a dump from which on that pays
-_LOADED = 85  # per cent of the whole
-_TOLD = 100  # differences that are kept
-
-
-class RestoreRun(Run):
-    """What has to be done again and again while a backup is restored."""
-
-    job = Restore
-
-    def __init__(self, job_id: str, *, limit: int, on_news: Callable[[], None]) -> None:
-        super().__init__(job_id, limit=limit, on_news=on_news)
-        self.rows: dict[str, int] = {}  # of each table, as pg_restore names it
-        self.begun: list[str] = []  # tables
-
-    def heard(self, line: str) -> None:
-        """Take a line of pg_restore: it names each table when it begins with its rows."""
-        self.log.add(line)
-        name = line.partition('processing data for table "')[2].rstrip('"')
-        if name in self.rows:
-            self.begun.append(name)
-
-    def in_figures(self) -> dict[str, Any]:
-        """How far it is, as it stands on the row."""
-        total = sum(self.rows.values()) + len(self.rows) or 1
-        done = sum(self.rows[name] + 1 for name in self.begun[:-1])
-        percent = {"starting": 0.0, "checking": 1.0, "loading": 5 + (_LOADED - 5) * done / total}
-        return {
-            "phase": self.phase,
-            "percent": round(percent.get(self.phase, _LOADED), 1),
-            "tablesDone": len(self.begun[:-1]) if self.phase == "loading" else len(self.begun),
-            "tablesTotal": len(self.rows),
-            "table": self.begun[-1] if self.begun and self.phase == "loading" else "",
-            "bytesWritten": 0,
-            "isLast": claims.is_leaving(),
-        }
-
-
-@dataclass(frozen=True)
-class Order:
-    """What is to be restored, as the rows say: no transaction stays open meanwhile."""
-
-    id: str
-    kind: Kind
-    trigger: Trigger
-    created_by: str
-    database: str
-    working: str
-    filename: str
-    backup_id: str
-    size: int
-    sha256: str
-    oldest_reader: int
-    foreign: bool
-    compression: str
-    database_size: int | None
-    major: int  # version of the server that was dumped; 0 is unknown
-    contents: dict[str, Any]
-    tables: tuple[Name, ...]  # none: all of it
-    as_superuser: bool
-
-    @property
-    def is_of_all(self) -> bool:
-        """Whether its outcome says something of the whole backup."""
-        return not self.tables and self.kind is not Kind.IN_PLACE
-
-    @property
-    def application_name(self) -> str:
-        return scratch.application_name(self.id)
 
 
 def run_claimed(
@@ -277,7 +202,7 @@ def _load_in_place(
     info, name = in_place.signing_in(), order.application_name
     with serving(info, application_name=name, on_wait=run.check) as server:
         toolchain = before.toolchain_for(order.oldest_reader, order.compression, server)
-        loader = _Loader(run, order, toolchain, server.version, heard)
+        loader = Loader(run, order, toolchain, server.version, heard)
         # Now, rather than after the living database was saved.
         refuse_restore_without_space(server, order.database_size)
         in_place.prepare(server, order.contents, entries, as_superuser=order.as_superuser)
@@ -340,7 +265,7 @@ def _make(
             role,
             admin,
         ):
-            loader = _Loader(run, order, toolchain, server.version, heard)
+            loader = Loader(run, order, toolchain, server.version, heard)
             began = time.monotonic()
             loader.load_all(apart, role, admin)
             run.phase = "comparing"
@@ -399,137 +324,6 @@ def _rows_of(order: Order) -> dict[str, int]:
         f"{each['schema']}.{each['name']}": each.get("rows") or 0
         for each in order.contents.get("tables", [])
     }
-
-
-class _Loader:
-    """Loads parts of the dump, each by whom it may be loaded."""
-
-    def __init__(
-        self, run: RestoreRun, order: Order, toolchain: Toolchain, version: Version, heard: Line
-    ) -> None:
-        self._run, self._order = run, order
-        self._toolchain, self._version, self._heard = toolchain, version, heard
-
-    def load_all(self, apart: Plan, role: Conninfo, admin: Conninfo) -> None:
-        """All but what comes last: objects and rows, by the role without rights."""
-        self._run.phase = "loading"
-        self.load(admin, apart.first)
-        schemas = [each.name for each in apart.first if each.kind == "SCHEMA"]
-        if schemas:
-            with self.serving(admin) as server:
-                owner = quoted(role.parameters["user"])
-                server.run_all(f"ALTER SCHEMA {quoted(name)} OWNER TO {owner}" for name in schemas)
-        self.load(role, apart.load, jobs=_JOBS if self._order.size > _BIG else 1)
-        self.load(admin, apart.configuration)
-
-    def load(
-        self,
-        info: Conninfo,
-        entries: list[Entry],
-        *,
-        jobs: int = 1,
-        with_owners: bool = False,
-        over_living: Callable[[], None] | None = None,
-    ) -> None:
-        """Load these entries, signed in as `info` says; `over_living` is called meanwhile."""
-        order = self._order
-        self._run.check(now_at_once=True)  # in place, there is no way back after it
-
-        def tick() -> None:
-            self._run.check()
-            if over_living is not None:
-                over_living()
-
-        private_dir().mkdir(mode=0o700, parents=True, exist_ok=True)
-        list_file = scratch.list_file(order.id)
-        try:
-            with client_environment(info, private_dir()) as environment:
-                load(
-                    self._toolchain,
-                    storage().path_of(order.filename),
-                    info,
-                    entries,
-                    server=self._version,
-                    list_file=list_file,
-                    jobs=jobs,
-                    with_owners=with_owners,
-                    over_living=over_living is not None,
-                    timeout=settings().dump_timeout,
-                    environment=environment | {"PGAPPNAME": order.application_name},
-                    on_line=self._heard,
-                    on_tick=tick,
-                    on_start=partial(claims.note_process, order.id, job=Restore),
-                )
-        except RestoreError as error:
-            if order.major <= self._version.major:
-                raise
-            raise NotPossible(
-                f"this server is older than the one that was dumped, {order.major}",
-                detail=error.detail,
-                hint="Restore on a server of that version or a newer one.",
-            ) from error
-        finally:
-            list_file.unlink(missing_ok=True)
-
-    def serving(self, info: Conninfo) -> AbstractContextManager[Server]:
-        """A session there that is ended by a cancel."""
-        name = self._order.application_name
-        return serving(info, application_name=name, on_wait=self._run.check)
-
-    def count(self, role: Conninfo) -> Census:
-        """Rows and sequences, asked by who has no rights."""
-        with self.serving(role) as server:
-            return count_own(server, role.parameters["user"], self._order.contents)
-
-    def give_back(self, apart: Plan, admin: Conninfo, found: Census) -> dict[str, Any]:
-        """Owners, grants and settings as they were, by the admin; then all is compared."""
-        expected, working = self._order.contents, quoted(self._order.working)
-        with self.serving(admin) as server:
-            if self._order.tables:
-                expected = narrowed_to(expected, server.census("owned"))
-            roles = server.roles()
-            missing = sorted(ownership.roles_of(expected) - roles)
-            # What was loaded could have written another one, as the owner, and set something.
-            comment = scratch.COMMENT + self._order.id
-            server.rows(f"COMMENT ON DATABASE {working} IS %s", comment)
-            server.rows(f"ALTER DATABASE {working} RESET ALL")
-            if self._order.foreign:  # all of it stays with who has loaded it
-                heir = server.owner_of(self._order.working)
-            else:
-                found = found | self._return(server, apart, admin, expected, found)
-                owner = expected.get("owner")
-                heir = owner if owner in roles else server.ask("SELECT current_user")
-                if not settings().restore_url:
-                    server.rows(f"REASSIGN OWNED BY {working} TO {quoted(heir)}")
-                    server.rows(f"DROP OWNED BY {working}")
-            # Nothing comes after it that its event triggers could act upon: before 17
-            # they cannot be turned off.
-            self.load(admin, apart.last, with_owners=not missing)
-        return {
-            "differences": differences(expected, found)[:_TOLD],
-            "tables": len(found["tables"]),
-            "rows": sum(each["rows"] or 0 for each in found["tables"]),
-            "missingRoles": missing,
-            "owner": heir,
-            "privileged": apart.privileged,
-            "leftOut": apart.left_out_names,
-        }
-
-    def _return(
-        self, server: Server, apart: Plan, admin: Conninfo, expected: Census, found: Census
-    ) -> Census:
-        """Give each object to its owner, and take stock of what cannot differ then."""
-        roles, working = server.roles(), self._order.working
-        missing = ownership.roles_of(expected) - roles
-        for _ in range(2):  # the second time for sequences that have no table
-            server.run_all(ownership.owners(expected, server.census("owned"), roles))
-        server.run_all(ownership.owners_of_large_objects(apart.load, roles))
-        if not missing:
-            self.load(admin, apart.grants, with_owners=True)
-        for statement in ownership.settings(expected, working, roles):
-            server.rows(statement)
-        parts = ("objects", "settings") if missing else ("objects", "owned", "settings")
-        return count_rest(server, working, expected, found) | server.census(*parts)
 
 
 def _prove(

@@ -22,14 +22,14 @@ def test_a_restore_that_was_cancelled_leaves_nothing(
     kind: Kind, living: Database, leftovers, monkeypatch: pytest.MonkeyPatch
 ):
     filename = backed_up()
-    real = running._Loader.load
+    real = running.Loader.load
 
-    def load(self: running._Loader, info: object, entries: list, **more: object) -> None:
+    def load(self: running.Loader, info: object, entries: list, **more: object) -> None:
         if entries:
             restores.cancel_restore(self._order.id, by="bob")
         real(self, info, entries, **more)
 
-    monkeypatch.setattr(running._Loader, "load", load)
+    monkeypatch.setattr(running.Loader, "load", load)
     row = attempt(filename, kind, as_superuser=True)
     assert row.error_message == "cancelled by bob"
     assert leftovers() == []
@@ -40,15 +40,15 @@ def test_a_cancel_during_a_long_statement_leaves_nothing(
     living: Database, leftovers, monkeypatch: pytest.MonkeyPatch
 ):
     filename = backed_up()
-    real = running._Loader.count
+    real = running.Loader.count
 
-    def count(self: running._Loader, role: object) -> object:
+    def count(self: running.Loader, role: object) -> object:
         with self.serving(role) as server:
             restores.cancel_restore(self._order.id, by="bob")
             server.rows("SELECT pg_sleep(60)")
         return real(self, role)
 
-    monkeypatch.setattr(running._Loader, "count", count)
+    monkeypatch.setattr(running.Loader, "count", count)
     row = attempt(filename, Kind.DRILL)
     assert row.error_message == "cancelled by bob"
     assert leftovers() == []

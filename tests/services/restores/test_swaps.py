@@ -113,27 +113,27 @@ def missing_role(database: Database) -> Iterator[str]:
 @contextmanager
 def difference(database: Database) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
-        real = running._Loader.count
+        real = running.Loader.count
 
-        def count(self: running._Loader, role: object):
+        def count(self: running.Loader, role: object):
             found = real(self, role)
             found["tables"][0]["rows"] += 1
             return found
 
-        patch.setattr(running._Loader, "count", count)
+        patch.setattr(running.Loader, "count", count)
         yield "rows of public.customers: 50 expected, 51 found"
 
 
 @contextmanager
 def cancelled(database: Database) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
-        real = running._Loader.give_back
+        real = running.Loader.give_back
 
-        def give_back(self: running._Loader, *args: object):
+        def give_back(self: running.Loader, *args: object):
             restores.cancel_restore(self._order.id, by="bob")
             return real(self, *args)
 
-        patch.setattr(running._Loader, "give_back", give_back)
+        patch.setattr(running.Loader, "give_back", give_back)
         yield "cancelled by bob"
 
 
@@ -219,14 +219,14 @@ def test_no_backup_is_made_of_what_is_being_replaced(
 ):
     filename = backed_up()
     told: list[str] = []
-    real = running._Loader.count
+    real = running.Loader.count
 
-    def count(self: running._Loader, role: object):
+    def count(self: running.Loader, role: object):
         made = backups.create_backup(trigger=Trigger.CLI, created_by="bob")
         told.append(f"{made.error_message} {made.error_detail}")
         return real(self, role)
 
-    monkeypatch.setattr(running._Loader, "count", count)
+    monkeypatch.setattr(running.Loader, "count", count)
     row = restored(filename, Kind.REPLACE)
     (refused,) = told
     assert "is being backed up by another panel" in refused

@@ -72,14 +72,14 @@ def test_a_row_that_is_deleted_by_hand_fails_the_drill_and_names_its_table(
     shop: Database, monkeypatch: pytest.MonkeyPatch
 ):
     filename = backed_up()
-    real = running._Loader.load_all
+    real = running.Loader.load_all
 
-    def load_all(self: running._Loader, apart: object, role: Conninfo, admin: Conninfo) -> None:
+    def load_all(self: running.Loader, apart: object, role: Conninfo, admin: Conninfo) -> None:
         real(self, apart, role, admin)
         name = admin.parameters["dbname"]
         Database(name, shop.url.replace(shop.name, name)).run("DELETE FROM orders WHERE id = 77")
 
-    monkeypatch.setattr(running._Loader, "load_all", load_all)
+    monkeypatch.setattr(running.Loader, "load_all", load_all)
     row = attempt(filename, Kind.DRILL)
     assert row.status is Status.FAILED
     told = "rows of public.orders: 500 expected, 499 found"
