@@ -144,8 +144,20 @@ def test_what_was_not_foreseen_fails_and_changes_nothing(by_owner: Database):
     assert [each.level for each in made] == [Level.READ]
 
 
+# Stands still in the middle of a restore, and of nothing else.
+_SLOW = """
+    CREATE FUNCTION wait(int) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+        PERFORM pg_catalog.pg_sleep(60) FROM pg_catalog.pg_stat_activity
+        WHERE pid = pg_catalog.pg_backend_pid() AND application_name LIKE 'backstop restore%';
+        RETURN true;
+    END $$;
+    CREATE TABLE slow (id int CHECK (wait(id)));
+    INSERT INTO slow VALUES (1);
+"""
+
+
 def kill_pg_restore(line: str) -> None:
-    if 'processing data for table "public.orders"' in line:
+    if 'processing data for table "public.slow"' in line:
         for each in psutil.Process().children(recursive=True):
             if "pg_restore" in each.name():
                 os.kill(each.pid, signal.SIGKILL)
@@ -154,12 +166,13 @@ def kill_pg_restore(line: str) -> None:
 def test_a_pg_restore_that_is_killed_leaves_all_as_it_was(
     by_owner: Database, leftovers: Callable[[], list[str]]
 ):
+    by_owner.run(_SLOW)
     filename = backed_up()
     by_owner.run("DELETE FROM orders WHERE id > 7")
     before = rows_of(by_owner)
     row = attempt(filename, Kind.IN_PLACE, on_line=kill_pg_restore)
     assert row.status is Status.FAILED
-    assert 'processing data for table "public.orders"' in (row.log or "")
+    assert 'processing data for table "public.slow"' in (row.log or "")
     assert rows_of(by_owner) == before
     assert leftovers() == []
 
@@ -177,6 +190,22 @@ def test_a_client_that_holds_a_lock_is_named_and_not_waited_for(
         assert leftovers() == []
         cursor.execute("SELECT count(*) FROM orders")
         assert cursor.fetchone() == (500,)
+
+
+def test_a_restore_that_waits_for_a_lock_is_cancelled(
+    owned: Database, make_app: Callable[..., Flask], leftovers: Callable[[], list[str]]
+):
+    def cancel(line: str) -> None:
+        if "dropping" in line and restores.list_restores()[0].cancelled_by is None:
+            restores.cancel_restore(restores.list_restores()[0].id, by="bob")
+
+    with make_app(database_url=owned.url, lock_timeout=60).app_context():
+        filename = backed_up()
+        with closing(psycopg2.connect(owned.url)) as holder, holder.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM orders")
+            row = attempt(filename, Kind.IN_PLACE, on_line=cancel)
+            assert row.error_message == "cancelled by bob"
+            assert leftovers() == []
 
 
 @pytest.mark.usefixtures("context")
