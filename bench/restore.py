@@ -57,6 +57,10 @@ def main() -> None:
                 measure(info, folder, clients)
 
 
+#: The floor below any swap: whoever was signed in must sign in anew.
+END_SESSIONS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'ecom'"
+
+
 def run(info: Conninfo, database: str, sql: str) -> None:
     with closing(psycopg2.connect(url_of(info, database))) as connection:
         connection.autocommit = True
@@ -83,6 +87,10 @@ def measure(info: Conninfo, folder: Path, clients: int) -> None:
     print(f"\n{whole:6.2f} s  a replace, its safety backup included, with {clients} clients")
     print(f"longest time without an answer for any of them: {max(gaps):.3f} s (aim: below 0.2)")
     print(f"the swap itself: {replace.result['awaySeconds']:.3f} s")
+    with readers(info, clients) as gaps:
+        run(info, "postgres", END_SESSIONS)
+        time.sleep(2)
+    print(f"the same clients, where their sessions are ended and nothing else: {max(gaps):.3f} s")
 
     with readers(info, clients) as gaps:
         usual = ("-c", "--if-exists")
@@ -123,9 +131,10 @@ def readers(info: Conninfo, number: int) -> Iterator[list[float]]:
     """Clients that read a row again and again, and reconnect at once; their longest gaps."""
     gaps = [0.0] * number
     over = threading.Event()
+    begun = threading.Barrier(number + 1)  # all that sign in at once is no gap
 
     def read(at: int) -> None:
-        answered = time.monotonic()
+        answered: float | None = None
         while not over.is_set():
             with (
                 suppress(psycopg2.Error),
@@ -136,7 +145,10 @@ def readers(info: Conninfo, number: int) -> Iterator[list[float]]:
                     while not over.is_set():
                         cursor.execute("SELECT code FROM bench.items WHERE id = 7")
                         cursor.fetchone()
-                        gaps[at] = max(gaps[at], time.monotonic() - answered)
+                        if answered is None:
+                            begun.wait()
+                        else:
+                            gaps[at] = max(gaps[at], time.monotonic() - answered)
                         answered = time.monotonic()
                         over.wait(0.02)
             over.wait(0.005)
@@ -144,6 +156,7 @@ def readers(info: Conninfo, number: int) -> Iterator[list[float]]:
     threads = [threading.Thread(target=read, args=(at,)) for at in range(number)]
     for thread in threads:
         thread.start()
+    begun.wait()
     try:
         yield gaps
     finally:

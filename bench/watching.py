@@ -5,8 +5,9 @@
 Makes backups of a database of about that size (1,000 by default) in turns:
 as always, without counting rows meanwhile, and with everything else taken away
 that looks after a running pg_dump (progress, lease, cancel, the holder of the
-snapshot). Compares how long pg_dump takes. Then cancels backups at random moments and measures until
-row, program, server sessions and partial tell that it is over.
+snapshot). Compares how long pg_dump takes. Then cancels backups at random
+moments and measures until row, program, server sessions and partial tell that
+it is over.
 """
 
 import random
