@@ -33,7 +33,7 @@ _WORDS = {
     Level.CHECKSUM: "Checksum right",
     Level.READ: "Read back",
     Level.RESTORED: "Restored",
-    Level.ASSERTED: "Restored and asserted",
+    Level.ASSERTED: "Restored and checked",
 }
 
 

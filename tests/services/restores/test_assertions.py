@@ -65,7 +65,7 @@ def test_a_drill_asks_all_and_proves_more(leftovers):
     row = restored(filename, Kind.DRILL)
     assert [each["passed"] for each in row.result["assertions"]] == [True, True]
     proof = last_of(filename)
-    assert (proof.result, proof.word) == (Result.PASSED, "Restored and asserted")
+    assert (proof.result, proof.word) == (Result.PASSED, "Restored and checked")
     assert proof.evidence["differences"] == []
     assert [(each["name"], each["told"]) for each in proof.evidence["assertions"]] == [
         ("orders are there", "it is true"),
@@ -200,12 +200,12 @@ def test_a_failure_is_over_when_its_assertion_holds_or_is_removed():
     assertions.edit_assertion(key, statement=_TRUE, by="ann")
     assert best_of(filename).is_failed  # nobody has asked yet
     restored(filename, Kind.DRILL)
-    assert best_of(filename).word == "Restored and asserted"
+    assert best_of(filename).word == "Restored and checked"
     assertions.edit_assertion(key, statement=_FALSE, by="ann")
     attempt(filename, Kind.DRILL)
     assert best_of(filename).is_failed
     assertions.remove_assertion(key, by="ann")
-    assert best_of(filename).word == "Restored and asserted"
+    assert best_of(filename).word == "Restored and checked"
 
 
 def test_a_cancel_ends_an_assertion(shop: Database, leftovers):
