@@ -23,6 +23,7 @@ _TRIES = 5
 _PATIENCE = 8.0  # seconds; the server itself waits five for sessions to end
 _GONE = 10_000  # milliseconds
 _TICK = 0.005  # seconds between two rounds of ending sessions
+_HELD = 2.0  # seconds that a rename is held back at most
 
 _SESSIONS = """
     SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
@@ -137,7 +138,10 @@ def undo(restore_id: str, *, by: str) -> str:
 def _swap(info: Conninfo, name: str, renames: list[tuple[str, str]]) -> float:
     """Rename in one transaction while the first one's sessions are ended; returns the seconds
 
-    from the first session that was ended to the commit.
+    from the first session that was ended to the commit. A rename that finds
+    sessions sleeps for 100 ms before it looks again (CountOtherDBBackends in
+    procarray.c). So a comment, which is never committed, holds it back until
+    none is left: its wait for the database's lock keeps newcomers out as well.
     """
     statement = "; ".join(
         f"ALTER DATABASE {quoted(old)} RENAME TO {quoted(new)}" for old, new in renames
@@ -146,14 +150,20 @@ def _swap(info: Conninfo, name: str, renames: list[tuple[str, str]]) -> float:
     where = maintenance(info)
     for _ in range(_TRIES):
         with (
+            open_session(where, application_name=name) as holding,
             open_session(where, application_name=name) as renaming,
             open_session(where, application_name=name) as ending,
         ):
             pid = renaming.ask("SELECT pg_catalog.pg_backend_pid()")
             began = time.monotonic()
             try:
+                holding.rows("BEGIN")
+                holding.rows(f"COMMENT ON DATABASE {quoted(living)} IS NULL", patience=_HELD)
+                began = time.monotonic()
                 # Renaming first: its lock holds newcomers off while the others end.
                 renaming.begin(statement, patience=_PATIENCE)
+                _end_sessions_until_held(ending, pid, living)
+                holding.rows("ROLLBACK")
                 _end_sessions_until_done(renaming, ending, living)
             except psycopg2.Error as error:
                 first_error = first_error or told(error, info)
@@ -186,6 +196,19 @@ def _has_renamed(where: Conninfo, pid: int, renames: list[tuple[str, str]]) -> b
                 detail=f"The server's process {pid} does not end.",
             )
         return server.has_database(aside) and not server.has_database(fresh)
+
+
+def _end_sessions_until_held(ending: Session, pid: int, living: str) -> None:
+    """End the sessions once the rename, process `pid`, waits for its lock; in vain at last.
+
+    It looks for sessions itself, so nothing is lost.
+    """
+    waits = "SELECT count(*) FROM pg_catalog.pg_locks WHERE pid = %s AND NOT granted"
+    deadline = time.monotonic() + _HELD
+    while time.monotonic() < deadline:
+        if ending.ask(waits, pid) and not ending.ask(_SESSIONS, living):
+            return
+        time.sleep(_TICK)
 
 
 def _end_sessions_until_done(renaming: Session, ending: Session, living: str) -> None:

@@ -158,17 +158,22 @@ def test_a_replace_that_fails_leaves_the_living_database_alone(
     assert leftovers() == []
 
 
+@pytest.mark.parametrize("locking", ["CONNECTION LIMIT 90", "a comment"])
 def test_a_rename_that_waits_for_a_lock_never_comes_later(
-    living: Database, server, leftovers, monkeypatch: pytest.MonkeyPatch
+    locking: str, living: Database, server, leftovers, monkeypatch: pytest.MonkeyPatch
 ):
     """Its session would go on when the lock is let go, long after we have said that it failed."""
     monkeypatch.setattr(swaps, "_PATIENCE", 0.5)
+    monkeypatch.setattr(swaps, "_HELD", 0.5)
     monkeypatch.setattr(swaps, "_TRIES", 2)
     filename = backed_up()
     before = oid_of(living)
     with closing(psycopg2.connect(url_of(server, "postgres"))) as holder:
         with holder.cursor() as cursor:
-            cursor.execute(f'ALTER DATABASE "{living.name}" CONNECTION LIMIT 90')
+            if locking == "a comment":
+                cursor.execute(f"COMMENT ON DATABASE \"{living.name}\" IS 'busy'")
+            else:
+                cursor.execute(f'ALTER DATABASE "{living.name}" {locking}')
         row = attempt(filename, Kind.REPLACE)
         assert row.status is Status.FAILED
         assert "could not be renamed" in row.error_message
