@@ -46,16 +46,24 @@ def writing() -> Iterator[Session]:
     On SQLite it takes the write lock at its beginning: a transaction that has
     read and then wants to write fails at once if another one wrote meanwhile,
     whatever the busy timeout. What the session has read before is read anew.
+    Inside another one it joins that: all of it is committed, or nothing.
     """
     session: Session = db.session()
+    if session.info.get("writing"):
+        yield session
+        session.flush()  # what the catalogue refuses is told here, as by a commit
+        return
     session.commit()
     session.connection(execution_options={"begin_with": "BEGIN IMMEDIATE"})
+    session.info["writing"] = True
     try:
         yield session
         session.commit()
     except BaseException:
         session.rollback()
         raise
+    finally:
+        del session.info["writing"]
 
 
 @event.listens_for(Engine, "connect")

@@ -3,7 +3,17 @@
 from flask import Blueprint, current_app, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 
-from app.admin import appearance, assertions, backups, contents, doctor, restores, sessions, uploads
+from app.admin import (
+    appearance,
+    assertions,
+    backups,
+    contents,
+    doctor,
+    restores,
+    sessions,
+    settings,
+    uploads,
+)
 from app.auth import require_admin
 from app.extensions import csrf
 
@@ -15,6 +25,7 @@ blueprint.register_blueprint(contents.blueprint)
 blueprint.register_blueprint(doctor.blueprint)
 blueprint.register_blueprint(restores.blueprint)
 blueprint.register_blueprint(sessions.blueprint)
+blueprint.register_blueprint(settings.blueprint)
 blueprint.register_blueprint(uploads.blueprint)
 
 _PUBLIC = (sessions.new, sessions.create)

@@ -53,6 +53,16 @@ class AssertionForm(FlaskForm):  # type: ignore[misc]
     )
 
 
+class SettingsForm(FlaskForm):  # type: ignore[misc]
+    """All settings as one text: tell what it would change, or keep it."""
+
+    text = TextAreaField(
+        render_kw={"rows": 16, "spellcheck": "false", "autocapitalize": "none"},
+    )
+    exact = BooleanField()
+    keep = BooleanField()
+
+
 class PasswordForm(FlaskForm):  # type: ignore[misc]
     """Say once more who one is."""
 

@@ -2,7 +2,7 @@
 
 from flask import Blueprint, current_app, request
 
-from app.api import assertions, backups, contents, doctor, restores, sessions, uploads
+from app.api import assertions, backups, contents, doctor, restores, sessions, settings, uploads
 from app.auth import require_admin
 
 blueprint = Blueprint("api", __name__, url_prefix="/api/admin")
@@ -12,6 +12,7 @@ blueprint.register_blueprint(contents.blueprint)
 blueprint.register_blueprint(doctor.blueprint)
 blueprint.register_blueprint(restores.blueprint)
 blueprint.register_blueprint(sessions.blueprint)
+blueprint.register_blueprint(settings.blueprint)
 blueprint.register_blueprint(uploads.blueprint)
 
 

@@ -36,6 +36,14 @@ class NotesSchema(Schema):
     notes = fields.String(required=True)
 
 
+class SettingsSchema(Schema):
+    """The body of an import of settings."""
+
+    settings = fields.Dict(keys=fields.String(), required=True)
+    exact = fields.Boolean(load_default=False)
+    dry_run = fields.Boolean(load_default=False, data_key="dryRun")
+
+
 class NothingSchema(Schema):
     """The body of a request that says everything by its address."""
 

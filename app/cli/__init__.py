@@ -11,6 +11,7 @@ from app.cli import (
     panel,
     restore,
     server,
+    settings,
     web,
     worker,
 )
@@ -26,6 +27,7 @@ def init_app(app: Flask) -> None:
     app.cli.add_command(backup.group)
     app.cli.add_command(restore.group)
     app.cli.add_command(server.group)
+    app.cli.add_command(settings.group)
     app.cli.add_command(doctor.doctor)
     app.cli.add_command(panel.panel)
     app.cli.add_command(web.web)

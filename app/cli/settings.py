@@ -1,0 +1,41 @@
+"""flask settings: what admins change at run time, as one file."""
+
+import json
+from typing import TextIO
+
+import click
+
+from app.cli.groups import Group
+from app.services import settings as service
+from app.services.backups import own_user
+
+group = Group("settings", help="Write what admins change at run time into a file, and read it.")
+
+
+@group.command("export")
+@click.argument("file", type=click.File("w", encoding="utf-8", atomic=True), default="-")
+def export(file: TextIO) -> None:
+    """Write all of it as TOML into FILE, or print it. Secrets are left out."""
+    file.write(service.as_text(service.export_settings()))
+
+
+@group.command("import")
+@click.argument("file", type=click.File(encoding="utf-8", errors="replace"))
+@click.option("--exact", is_flag=True, help="Remove what the file's lists do not name.")
+@click.option("--dry-run", is_flag=True, help="Only tell what would be changed.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def import_(file: TextIO, exact: bool, dry_run: bool, as_json: bool) -> None:
+    """Keep what FILE says (- is standard input): all of it, or nothing.
+
+    Done twice, it changes nothing more. What the file does not name stays.
+    """
+    document = service.from_text(file.read(service.MAX_SIZE + 1))
+    changes = service.import_settings(document, by=own_user(), exact=exact, dry_run=dry_run)
+    if as_json:
+        told = {"changes": changes, "dryRun": dry_run}
+        click.echo(json.dumps(told, indent=2, ensure_ascii=False))
+        return
+    for each in changes:
+        click.echo(("would be: " if dry_run else "") + each)
+    if not changes:
+        click.echo("Nothing to change.")

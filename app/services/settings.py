@@ -1,0 +1,185 @@
+"""What admins change at run time, as one document: for those who keep it in version control.
+
+A document has one list for each kind of setting, whose entries have names. It
+never carries a secret: what is kept encrypted is neither shown nor exported.
+"""
+
+import logging
+import tomllib
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import tomli_w
+
+from app.errors import AppError, InvalidInput
+from app.extensions import writing
+from app.services import assertions
+
+logger = logging.getLogger(__name__)
+
+Fields = dict[str, Any]
+Document = dict[str, list[Fields]]
+
+MAX_SIZE = 1_000_000  # characters of a document
+
+_HEAD = "# Settings of Backstop; flask settings import reads them.\n\n"
+
+
+@dataclass(frozen=True)
+class Section:
+    """One kind of setting: the fields of its entries, and how they are kept."""
+
+    word: str  # what people call one of them
+    fields: Mapping[str, type]  # beside "name", with their types
+    needed: frozenset[str]  # those that a new one must have
+    entries: Callable[[], dict[str, Fields]]  # what is kept now, by name
+    add: Callable[[str, Fields, str], object]  # name, fields, by whom
+    edit: Callable[[str, Fields, str], object]
+    remove: Callable[[str, str], object]
+
+
+def _assertion_id(name: str) -> str:
+    return assertions.get_assertion_named(name).id
+
+
+SECTIONS: dict[str, Section] = {
+    "assertions": Section(
+        word="assertion",
+        fields={"statement": str},
+        needed=frozenset({"statement"}),
+        entries=lambda: {
+            each.name: {"statement": each.statement} for each in assertions.list_assertions()
+        },
+        add=lambda name, fields, by: assertions.add_assertion(name, **fields, created_by=by),
+        edit=lambda name, fields, by: assertions.edit_assertion(
+            _assertion_id(name), **fields, by=by
+        ),
+        remove=lambda name, by: assertions.remove_assertion(_assertion_id(name), by=by),
+    ),
+}
+
+
+def export_settings() -> Document:
+    """Everything that is kept, without secrets."""
+    return {
+        key: [{"name": name} | fields for name, fields in section.entries().items()]
+        for key, section in SECTIONS.items()
+    }
+
+
+def as_text(document: Document) -> str:
+    """The document as TOML, whose lines tell one change at a time."""
+    kept = {key: entries for key, entries in document.items() if entries}
+    return _HEAD + tomli_w.dumps(kept, multiline_strings=True)
+
+
+def from_text(text: str) -> dict[str, Any]:
+    """The document in a text. Raises InvalidInput where it is no TOML."""
+    if len(text) > MAX_SIZE:
+        raise InvalidInput(f"the settings must not be longer than {MAX_SIZE:,} characters")
+    try:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise InvalidInput("the settings are no TOML", detail=f"{error}.") from error
+
+
+def import_settings(
+    document: Mapping[str, Any], *, by: str, exact: bool = False, dry_run: bool = False
+) -> list[str]:
+    """Keep what a document says; all of it, or nothing. Returns what was changed, in words.
+
+    Entries that it does not name stay, unless it is to be taken `exact`; a
+    kind of setting that it leaves out stays in any case. Doing it twice
+    changes nothing more. Raises InvalidInput, or Conflict where a setting
+    cannot be as it says.
+    """
+    wanted = _checked(document)
+    changes: list[str] = []
+    with suppress(_Undone), writing():
+        for key, entries in wanted.items():
+            changes += _bring(SECTIONS[key], entries, by=by, exact=exact)
+        if dry_run:
+            raise _Undone
+    if not dry_run:
+        logger.info("settings imported changes=%d by=%r", len(changes), by)
+    return changes
+
+
+class _Undone(Exception):
+    """What would be changed is known."""
+
+
+def _bring(section: Section, wanted: dict[str, Fields], *, by: str, exact: bool) -> list[str]:
+    there, told = section.entries(), []
+    for name in there if exact else ():
+        if name not in wanted:
+            section.remove(name, by)
+            told.append(f'{section.word} "{name}" removed')
+    for name, fields in wanted.items():
+        try:
+            if name not in there:
+                _refuse_gaps(section, fields)
+                section.add(name, fields, by)
+                told.append(f'{section.word} "{name}" added')
+            elif changed := {
+                key: value for key, value in fields.items() if there[name].get(key) != value
+            }:
+                section.edit(name, changed, by)
+                told.append(f'{section.word} "{name}" changed: {", ".join(changed)}')
+        except AppError as error:
+            message = f'{section.word} "{name}": {error.message}'
+            raise type(error)(message, detail=error.detail, hint=error.hint) from error
+    return told
+
+
+def _refuse_gaps(section: Section, fields: Fields) -> None:
+    if missing := sorted(section.needed - fields.keys()):
+        raise InvalidInput(f"it has no {missing[0]}")
+
+
+def _checked(document: Mapping[str, Any]) -> dict[str, dict[str, Fields]]:
+    if unknown := sorted(document.keys() - SECTIONS.keys()):
+        raise InvalidInput(
+            f'there are no settings "{unknown[0][:100]}"',
+            hint=f"There are: {', '.join(SECTIONS)}.",
+        )
+    checked: dict[str, dict[str, Fields]] = {}
+    for key, entries in document.items():
+        if not isinstance(entries, list):
+            raise InvalidInput(f"{key} must be a list", hint=f"Begin each entry with [[{key}]].")
+        checked[key] = {}
+        for number, entry in enumerate(entries, 1):
+            name, fields = _entry(f"{key}, entry {number}", SECTIONS[key], entry)
+            if name in checked[key]:
+                raise InvalidInput(f'{key}: "{name}" is there twice')
+            checked[key][name] = fields
+    return checked
+
+
+def _entry(place: str, section: Section, entry: Any) -> tuple[str, Fields]:
+    name = entry.get("name") if isinstance(entry, dict) else None
+    if not isinstance(name, str) or not name.strip() or not name.isprintable():
+        raise InvalidInput(f"{place}: it must have a name, of printable characters")
+    fields = {key: value for key, value in entry.items() if key != "name"}
+    for key, value in fields.items():
+        wanted = section.fields.get(key)
+        if wanted is None:
+            raise InvalidInput(
+                f'{place}: there is no field "{key[:100]}"',
+                hint=f"There are: name, {', '.join(section.fields)}.",
+            )
+        if type(value) is not wanted:  # true is no number here
+            raise InvalidInput(f"{place}: {key} must be {_WORDS[wanted]}")
+        if isinstance(value, str):
+            fields[key] = value.replace("\r\n", "\n").strip()
+    return name.strip(), fields
+
+
+_WORDS: dict[type, str] = {
+    str: "text",
+    int: "a whole number",
+    bool: "true or false",
+    list: "a list",
+}

@@ -1,0 +1,128 @@
+"""Settings as one document: taken whole or not at all, and twice as good as once."""
+
+import re
+
+import pytest
+from flask.ctx import AppContext
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from app.errors import Conflict, InvalidInput
+from app.services import assertions
+from app.services import settings as service
+
+TEXT = """
+[[assertions]]
+name = "orders"
+statement = '''
+SELECT count(*) > 0
+FROM orders'''
+
+[[assertions]]
+name = "Büro \\"x\\""
+statement = "SELECT true"
+"""
+
+
+def bring(text: str, **how: bool) -> list[str]:
+    return service.import_settings(service.from_text(text), by="ann", **how)
+
+
+def kept() -> dict[str, str]:
+    return {each.name: each.statement for each in assertions.list_assertions()}
+
+
+def test_a_file_is_taken_once_and_changes_nothing_twice(context: AppContext):
+    assert bring(TEXT) == ['assertion "orders" added', 'assertion "Büro "x"" added']
+    assert kept() == {"orders": "SELECT count(*) > 0\nFROM orders", 'Büro "x"': "SELECT true"}
+    assert bring(TEXT) == []
+    changed = TEXT.replace("SELECT true", "SELECT 1 = 1")
+    assert bring(changed) == ['assertion "Büro "x"" changed: statement']
+    assert bring(changed) == []
+    assert assertions.get_assertion_named("orders").created_by == "ann"
+
+
+def test_what_is_exported_is_what_is_imported(context: AppContext):
+    bring(TEXT)
+    text = service.as_text(service.export_settings())
+    assert bring(text) == []
+    for each in assertions.list_assertions():
+        assertions.remove_assertion(each.id, by="ann")
+    bring(text)
+    assert service.as_text(service.export_settings()) == text
+
+
+def test_what_is_not_named_stays_unless_the_file_is_exact(context: AppContext):
+    bring(TEXT)
+    one = TEXT[: TEXT.rindex("[[")]
+    assert bring(one) == []
+    assert bring(one, exact=True, dry_run=True) == ['assertion "Büro "x"" removed']
+    assert len(kept()) == 2
+    assert bring("", exact=True) == []  # a kind that is left out is not spoken of
+    assert bring(one, exact=True) == ['assertion "Büro "x"" removed']
+    assert list(kept()) == ["orders"]
+
+
+def test_a_dry_run_keeps_nothing(context: AppContext):
+    assert len(bring(TEXT, dry_run=True)) == 2
+    assert kept() == {}
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (
+            '[[assertions]]\nname = "late"\nstatement = ""',
+            'assertion "late": the statement is empty',
+        ),
+        ('[[assertions]]\nname = "late"', 'assertion "late": it has no statement'),
+        ('[[assertions]]\nname = "orders"\nstatement = "x"', '"orders" is there twice'),
+        ('[[assertions]]\nname = "late"\nstatement = 7', "entry 3: statement must be text"),
+        ('[[assertions]]\nname = "late"\nsql = "x"', 'entry 3: there is no field "sql"'),
+        ('[[assertions]]\nname = ["late"]', "entry 3: it must have a name"),
+        ('[[assertions]]\nname = "a\\u001b[2J"', "entry 3: it must have a name"),
+        ("[passwords]\nroot = 1", 'there are no settings "passwords"'),
+        ("[[", "the settings are no TOML"),
+        ("a = " + "[" * 5_000, "the settings are no TOML"),
+        ("# " + "x" * service.MAX_SIZE, "must not be longer"),
+    ],
+)
+def test_of_a_wrong_file_nothing_is_kept(more: str, told: str, context: AppContext):
+    with pytest.raises(InvalidInput, match=re.escape(told)):
+        bring(TEXT + more)
+    assert kept() == {}
+
+
+def test_a_list_must_be_a_list(context: AppContext):
+    with pytest.raises(InvalidInput, match="assertions must be a list"):
+        bring("assertions = 7")
+
+
+def test_of_too_many_none_is_kept(context: AppContext):
+    many = "".join(
+        f'[[assertions]]\nname = "{each}"\nstatement = "SELECT true"\n'
+        for each in range(assertions.MAX_ASSERTIONS + 1)
+    )
+    with pytest.raises(Conflict, match="there are 100 assertions already"):
+        bring(many)
+    assert kept() == {}
+
+
+names = st.text(
+    st.characters(codec="utf-8", exclude_categories=("C", "Z")), min_size=1, max_size=100
+)
+statements = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=200).filter(
+    lambda text: text.replace("\r\n", "\n").strip()
+)
+
+
+@hypothesis_settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(wanted=st.dictionaries(names, statements, max_size=5))
+def test_any_text_survives_the_way_through_a_file(wanted: dict[str, str], context: AppContext):
+    entries = [{"name": name, "statement": text} for name, text in wanted.items()]
+    bring(service.as_text({"assertions": entries}) if entries else "assertions = []", exact=True)
+    assert bring(service.as_text(service.export_settings())) == []
+    assert kept().keys() == wanted.keys()
