@@ -22,6 +22,18 @@ Texts follow PostgreSQL's style: the message is lower case, one line, factual;
 detail and hint are sentences. None of them ever carries a secret.
 """
 
+import re
+
+#: PostgreSQL's and libpq's words, in plain C, for what may be over in a while.
+_PASSING = re.compile(
+    r"connection refused|timeout expired|no answer within|could not receive|could not send"
+    r"|connection .*(was lost|broke|closed|reset)|closed the connection|terminating connection"
+    r"|connection slots|too many clients|too many connections|starting up|shutting down"
+    r"|in recovery mode|lock timeout|could not obtain lock|deadlock detected|did not move"
+    r"|network is unreachable|no route to host|temporary failure in name resolution",
+    re.IGNORECASE,
+)
+
 
 class AppError(Exception):
     """An error that a user can be told: what happened, more of it, what to do."""
@@ -31,6 +43,11 @@ class AppError(Exception):
         self.message = message
         self.detail = detail
         self.hint = hint
+
+    @property
+    def is_passing(self) -> bool:
+        """Whether it may be over by itself in a while, so that trying again makes sense."""
+        return False
 
     def in_words(self) -> str:
         """The error as the terminal prints it: Error, Detail and Hint lines."""
@@ -48,6 +65,11 @@ class NotFound(AppError):
 
 class Conflict(AppError):
     """Something else is in the way; trying again later can help."""
+
+    @property
+    def is_passing(self) -> bool:
+        """It goes away."""
+        return True
 
 
 class InvalidInput(AppError):
@@ -76,6 +98,11 @@ class ConfigurationError(AppError):
 
 class PostgresError(AppError):
     """PostgreSQL or one of its programs said no."""
+
+    @property
+    def is_passing(self) -> bool:
+        """Whether it is about a connection or a lock; a wrong password stays wrong."""
+        return _PASSING.search(f"{self.message} {self.detail}") is not None
 
 
 class ConnectError(PostgresError):
@@ -116,3 +143,8 @@ class VerificationError(AppError):
 
 class Interrupted(AppError):
     """The runner of a backup was told to stop, or lost its claim."""
+
+    @property
+    def is_passing(self) -> bool:
+        """Another runner may be luckier."""
+        return True

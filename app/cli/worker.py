@@ -12,14 +12,14 @@ from app.cli.groups import CatalogueCommand
 from app.config import settings
 from app.models.worker import HEARTBEAT
 from app.queue import queue
-from app.services import backups, claims, restores, workers
+from app.services import backups, claims, restores, schedules, scheduling, workers
 from app.services.databases import database_in_use
 from app.services.reconcile import reconcile, tolerating
-from app.services.scrubs import scrub
 
 logger = logging.getLogger(__name__)
 
-_SCRUB_EVERY = 600.0  # seconds between two looks for a dump to be read again
+_SCRUB_EVERY = 30.0  # seconds between two looks for a scrub that is due
+_FORGET_EVERY = 360  # heartbeats between two looks for what is no longer worth keeping
 _LOOK_EVERY = 3  # heartbeats between two looks for what was lost
 
 
@@ -49,6 +49,8 @@ def worker() -> None:
             signal.signal(number, stop)
         app = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
         threading.Thread(target=_scrub, args=(app, stopping), daemon=True).start()
+        with current_app.app_context(), tolerating():
+            schedules.make_first_schedules()
         logger.info("worker started")
         for turn in itertools.count():
             # A context of its own each time, so that nothing read is kept.
@@ -58,6 +60,9 @@ def worker() -> None:
                     reconcile()
                     backups.run_unclaimed()
                     restores.run_unclaimed()
+                scheduling.turn()
+                if turn % _FORGET_EVERY == 0:
+                    scheduling.forget()
             consumer.check_worker_health()
             if stopping.wait(HEARTBEAT.total_seconds()):
                 break
@@ -74,7 +79,7 @@ def worker() -> None:
 
 
 def _scrub(app: Flask, stopping: threading.Event) -> None:
-    """Read old dumps again, one at a time, beside whatever else is done."""
+    """Read old dumps again when a scrub is due, beside whatever else is done."""
     while not stopping.wait(_SCRUB_EVERY):
         with app.app_context(), tolerating():
-            scrub()
+            scheduling.scrub_due()

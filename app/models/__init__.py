@@ -7,6 +7,7 @@ from app.models.backup import DatabaseBackup
 from app.models.job import Job, Status, Trigger
 from app.models.proof import Level, Proof, Result
 from app.models.restore import Kind, Restore
+from app.models.schedule import Firing, Outcome, Schedule, SeenDatabase, Task
 from app.models.sign_in_throttle import SignInThrottle
 from app.models.upload import Upload
 from app.models.worker import Worker
@@ -19,14 +20,19 @@ __all__ = [
     "AnyJob",
     "Assertion",
     "DatabaseBackup",
+    "Firing",
     "Job",
     "Kind",
     "Level",
+    "Outcome",
     "Proof",
     "Restore",
     "Result",
+    "Schedule",
+    "SeenDatabase",
     "SignInThrottle",
     "Status",
+    "Task",
     "Trigger",
     "Upload",
     "Worker",

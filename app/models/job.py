@@ -4,7 +4,7 @@ import enum
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, String, Text
+from sqlalchemy import JSON, String, Text, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.errors import AppError
@@ -52,6 +52,7 @@ class Job:
     error_message: Mapped[str] = mapped_column(Text, default="")
     error_detail: Mapped[str] = mapped_column(Text, default="")
     error_hint: Mapped[str] = mapped_column(Text, default="")
+    error_is_passing: Mapped[bool] = mapped_column(default=False, server_default=false())
     log: Mapped[str] = mapped_column(Text, default="", deferred=True, deferred_raiseload=False)
 
     @property
@@ -87,6 +88,7 @@ class Job:
         self.error_message = error.message
         self.error_detail = error.detail
         self.error_hint = error.hint
+        self.error_is_passing = error.is_passing and self.cancelled_by is None
         self._end(now())
 
     def _end(self, finished_at: datetime) -> None:

@@ -28,9 +28,14 @@ class Moment(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if dialect.name == "sqlite" else value.astimezone(UTC)
 
 
+def _clock() -> datetime:
+    """The machine's clock; tests put another one here."""
+    return datetime.now(UTC)
+
+
 def now() -> datetime:
     """This moment, in UTC and whole milliseconds, as it is kept and shown."""
-    moment = datetime.now(UTC)
+    moment = _clock()
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 

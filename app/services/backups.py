@@ -40,13 +40,16 @@ _POLL = 0.1  # seconds between two looks at a row that is waited for
 _UNCLAIMED_TOO_LONG = timedelta(seconds=30)
 
 
-def queue_backup(*, trigger: Trigger, created_by: str, notes: str = "") -> DatabaseBackup:
+def queue_backup(
+    *, trigger: Trigger, created_by: str, notes: str = "", backup_id: str = ""
+) -> DatabaseBackup:
     """Ask for a backup of the configured database and return its PENDING row at once.
 
+    A `backup_id` that was chosen before becomes the row's.
     Raises Conflict, naming it, if a backup of this database is pending, and
     InvalidInput for notes that cannot be kept.
     """
-    backup = insert_pending(trigger, created_by, checked_notes(notes))
+    backup = insert_pending(trigger, created_by, checked_notes(notes), backup_id=backup_id)
     wake_worker(backup)
     return backup
 

@@ -28,12 +28,18 @@ FOREIGN = "elsewhere"
 
 
 def insert_pending(
-    trigger: Trigger, created_by: str, notes: str, *, upload: str = "", database: str = ""
+    trigger: Trigger,
+    created_by: str,
+    notes: str,
+    *,
+    backup_id: str = "",
+    upload: str = "",
+    database: str = "",
 ) -> DatabaseBackup:
     """A new PENDING row of the configured database, or of a `database` that was uploaded.
 
-    The unique index says whether another one is in the way: raises Conflict,
-    which names it.
+    Its id is a new one where none was chosen before. The unique index says
+    whether another one is in the way: raises Conflict, which names it.
     """
     name = DatabaseName(FOREIGN, database) if upload else database_name()
     if _find_pending(name) is not None:
@@ -41,7 +47,7 @@ def insert_pending(
     moment = now()
     for _ in range(1000):
         backup = DatabaseBackup(
-            id=upload or create_id(),
+            id=upload or backup_id or create_id(),
             foreign=bool(upload),
             filename=filename_of(moment),
             created_at=moment,

@@ -41,9 +41,11 @@ def queue_restore(
     into: str = "",
     tables: Sequence[Name] = (),
     as_superuser: bool = False,
+    restore_id: str = "",
 ) -> Restore:
     """Ask for a drill or a restore of a completed backup; returns its PENDING row at once.
 
+    A `restore_id` that was chosen before becomes the row's.
     `into` is the new database of a restore beside (`proposed_name` without);
     the others name theirs themselves. Into such a database some `tables` can be
     restored without the others. `as_superuser` says that a restore in place may
@@ -62,6 +64,7 @@ def queue_restore(
         into=into,
         tables=tables,
         as_superuser=as_superuser,
+        restore_id=restore_id or create_id(),
     )
     try:
         run_restore(restore.id)
@@ -95,6 +98,7 @@ def create_restore(
         into=into,
         tables=tables,
         as_superuser=as_superuser,
+        restore_id=create_id(),
     )
     restore_id = restore.id
     on_news = telling(on_progress, lambda: get_restore(restore_id))
@@ -246,11 +250,11 @@ def _insert(
     into: str,
     tables: Sequence[Name],
     as_superuser: bool,
+    restore_id: str,
 ) -> Restore:
     target = _checked_target(filename, kind, into, tables)
     if kind is Kind.IN_PLACE:
         in_place.refuse_superuser(as_superuser=as_superuser)
-    restore_id = create_id()
     name = database_name()
     working = f"{scratch.PREFIX}{restore_id}"
     restore = Restore(

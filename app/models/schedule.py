@@ -1,0 +1,93 @@
+"""A schedule: what is done at which times, and each of its times."""
+
+import enum
+from datetime import datetime
+
+from cuid2 import create_id
+from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from app.extensions import Model
+from app.models.types import Moment, Word, now
+
+
+class Task(enum.Enum):
+    """What a schedule does."""
+
+    BACKUP = "backup"
+    DRILL = "drill"  # of the newest good backup
+    SCRUB = "scrub"  # reads the dumps that were not read for long
+
+
+class Outcome(enum.Enum):
+    """What became of a due time."""
+
+    WAITING = "waiting"  # for its next attempt
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+class Schedule(Model):
+    """A row of `schedules`."""
+
+    __tablename__ = "schedules"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True, default=create_id)
+    server: Mapped[str] = mapped_column(String(255))  # as the backups' that it makes
+    database: Mapped[str] = mapped_column(String(255))
+    name: Mapped[str] = mapped_column(String(100))
+    task: Mapped[Task] = mapped_column(Word(Task))
+    cron: Mapped[str] = mapped_column(String(255))
+    timezone: Mapped[str] = mapped_column(String(64))  # of the IANA's database
+    notes: Mapped[str] = mapped_column(Text, default="")  # of its backups
+    enabled: Mapped[bool] = mapped_column(default=True)
+    created_at: Mapped[datetime] = mapped_column(Moment, default=now)
+    created_by: Mapped[str] = mapped_column(String(255))
+
+    # None where it is paused. A clock that is set back is known by the second one.
+    next_due_at: Mapped[datetime | None] = mapped_column(Moment)
+    reckoned_at: Mapped[datetime] = mapped_column(Moment, default=now)
+
+    __table_args__ = (
+        UniqueConstraint("server", "database", "name", name="uq_schedules_of_database"),
+        Index("ix_schedules_due", "next_due_at"),
+        Index("ix_schedules_reckoned", "reckoned_at"),
+    )
+
+
+class Firing(Model):
+    """A row of `schedule_firings`: a due time of a schedule, which is fired once."""
+
+    __tablename__ = "schedule_firings"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True, default=create_id)
+    schedule_id: Mapped[str] = mapped_column(ForeignKey("schedules.id", ondelete="CASCADE"))
+    due_at: Mapped[datetime] = mapped_column(Moment)
+    outcome: Mapped[Outcome] = mapped_column(Word(Outcome), default=Outcome.WAITING)
+    attempts: Mapped[int] = mapped_column(default=0)
+    next_attempt_at: Mapped[datetime | None] = mapped_column(Moment)
+    # Chosen before the job is queued: so a crash in between is no second job.
+    job_id: Mapped[str | None] = mapped_column(String(32))
+    finished_at: Mapped[datetime | None] = mapped_column(Moment)
+    # Due times before this one at which nobody was there, and the first of them.
+    missed: Mapped[int] = mapped_column(default=0)
+    missed_since: Mapped[datetime | None] = mapped_column(Moment)
+    told: Mapped[str] = mapped_column(Text, default="")  # the last thing to say of it
+
+    schedule: Mapped[Schedule] = relationship(lazy="joined", innerjoin=True)
+
+    __table_args__ = (
+        UniqueConstraint("schedule_id", "due_at", name="uq_schedule_firings_once"),
+        Index("ix_schedule_firings_open", "outcome", "next_attempt_at"),
+    )
+
+
+class SeenDatabase(Model):
+    """A row of `seen_databases`: one whose first schedules have been made."""
+
+    __tablename__ = "seen_databases"
+
+    server: Mapped[str] = mapped_column(String(255), primary_key=True)
+    database: Mapped[str] = mapped_column(String(255), primary_key=True)
+    seen_at: Mapped[datetime] = mapped_column(Moment, default=now)
