@@ -121,27 +121,35 @@ def _fire(schedule_id: str, at: datetime) -> None:
                 logger.warning("clock was set back schedule=%r", schedule.name)
                 return
             firing = _due_firing(schedule, since, at)
+            if firing is None:
+                return
             session.add(firing)
             name, missed, due = schedule.name, firing.missed, firing.due_at
-            is_late = at - due > _LATE
     except IntegrityError:
-        with writing() as session:  # that time was fired before the clock was set back
-            if (again := session.get(Schedule, schedule_id)) is not None:
-                schedules.reckon(again, at)
-        return
-    log = logger.warning if missed or is_late else logger.info
+        return  # somebody else was quicker
+    log = logger.warning if missed else logger.info
     log("schedule due name=%r due=%s missed=%d", name, moment_text(due), missed)
 
 
-def _due_firing(schedule: Schedule, since: datetime, at: datetime) -> Firing:
-    """The latest of the due times since one; the others before it were missed."""
+def _due_firing(schedule: Schedule, since: datetime, at: datetime) -> Firing | None:
+    """The latest of the due times since one, where the others before it were missed.
+
+    None if all were fired already: before the clock was set back.
+    """
+    known = select(Firing.due_at).where(
+        Firing.schedule_id == schedule.id, Firing.due_at.between(since, at)
+    )
+    fired = set(db.session.scalars(known))
     just_now = at + timedelta(milliseconds=1)
     before = schedules.times_before(schedule.cron, schedule.timezone, just_now)
-    times = list(islice(takewhile(lambda time: time >= since, before), _COUNTED)) or [since]
+    passed = takewhile(lambda time: time >= since, islice(before, _COUNTED))
+    times = [each for each in passed if each not in fired]
+    if not times:
+        return None
     firing = Firing(schedule=schedule, due_at=times[0], next_attempt_at=at)
     firing.missed = len(times) - 1
     if firing.missed:
-        firing.missed_since = since
+        firing.missed_since = times[-1]
     if firing.missed or at - times[0] > _LATE:
         firing.told = f"caught up at {moment_text(at)}: no worker was there when it was due"
     return firing
