@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from app import locks
 from app.errors import ObjectMissing, StorageError, StorageFull
-from app.storages import LocalStorage, Staged, Storage, Stored
+from app.storages import LocalStorage, Staged, Storage, Stored, local
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "backup_2026-07-01T12-00-00-000Z.dump"
@@ -908,6 +908,24 @@ def test_what_is_planted_under_a_dump_s_name_is_not_opened(
     assert open_descriptors() == before
     assert list(storage.list()) == [OTHER]
     assert not storage.has(NAME)
+
+
+def test_the_path_of_a_dump_is_told_where_there_is_one(storage: LocalStorage, tmp_path: Path):
+    published(storage)
+    assert storage.path_of(NAME) == storage.folder / NAME
+    plant("link", storage.folder / OTHER, tmp_path)
+    for name in (OTHER, NAME.replace("07", "08"), f"../{NAME}"):
+        with pytest.raises(ObjectMissing):
+            storage.path_of(name)
+
+
+def test_what_is_too_large_is_no_manifest(storage: LocalStorage, monkeypatch: pytest.MonkeyPatch):
+    published(storage)
+    monkeypatch.setattr(local, "_LARGEST_MANIFEST", len(MANIFEST) + 1)
+    assert storage.manifest(NAME) == MANIFEST
+    monkeypatch.setattr(local, "_LARGEST_MANIFEST", len(MANIFEST))
+    with pytest.raises(StorageError, match=f"^the manifest of {NAME} is too large to be one$"):
+        storage.manifest(NAME)
 
 
 @only_linux
