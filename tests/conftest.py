@@ -1,5 +1,6 @@
 """Real things for every test: a PostgreSQL, databases, an application, people."""
 
+import gc
 import os
 import secrets
 import shutil
@@ -210,6 +211,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     on_both = metafunc.definition.path.parent.name in ("models", "services")
     if on_both and "catalogue_url" in metafunc.fixturenames:
         metafunc.parametrize("catalogue_url", ["sqlite", "postgresql"], indirect=True)
+
+
+def pytest_collection_finish() -> None:
+    """Modules and tests stay to the end: not to look through them again saves 5 % of the time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

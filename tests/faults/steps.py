@@ -12,6 +12,7 @@ databases and roles on the server.
 """
 
 import atexit
+import gc
 import json
 import os
 import sys
@@ -116,6 +117,7 @@ def run(order: dict[str, Any]) -> None:
 if __name__ == "__main__":
     assert app  # imported once, for all forks
     find_toolchains(None)  # the same
+    gc.freeze()  # no fork looks through it all again, above all not at its end
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:
