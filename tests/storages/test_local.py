@@ -1214,11 +1214,20 @@ def test_stage_begins_anew_where_its_file_was_tidied_away(
 def test_lone_manifests_are_removed_and_no_others(storage: LocalStorage):
     published(storage)
     (storage.folder / f"{OTHER}.json").write_bytes(MANIFEST)
-    foreign = ["package.json", "notes.json", "x.dump.json.bak", "a b.dump.json"]
+    foreign = ["package.json", "x.dumpling.json", "x.dump.json.bak", "a b.dump.json"]
     for name in foreign:
         (storage.folder / name).touch()
     assert storage.remove_lone_manifests() == [f"{OTHER}.json"]
     assert final_names(storage) == sorted([NAME, f"{NAME}.json", *foreign])
+
+
+def test_who_tidies_manifests_never_removes_a_dump(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+):
+    published(storage)
+    monkeypatch.setattr(storage, "has", lambda name: False)  # as where it looks a moment too late
+    assert storage.remove_lone_manifests() == [f"{NAME}.json"]
+    assert read(storage) == b"whole"
 
 
 def test_a_manifest_stays_while_its_dump_is_about_to_be_published(storage: LocalStorage):
