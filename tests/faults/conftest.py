@@ -2,14 +2,17 @@
 
 import secrets
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from app.postgres.conninfo import Conninfo
 from tests.conftest import SMALL_SHOP, Database, url_of
+from tests.faults.kills import fall
 from tests.faults.lab import SEED, Lab
 
 
@@ -41,6 +44,15 @@ def make_lab(server: Conninfo, sqlite_template: Path) -> Iterator[Callable[..., 
 def lab(make_lab: Callable[..., Lab]) -> Lab:
     """A panel with a small shop, which all tests of a module share."""
     return make_lab()
+
+
+@pytest.fixture
+def worker(lab: Lab) -> Iterator[psutil.Popen]:
+    """A worker that lives through a test."""
+    worker = lab.start_worker()
+    yield worker
+    assert worker.poll() is None, "the worker has died of another one's end"
+    fall(worker, signal.SIGTERM)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

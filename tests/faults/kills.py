@@ -3,8 +3,7 @@
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from itertools import count
 from random import Random
 
@@ -33,15 +32,6 @@ def make_words(make_lab: Callable[..., Lab]) -> Lab:
     lab = make_lab(_WORDS, BACKSTOP_COMPRESSION="gzip:6")
     lab.make_backup()
     return lab
-
-
-@contextmanager
-def living_worker(lab: Lab) -> Iterator[psutil.Popen]:
-    """A worker that lives through a test."""
-    worker = lab.start_worker()
-    yield worker
-    assert worker.poll() is None, "the worker has died of another one's end"
-    fall(worker, signal.SIGTERM)
 
 
 class Span:

@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from random import Random
 from threading import Thread
@@ -18,7 +18,6 @@ from tests.faults.kills import (
     Tell,
     fall,
     kill_again_and_again,
-    living_worker,
     make_words,
     new_row,
     span_of,
@@ -33,12 +32,6 @@ pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(120 + 15
 @pytest.fixture(scope="module")
 def lab(make_lab: Callable[..., Lab]) -> Lab:
     return make_words(make_lab)
-
-
-@pytest.fixture
-def worker(lab: Lab) -> Iterator[psutil.Popen]:
-    with living_worker(lab) as worker:
-        yield worker
 
 
 def test_a_backup_does_not_notice_that_the_web_process_is_killed(

@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 from random import Random
@@ -18,7 +18,6 @@ from tests.faults.kills import (
     ask_for_backup,
     fall,
     kill_again_and_again,
-    living_worker,
     make_words,
     new_row,
     span_of,
@@ -33,12 +32,6 @@ pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(120 + 15
 @pytest.fixture(scope="module")
 def lab(make_lab: Callable[..., Lab]) -> Lab:
     return make_words(make_lab)
-
-
-@pytest.fixture
-def worker(lab: Lab) -> Iterator[psutil.Popen]:
-    with living_worker(lab) as worker:
-        yield worker
 
 
 # -- The programs of a backup ----------------------------------------------
