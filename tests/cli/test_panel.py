@@ -23,6 +23,7 @@ from flask import Flask
 from app.config import ROOT
 from app.extensions import db
 from app.models import DatabaseBackup, Status, Trigger
+from app.postgres.embedded import EmbeddedServer
 from app.services import backups, listing
 from app.services.runs import progress_of
 from tests.conftest import Database, locked, sessions, waiting
@@ -114,8 +115,8 @@ class Panel:
 
     @staticmethod
     def _postmaster(home: Home) -> psutil.Process | None:
-        pid = re.search(r"pid (\d+)", home.flask("server", "status").stdout)
-        return psutil.Process(int(pid[1])) if pid else None
+        pid = EmbeddedServer(home.folder / "instance").status().pid
+        return psutil.Process(pid) if pid else None
 
     def text(self) -> str:
         return self.log.read_text()
