@@ -3,6 +3,7 @@
 from app.models.admin import Admin
 from app.models.admin_session import AdminSession
 from app.models.assertion import Assertion
+from app.models.audit_entry import ActOutcome, AuditEntry
 from app.models.backup import DatabaseBackup
 from app.models.job import Job, Status, Trigger
 from app.models.proof import Level, Proof, Result
@@ -15,10 +16,12 @@ from app.models.worker import Worker
 AnyJob = type[DatabaseBackup] | type[Restore]  # whatever a worker runs
 
 __all__ = [
+    "ActOutcome",
     "Admin",
     "AdminSession",
     "AnyJob",
     "Assertion",
+    "AuditEntry",
     "DatabaseBackup",
     "Firing",
     "Job",
