@@ -6,7 +6,7 @@ from flask import Flask, redirect, url_for
 from flask.typing import ResponseReturnValue
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from app import admin, api, auth, cli, formatting, handlers
+from app import admin, api, auditing, auth, cli, formatting, handlers
 from app.config import Settings, bind_settings, load_settings
 from app.extensions import bootstrap, csrf, db, migrate
 from app.postgres.conninfo import parse_url
@@ -30,6 +30,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.register_blueprint(api.blueprint)
     app.add_url_rule("/", "index", _index)
     cli.init_app(app)
+    auditing.init_app(app)  # before what refuses: that is recorded too
     handlers.init_app(app)
     formatting.init_app(app)
     if settings.trusted_proxies:

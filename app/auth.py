@@ -1,15 +1,20 @@
 """Who is asking: sign in, stay signed in, sign out."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 from flask import Flask, request, session
 from flask.sessions import SecureCookieSessionInterface
 from flask_login import UserMixin, current_user, login_user, logout_user
 
-from app.errors import NotSignedIn
+from app.errors import AppError, NotSignedIn, TooManyAttempts
 from app.extensions import login_manager
 from app.models import Admin, AdminSession
+from app.models.types import now
 from app.services import sign_in as sign_in_service
+from app.services.acts import tell
+from app.services.sign_in import BLOCK, place_of
 
 
 class SignedIn(UserMixin):  # type: ignore[misc]  # flask_login has no types
@@ -56,7 +61,10 @@ def sign_in(username: str, password: str) -> None:
 
     Raises NotSignedIn, TooManyAttempts.
     """
-    token = sign_in_service.sign_in(username, password, address=request.remote_addr or "")
+    address = request.remote_addr or ""
+    tell(actor=username, origin=address)
+    with _refusals_told(address):
+        token = sign_in_service.sign_in(username, password, address=address)
     row = sign_in_service.find_session(token)
     if row is None:
         raise NotSignedIn("the session ended at once", hint="Is the clock being changed?")
@@ -67,8 +75,9 @@ def sign_in(username: str, password: str) -> None:
 
 def confirm_password(password: str) -> None:
     """Make sure that it is still the admin who is asking. Raises InvalidInput, TooManyAttempts."""
-    username = signed_in_admin().username
-    sign_in_service.confirm_password(username, password, address=request.remote_addr or "")
+    username, address = signed_in_admin().username, request.remote_addr or ""
+    with _refusals_told(address):
+        sign_in_service.confirm_password(username, password, address=address)
 
 
 def sign_out() -> None:
@@ -97,6 +106,20 @@ def own_path(target: str | None) -> str | None:
     if parts.scheme or parts.netloc or "\\" in target:
         return None
     return target
+
+
+@contextmanager
+def _refusals_told(address: str) -> Iterator[None]:
+    """For the audit: each wrong password, but of what the throttle refuses once a block."""
+    try:
+        yield
+    except TooManyAttempts as error:
+        since = error.since or now() - BLOCK
+        tell(detail=error.message, origin=place_of(address), quiet_since=since)
+        raise
+    except AppError as error:
+        tell(detail=error.message, quiet_since=None)
+        raise
 
 
 def _load(token: str) -> SignedIn | None:

@@ -23,6 +23,7 @@ detail and hint are sentences. None of them ever carries a secret.
 """
 
 import re
+from datetime import datetime
 
 #: PostgreSQL's and libpq's words, in plain C, for what may be over in a while.
 _PASSING = re.compile(
@@ -87,9 +88,12 @@ class Forbidden(AppError):
 class TooManyAttempts(AppError):
     """Sign-in is refused for a while."""
 
-    def __init__(self, message: str, *, retry_after: int, hint: str = "") -> None:
+    def __init__(
+        self, message: str, *, retry_after: int, since: datetime | None = None, hint: str = ""
+    ) -> None:
         super().__init__(message, hint=hint)
         self.retry_after = retry_after  # seconds
+        self.since = since  # when this while began, if that is known
 
 
 class ConfigurationError(AppError):

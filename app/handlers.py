@@ -11,7 +11,9 @@ from werkzeug.exceptions import HTTPException
 
 from app import errors
 from app.admin.appearance import chosen_theme
+from app.models import ActOutcome
 from app.problems import problem
+from app.services.acts import tell
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +81,7 @@ def refuse_other_sites() -> None:
 def _tell_app_error(error: errors.AppError) -> ResponseReturnValue:
     status = status_of(error)
     if status == HTTPStatus.UNAUTHORIZED and not _is_api():
+        tell(detail=error.message, outcome=ActOutcome.REFUSED)
         return redirect(url_for("admin.sessions.new", next=_wanted_page()))
     headers = {}
     if isinstance(error, errors.TooManyAttempts):
@@ -104,7 +107,9 @@ def _tell_http_error(error: HTTPException) -> ResponseReturnValue:
         if name in ("Allow", "Content-Range", "Location", "Retry-After")
     }
     told = errors.AppError((error.name or "error").lower(), detail=error.description or "")
-    return _answer(told, error.code or 500, headers)
+    answer = _answer(told, error.code or 500, headers)
+    tell(detail=error.description or told.message)
+    return answer
 
 
 def _answer(error: errors.AppError, status: int, headers: dict[str, Any]) -> ResponseReturnValue:
@@ -115,6 +120,7 @@ def _answer(error: errors.AppError, status: int, headers: dict[str, Any]) -> Res
 
 def _page(error: errors.AppError, status: int) -> str:
     """The error as a page, made without asking who is signed in: the catalogue may be away."""
+    tell(detail=error.message)
     template = current_app.jinja_env.get_template("errors/error.html")
     return template.render(error=error, status=status, theme=chosen_theme())
 

@@ -5,10 +5,12 @@ from typing import Any
 from flask import Response, jsonify
 
 from app.errors import AppError
+from app.services.acts import tell
 
 
 def problem(error: AppError, status: int, **more: Any) -> Response:
     """An error as JSON; every error under /api/ has this form."""
+    tell(detail=error.message)
     response = jsonify(
         {
             "success": False,

@@ -4,8 +4,18 @@ from typing import Any
 
 from marshmallow import Schema, fields
 
-from app.models import Assertion, DatabaseBackup, Kind, Level, Restore, Result, Status, Trigger
-from app.services import listing, proofs, runs
+from app.models import (
+    Assertion,
+    AuditEntry,
+    DatabaseBackup,
+    Kind,
+    Level,
+    Restore,
+    Result,
+    Status,
+    Trigger,
+)
+from app.services import audit, listing, proofs, runs
 from app.services.doctor import Finding, is_healthy
 from app.services.manifests import moment_text
 from app.services.restoring import restore_by_hand
@@ -159,6 +169,11 @@ def assertion_row(assertion: Assertion) -> dict[str, Any]:
     """What the catalogue says of an assertion."""
     row: dict[str, Any] = AssertionSchema().dump(assertion)
     return row
+
+
+def audit_row(entry: AuditEntry) -> dict[str, Any]:
+    """What was done, as it was recorded."""
+    return audit.row_of({each.name: getattr(entry, each.name) for each in entry.__table__.columns})
 
 
 def doctor_report(findings: list[Finding]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from flask.typing import ResponseReturnValue
 from app.admin import (
     appearance,
     assertions,
+    audit,
     backups,
     contents,
     doctor,
@@ -20,6 +21,7 @@ from app.extensions import csrf
 blueprint = Blueprint("admin", __name__, url_prefix="/admin")
 blueprint.register_blueprint(appearance.blueprint)
 blueprint.register_blueprint(assertions.blueprint)
+blueprint.register_blueprint(audit.blueprint)
 blueprint.register_blueprint(backups.blueprint)
 blueprint.register_blueprint(contents.blueprint)
 blueprint.register_blueprint(doctor.blueprint)

@@ -2,11 +2,22 @@
 
 from flask import Blueprint, current_app, request
 
-from app.api import assertions, backups, contents, doctor, restores, sessions, settings, uploads
+from app.api import (
+    assertions,
+    audit,
+    backups,
+    contents,
+    doctor,
+    restores,
+    sessions,
+    settings,
+    uploads,
+)
 from app.auth import require_admin
 
 blueprint = Blueprint("api", __name__, url_prefix="/api/admin")
 blueprint.register_blueprint(assertions.blueprint)
+blueprint.register_blueprint(audit.blueprint)
 blueprint.register_blueprint(backups.blueprint)
 blueprint.register_blueprint(contents.blueprint)
 blueprint.register_blueprint(doctor.blueprint)

@@ -10,6 +10,7 @@ from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
 from app.errors import InvalidInput
 from app.models import Kind, Status
+from app.services.audit_reading import MAX_LIMIT as MAX_ENTRIES
 from app.services.contents import MAX_LIMIT as MAX_TABLES
 from app.services.contents import SORTS
 from app.services.listing import MAX_LIMIT
@@ -102,6 +103,24 @@ class AssertionChangeSchema(Schema):
 
     name = fields.String()
     statement = fields.String()
+
+
+class AuditExportSchema(Schema):
+    """The query of an export of the audit."""
+
+    actor = fields.String(load_default="")
+    action = fields.String(load_default="")
+    outcome = fields.String(load_default="")
+    since = fields.String(load_default="", data_key="from", attribute="from")
+    until = fields.String(load_default="", data_key="to", attribute="to")
+    q = fields.String(load_default="")
+
+
+class AuditSchema(AuditExportSchema):
+    """The query of a list of what was done."""
+
+    limit = fields.Integer(load_default=50, validate=validate.Range(1, MAX_ENTRIES))
+    before = fields.String(load_default=None)
 
 
 class CredentialsSchema(Schema):

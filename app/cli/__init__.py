@@ -5,6 +5,7 @@ from flask import Flask
 from app.cli import (
     admin,
     assertion,
+    audit,
     backup,
     contents,
     doctor,
@@ -21,6 +22,7 @@ def init_app(app: Flask) -> None:
     """Make the commands known to flask."""
     app.cli.add_command(admin.group)
     app.cli.add_command(assertion.group)
+    app.cli.add_command(audit.group)
     backup.group.add_command(contents.contents)
     backup.group.add_command(restore.drill)
     backup.group.add_command(restore.restore_)

@@ -13,6 +13,7 @@ import click
 from flask.cli import ScriptInfo
 from sqlalchemy.exc import DatabaseError
 
+from app.auditing import recorded
 from app.errors import AppError
 from app.services import claims
 from app.services.catalogue import prepare_catalogue
@@ -32,7 +33,8 @@ class TellingCommand(click.Command):
             with ctx.ensure_object(ScriptInfo).load_app().app_context():
                 if self.needs_catalogue:
                     prepare_catalogue()
-                return super().invoke(ctx)
+                with recorded(ctx):
+                    return super().invoke(ctx)
         except AppError as error:
             told = error
         except DatabaseError as error:

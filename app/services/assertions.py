@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from app.errors import Conflict, InvalidInput, NotFound
 from app.extensions import db, writing
 from app.models import Assertion
+from app.services.acts import tell
 from app.services.databases import DatabaseName, database_name
 
 logger = logging.getLogger(__name__)
@@ -67,6 +68,7 @@ def add_assertion(name: str, statement: str, *, created_by: str) -> Assertion:
             session.add(assertion)
     except IntegrityError as error:
         raise _taken(name) from error
+    tell(subject=name)
     logger.info("assertion added name=%r by=%r", name, created_by)
     return assertion
 
@@ -87,6 +89,7 @@ def edit_assertion(
                 setattr(assertion, key, value)
     except IntegrityError as error:
         raise _taken(changes["name"]) from error
+    tell(subject=assertion.name, detail=", ".join(f"{key} changed" for key in changes))
     logger.info("assertion edited name=%r by=%r", assertion.name, by)
     return assertion
 
@@ -97,6 +100,7 @@ def remove_assertion(assertion_id: str, *, by: str) -> None:
         assertion = get_assertion(assertion_id)
         name = assertion.name
         session.delete(assertion)
+    tell(subject=name)
     logger.info("assertion removed name=%r by=%r", name, by)
 
 

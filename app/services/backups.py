@@ -1,8 +1,8 @@
 """The shared backup service: the page, the API and the terminal all come here."""
 
-import getpass
 import logging
 import os
+import pwd
 import time
 import unicodedata
 from collections.abc import Callable
@@ -25,10 +25,11 @@ from app.models.types import now
 from app.postgres.command import Line
 from app.queue import FAILURES, queue
 from app.services import claims
+from app.services.acts import tell
 from app.services.backup_run import run_claimed
 from app.services.databases import storage
 from app.services.listing import get_backup
-from app.services.manifests import MAX_NOTES
+from app.services.manifests import MAX_NOTES, moment_text
 from app.services.outcomes import renew_manifest
 from app.services.pending import insert_pending, list_unclaimed
 from app.services.reconcile import reconcile, tolerating
@@ -170,6 +171,7 @@ def edit_notes(filename: str, notes: str) -> DatabaseBackup:
         backup = get_backup(filename)
         backup.notes, backup.manifest_stale = notes, True
         backup_id = backup.id
+    tell(detail=f"notes: {notes}")
     renew_manifest(backup_id)
     backup = get_backup(filename)
     logger.info("notes edited filename=%s", filename)
@@ -194,6 +196,8 @@ def delete_backup(filename: str) -> None:
             )
         backup.delete_requested_at = now()
         backup_id = backup.id
+        made = moment_text(backup.created_at)
+        tell(detail=f"{backup.status.value} {made} of {backup.database}, {backup.size} bytes")
     try:
         storage().delete(filename)
     except StorageError:
@@ -208,10 +212,10 @@ def delete_backup(filename: str) -> None:
 
 
 def own_user() -> str:
-    """Who runs this process; in a container it may have no name."""
+    """Who runs this process, whatever its environment says; in a container it may have no name."""
     try:
-        return getpass.getuser()
-    except (KeyError, OSError):
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
         return f"uid {os.getuid()}"
 
 

@@ -14,6 +14,7 @@ from app.extensions import db, writing
 from app.models import DatabaseBackup, Status, Trigger
 from app.models.backup import filename_of
 from app.models.types import now
+from app.services.acts import tell
 from app.services.databases import DatabaseName, database_name
 from app.services.manifests import moment_text
 from app.services.reconcile import reconcile
@@ -68,6 +69,7 @@ def insert_pending(
                 raise _in_the_way(pending) from error
             moment += timedelta(milliseconds=1)  # two within one millisecond
         else:
+            tell(subject=backup.filename)
             logger.info("backup queued filename=%s trigger=%s", backup.filename, trigger.value)
             return backup
     raise Conflict("no free name for a backup within a second")

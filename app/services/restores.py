@@ -18,6 +18,7 @@ from app.postgres.databases import NAME_BYTES, cut_name
 from app.postgres.selection import Name
 from app.queue import FAILURES, queue
 from app.services import before, claims, contents, in_place, scratch, swaps
+from app.services.acts import tell
 from app.services.backups import own_user
 from app.services.databases import database_name
 from app.services.listing import get_backup
@@ -279,6 +280,7 @@ def _insert(
             detail=f"It is the {pending.kind.value} of {pending.filename}." if pending else "",
             hint="Wait until it has ended, or cancel it.",
         ) from error
+    tell(subject=filename, detail=f"{kind.value}: {restore_id}, database {restore.database}")
     logger.info("restore queued kind=%s filename=%s", kind.value, filename)
     return restore
 

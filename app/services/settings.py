@@ -16,6 +16,7 @@ import tomli_w
 from app.errors import AppError, InvalidInput
 from app.extensions import writing
 from app.services import assertions
+from app.services.acts import tell
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +103,7 @@ def import_settings(
             changes += _bring(SECTIONS[key], entries, by=by, exact=exact)
         if dry_run:
             raise _Undone
+    tell(detail=("dry run: " if dry_run else "") + ("; ".join(changes) or "nothing to change"))
     if not dry_run:
         logger.info("settings imported changes=%d by=%r", len(changes), by)
     return changes

@@ -28,13 +28,14 @@ logger = logging.getLogger(__name__)
 IDLE = timedelta(hours=12)  # a session ends when it is not used for so long
 ABSOLUTE = timedelta(days=7)  # and in any case after this
 
+BLOCK = timedelta(minutes=15)  # how long somebody is kept waiting at most
+
 _SEEN_EVERY = timedelta(minutes=1)  # how exactly "last seen" is kept
 
 # More than the web server has threads: as many right sign-ins may be under way.
 _FREE_ATTEMPTS = 10
 _FREE_ATTEMPTS_OF_AN_ADDRESS = 60
 _FIRST_WAIT = 15  # seconds; doubled with each further failure
-_LONGEST_WAIT = 900
 _FORGOTTEN_AFTER = timedelta(hours=24)
 
 
@@ -120,14 +121,14 @@ def _throttle_keys(username: str, address: str) -> dict[str, int]:
     The pair of account and address; and, much later, the address alone: else
     ever new names would keep everybody else waiting. Never the account alone.
     """
-    place = _place(address)
+    place = place_of(address)
     return {
         _hashed(f"{username.casefold()}\n{place}"): _FREE_ATTEMPTS,
         _hashed(place): _FREE_ATTEMPTS_OF_AN_ADDRESS,
     }
 
 
-def _place(address: str) -> str:
+def place_of(address: str) -> str:
     """The address; an IPv6 user owns a whole /64."""
     try:
         parsed = ipaddress.ip_address(address)
@@ -141,12 +142,18 @@ def _place(address: str) -> str:
 def _refuse_if_throttled(keys: dict[str, int]) -> None:
     chosen = select(SignInThrottle).where(SignInThrottle.key_sha256.in_(keys))
     throttles = db.session.scalars(chosen.execution_options(populate_existing=True)).all()
-    waits = [each.last_failure_at + _wait_after(each, keys) for each in throttles]
+    failed = [
+        (each.last_failure_at + _wait_after(each, keys), each.last_failure_at) for each in throttles
+    ]
     db.session.commit()
-    left = max((_seconds_until(each) for each in waits), default=0)
+    until, since = max(failed, default=(now(), now()))
+    left = _seconds_until(until)
     if left > 0:
         raise TooManyAttempts(
-            "too many failed sign-ins", retry_after=left, hint=f"Try again in {left} seconds."
+            "too many failed sign-ins",
+            retry_after=left,
+            since=since,
+            hint=f"Try again in {left} seconds.",
         )
 
 
@@ -179,7 +186,7 @@ def _wait_after(throttle: SignInThrottle, keys: dict[str, int]) -> timedelta:
     too_many = throttle.failures - keys[throttle.key_sha256]
     if too_many < 0:
         return timedelta(0)
-    return timedelta(seconds=min(_FIRST_WAIT * 2 ** min(too_many, 10), _LONGEST_WAIT))
+    return min(timedelta(seconds=_FIRST_WAIT * 2 ** min(too_many, 10)), BLOCK)
 
 
 def _seconds_until(moment: datetime) -> int:

@@ -14,6 +14,7 @@ from app.extensions import db, writing
 from app.models import DatabaseBackup, Trigger, Upload
 from app.postgres.archive import MAGIC, read_header
 from app.postgres.foreign import clean_name
+from app.services.acts import tell
 from app.services.backups import checked_notes, own_user, run_backup, wake_worker
 from app.services.databases import storage
 from app.services.listing import get_backup
@@ -57,6 +58,7 @@ def begin_upload(name: str, size: int, *, notes: str, created_by: str) -> Upload
         upload = Upload(name=clean_name(name), size=size, notes=notes, created_by=created_by[:255])
         session.add(upload)
         session.flush()
+        tell(subject=upload.name, detail=f"{size} bytes, upload {upload.id}")
         storage().uploads.begin(upload.id)
     logger.info("upload begun id=%s size=%d by=%r", upload.id, size, created_by)
     return upload

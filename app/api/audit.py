@@ -1,0 +1,30 @@
+"""Who did what, as JSON, and all of it as JSON lines."""
+
+from flask import Blueprint, Response, jsonify, stream_with_context
+from flask.typing import ResponseReturnValue
+
+from app.api.schemas import AuditExportSchema, AuditSchema, read_query
+from app.schemas import audit_row
+from app.services import audit_reading as service
+
+blueprint = Blueprint("audit", __name__, url_prefix="/audit")
+
+
+@blueprint.get("")
+def index() -> ResponseReturnValue:
+    """The newest entries."""
+    query = read_query(AuditSchema())
+    page = service.list_entries(
+        service.read_filters(query), before=query["before"], limit=query["limit"]
+    )
+    return jsonify(
+        {"entries": [audit_row(each) for each in page.entries], "nextBefore": page.next_before}
+    )
+
+
+@blueprint.get("/export")
+def export() -> ResponseReturnValue:
+    """All entries that fit, oldest first, one a line."""
+    filters = service.read_filters(read_query(AuditExportSchema()))
+    lines = stream_with_context(service.export_lines(filters))
+    return Response(lines, mimetype="application/jsonl")

@@ -1,0 +1,239 @@
+"""One door for the audit: whatever is done over a page, the API or the terminal is recorded.
+
+Recorded is what changes something, every download and every export. A route or
+a command is not marked for that: one that is added later is recorded too, under
+its own name, unless it stands here with a reason why not.
+"""
+
+import logging
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from flask import Flask, Response, message_flashed, request, template_rendered
+from flask_login import current_user
+from sqlalchemy.exc import SQLAlchemyError
+
+from app import errors
+from app.extensions import db
+from app.models import ActOutcome, Trigger
+from app.models.types import now
+from app.services import audit
+from app.services.acts import Act, begin_act, end_act, tell
+from app.services.backups import own_user
+from app.services.sign_in import BLOCK, place_of
+
+logger = logging.getLogger(__name__)
+
+#: What is not recorded though its method could change something, and why.
+UNRECORDED_ROUTES = {
+    "admin.appearance.update": "the colours of one browser, kept in its cookie",
+    "api.uploads.append": "thousands of parts; an upload's beginning and end are recorded",
+}
+
+#: What is recorded though its method only reads. A download or an export
+#: that is called so, or answers with an attachment, need not be named.
+RECORDED_READS = {"api.settings.show": "settings.export"}
+
+#: Commands that are not recorded, and why. `list`, `show` and `status` only read.
+UNRECORDED_COMMANDS = {
+    "audit.verify": "reads",
+    "backup.check": "reads",
+    "backup.contents": "reads",
+    "backup.roles": "reads",
+    "doctor": "reads, also where there is no catalogue",
+    "panel": "runs until it is ended; who signs in to it is recorded",
+    "server.start": "the sample shop's own server, which needs no catalogue",
+    "server.stop": "the same",
+    "web": "runs until it is ended; who signs in to it is recorded",
+    "worker": "runs until it is ended; what it runs was asked for elsewhere",
+}
+_READING = ("list", "show", "status")
+_HANDING_OUT = ("download", "export")
+
+# One act has one name, whatever a face calls it.
+_VERBS = {"add": "create", "remove": "delete", "notes": "update", "drop": "drop_kept"}
+_NAMES = {
+    "backup.drill": "drill.create",
+    "backup.import": "upload.finish",
+    "backup.restore": "restore.create",
+    "restore.create_drill": "drill.create",
+    "settings.import": "settings.update",
+}
+
+# Arguments of commands that name what is acted on; of others nothing is kept.
+_SUBJECTS = ("name", "filename", "username", "file")
+
+_REFUSALS = (
+    errors.NotFound,
+    errors.Conflict,
+    errors.InvalidInput,
+    errors.NotSignedIn,
+    errors.Forbidden,
+    errors.TooManyAttempts,
+    errors.ObjectMissing,
+    errors.NotPossible,
+    click.ClickException,
+    click.Abort,
+)
+
+
+def init_app(app: Flask) -> None:
+    """Bind the audit to everything that is asked of the application over HTTP."""
+    app.before_request(_begin)
+    app.after_request(_end)
+    message_flashed.connect(_hear_flash, app)
+    template_rendered.connect(_hear_page, app)
+
+
+def action_of_route(endpoint: str, method: str) -> str | None:
+    """What a request is recorded as; None if it is not, unless it answers with a file."""
+    if endpoint in RECORDED_READS and method == "GET":
+        return RECORDED_READS[endpoint]
+    *_, resource, verb = ["", *endpoint.split(".")]
+    is_reading = method in ("HEAD", "OPTIONS") or (method == "GET" and verb not in _HANDING_OUT)
+    if is_reading or endpoint in UNRECORDED_ROUTES:
+        return None
+    return _action(resource, verb)
+
+
+def action_of_command(words: Sequence[str]) -> str | None:
+    """What a command is recorded as, from its words without `flask`; None if it is not."""
+    if ".".join(words) in UNRECORDED_COMMANDS or words[-1] in _READING:
+        return None
+    return _action(*["", *words][-2:])
+
+
+@contextmanager
+def recorded(ctx: click.Context) -> Iterator[None]:
+    """Record a command when it has ended, however it ends."""
+    action = action_of_command(_words(ctx))
+    if action is None:
+        yield
+        return
+    act = Act(
+        action=action,
+        face=Trigger.CLI,
+        actor=own_user(),
+        origin=socket.gethostname(),
+        subject=_subject(ctx.params),
+    )
+    begin_act(act)
+    try:
+        yield
+    except BaseException as error:
+        _hear_error(act, error)
+        raise
+    finally:
+        end_act()
+        _record(act)
+
+
+def _action(resource: str, verb: str) -> str:
+    singular = resource if resource == "settings" else resource.removesuffix("s")
+    name = f"{singular}.{_VERBS.get(verb, verb)}".strip(".")
+    return _NAMES.get(name, name)
+
+
+def _begin() -> None:
+    end_act()
+    if request.endpoint is None:
+        return
+    action = action_of_route(request.endpoint, request.method)
+    if action is not None:
+        begin_act(_act(action))
+
+
+def _act(action: str) -> Act:
+    """What is asked, by whom; of those who are not signed in the same refusal once a while."""
+    is_known = current_user.is_authenticated
+    address = request.remote_addr or ""
+    return Act(
+        action=action,
+        face=Trigger.API if request.path.startswith("/api/") else Trigger.ADMIN,
+        actor=current_user.admin.username if is_known else "",
+        origin=address if is_known else place_of(address),
+        subject=str(next(iter((request.view_args or {}).values()), "")),
+        quiet_since=None if is_known else now() - BLOCK,
+    )
+
+
+def _end(response: Response) -> Response:
+    act = end_act()
+    if act is None and request.method == "GET" and request.blueprint and _is_file(response):
+        act = _act(_action(*request.endpoint.split(".")[-2:]))  # type: ignore[union-attr]
+    if act is None or response.status_code == 304:  # noqa: PLR2004 - nothing was handed out
+        return response
+    if response.status_code >= 400:  # noqa: PLR2004
+        act.outcome = ActOutcome.FAILED if response.status_code >= 500 else ActOutcome.REFUSED  # noqa: PLR2004
+    _record(act)
+    return response
+
+
+def _is_file(response: Response) -> bool:
+    return response.headers.get("Content-Disposition", "").startswith("attachment")
+
+
+def _hear_flash(_app: Flask, message: str, category: str, **_: Any) -> None:
+    """A page tells by a message that something was not done, and goes on elsewhere."""
+    if category in ("danger", "warning"):
+        tell(outcome=ActOutcome.REFUSED, detail=message)
+
+
+def _hear_page(_app: Flask, context: dict[str, Any], **_: Any) -> None:
+    """A form that comes back tells why."""
+    error, form = context.get("error"), context.get("form")
+    if isinstance(error, errors.AppError):
+        tell(detail=error.message)
+    elif told := [text for texts in getattr(form, "errors", {}).values() for text in texts]:
+        tell(detail=" ".join(map(str, told)))
+
+
+def _hear_error(act: Act, error: BaseException) -> None:
+    if isinstance(error, SystemExit | click.exceptions.Exit):
+        code = error.code if isinstance(error, SystemExit) else error.exit_code
+        if code not in (None, 0):
+            act.outcome, act.detail = ActOutcome.FAILED, f"ended with status {code}"
+        return
+    act.outcome = ActOutcome.REFUSED if isinstance(error, _REFUSALS) else ActOutcome.FAILED
+    if isinstance(error, click.Abort):
+        act.detail = "not confirmed"
+    elif isinstance(error, errors.AppError | click.ClickException):
+        act.detail = error.message
+    else:
+        act.detail = type(error).__name__
+
+
+def _record(act: Act) -> None:
+    """What was done is done: where it cannot be recorded, the log says so."""
+    try:
+        db.session.rollback()  # whatever the act has left behind
+        audit.record(act)
+    except SQLAlchemyError as error:
+        db.session.rollback()
+        logger.error(  # noqa: TRY400 - which act it was tells more than where we stood
+            "AUDIT ENTRY NOT WRITTEN action=%s actor=%r origin=%r subject=%r outcome=%s error=%r",
+            act.action,
+            act.actor[:255],
+            act.origin,
+            act.subject[:255],
+            act.outcome.value,
+            str(getattr(error, "orig", error)),
+        )
+
+
+def _words(ctx: click.Context) -> list[str]:
+    words: list[str] = []
+    while ctx.parent is not None:
+        words.insert(0, ctx.info_name or "")
+        ctx = ctx.parent
+    return words
+
+
+def _subject(params: Mapping[str, Any]) -> str:
+    for name, value in params.items():
+        if isinstance(value, str) and (name in _SUBJECTS or name.endswith("_id")):
+            return value
+    return ""

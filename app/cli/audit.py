@@ -1,0 +1,83 @@
+"""flask audit: who did what."""
+
+import json
+from collections.abc import Callable
+from functools import reduce
+from typing import Any, TextIO
+
+import click
+
+from app.cli.groups import Group
+from app.formatting import printable
+from app.models import ActOutcome
+from app.schemas import audit_row
+from app.services import audit_reading as service
+from app.services.audit import verify as verify_chain
+
+group = Group("audit", help="Read who did what, and prove that nobody has changed that.")
+
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_FILTERS = (
+    click.option("--actor", default="", help="Who: the whole name."),
+    click.option("--action", default="", help="What: backup.delete, or backup for all of them."),
+    click.option("--outcome", type=click.Choice([each.value for each in ActOutcome])),
+    click.option("--from", "since", default="", help="2026-11-23 or 2026-11-23T13:30Z."),
+    click.option("--to", "until", default="", help="The same; a day is meant whole."),
+    click.option("--search", default="", help="Look for this in subject, origin and detail."),
+)
+
+
+def _filtered(command: Callable[..., Any]) -> Callable[..., Any]:
+    return reduce(lambda made, option: option(made), reversed(_FILTERS), command)
+
+
+@group.command("list")
+@_filtered
+@click.option("--limit", default=50, show_default=True, help="How many at most.")
+@click.option("--before", help="The nextBefore of the page before.")
+@_json
+def list_(limit: int, before: str | None, as_json: bool, **asked: str | None) -> None:
+    """List what was done, newest first."""
+    page = service.list_entries(_filters(asked), before=before, limit=limit)
+    if as_json:
+        entries = [audit_row(each) for each in page.entries]
+        told = {"entries": entries, "nextBefore": page.next_before}
+        click.echo(json.dumps(told, indent=2, ensure_ascii=False))
+        return
+    for each in page.entries:
+        what = f"{each.action} {each.subject}".strip()
+        line = f"{each.at}  {each.outcome:<7}  {each.actor or '–'}  {what}  {each.origin}"
+        click.echo(printable(f"{line} ({each.face})  {each.detail}".rstrip()))
+    if page.next_before:
+        click.echo(f"There are more: --before {page.next_before}")
+
+
+@group.command("export")
+@click.argument("file", type=click.File("w", encoding="utf-8", atomic=True), default="-")
+@_filtered
+def export(file: TextIO, **asked: str | None) -> None:
+    """Write what was done as JSON lines into FILE, or print it; oldest first."""
+    file.writelines(service.export_lines(_filters(asked)))
+
+
+@group.command("verify")
+@click.option("--head", default="", help="A hash kept from before: finds a cut-off end, too.")
+@_json
+def verify(head: str, as_json: bool) -> None:
+    """Prove that no entry was changed, removed or put in since it was written.
+
+    Keep the head that is printed somewhere else, and give it the next time.
+    """
+    entries, newest = verify_chain(head)
+    if as_json:
+        click.echo(json.dumps({"entries": entries, "head": newest}, indent=2))
+        return
+    click.echo(f"{entries} {'entry is' if entries == 1 else 'entries are'} as recorded.")
+    click.echo(f"Head: {newest}")
+
+
+def _filters(asked: dict[str, str | None]) -> service.Filters:
+    words = {"since": "from", "until": "to", "search": "q"}
+    return service.read_filters(
+        {words.get(name, name): value or "" for name, value in asked.items()}
+    )
