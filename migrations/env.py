@@ -25,6 +25,7 @@ def run_migrations() -> None:
             connection=connection,
             target_metadata=Model.metadata,
             render_item=_plain_type,
+            transactional_ddl=True,  # SQLite's is, though Alembic does not count on it
             **current_app.extensions["migrate"].configure_args,
         )
         with context.begin_transaction():

@@ -10,6 +10,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from flask import Flask
+from sqlalchemy import event
 
 from app import create_app
 from app.config import ROOT
@@ -53,6 +54,14 @@ def test_preparing_twice_changes_nothing(empty: Flask):
     before = db.inspect(db.engine).get_table_names()
     prepare_catalogue()
     assert db.inspect(db.engine).get_table_names() == before
+
+
+def test_all_migrations_are_one_transaction(empty: Flask):
+    """Or a second process would come in between and do the next one too."""
+    commits: list[object] = []
+    event.listen(db.engine, "commit", commits.append)
+    prepare_catalogue()
+    assert len(commits) == 1
 
 
 def test_two_processes_at_once_make_one_catalogue(tmp_path: Path):
