@@ -56,6 +56,10 @@ class DatabaseBackup(Job, Model):
             postgresql_where=text("status = 'PENDING'"),
         ),
         Index("ix_database_backups_newest", "created_at", "id"),
+        Index("ix_database_backups_of_status", "status", "created_at", "id"),
+        # Each holds all that a figure needs, so that the rows themselves are not read.
+        Index("ix_database_backups_of_database", "status", "server", "database", "created_at"),
+        Index("ix_database_backups_of_trigger", "status", "trigger", "size"),
     )
 
     def fail(self, error: AppError) -> None:

@@ -74,4 +74,7 @@ class Proof(Model):
     def is_failed(self) -> bool:
         return self.result is Result.FAILED
 
-    __table_args__ = (Index("ix_proofs_of_backup", "backup_id", "proved_at"),)
+    __table_args__ = (
+        Index("ix_proofs_of_backup", "backup_id", "proved_at"),
+        Index("ix_proofs_of_level", "level", "result", "backup_id", "proved_at"),
+    )

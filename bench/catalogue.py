@@ -1,0 +1,186 @@
+"""How long pages and figures take with many backups in the catalogue.
+
+    python bench/catalogue.py [BACKUPS [DATABASES]]
+
+Fills a catalogue with so many backups (100,000 by default) of so many databases
+(1,000 by default), with logs, contents, proofs and drills, once on SQLite and
+once on PostgreSQL. Prints for each page the best and the median of many
+answers, and how many queries they took.
+"""
+
+import json
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+from cuid2 import create_id
+from flask import Flask
+from sqlalchemy import Engine, event, insert, text
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from app import create_app
+from app.extensions import db
+from app.models import DatabaseBackup, Level, Proof, Result, Status, Trigger
+from app.models.backup import filename_of
+from app.models.types import now
+from app.postgres.embedded import EmbeddedServer
+from app.services import admins, workers
+from app.services.catalogue import prepare_catalogue
+from tests.conftest import as_catalogue, settings_in, signed_in, url_of
+
+ROUNDS = 21
+TOKEN = "only for this measurement"  # noqa: S105 - opens nothing else
+CHUNK = 2_000
+SERVER = "db.example.org:5432"
+LOG = "\n".join(f'pg_dump: dumping contents of table "public.table_{n}"' for n in range(40))
+CONTENTS = {
+    "tables": [{"schema": "public", "name": f"table_{n}", "rows": n * 1000} for n in range(25)]
+}
+
+
+def main() -> None:
+    number = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
+    databases = int(sys.argv[2]) if len(sys.argv) > 2 else 1_000  # noqa: PLR2004
+    with tempfile.TemporaryDirectory(prefix="backstop-bench-") as name:
+        folder = Path(name)
+        folder.chmod(0o711)
+        server = EmbeddedServer(folder / "server")
+        with server.used():
+            url = url_of(server.conninfo(), "postgres")
+            with closing(psycopg2.connect(url)) as connection:
+                connection.autocommit = True
+                connection.cursor().execute("CREATE DATABASE catalogue")
+            home = folder / "panel"
+            home.mkdir()
+            as_postgresql = as_catalogue(url_of(server.conninfo(), "catalogue"))
+            for kind, changes in (("SQLite", {}), ("PostgreSQL", {"catalogue_url": as_postgresql})):
+                url = f"postgresql://u:p@{SERVER}/shop_0"
+                app = create_app(settings_in(home, url, metrics_token=TOKEN, **changes))
+                with app.app_context():
+                    prepare_catalogue()
+                    admins.create_first_admin()
+                    fill(number, databases)
+                    workers.beat()
+                print(f"\n{kind}: {number:,} backups of {databases:,} databases")
+                measure(app)
+
+
+# Fill
+
+
+def fill(number: int, databases: int) -> None:
+    chance = random.Random(5)  # noqa: S311 - the same rows on both catalogues
+    with db.engine.begin() as connection:
+        for start in range(0, number, CHUNK):
+            rows = [backup(n, number, databases, chance) for n in range(start, start + CHUNK)]
+            connection.execute(insert(DatabaseBackup), rows)
+            connection.execute(insert(Proof), list(proofs(rows, databases, start)))
+    with db.engine.connect() as plain:
+        plain.execution_options(isolation_level="AUTOCOMMIT").execute(text("ANALYZE"))
+        if db.engine.dialect.name == "postgresql":  # as autovacuum does some minutes later
+            plain.execute(text("VACUUM ANALYZE"))
+
+
+def backup(n: int, number: int, databases: int, chance: random.Random) -> dict[str, Any]:
+    moment = now() - timedelta(minutes=3 * (number - n))
+    status = Status.FAILED if chance.random() < 0.02 else Status.COMPLETED  # noqa: PLR2004
+    return {
+        "id": create_id(),
+        "filename": filename_of(moment),
+        "created_at": moment,
+        "started_at": moment,
+        "finished_at": moment + timedelta(seconds=chance.randrange(5, 500)),
+        "server": SERVER,
+        "database": f"shop_{n % databases}",
+        "status": status,
+        "trigger": chance.choice([Trigger.SCHEDULE] * 8 + [Trigger.API, Trigger.ADMIN]),
+        "created_by": "nightly",
+        "size": chance.randrange(10**6, 10**10) if status is Status.COMPLETED else 0,
+        "notes": f"night {n}",
+        "sha256": "0" * 64,
+        "error_message": "connection refused" if status is Status.FAILED else "",
+        "log": LOG,
+        "contents": CONTENTS,
+    }
+
+
+def proofs(rows: list[dict[str, Any]], databases: int, start: int) -> Iterator[dict[str, Any]]:
+    """One with each dump, and a drill of each tenth backup of a database."""
+    for n, row in enumerate(rows, start):
+        if row["status"] is Status.COMPLETED:
+            drilled = n // databases % 10 == 9  # noqa: PLR2004
+            for level in [Level.READ] + [Level.RESTORED] * drilled:
+                yield {
+                    "id": create_id(),
+                    "backup_id": row["id"],
+                    "level": int(level),
+                    "result": Result.PASSED,
+                    "proved_at": row["finished_at"],
+                    "milliseconds": 1000,
+                    "evidence": {"tables": 25, "rows": 300_000, "differences": []},
+                }
+
+
+# Measure
+
+
+def measure(app: Flask) -> None:
+    admin = signed_in(app)
+    older = json.loads(admin.get("/api/admin/backup").text)["nextBefore"]
+    for path in (
+        "/admin/backup",
+        f"/admin/backup?before={older}",
+        "/admin/backup?status=FAILED",
+        "/admin/backup?status=PENDING",
+        "/admin/backup?q=shop_999",
+        "/admin/backup?q=nowhere",
+        "/api/admin/backup",
+        "/api/admin/backup?limit=200",
+        "/api/admin/backup?status=PENDING",
+    ):
+        show(path, lambda path=path: admin.get(path))
+    bearer = {"Authorization": f"Bearer {TOKEN}"}
+    show("/metrics", lambda: app.test_client().get("/metrics", headers=bearer))
+
+
+def show(name: str, ask: Callable[[], Any]) -> None:
+    """Print how long it takes; the first answer warms up."""
+    ask()
+    took = []
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        ask()
+        took.append((time.perf_counter() - began) * 1000)
+    with counting() as queries:
+        ask()
+    told = f"best {min(took):6.1f} ms, median {statistics.median(took):6.1f} ms"
+    print(f"  {name:45.45} {told}, {len(queries)} queries")
+
+
+@contextmanager
+def counting() -> Iterator[list[str]]:
+    """The statements that are sent meanwhile."""
+    sent: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        sent.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield sent
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+
+
+if __name__ == "__main__":
+    main()
