@@ -1,12 +1,10 @@
 """Backstop: PostgreSQL backups you have already restored."""
 
-import logging
-
 from flask import Flask, redirect, url_for
 from flask.typing import ResponseReturnValue
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from app import admin, api, auditing, auth, cli, formatting, handlers
+from app import admin, api, auditing, auth, cli, formatting, handlers, logs, monitoring
 from app.config import Settings, bind_settings, load_settings
 from app.extensions import bootstrap, csrf, db, migrate
 from app.postgres.conninfo import parse_url
@@ -21,13 +19,14 @@ def create_app(settings: Settings | None = None) -> Flask:
     settings = settings or load_settings()
     if settings.database_url:
         parse_url(settings.database_url)  # a wrong one is told now, not at the first backup
-    logging.basicConfig(format="%(asctime)s level=%(levelname)s logger=%(name)s %(message)s")
+    logs.configure(settings.log_format)
     app = Flask(__name__, instance_path=str(settings.instance_dir))
     app.url_map.merge_slashes = False  # a doubled slash is no page, and no redirect to one
     bind_settings(app, settings)
     _bind_extensions(app, settings)
     app.register_blueprint(admin.blueprint)
     app.register_blueprint(api.blueprint)
+    app.register_blueprint(monitoring.blueprint)
     app.add_url_rule("/", "index", _index)
     cli.init_app(app)
     auditing.init_app(app)  # before what refuses: that is recorded too

@@ -28,6 +28,8 @@ CANCEL_PATIENCE = 5.0  # seconds that a face waits for the end of what it has ca
 _LARGEST_PORT = 65_535
 _SHORTEST_KEY = 16  # characters
 _LISTEN = re.compile(r"[^\s/]+:\d{1,5}")
+_SHORTEST_TOKEN = 16
+_LOG_FORMAT = re.compile(r"text|json")
 _ON_OFF = re.compile(r"on|off")
 _WORKER_STOP = re.compile(r"interrupt|wait")
 _COMPRESSION = re.compile(
@@ -63,6 +65,9 @@ class Settings:
     api_wait: int  # how long POST /api/admin/backup waits at most
     upload_limit: int  # GiB; how large a dump that is brought from elsewhere may be
     trusted_proxies: int  # reverse proxies in front
+    metrics_token: str | None  # opens /metrics; None: there is no such page
+    metrics_listen: str | None  # host:port where /metrics is served to all; None: nowhere
+    log_format: str  # text or json
 
 
 def settings() -> Settings:
@@ -139,7 +144,7 @@ def _read(env: FileAwareEnv) -> Settings:
         drill_amcheck=_matching(env, "BACKSTOP_DRILL_AMCHECK", _ON_OFF, "on or off") != "off",
         restore_url=env.str("BACKSTOP_RESTORE_URL", None) or None,
         secret_key=_secret_key(env, instance_dir),
-        listen=_listen(env),
+        listen=_listen(env, "BACKSTOP_LISTEN") or "127.0.0.1:3000",
         instance_dir=instance_dir,
         backup_dir=_path(env, "BACKSTOP_BACKUP_DIR") or ROOT / "backups",
         catalogue_url=_catalogue_url(env, instance_dir),
@@ -161,6 +166,9 @@ def _read(env: FileAwareEnv) -> Settings:
         api_wait=_number(env, "BACKSTOP_API_WAIT", 50, least=0, most=3600),
         upload_limit=_number(env, "BACKSTOP_UPLOAD_LIMIT", 100, least=1, most=100_000),
         trusted_proxies=_number(env, "BACKSTOP_TRUSTED_PROXIES", 0, least=0, most=10),
+        metrics_token=_metrics_token(env),
+        metrics_listen=_listen(env, "BACKSTOP_METRICS_LISTEN"),
+        log_format=_matching(env, "BACKSTOP_LOG_FORMAT", _LOG_FORMAT, "text or json") or "text",
     )
 
 
@@ -197,10 +205,17 @@ def _admin_password(env: FileAwareEnv) -> str | None:
     return given
 
 
-def _listen(env: FileAwareEnv) -> str:
-    value = _matching(env, "BACKSTOP_LISTEN", _LISTEN, "HOST:PORT") or "127.0.0.1:3000"
-    if int(value.rpartition(":")[2]) > _LARGEST_PORT:
-        raise ValueError(f"BACKSTOP_LISTEN: the port must not be larger than {_LARGEST_PORT}")
+def _metrics_token(env: FileAwareEnv) -> str | None:
+    given = env.str("BACKSTOP_METRICS_TOKEN", None) or None
+    if given is not None and len(given) < _SHORTEST_TOKEN:
+        raise ValueError(f"BACKSTOP_METRICS_TOKEN must have at least {_SHORTEST_TOKEN} characters")
+    return given
+
+
+def _listen(env: FileAwareEnv, name: str) -> str | None:
+    value = _matching(env, name, _LISTEN, "HOST:PORT")
+    if value is not None and int(value.rpartition(":")[2]) > _LARGEST_PORT:
+        raise ValueError(f"{name}: the port must not be larger than {_LARGEST_PORT}")
     return value
 
 

@@ -344,6 +344,9 @@ def settings_in(folder: Path, database_url: str, **changes: Any) -> Settings:
         api_wait=30,
         upload_limit=1,
         trusted_proxies=0,
+        metrics_token=None,
+        metrics_listen=None,
+        log_format="text",
     )
     return replace(defaults, **changes)
 

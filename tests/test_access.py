@@ -16,9 +16,14 @@ PUBLIC = {
     ("GET", "/admin/login"),
     ("POST", "/admin/login"),
     ("POST", "/api/admin/session"),
+    ("GET", "/healthz"),
+    ("GET", "/readyz"),
     ("GET", "/static/<path:filename>"),
     ("GET", "/bootstrap/static/<path:filename>"),
 }
+
+#: What machines read with a token of their own (test_monitoring).
+BY_TOKEN = {(method, "/metrics") for method in ("GET", "HEAD", "OPTIONS")}
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +46,7 @@ def guarded(app: Flask) -> list[tuple[str, Rule]]:
         for rule in app.url_map.iter_rules()
         for method in sorted(rule.methods or ())
         if not is_public(method, rule)
+        if (method, rule.rule) not in BY_TOKEN
     ]
 
 
@@ -102,6 +108,8 @@ def test_every_public_place_exists_and_is_open(panel: Flask):
     assert visitor.get("/admin/login").status_code == 200
     assert visitor.post("/admin/login").status_code == 400  # it wants the form's token
     assert visitor.post("/api/admin/session", json={}).status_code == 422
+    assert visitor.get("/healthz").text == "ok\n"
+    assert visitor.get("/readyz").json["ready"] is False  # there is no worker
     for path in ("/static/css/panel.css", "/bootstrap/static/css/bootstrap.min.css"):
         assert visitor.get(path, buffered=True).status_code == 200
 

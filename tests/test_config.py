@@ -75,6 +75,25 @@ def test_durations_have_units(monkeypatch: pytest.MonkeyPatch, value: str, secon
     assert load_settings(dotenv=None).dump_timeout == seconds
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("BACKSTOP_METRICS_TOKEN", "too short"),
+        ("BACKSTOP_METRICS_LISTEN", "9187"),
+        ("BACKSTOP_METRICS_LISTEN", "localhost:70000"),
+        ("BACKSTOP_LOG_FORMAT", "xml"),
+    ],
+)
+def test_what_others_read_is_set_right_or_not_at_all(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+):
+    found = load_settings(dotenv=None)
+    assert (found.metrics_token, found.metrics_listen, found.log_format) == (None, None, "text")
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match=name):
+        load_settings(dotenv=None)
+
+
 @pytest.mark.parametrize("value", ["zstd:3", "zstd:level=3,long", "zstd:long", "gzip", "9", "none"])
 def test_compression_is_written_as_pg_dump_writes_it(monkeypatch: pytest.MonkeyPatch, value: str):
     monkeypatch.setenv("BACKSTOP_COMPRESSION", value)

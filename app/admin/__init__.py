@@ -1,6 +1,6 @@
 """Face: HTML. Parses, calls one service function, renders or redirects."""
 
-from flask import Blueprint, current_app, redirect, request, url_for
+from flask import Blueprint, current_app, g, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 
 from app.admin import (
@@ -17,6 +17,7 @@ from app.admin import (
 )
 from app.auth import require_admin
 from app.extensions import csrf
+from app.services.workers import find_trouble
 
 blueprint = Blueprint("admin", __name__, url_prefix="/admin")
 blueprint.register_blueprint(appearance.blueprint)
@@ -38,6 +39,8 @@ def _guard() -> None:
     """Every page needs an admin, but for sign-in; every form needs its token."""
     if current_app.view_functions[request.endpoint or ""] not in _PUBLIC:
         require_admin()
+        # Before anything else is read: what it read would be read again after its commit.
+        g.worker_trouble = find_trouble()
     csrf.protect()
 
 

@@ -62,7 +62,7 @@ def _try_to_listen() -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
     except (OSError, UnicodeError) as error:
-        raise cannot_listen(error) from error
+        raise cannot_listen(error, settings().listen, "BACKSTOP_LISTEN") from error
 
 
 def _address() -> tuple[str, int]:

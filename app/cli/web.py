@@ -14,6 +14,7 @@ from waitress.server import create_server
 from app.cli.groups import CatalogueCommand
 from app.config import UPLOAD_PART, WEB_THREADS, settings
 from app.errors import ConfigurationError
+from app.metrics import listener
 from app.services.reconcile import reconcile, tolerating
 
 # waitress spools a body before the application can refuse it: so a dump is
@@ -39,11 +40,24 @@ def web() -> None:
             ident=None,
         )
     except OSError as error:
-        raise cannot_listen(error) from error
+        raise cannot_listen(error, settings().listen, "BACKSTOP_LISTEN") from error
+    _serve_figures(app)
     threading.Thread(target=_look_after, args=(app,), daemon=True).start()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     server.run()
+
+
+def _serve_figures(app: Flask) -> None:
+    """Beside the panel, where only who may read them gets."""
+    address = settings().metrics_listen
+    if address is None:
+        return
+    try:
+        server = create_server(listener(app), listen=address, threads=1, ident=None)
+    except OSError as error:
+        raise cannot_listen(error, address, "BACKSTOP_METRICS_LISTEN") from error
+    threading.Thread(target=server.run, daemon=True).start()
 
 
 def _look_after(app: Flask) -> None:
@@ -54,12 +68,12 @@ def _look_after(app: Flask) -> None:
         time.sleep(_LOOK_EVERY)
 
 
-def cannot_listen(error: OSError | UnicodeError) -> ConfigurationError:
+def cannot_listen(error: OSError | UnicodeError, address: str, setting: str) -> ConfigurationError:
     """What to tell when the address is taken or not ours."""
     return ConfigurationError(
-        f"cannot listen on {settings().listen}",
+        f"cannot listen on {address}",
         detail=f"{getattr(error, 'strerror', None) or error}.",
-        hint="Ports below 1024 are for root; set BACKSTOP_LISTEN to another one."
+        hint=f"Ports below 1024 are for root; set {setting} to another one."
         if getattr(error, "errno", None) == errno.EACCES
-        else "Another program may use the port; set BACKSTOP_LISTEN to another one.",
+        else f"Another program may use the port; set {setting} to another one.",
     )

@@ -81,6 +81,8 @@ def claim(job_id: str, job: AnyJob = DatabaseBackup) -> bool:
         if row is None or not row.is_pending or row.claimed_by is not None:
             return False
         row.claim(runner())
+        word, filename = row.word, row.filename
+    logger.info("%s started filename=%s", word, filename)
     return True
 
 

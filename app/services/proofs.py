@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import case, select
 from sqlalchemy.orm import Session
 
 from app.extensions import db
@@ -107,11 +107,24 @@ def best_proofs(backups: Iterable[DatabaseBackup]) -> dict[str, Proof]:
     The newest failure, unless what it speaks of was shown to be right since, or
     is asked no more; else the highest level that has passed, as it did last.
     """
-    asked = set(db.session.scalars(select(Assertion.id)))
     proofs = select(Proof).where(Proof.backup_id.in_([each.id for each in backups]))
-    passed: dict[str, list[Proof]] = defaultdict(list)
-    failed: dict[str, list[Proof]] = defaultdict(list)
-    for proof in db.session.scalars(proofs.order_by(Proof.proved_at)):
+    return _best(db.session.scalars(proofs.order_by(Proof.proved_at)))
+
+
+def best_of_many(backup_ids: list[str]) -> dict[str, Any]:
+    """The same for thousands, by their ids: `level`, `proved_at` and `result` of each proof."""
+    evidence = case((Proof.result == Result.FAILED, Proof.evidence)).label("evidence")
+    columns = (Proof.backup_id, Proof.level, Proof.result, Proof.proved_at, evidence)
+    proofs = select(*columns).where(Proof.backup_id.in_(backup_ids))
+    return _best(db.session.execute(proofs.order_by(Proof.proved_at)))
+
+
+def _best(oldest_first: Iterable[Any]) -> dict[str, Any]:
+    """Of proofs, or rows with their columns."""
+    asked = set(db.session.scalars(select(Assertion.id)))
+    passed: dict[str, list[Any]] = defaultdict(list)
+    failed: dict[str, list[Any]] = defaultdict(list)
+    for proof in oldest_first:
         of_backup = failed[proof.backup_id]
         if proof.result is Result.FAILED:
             if _still_counts(proof, asked):
@@ -123,12 +136,12 @@ def best_proofs(backups: Iterable[DatabaseBackup]) -> dict[str, Proof]:
     return best | {name: them[-1] for name, them in failed.items() if them}
 
 
-def _still_counts(failed: Proof, asked: set[str]) -> bool:
+def _still_counts(failed: Any, asked: set[str]) -> bool:
     """Whether it was not by assertions alone that have been removed since."""
     false = [each for each in failed.evidence.get("assertions", []) if not each["passed"]]
     return not false or bool(failed.evidence["found"]) or any(each["id"] in asked for each in false)
 
 
-def _highest(passed: list[Proof]) -> Proof:
+def _highest(passed: list[Any]) -> Any:
     """Of the highest level the newest; they come oldest first."""
     return max(reversed(passed), key=lambda each: each.level)

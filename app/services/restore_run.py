@@ -338,6 +338,8 @@ def _prove(
             proof = Proof(backup_id=order.backup_id, level=level, result=result)
             proof.milliseconds, proof.evidence = round(seconds * 1000), evidence
             session.add(proof)
+    told = (order.filename, level, result.value)
+    logger.info("proof made filename=%s level=%d result=%r", *told)
 
 
 def _put_in_place(

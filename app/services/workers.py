@@ -37,6 +37,14 @@ def list_workers() -> list[Worker]:
     return [each for each in found if not claims.is_gone(each.id)]
 
 
+def find_trouble() -> str:
+    """Why nobody runs what is asked for, in a sentence without its stop; empty if somebody does."""
+    workers = list_workers()
+    if not workers:
+        return "No worker runs"
+    return "The worker is silent" if all(map(is_silent, workers)) else ""
+
+
 def is_silent(worker: Worker) -> bool:
     """Whether it has missed two heartbeats."""
     return worker.seen_at < now() - 2 * HEARTBEAT

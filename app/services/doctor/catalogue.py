@@ -19,13 +19,16 @@ _TOLERANCE = timedelta(seconds=60)  # between the clocks of two workers
 
 def examine_catalogue() -> list[Finding]:
     """Whether it can be used, and its form."""
-    found = examined("catalogue", _usable)
+    found = examined("catalogue", look_whether_usable)
+    if found.state is State.OK and db.engine.dialect.name == "sqlite":
+        found = examined("catalogue", _look_whether_whole)
     if found.state is State.PROBLEM:
         return [found, unexamined("migrations", "the catalogue cannot be read")]
     return [found, examined("migrations", _migrations)]
 
 
-def _usable() -> Finding:
+def look_whether_usable() -> Finding:
+    """Whether it can be written, and how it is called; quick, however large it is."""
     if db.engine.dialect.name == "sqlite":
         return _usable_file(Path(db.engine.url.database or ""))
     url = db.engine.url.render_as_string(hide_password=False)
@@ -53,6 +56,12 @@ def _usable_file(path: Path) -> Finding:
         connection = plain.execution_options(begin_with="BEGIN IMMEDIATE")
         # BEGIN IMMEDIATE alone says nothing of a file that cannot be written. This is rolled back.
         connection.exec_driver_sql("PRAGMA user_version = 0")
+    return ok("catalogue", f"SQLite file {path}, writable")
+
+
+def _look_whether_whole() -> Finding:
+    path = db.engine.url.database
+    with db.engine.connect() as connection:
         state = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
     if state != "ok":
         return problem(

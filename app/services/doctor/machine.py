@@ -15,15 +15,17 @@ _PRIVATE = stat.S_IRWXG | stat.S_IRWXO  # what nobody else may have of a secret
 
 def examine_machine() -> list[Finding]:
     """Both folders and the secret key."""
-    backups, instance = settings().backup_dir, settings().instance_dir
+    instance = settings().instance_dir
     return [
-        examined("backup folder", partial(_backup_folder, backups)),
+        examined("backup folder", look_at_backup_folder),
         examined("instance folder", partial(_folder, "instance folder", instance)),
         examined("secret key", partial(_secret_key, instance / "secret_key")),
     ]
 
 
-def _backup_folder(folder: Path) -> Finding:
+def look_at_backup_folder() -> Finding:
+    """Whether dumps can be kept there, for us alone."""
+    folder = settings().backup_dir
     found = _folder("backup folder", folder)
     is_open = folder.exists() and folder.stat().st_mode & _OTHERS_MAY_READ
     if found.state is State.OK and is_open:

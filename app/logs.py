@@ -1,0 +1,65 @@
+"""How the log is written: a line for each record, as text or as JSON.
+
+Our own messages end in facts, `backup queued filename=%s trigger=%s`: in JSON
+each is a key of its own. Nothing that a user has named can begin a new line.
+"""
+
+import json
+import logging
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+_FACTS = re.compile(r"(.*?)((?: \w+=%[a-z0-9.]+)+)", re.DOTALL)
+_NAMES = re.compile(r" (\w+)=")
+
+
+def configure(log_format: str) -> None:
+    """Write the log to stderr, in `text` or `json`; a log that others have set up stays theirs."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Json() if log_format == "json" else _Text())
+    logging.basicConfig(handlers=[handler])
+
+
+class _Text(logging.Formatter):
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s level=%(levelname)s logger=%(name)s %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """A traceback is indented: no line of it passes for a record."""
+        lines = super().format(record).splitlines()
+        return "\n    ".join(map(_in_one_line, lines))
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        record.message = _in_one_line(record.message)
+        return super().formatMessage(record)
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        """One object; what it is about comes before what else is known."""
+        message, facts = _parts(record)
+        moment = datetime.fromtimestamp(record.created, UTC)
+        told: dict[str, Any] = {
+            "time": f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z",
+            "level": record.levelname,
+            "logger": record.name,
+            "message": message,
+        }
+        if record.exc_info:
+            told["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(facts | told, default=str)
+
+
+def _parts(record: logging.LogRecord) -> tuple[str, dict[str, Any]]:
+    """The message without its facts, and these; the whole message where it has another form."""
+    parts, values = _FACTS.fullmatch(str(record.msg)), record.args
+    if parts is None or not isinstance(values, tuple):
+        return record.getMessage(), {}
+    names = _NAMES.findall(parts[2])
+    first = len(values) - len(names)
+    return parts[1] % values[:first], dict(zip(names, values[first:], strict=True))
+
+
+def _in_one_line(text: str) -> str:
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
