@@ -8,8 +8,10 @@ start with a message that names the setting.
 import os
 import re
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from environs import EnvError, FileAwareEnv
 from flask import Flask, current_app
@@ -27,6 +29,7 @@ CANCEL_PATIENCE = 5.0  # seconds that a face waits for the end of what it has ca
 
 _LARGEST_PORT = 65_535
 _SHORTEST_KEY = 16  # characters
+_MOST_PERCENT = 10_000
 _LISTEN = re.compile(r"[^\s/]+:\d{1,5}")
 _SHORTEST_TOKEN = 16
 _LOG_FORMAT = re.compile(r"text|json")
@@ -68,6 +71,12 @@ class Settings:
     metrics_token: str | None  # opens /metrics; None: there is no such page
     metrics_listen: str | None  # host:port where /metrics is served to all; None: nowhere
     log_format: str  # text or json
+    # When an alarm is raised; 0: never.
+    alarm_max_age: int  # of the newest good backup
+    alarm_free_space: int  # bytes that shall be free where the dumps are
+    alarm_smaller: int  # per cent of the usual size
+    alarm_slower: int  # per cent of the usual time
+    alarm_fewer_tables: int  # per cent of the usual number
 
 
 def settings() -> Settings:
@@ -169,6 +178,11 @@ def _read(env: FileAwareEnv) -> Settings:
         metrics_token=_metrics_token(env),
         metrics_listen=_listen(env, "BACKSTOP_METRICS_LISTEN"),
         log_format=_matching(env, "BACKSTOP_LOG_FORMAT", _LOG_FORMAT, "text or json") or "text",
+        alarm_max_age=_or_off(_seconds, env, "BACKSTOP_ALARM_MAX_AGE", 26 * 3600),
+        alarm_free_space=_or_off(_bytes, env, "BACKSTOP_ALARM_FREE_SPACE", "1GiB"),
+        alarm_smaller=_or_off(_percent, env, "BACKSTOP_ALARM_SMALLER", "50%"),
+        alarm_slower=_or_off(_percent, env, "BACKSTOP_ALARM_SLOWER", "300%"),
+        alarm_fewer_tables=_or_off(_percent, env, "BACKSTOP_ALARM_FEWER_TABLES", "90%"),
     )
 
 
@@ -179,16 +193,42 @@ def _number(env: FileAwareEnv, name: str, default: int, *, least: int, most: int
     return value
 
 
-_DURATION = re.compile(r"(\d+)\s*(s|min|h|d)?")
-_UNITS = {None: 1, "s": 1, "min": 60, "h": 3600, "d": 86_400}
+_DURATIONS = {"": 1, "s": 1, "min": 60, "h": 3600, "d": 86_400}
+_SIZES = {"MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
+
+
+def _in_units(raw: str, units: dict[str, int]) -> int:
+    """The number that is written with one of these units; 0 where it is not."""
+    match = re.fullmatch(r"(\d{1,12})\s*([A-Za-z%]*)", raw.strip())
+    return int(match[1]) * units.get(match[2], 0) if match else 0
 
 
 def _seconds(env: FileAwareEnv, name: str, default: int) -> int:
-    raw = env.str(name, None) or str(default)
-    match = _DURATION.fullmatch(raw.strip())
-    if match is None or not 1 <= int(match[1]) * _UNITS[match[2]] <= 30 * 86_400:
+    value = _in_units(env.str(name, None) or str(default), _DURATIONS)
+    if not 1 <= value <= 30 * 86_400:
         raise ValueError(f"{name} must be a duration such as 30, 30s, 5min or 24h")
-    return int(match[1]) * _UNITS[match[2]]
+    return value
+
+
+def _bytes(env: FileAwareEnv, name: str, default: str) -> int:
+    value = _in_units(env.str(name, None) or default, _SIZES)
+    if not value:
+        raise ValueError(f"{name} must be a size such as 500MiB, 20GiB or 1TiB")
+    return value
+
+
+def _percent(env: FileAwareEnv, name: str, default: str) -> int:
+    value = _in_units(env.str(name, None) or default, {"%": 1})
+    if not 1 <= value <= _MOST_PERCENT:
+        raise ValueError(f"{name} must be a percentage such as {default}")
+    return value
+
+
+def _or_off(
+    read: Callable[[FileAwareEnv, str, Any], int], env: FileAwareEnv, name: str, default: int | str
+) -> int:
+    """What `read` makes of the setting, or 0 where it is off."""
+    return 0 if env.str(name, None) == "off" else read(env, name, default)
 
 
 def _matching(env: FileAwareEnv, name: str, pattern: re.Pattern[str], form: str) -> str | None:

@@ -15,6 +15,7 @@
     ├── StorageError        the place where dumps rest said no
     │   ├── ObjectMissing   the file is not there
     │   └── StorageFull     no space left
+    ├── NotifierError       a notifier did not take a message
     ├── VerificationError   a file is not what it was
     └── Interrupted         the runner was told to stop, or lost its claim
 
@@ -139,6 +140,10 @@ class ObjectMissing(StorageError):
 
 class StorageFull(StorageError):
     """No space left on the storage."""
+
+
+class NotifierError(AppError):
+    """A notifier or a heartbeat monitor did not take a message."""
 
 
 class VerificationError(AppError):

@@ -30,6 +30,7 @@ STATUSES: dict[type[errors.AppError], int] = {
     errors.NotPossible: 409,
     errors.StorageError: 502,
     errors.StorageFull: 507,
+    errors.NotifierError: 502,
     errors.VerificationError: 502,
     errors.Interrupted: 503,
 }

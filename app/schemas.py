@@ -5,11 +5,16 @@ from typing import Any
 from marshmallow import Schema, fields
 
 from app.models import (
+    Alarm,
     Assertion,
     AuditEntry,
     DatabaseBackup,
+    Delivery,
+    DeliveryStatus,
+    Fact,
     Kind,
     Level,
+    Notifier,
     Restore,
     Result,
     Status,
@@ -97,6 +102,49 @@ class AssertionSchema(_CamelCase):
     created_by = fields.String()
 
 
+class AlarmSchema(_CamelCase):
+    """An alarm as the API shows it."""
+
+    id = fields.String()
+    kind = fields.Enum(Fact, by_value=True)
+    server = fields.String()
+    database = fields.String()
+    title = fields.String()
+    body = fields.String()
+    opened_at = _Moment()
+    told_at = _Moment()
+    closed_at = _Moment()
+
+
+class NotifierSchema(_CamelCase):
+    """A notifier as the API shows it: never its URL."""
+
+    id = fields.String()
+    name = fields.String()
+    target = fields.String()
+    facts = fields.Raw(allow_none=True)
+    title = fields.String()
+    body = fields.String()
+    enabled = fields.Boolean()
+    created_at = _Moment()
+    created_by = fields.String()
+
+
+class DeliverySchema(_CamelCase):
+    """A message as the API shows it."""
+
+    id = fields.String()
+    fact = fields.String()
+    title = fields.String()
+    body = fields.String()
+    status = fields.Enum(DeliveryStatus, by_value=True)
+    attempts = fields.Integer()
+    created_at = _Moment()
+    next_attempt_at = _Moment()
+    ended_at = _Moment()
+    last_error = fields.String()
+
+
 class ProofSchema(_CamelCase):
     """A proof in short."""
 
@@ -174,6 +222,24 @@ def assertion_row(assertion: Assertion) -> dict[str, Any]:
 def audit_row(entry: AuditEntry) -> dict[str, Any]:
     """What was done, as it was recorded."""
     return audit.row_of({each.name: getattr(entry, each.name) for each in entry.__table__.columns})
+
+
+def alarm_row(alarm: Alarm) -> dict[str, Any]:
+    """What the catalogue says of an alarm."""
+    row: dict[str, Any] = AlarmSchema().dump(alarm)
+    return row
+
+
+def notifier_row(notifier: Notifier) -> dict[str, Any]:
+    """What may be told of a notifier."""
+    row: dict[str, Any] = NotifierSchema().dump(notifier)
+    return row
+
+
+def delivery_row(delivery: Delivery, notifier: str) -> dict[str, Any]:
+    """What became of a message, and to whom it goes."""
+    row: dict[str, Any] = DeliverySchema().dump(delivery)
+    return row | {"notifier": notifier}
 
 
 def doctor_report(findings: list[Finding]) -> dict[str, Any]:

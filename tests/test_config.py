@@ -53,6 +53,12 @@ def test_every_setting_is_documented():
         ("BACKSTOP_COMPRESSION", "zstd:; rm -rf /"),
         ("BACKSTOP_CATALOGUE_URL", "mysql://localhost/x"),
         ("BACKSTOP_CATALOGUE_URL", "postgresql://u:canary@host:port/x"),
+        ("BACKSTOP_ALARM_MAX_AGE", "never"),
+        ("BACKSTOP_ALARM_FREE_SPACE", "1GB"),
+        ("BACKSTOP_ALARM_FREE_SPACE", "0GiB"),
+        ("BACKSTOP_ALARM_SMALLER", "0.5"),
+        ("BACKSTOP_ALARM_SLOWER", "-300%"),
+        ("BACKSTOP_ALARM_FEWER_TABLES", "90"),
         ("SECRET_KEY", "short"),
         ("SECRET_KEY_FILE", "/nowhere/at/all"),
     ],
@@ -92,6 +98,14 @@ def test_what_others_read_is_set_right_or_not_at_all(
     monkeypatch.setenv(name, value)
     with pytest.raises(ConfigurationError, match=name):
         load_settings(dotenv=None)
+
+
+def test_alarms_have_bounds_or_are_off(monkeypatch: pytest.MonkeyPatch):
+    for name, value in (("FREE_SPACE", "20 GiB"), ("SMALLER", "off"), ("MAX_AGE", "8d")):
+        monkeypatch.setenv(f"BACKSTOP_ALARM_{name}", value)
+    found = load_settings(dotenv=None)
+    assert (found.alarm_free_space, found.alarm_smaller) == (20 * 1024**3, 0)
+    assert (found.alarm_max_age, found.alarm_slower) == (8 * 86_400, 300)
 
 
 @pytest.mark.parametrize("value", ["zstd:3", "zstd:level=3,long", "zstd:long", "gzip", "9", "none"])

@@ -4,12 +4,14 @@ from flask import Blueprint, current_app, g, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 
 from app.admin import (
+    alarms,
     appearance,
     assertions,
     audit,
     backups,
     contents,
     doctor,
+    notifiers,
     restores,
     sessions,
     settings,
@@ -17,15 +19,18 @@ from app.admin import (
 )
 from app.auth import require_admin
 from app.extensions import csrf
+from app.services.alarms import list_open
 from app.services.workers import find_trouble
 
 blueprint = Blueprint("admin", __name__, url_prefix="/admin")
+blueprint.register_blueprint(alarms.blueprint)
 blueprint.register_blueprint(appearance.blueprint)
 blueprint.register_blueprint(assertions.blueprint)
 blueprint.register_blueprint(audit.blueprint)
 blueprint.register_blueprint(backups.blueprint)
 blueprint.register_blueprint(contents.blueprint)
 blueprint.register_blueprint(doctor.blueprint)
+blueprint.register_blueprint(notifiers.blueprint)
 blueprint.register_blueprint(restores.blueprint)
 blueprint.register_blueprint(sessions.blueprint)
 blueprint.register_blueprint(settings.blueprint)
@@ -42,6 +47,12 @@ def _guard() -> None:
         # Before anything else is read: what it read would be read again after its commit.
         g.worker_trouble = find_trouble()
     csrf.protect()
+
+
+@blueprint.context_processor
+def _band() -> dict[str, object]:
+    """What the band over each page tells of."""
+    return {"list_open_alarms": list_open}
 
 
 @blueprint.get("/")

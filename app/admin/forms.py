@@ -1,10 +1,18 @@
 """The forms of the pages; the rules about their values are the services'."""
 
 from flask_wtf import FlaskForm
-from wtforms import BooleanField, PasswordField, StringField, SubmitField, TextAreaField
+from wtforms import (
+    BooleanField,
+    PasswordField,
+    SelectMultipleField,
+    StringField,
+    SubmitField,
+    TextAreaField,
+)
 from wtforms.validators import AnyOf, InputRequired, Length
 
-from app.models import Kind
+from app.models import Fact, Kind
+from app.services import notifiers
 from app.services.admins import MAX_PASSWORD, MAX_USERNAME
 from app.services.assertions import MAX_NAME, MAX_STATEMENT
 from app.services.manifests import MAX_NOTES
@@ -61,6 +69,35 @@ class SettingsForm(FlaskForm):  # type: ignore[misc]
     )
     exact = BooleanField()
     keep = BooleanField()
+
+
+class NotifierForm(FlaskForm):  # type: ignore[misc]
+    """Who is told, of what, and in which words."""
+
+    name = StringField(
+        render_kw={"autocomplete": "off", "maxlength": notifiers.MAX_NAME, "required": True}
+    )
+    url = PasswordField(
+        render_kw={
+            "autocomplete": "off",
+            "maxlength": notifiers.MAX_URL,
+            "spellcheck": "false",
+            "aria-describedby": "url-help",
+        }
+    )
+    every_alarm = BooleanField("Every alarm, also of kinds to come", default=True)
+    facts = SelectMultipleField(
+        choices=[(each.value, each.value) for each in Fact], validate_choice=False
+    )
+    title = StringField(
+        "Title",
+        render_kw={"maxlength": notifiers.MAX_TITLE, "placeholder": "Backstop: $title"},
+    )
+    body = TextAreaField(
+        "Text",
+        render_kw={"rows": 3, "maxlength": notifiers.MAX_BODY, "placeholder": "$text\n$time"},
+    )
+    enabled = BooleanField("Tell it", default=True)
 
 
 class PasswordForm(FlaskForm):  # type: ignore[misc]

@@ -3,11 +3,13 @@
 from flask import Blueprint, current_app, request
 
 from app.api import (
+    alarms,
     assertions,
     audit,
     backups,
     contents,
     doctor,
+    notifiers,
     restores,
     sessions,
     settings,
@@ -16,11 +18,13 @@ from app.api import (
 from app.auth import require_admin
 
 blueprint = Blueprint("api", __name__, url_prefix="/api/admin")
+blueprint.register_blueprint(alarms.blueprint)
 blueprint.register_blueprint(assertions.blueprint)
 blueprint.register_blueprint(audit.blueprint)
 blueprint.register_blueprint(backups.blueprint)
 blueprint.register_blueprint(contents.blueprint)
 blueprint.register_blueprint(doctor.blueprint)
+blueprint.register_blueprint(notifiers.blueprint)
 blueprint.register_blueprint(restores.blueprint)
 blueprint.register_blueprint(sessions.blueprint)
 blueprint.register_blueprint(settings.blueprint)

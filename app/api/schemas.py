@@ -123,6 +123,36 @@ class AuditSchema(AuditExportSchema):
     before = fields.String(load_default=None)
 
 
+class NotifierChangeSchema(Schema):
+    """The body of a change to a notifier; what is absent stays."""
+
+    name = fields.String()
+    url = fields.String()
+    facts = fields.List(fields.String(), allow_none=True, validate=validate.Length(max=100))
+    title = fields.String()
+    body = fields.String()
+    enabled = fields.Boolean(truthy={True}, falsy={False})
+
+
+class NewNotifierSchema(NotifierChangeSchema):
+    """The body of a request for a notifier."""
+
+    name = fields.String(required=True)
+    url = fields.String(required=True)
+
+
+class LimitSchema(Schema):
+    """The query of a list that has no more to it."""
+
+    limit = fields.Integer(load_default=50, validate=validate.Range(1, 200))
+
+
+class AlarmListSchema(LimitSchema):
+    """The query of a list of alarms."""
+
+    is_open = fields.Boolean(load_default=None, data_key="open")
+
+
 class CredentialsSchema(Schema):
     """The body of a sign-in."""
 

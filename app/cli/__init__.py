@@ -4,11 +4,13 @@ from flask import Flask
 
 from app.cli import (
     admin,
+    alarm,
     assertion,
     audit,
     backup,
     contents,
     doctor,
+    notifier,
     panel,
     restore,
     server,
@@ -21,12 +23,14 @@ from app.cli import (
 def init_app(app: Flask) -> None:
     """Make the commands known to flask."""
     app.cli.add_command(admin.group)
+    app.cli.add_command(alarm.group)
     app.cli.add_command(assertion.group)
     app.cli.add_command(audit.group)
     backup.group.add_command(contents.contents)
     backup.group.add_command(restore.drill)
     backup.group.add_command(restore.restore_)
     app.cli.add_command(backup.group)
+    app.cli.add_command(notifier.group)
     app.cli.add_command(restore.group)
     app.cli.add_command(server.group)
     app.cli.add_command(settings.group)

@@ -12,6 +12,7 @@ from flask import Flask, current_app
 from waitress.server import create_server
 
 from app.cli.groups import CatalogueCommand
+from app.cli.lookout import Lookout
 from app.config import UPLOAD_PART, WEB_THREADS, settings
 from app.errors import ConfigurationError
 from app.metrics import listener
@@ -43,6 +44,7 @@ def web() -> None:
         raise cannot_listen(error, settings().listen, "BACKSTOP_LISTEN") from error
     _serve_figures(app)
     threading.Thread(target=_look_after, args=(app,), daemon=True).start()
+    Lookout(app).start()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     server.run()

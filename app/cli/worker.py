@@ -9,6 +9,7 @@ import click
 from flask import Flask, current_app
 
 from app.cli.groups import CatalogueCommand
+from app.cli.lookout import Lookout
 from app.config import settings
 from app.models.worker import HEARTBEAT
 from app.queue import queue
@@ -51,6 +52,8 @@ def worker() -> None:
         threading.Thread(target=_scrub, args=(app, stopping), daemon=True).start()
         with current_app.app_context(), tolerating():
             schedules.make_first_schedules()
+        lookout = Lookout(app)
+        lookout.start()
         logger.info("worker started")
         for turn in itertools.count():
             # A context of its own each time, so that nothing read is kept.
@@ -67,6 +70,7 @@ def worker() -> None:
             if stopping.wait(HEARTBEAT.total_seconds()):
                 break
         logger.info("worker stops")
+        lookout.stop()
         consumer.stop_flag.set()
         for _, thread in consumer.worker_threads:
             while thread.is_alive():

@@ -2,10 +2,13 @@
 
 from app.models.admin import Admin
 from app.models.admin_session import AdminSession
+from app.models.alarm import GOOD_NEWS, Alarm, Fact
 from app.models.assertion import Assertion
 from app.models.audit_entry import ActOutcome, AuditEntry
 from app.models.backup import DatabaseBackup
+from app.models.delivery import Delivery, DeliveryStatus
 from app.models.job import Job, Status, Trigger
+from app.models.notifier import Notifier
 from app.models.proof import Level, Proof, Result
 from app.models.restore import Kind, Restore
 from app.models.schedule import Firing, Outcome, Schedule, SeenDatabase, Task
@@ -16,17 +19,23 @@ from app.models.worker import Worker
 AnyJob = type[DatabaseBackup] | type[Restore]  # whatever a worker runs
 
 __all__ = [
+    "GOOD_NEWS",
     "ActOutcome",
     "Admin",
     "AdminSession",
+    "Alarm",
     "AnyJob",
     "Assertion",
     "AuditEntry",
     "DatabaseBackup",
+    "Delivery",
+    "DeliveryStatus",
+    "Fact",
     "Firing",
     "Job",
     "Kind",
     "Level",
+    "Notifier",
     "Outcome",
     "Proof",
     "Restore",

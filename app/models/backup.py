@@ -60,6 +60,12 @@ class DatabaseBackup(Job, Model):
         # Each holds all that a figure needs, so that the rows themselves are not read.
         Index("ix_database_backups_of_database", "status", "server", "database", "created_at"),
         Index("ix_database_backups_of_trigger", "status", "trigger", "size"),
+        Index(
+            "ix_database_backups_untold",
+            "status",
+            sqlite_where=text("told_at IS NULL"),
+            postgresql_where=text("told_at IS NULL"),
+        ),
     )
 
     def fail(self, error: AppError) -> None:

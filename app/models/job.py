@@ -42,6 +42,9 @@ class Job:
     started_at: Mapped[datetime | None] = mapped_column(Moment)
     finished_at: Mapped[datetime | None] = mapped_column(Moment)
 
+    # When its end was told to notifiers, or seen to need no telling.
+    told_at: Mapped[datetime | None] = mapped_column(Moment)
+
     # Who runs it, and until when that is believed without a look.
     claimed_by: Mapped[str | None] = mapped_column(String(255))
     lease_until: Mapped[datetime | None] = mapped_column(Moment)

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from cuid2 import create_id
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.extensions import Model
@@ -77,4 +77,10 @@ class Proof(Model):
     __table_args__ = (
         Index("ix_proofs_of_backup", "backup_id", "proved_at"),
         Index("ix_proofs_of_level", "level", "result", "backup_id", "proved_at"),
+        Index(
+            "ix_proofs_failed",
+            "backup_id",
+            sqlite_where=text("result = 'failed'"),
+            postgresql_where=text("result = 'failed'"),
+        ),
     )

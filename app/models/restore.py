@@ -98,4 +98,10 @@ class Restore(Job, Model):
             postgresql_where=text("status = 'PENDING'"),
         ),
         Index("ix_restores_newest", "created_at", "id"),
+        Index(
+            "ix_restores_untold",
+            "status",
+            sqlite_where=text("told_at IS NULL"),
+            postgresql_where=text("told_at IS NULL"),
+        ),
     )

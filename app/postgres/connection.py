@@ -45,6 +45,11 @@ _KEEPALIVES = {
 }
 
 # What libpq and the server say, and what helps. The first that fits counts.
+_REFUSALS = (
+    r"password authentication failed|no password supplied|authentication failed"
+    r"|no pg_hba\.conf entry|role .* does not exist|is not permitted to log in"
+    r"|certificate|SSL error"
+)
 _HINTS = (
     (
         r"SSL SYSCALL|connection has been closed unexpectedly|terminating connection",
@@ -281,3 +286,8 @@ def hint_for(text: str) -> str:
         if re.search(pattern, text):
             return hint
     return ""
+
+
+def is_refusal(text: str) -> bool:
+    """Whether an error with this text says that password, certificate or role are not taken."""
+    return re.search(_REFUSALS, text) is not None

@@ -1,0 +1,119 @@
+"""Notifiers: the list with the form that adds one, the form that changes one, and a test."""
+
+from typing import Any
+
+from flask import Blueprint, flash, redirect, render_template, url_for
+from flask.typing import ResponseReturnValue
+
+from app.admin.forms import NotifierForm
+from app.auth import signed_in_admin
+from app.errors import AppError, Conflict, InvalidInput, NotifierError
+from app.models import GOOD_NEWS, Fact
+from app.models.types import now
+from app.services import deliveries
+from app.services import notifiers as service
+
+blueprint = Blueprint("notifiers", __name__, url_prefix="/notifiers")
+
+
+@blueprint.get("")
+def index() -> ResponseReturnValue:
+    """All of them, what was sent, and the form."""
+    return _list(NotifierForm(enabled=True))
+
+
+@blueprint.post("")
+def create() -> ResponseReturnValue:
+    """Make one."""
+    form = NotifierForm()
+    by = signed_in_admin().username
+    try:
+        created = service.create_notifier(
+            url=form.url.data or "", created_by=by, **_values_of(form)
+        )
+    except (InvalidInput, Conflict, NotifierError) as error:
+        return _list(form, error), _status_of(error)
+    flash(f"Notifier {created.name} has been created. Send a test message to it.", "success")
+    return redirect(url_for(".show", notifier_id=created.id))
+
+
+@blueprint.get("/<notifier_id>")
+def show(notifier_id: str) -> ResponseReturnValue:
+    """One, to test, to change or to delete."""
+    notifier = service.get_notifier(notifier_id)
+    form = NotifierForm(obj=notifier, every_alarm=notifier.facts is None)
+    form.url.data = ""  # it is never shown again
+    return _page(notifier_id, form)
+
+
+@blueprint.post("/<notifier_id>")
+def update(notifier_id: str) -> ResponseReturnValue:
+    """Change it; an empty URL stays as it is."""
+    form = NotifierForm()
+    changes = _values_of(form) | ({"url": form.url.data} if form.url.data else {})
+    try:
+        edited = service.edit_notifier(notifier_id, by=signed_in_admin().username, **changes)
+    except (InvalidInput, Conflict, NotifierError) as error:
+        return _page(notifier_id, form, error), _status_of(error)
+    flash(f"Notifier {edited.name} has been saved.", "success")
+    return redirect(url_for(".index"))
+
+
+@blueprint.post("/<notifier_id>/test")
+def test(notifier_id: str) -> ResponseReturnValue:
+    """Send a message now, and show what came of it."""
+    try:
+        service.send_test(notifier_id, now(), by=signed_in_admin().username)
+    except NotifierError as error:
+        flash(f"{error.message[:1].upper()}{error.message[1:]}: {error.detail}", "danger")
+    else:
+        flash("The test message was taken. See whether it has arrived.", "success")
+    return redirect(url_for(".show", notifier_id=notifier_id))
+
+
+@blueprint.post("/<notifier_id>/delete")
+def delete(notifier_id: str) -> ResponseReturnValue:
+    """Delete it."""
+    name = service.get_notifier(notifier_id).name
+    service.remove_notifier(notifier_id, by=signed_in_admin().username)
+    flash(f"Notifier {name} has been deleted.", "success")
+    return redirect(url_for(".index"))
+
+
+def _values_of(form: NotifierForm) -> dict[str, Any]:
+    return {
+        "name": form.name.data or "",
+        "facts": None if form.every_alarm.data else form.facts.data or [],
+        "title": form.title.data or "",
+        "body": form.body.data or "",
+        "enabled": form.enabled.data,
+    }
+
+
+def _status_of(error: AppError) -> int:
+    if isinstance(error, NotifierError):
+        return 502
+    return 409 if isinstance(error, Conflict) else 422
+
+
+def _list(form: NotifierForm, error: AppError | None = None) -> str:
+    return render_template(
+        "notifiers/index.html",
+        notifiers=service.list_notifiers(),
+        sent=deliveries.list_deliveries(),
+        **_common(form, error),
+    )
+
+
+def _page(notifier_id: str, form: NotifierForm, error: AppError | None = None) -> str:
+    notifier = service.get_notifier(notifier_id)
+    return render_template("notifiers/show.html", notifier=notifier, **_common(form, error))
+
+
+def _common(form: NotifierForm, error: AppError | None) -> dict[str, Any]:
+    return {
+        "form": form,
+        "error": error,
+        "facts": [(each.value, each in GOOD_NEWS) for each in Fact],
+        "placeholders": service.PLACEHOLDERS,
+    }

@@ -1,0 +1,46 @@
+"""flask alarm: what is not as it should be."""
+
+import json
+
+import click
+
+from app.cli.groups import Group
+from app.formatting import ago_text, printable
+from app.models.types import now
+from app.schemas import alarm_row
+from app.services import alarms as service
+from app.services import deliveries
+
+group = Group("alarm", help="See what is not as it should be.")
+
+
+@group.command("list")
+@click.option("--open", "only_open", is_flag=True, help="Those that are not over.")
+@click.option("--limit", type=click.IntRange(1, service.MAX_LIMIT), default=50, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_(only_open: bool, limit: int, as_json: bool) -> None:
+    """List alarms, the newest first."""
+    found = service.list_alarms(limit=limit, is_open=True if only_open else None)
+    if as_json:
+        told = {"alarms": [alarm_row(each) for each in found]}
+        click.echo(json.dumps(told, indent=2, ensure_ascii=False))
+        return
+    for each in found:
+        over = f", over {ago_text(each.closed_at)}" if each.closed_at else ""
+        click.echo(f"{each.kind.value}: {printable(each.title)} ({ago_text(each.opened_at)}{over})")
+
+
+@group.command("look")
+def look() -> None:
+    """Look once, send what is due, and exit with 1 if an alarm is open.
+
+    Worker and web do so all the time. This is for cron, where neither runs.
+    """
+    service.look(now())
+    while claimed := deliveries.claim_due(now(), limit=1):
+        deliveries.attempt(claimed[0], now())
+    found = service.list_alarms(limit=service.MAX_LIMIT, is_open=True)
+    for each in found:
+        click.echo(f"{each.kind.value}: {printable(each.title)}")
+    if found:
+        click.get_current_context().exit(1)

@@ -1,0 +1,147 @@
+"""flask notifier: who is told of alarms."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from app.cli.groups import Group
+from app.models import Fact
+from app.models.types import now
+from app.schemas import notifier_row
+from app.services import notifiers as service
+from app.services.backups import own_user
+
+group = Group("notifier", help="Tell people of alarms: mail, Slack, Telegram, Teams, webhooks, …")
+
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_facts = click.option(
+    "--fact",
+    "facts",
+    multiple=True,
+    type=click.Choice([each.value for each in Fact]),
+    help="Tell of this; again for more. Without, of every alarm.",
+)
+_title = click.option("--title", help="Template of the title, with $title, $database, …")
+_body = click.option("--body", help="Template of the text, with $text, $time, …")
+_url = click.option(
+    "--url-file",
+    envvar="BACKSTOP_NOTIFIER_URL_FILE",
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
+    help="The file with its URL, - for standard input; without, it is asked for.",
+)
+
+
+@group.command("list")
+@_json
+def list_(as_json: bool) -> None:
+    """List the notifiers; their URLs are shown by scheme and host only."""
+    found = service.list_notifiers()
+    if as_json:
+        click.echo(_as_json({"notifiers": [notifier_row(each) for each in found]}))
+        return
+    for each in found:
+        told = ", ".join(each.facts) if each.facts is not None else "every alarm"
+        state = "" if each.enabled else " [off]"
+        click.echo(f"{each.name}{state}: {each.target}, {told or 'nothing'}")
+
+
+@group.command("create")
+@click.argument("name")
+@_url
+@_facts
+@_title
+@_body
+@_json
+def create(
+    name: str, url_file: Path | None, facts: tuple[str, ...], as_json: bool, **templates: str | None
+) -> None:
+    """Make a notifier. Its URL holds secrets, so it is no argument.
+
+    For example: mailtos://user:password@mail.example.org?to=ops@example.org,
+    slack://tokens/#channel, json://host/path. Try it with flask notifier test.
+    """
+    created = service.create_notifier(
+        name, _read_url(url_file), created_by=own_user(), **_given(facts, templates)
+    )
+    told = f"{created.name} has been created: {created.target}."
+    click.echo(_as_json(notifier_row(created)) if as_json else told)
+
+
+@group.command("edit")
+@click.argument("name")
+@click.option("--rename", metavar="NAME", help="Another name.")
+@click.option("--new-url", is_flag=True, help="Another URL: from --url-file, or it is asked for.")
+@_url
+@_facts
+@click.option("--every-alarm", is_flag=True, help="Tell of every alarm again.")
+@_title
+@_body
+@click.option("--on/--off", "enabled", default=None, help="Whether it is told anything.")
+def edit(
+    name: str,
+    *,
+    rename: str | None,
+    new_url: bool,
+    url_file: Path | None,
+    facts: tuple[str, ...],
+    every_alarm: bool,
+    enabled: bool | None,
+    **templates: str | None,
+) -> None:
+    """Change a notifier; what is not given stays."""
+    changes = _given(facts, templates)
+    if every_alarm:
+        changes["facts"] = None
+    if rename is not None:
+        changes["name"] = rename
+    if enabled is not None:
+        changes["enabled"] = enabled
+    found = service.get_notifier_named(name)
+    if new_url or url_file is not None:
+        changes["url"] = _read_url(url_file)
+    edited = service.edit_notifier(found.id, by=own_user(), **changes)
+    click.echo(f"{edited.name} has been saved.")
+
+
+@group.command("test")
+@click.argument("name")
+def test(name: str) -> None:
+    """Send a test message and say whether it was taken."""
+    service.send_test(service.get_notifier_named(name).id, now(), by=own_user())
+    click.echo(f"{name} has taken a test message.")
+
+
+@group.command("delete")
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def delete(name: str, yes: bool) -> None:
+    """Delete a notifier, and what is written down of its messages."""
+    found = service.get_notifier_named(name)
+    if not yes:
+        click.confirm(f"Delete the notifier {found.name}?", abort=True)
+    service.remove_notifier(found.id, by=own_user())
+    click.echo(f"{name} has been deleted.")
+
+
+def _given(facts: tuple[str, ...], templates: dict[str, str | None]) -> dict[str, Any]:
+    given: dict[str, Any] = {key: text for key, text in templates.items() if text is not None}
+    return given | ({"facts": list(facts)} if facts else {})
+
+
+def _read_url(file: Path | None) -> str:
+    if file is None:
+        asked: str = click.prompt("URL", hide_input=True)
+        return asked
+    if str(file) == "-":
+        return sys.stdin.readline()
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.BadParameter(f"{file} cannot be read.", param_hint="--url-file") from error
+
+
+def _as_json(content: object) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False)

@@ -1,0 +1,128 @@
+"""Adapter: the only door to Apprise and to heartbeat monitors.
+
+Each message is carried by a process of its own (child.py), with a deadline: one
+that hangs holds nobody up, and can be ended, as no thread can. Whatever a
+library of a notification service does, it does away from our memory, with
+none of our settings in its environment.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from app.errors import InvalidInput, NotifierError
+
+_CHILD = Path(__file__).with_name("child.py")
+_START = 20  # seconds for a process to come up, beside what its task may take
+_CHECK = 10  # seconds
+
+#: What a carrier may know of our environment: how to get out to the network.
+_PASSED = re.compile(
+    r"PATH|LANG|LC_\w+|TZ|(HTTPS?|ALL|NO|FTP)_PROXY|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE"
+    r"|CURL_CA_BUNDLE|SYSTEMROOT|COVERAGE_\w+",
+    re.IGNORECASE,
+)
+_SHORTEST_SECRET = 4  # characters; shorter parts of a URL are words of any sentence
+_MAX_SAID = 500
+_HINT = "docs/operations.md shows URLs; https://appriseit.com has one for each service."
+
+
+@dataclass(frozen=True)
+class Target:
+    """What may be told of a URL: no more than its scheme, service and host."""
+
+    scheme: str
+    service: str
+    host: str  # empty where that place in the URL holds a key
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.host or '…'} ({self.service})"
+
+
+def check(url: str) -> Target:
+    """What a URL of a notifier means; nothing is sent. Raises InvalidInput, NotifierError."""
+    answer = _ask({"do": "check", "url": url}, _CHECK)
+    if not answer["ok"]:
+        # What follows is the URL, with some letters of its secrets.
+        said = [each.partition(" URL")[0] + "." for each in answer["said"]]
+        raise InvalidInput("this is no URL of a notifier", detail=_told(said, url), hint=_HINT)
+    return Target(_scheme(url), answer["service"][:100], answer["host"][:200])
+
+
+def send(url: str, title: str, body: str, *, level: str = "info", seconds: int = 30) -> None:
+    """Hand a message to the service of this URL, which takes at most `seconds`.
+
+    `level` is info, success, warning or failure. Raises NotifierError, which
+    never carries what is secret in the URL.
+    """
+    asked = {"do": "send", "url": url, "title": title, "body": body, "level": level}
+    _require_ok(_ask(asked, seconds), url)
+
+
+def ping(url: str, what: str, text: str, *, seconds: int = 30) -> None:
+    """Tell a heartbeat monitor `start`, `fail`, or success by an empty `what`.
+
+    Raises NotifierError.
+    """
+    _require_ok(_ask({"do": "ping", "url": url, "title": what, "body": text}, seconds), url)
+
+
+def _require_ok(answer: dict[str, Any], url: str) -> None:
+    if not answer["ok"]:
+        raise NotifierError("the message was not taken", detail=_told(answer["said"], url))
+
+
+def _ask(asked: dict[str, Any], seconds: int) -> dict[str, Any]:
+    try:
+        done = subprocess.run(
+            [sys.executable, "-I", str(_CHILD)],
+            input=json.dumps(asked | {"seconds": seconds}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # it could repeat the URL
+            timeout=seconds + _START,
+            env={name: value for name, value in os.environ.items() if _PASSED.fullmatch(name)},
+            cwd="/",
+            process_group=0,  # Ctrl-C is for us
+            encoding="utf-8",
+            check=False,
+        )
+        if done.returncode == -signal.SIGALRM:
+            raise _too_late(seconds)
+        answer: dict[str, Any] = json.loads(done.stdout)
+    except subprocess.TimeoutExpired:
+        raise _too_late(seconds) from None  # it carries what was said to the child
+    except (ValueError, OSError):
+        raise NotifierError("the message could not be handed over") from None
+    return answer
+
+
+def _too_late(seconds: int) -> NotifierError:
+    return NotifierError(
+        f"there was no end to it within {seconds} s", hint="It hangs, or is not reachable."
+    )
+
+
+def _told(said: list[str], url: str) -> str:
+    """What the carrier said, in one line, without what is secret in the URL."""
+    text = " ".join(" ".join(said).split())
+    for secret in sorted(_secrets_of(url), key=len, reverse=True):
+        text = text.replace(secret, "*****")
+    return "".join(each if each.isprintable() else "?" for each in text)[:_MAX_SAID]
+
+
+def _secrets_of(url: str) -> set[str]:
+    """Every part of a URL but its scheme: which of them are secret differs by service."""
+    rest = url.partition("://")[2]
+    parts = {each for text in (rest, unquote(rest)) for each in re.split(r"[/?&=:@#+,;\s]", text)}
+    return {url, unquote(url), *(each for each in parts if len(each) >= _SHORTEST_SECRET)}
+
+
+def _scheme(url: str) -> str:
+    return (urlsplit(url).scheme or "unknown")[:32]
