@@ -109,13 +109,14 @@ def claim_due(at: datetime, limit: int) -> list[str]:
     return [each for each in list(first.values())[:limit] if _claim(each, at)]
 
 
-def attempt(delivery_id: str, at: datetime, *, seconds: int = PATIENCE) -> None:
+def attempt(delivery_id: str, at: datetime, *, seconds: int | None = None) -> None:
     """Try a message that was claimed, and write down what came of it."""
     delivery = db.session.get(Delivery, delivery_id)
     if delivery is None:
         return  # its notifier was deleted
     notifier = db.session.get(Notifier, delivery.notifier_id) if delivery.notifier_id else None
     sealed = delivery.heartbeat or (notifier.url if notifier else "")
+    seconds = seconds or PATIENCE
     is_heartbeat = delivery.heartbeat is not None
     title, body, level = delivery.title, delivery.body, delivery.level
     db.session.commit()  # no transaction stays open meanwhile
