@@ -98,7 +98,7 @@ class NotifierForm(FlaskForm):  # type: ignore[misc]
         "Text",
         render_kw={"rows": 3, "maxlength": notifiers.MAX_BODY, "placeholder": "$text\n$time"},
     )
-    enabled = BooleanField("Tell it", default=True)
+    enabled = BooleanField("Switched on", default=True)
 
 
 class PasswordForm(FlaskForm):  # type: ignore[misc]

@@ -83,11 +83,20 @@ def delete(notifier_id: str) -> ResponseReturnValue:
 def _values_of(form: NotifierForm) -> dict[str, Any]:
     return {
         "name": form.name.data or "",
-        "facts": None if form.every_alarm.data else form.facts.data or [],
+        "facts": _facts_of(form),
         "title": form.title.data or "",
         "body": form.body.data or "",
         "enabled": form.enabled.data,
     }
+
+
+def _facts_of(form: NotifierForm) -> list[str] | None:
+    """What is chosen; with every alarm, good news can be chosen beside it."""
+    chosen: list[str] = form.facts.data or []
+    if not form.every_alarm.data:
+        return chosen
+    news = [each.value for each in GOOD_NEWS if each.value in chosen]
+    return [*news, *(each.value for each in Fact if each not in GOOD_NEWS)] if news else None
 
 
 def _status_of(error: AppError) -> int:

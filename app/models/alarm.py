@@ -50,6 +50,7 @@ class Alarm(Model):
     opened_at: Mapped[datetime] = mapped_column(Moment)
     # When notifiers were told; not at once where the same was told just before.
     told_at: Mapped[datetime | None] = mapped_column(Moment)
+    told: Mapped[str] = mapped_column(String(255), default="")  # the title as it was then
     closed_at: Mapped[datetime | None] = mapped_column(Moment)
 
     @property

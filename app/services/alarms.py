@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 QUIET = timedelta(minutes=15)  # what comes and goes is told once in so long
 MAX_LIMIT = 200  # alarms in one answer
 _FORGOTTEN = timedelta(days=365)
+_GROWING = (Fact.FILE_MISSING, Fact.FILE_DAMAGED)  # of which more is told again
+_AGAIN = timedelta(hours=1)  # at the earliest
 _BAND = 5  # alarms told on each page
 _TURN = 0x62616B73  # of an advisory lock: one process at a time opens and closes
 
@@ -117,7 +119,7 @@ def _changes(
             and (
                 key not in seen.troubles
                 or alarm.title != _title(seen.troubles[key])
-                or (alarm.told_at is None and not _was_told_lately(alarm, at))
+                or _is_due(alarm, at)
             )
         ),
     ]
@@ -140,8 +142,8 @@ def _change(session: Session, alarm: Alarm | None, trouble: Trouble | None, at: 
         logger.warning("alarm opened kind=%s subject=%r", trouble.kind.value, trouble.subject)
     alarm.title, alarm.body = _title(trouble), trouble.body
     session.flush()
-    if alarm.told_at is None and not _was_told_lately(alarm, at):
-        alarm.told_at = at
+    if _is_due(alarm, at):
+        alarm.told_at, alarm.told = at, alarm.title
         _tell(session, alarm, alarm.title, alarm.body, at)
 
 
@@ -156,16 +158,24 @@ def _close(session: Session, alarm: Alarm, at: datetime) -> None:
 def _tell(session: Session, alarm: Alarm, title: str, body: str, at: datetime) -> None:
     state, level = ("opened", "failure") if alarm.is_open else ("closed", "success")
     name = {"server": alarm.server, "database": alarm.database}
-    queue(session, Message(f"{state}:{alarm.id}", alarm.kind, level, title, body, **name), at)
+    queue(
+        session,
+        Message(f"{state}:{alarm.id}:{moment_text(at)}", alarm.kind, level, title, body, **name),
+        at,
+    )
 
 
-def _was_told_lately(alarm: Alarm, at: datetime) -> bool:
-    """Whether the same came and went, and was told, a short while ago."""
+def _is_due(alarm: Alarm, at: datetime) -> bool:
+    """Whether notifiers are to be told of an open alarm, for the first time or again."""
+    if alarm.told_at is not None:
+        grew = alarm.kind in _GROWING and alarm.title != alarm.told
+        return grew and alarm.told_at <= at - _AGAIN
+    # The same may have come and gone, and been told, a short while ago.
     told = select(func.max(Alarm.told_at)).where(
         Alarm.kind == alarm.kind, Alarm.subject == alarm.subject
     )
     last = db.session.scalar(told)
-    return last is not None and last > at - QUIET
+    return last is None or last <= at - QUIET
 
 
 def _title(trouble: Trouble) -> str:

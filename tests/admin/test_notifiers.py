@@ -61,6 +61,11 @@ def test_one_is_made_tested_changed_and_deleted(panel: Flask, ann: FlaskClient):
     chosen = [each["value"] for each in page.all("input", name="facts") if "checked" in each]
     assert chosen == ["disk-low"]
     assert page.all("input", name="url")[0].get("value", "") == ""
+    filled(ann, link, form | {"every_alarm": "y", "facts": "backup-completed"})
+    (notifier,) = ann.get("/api/admin/notifiers").get_json()["notifiers"]
+    assert sorted(notifier["facts"]) == sorted(
+        each.value for each in Fact if each is not Fact.DRILL_PASSED
+    )
     assert sent(ann, f"{link}/delete", link).location == NOTIFIERS
     assert "None yet" in seen(ann, NOTIFIERS).text
     assert ann.get(link).status_code == 404

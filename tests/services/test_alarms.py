@@ -242,8 +242,16 @@ def test_missing_files_are_one_alarm(plant: Plant, app: Flask):
     assert kinds() == []  # that look does not list the storage
     alarms.look(now())
     (alarm,) = alarms.list_open()
-    assert alarm.title.startswith("6 files are missing")
+    assert alarm.title == "Files of 6 backups are missing"
     assert "and 1 more" in alarm.body
+    dump_of(app, files[0]).unlink()
+    alarms.look(now())
+    alarms.look(now() + HOUR - MINUTE)
+    assert [each for each in told() if "missing" in each] == ["Files of 6 backups are missing"]
+    alarms.look(now() + HOUR)  # more of them is news, after a while
+    alarms.look(now() + HOUR + MINUTE)
+    assert [each for each in told() if "missing" in each][1:] == ["Files of 7 backups are missing"]
+    (dump_of(app, files[0])).touch()
     alarms.look(now(), files=False)
     assert kinds() == ["file-missing"]  # nor does it say that they are back
     with writing() as session:
@@ -289,6 +297,7 @@ def test_a_damaged_dump_and_a_failed_drill(plant: Plant):
     assert sorted(kinds()) == ["drill-failed", "file-damaged"]
     damaged = next(each for each in alarms.list_open() if each.kind is Fact.FILE_DAMAGED)
     assert "the dump is not what it was" in damaged.body
+    assert damaged.title == f"A backup of {name.database} damaged"
     proof(Result.PASSED)
     drill(Status.COMPLETED, MINUTE)
     alarms.look(now())

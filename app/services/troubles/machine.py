@@ -126,6 +126,7 @@ def _work_waits(at: datetime) -> bool:
     for job in jobs:
         waiting = select(job.id).where(
             job.status == Status.PENDING,
+            job.told_at.is_(None),  # always so; it says which index to take
             job.claimed_by.is_(None),
             job.created_at < at - 2 * HEARTBEAT,
         )

@@ -10,35 +10,39 @@ from app.models import DatabaseBackup, Fact, Kind, Level, Proof, Restore, Result
 from app.services.databases import DatabaseName, storage
 from app.services.troubles.trouble import NAMED, Trouble, ended_as, trouble_of
 
+_ASKED_AGAIN = 100  # files that seem to be missing
+
 
 def missing_files() -> Iterator[Trouble]:
-    """Completed backups whose dump is not where it was, told together for each database.
+    """Completed backups whose dump is not where it was, told together.
 
     It lists the storage, so it is not asked for as often. Raises StorageError.
     """
-    completed = select(
-        DatabaseBackup.server, DatabaseBackup.database, DatabaseBackup.filename
-    ).where(DatabaseBackup.status == Status.COMPLETED, DatabaseBackup.delete_requested_at.is_(None))
-    # First the files: what is deleted or made meanwhile has no file, or no row.
+    completed = select(DatabaseBackup.filename).where(
+        DatabaseBackup.status == Status.COMPLETED, DatabaseBackup.delete_requested_at.is_(None)
+    )
     stored = storage().list()
-    rows = db.session.execute(completed.order_by(DatabaseBackup.created_at.desc()))
-    missing: dict[DatabaseName, list[str]] = {}
-    for server, database, filename in rows:
-        if filename not in stored and not storage().has(filename):
-            missing.setdefault(DatabaseName(server, database), []).append(filename)
-    for name, files in missing.items():
-        number = "A file is" if len(files) == 1 else f"{len(files)} files are"
-        more = f" and {len(files) - NAMED} more" if len(files) > NAMED else ""
-        yield trouble_of(
-            Fact.FILE_MISSING,
-            name,
-            f"{number} missing among the backups of {name.database}",
-            f"Not in {settings().backup_dir}: {', '.join(files[:NAMED])}{more}.",
-        )
+    newest_first = db.session.scalars(completed.order_by(DatabaseBackup.created_at.desc()))
+    missing = [each for each in newest_first if each not in stored]
+    if len(missing) <= _ASKED_AGAIN:  # some may have been published meanwhile
+        missing = [each for each in missing if not storage().has(each)]
+    if not missing:
+        return
+    folder = str(settings().backup_dir)
+    number = (
+        "The file of a backup is" if len(missing) == 1 else f"Files of {len(missing)} backups are"
+    )
+    more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
+    yield Trouble(
+        Fact.FILE_MISSING,
+        folder,
+        f"{number} missing",
+        f"Not in {folder}: {', '.join(missing[:NAMED])}{more}.",
+    )
 
 
 def damaged() -> Iterator[Trouble]:
-    """Backups whose last proof that says anything speaks against them."""
+    """Backups whose last proof that says anything speaks against them, by database."""
     failed = select(Proof.backup_id).where(Proof.result == Result.FAILED)
     newest = (
         select(Proof.backup_id, func.max(Proof.proved_at).label("at"))
@@ -47,7 +51,9 @@ def damaged() -> Iterator[Trouble]:
         .subquery()
     )
     found = (
-        select(DatabaseBackup, Proof)
+        select(
+            DatabaseBackup.server, DatabaseBackup.database, DatabaseBackup.filename, Proof.evidence
+        )
         .join(newest, newest.c.backup_id == DatabaseBackup.id)
         .join(Proof, (Proof.backup_id == newest.c.backup_id) & (Proof.proved_at == newest.c.at))
         .where(
@@ -55,17 +61,17 @@ def damaged() -> Iterator[Trouble]:
             Proof.level <= Level.READ,  # a drill's are told as such
             DatabaseBackup.delete_requested_at.is_(None),
         )
+        .order_by(Proof.proved_at.desc())
     )
-    for backup, proof in db.session.execute(found):
-        against = "; ".join(str(each) for each in proof.evidence.get("differences", [])[:NAMED])
-        yield Trouble(
-            Fact.FILE_DAMAGED,
-            backup.filename,
-            f"A backup of {backup.database} is damaged",
-            f"{backup.filename}: {against or 'its proof failed'}. Make another backup.",
-            DatabaseName(backup.server, backup.database),
-            proof.proved_at,
-        )
+    told: dict[DatabaseName, list[str]] = {}
+    for server, database, filename, evidence in db.session.execute(found):
+        against = "; ".join(str(each) for each in evidence.get("differences", [])[:NAMED])
+        line = f"{filename}: {against or 'its proof failed'}."
+        told.setdefault(DatabaseName(server, database), []).append(line)
+    for name, lines in told.items():
+        number = "A backup" if len(lines) == 1 else f"{len(lines)} backups"
+        title = f"{number} of {name.database} damaged"
+        yield trouble_of(Fact.FILE_DAMAGED, name, title, "\n".join(lines[:NAMED]))
 
 
 def failing_drills(name: DatabaseName) -> Iterator[Trouble]:
