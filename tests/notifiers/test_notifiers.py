@@ -28,6 +28,15 @@ def test_a_refusal_is_told_without_the_secrets_of_the_url(answers: int):
     assert "canary" not in refused.value.in_words()
 
 
+def test_whatever_a_carrier_says_no_part_of_its_url_is_told():
+    url = "tgram://123456789:canary%2Dtoken/canary-chat/?image=canary#canary-topic"
+    said = ["POST /bot123456789:canary-token/send", "canary%2Dtoken canary-chat", f"Failed: {url}"]
+    told = notifiers._told([*said, "canary-topic\x1b[2J\nerror=401"], url)
+    assert "canary" not in told
+    assert "123456789" not in told
+    assert told.endswith("*****?[2J error=401")
+
+
 def test_nobody_there_is_told():
     with pytest.raises(NotifierError, match="not taken") as refused:
         notifiers.send("json://ann:canary-pw@127.0.0.1:1/canary-path", "title", "body")
@@ -74,7 +83,7 @@ def test_of_a_url_only_scheme_host_and_service_are_told(url: str, told: str):
         "dbus://",
         "gnome://",
         "windows://",
-        "syslog://canary",
+        "syslog://",
         "macosx://",
     ],
 )

@@ -78,6 +78,17 @@ def test_what_the_server_answered_is_recorded_without_secrets(wrong: Listener):
     assert "canary" not in row().last_error
 
 
+def test_the_end_of_our_patience_is_recorded_and_it_is_tried_again():
+    at = now()
+    with listening(hangs=True) as silent:
+        notifier("silent", f"{silent.url}?rto=600")
+        queued("a", at)
+        deliveries.attempt(deliveries.claim_due(at, 8)[0], at, seconds=1)
+    assert (row().status, row().attempts) == (DeliveryStatus.QUEUED, 1)
+    assert row().last_error.startswith("there was no end to it within 1 s")
+    assert row().next_attempt_at == at + timedelta(minutes=1)
+
+
 def test_two_processes_never_send_the_same(app: Flask):
     notifier("one")
     for number in range(3):
