@@ -38,6 +38,7 @@ def test_a_new_row_is_pending_with_an_id_and_no_size():
     assert len(kept.id) == 24
     assert kept.status is Status.PENDING
     assert kept.size == 0
+    assert (kept.foreign, kept.manifest_stale) == (False, False)
     assert kept.created_at.tzinfo is UTC
 
 

@@ -135,6 +135,13 @@ def test_each_locale_provider_is_named_as_createdb_knows_it(
     assert createdb_options(DatabaseBackup()) == []
 
 
+@pytest.mark.parametrize(("collate", "ctype"), [(None, None), ("C", None), (None, "C")])
+def test_a_foreign_dump_need_not_tell_its_locale(collate: str | None, ctype: str | None):
+    told = {"encoding": "UTF8", "collate": collate, "ctype": ctype}
+    contents = told | {"localeProvider": None, "locale": None}
+    assert createdb_options(DatabaseBackup(contents=contents)) == ["--encoding=UTF8"]
+
+
 HOSTILE: dict[str, Any] = {
     "notes": {"a": 1},
     "notes ": "x\0y",
@@ -188,6 +195,29 @@ def test_what_it_does_not_tell_is_named(name: str):
     del content[name]
     with pytest.raises(VerificationError, match=f": {name}$"):
         columns_of(content)
+
+
+@pytest.mark.parametrize(
+    ("name", "taken", "refused"),
+    [
+        ("notes", "x" * 2000, "x" * 2001),
+        ("id", "x" * 32, "x" * 33),
+        ("sha256", "x" * 64, "x" * 65),
+        ("server", "x" * 255, "x" * 256),
+        ("compression", "x" * 32, "x" * 33),
+        ("oldestReader", 8, 7),
+        ("oldestReader", 999, 1000),
+        ("size", 0, -1),
+        ("databaseSize", 2**63 - 1, 2**63),
+        ("startedAt", None, "soon"),
+        ("finishedAt", None, 7),
+        ("foreign", True, "perhaps"),
+    ],
+)
+def test_what_a_column_takes_is_taken_and_no_more(name: str, taken: object, refused: object):
+    columns_of(small() | {name: taken})
+    with pytest.raises(VerificationError, match=f": {name}$"):
+        columns_of(small() | {name: refused})
 
 
 def test_any_changed_byte_is_noticed():
