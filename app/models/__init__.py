@@ -11,6 +11,7 @@ from app.models.job import Job, Status, Trigger
 from app.models.notifier import Notifier
 from app.models.proof import Level, Proof, Result
 from app.models.restore import Kind, Restore
+from app.models.retention import RetentionPolicy
 from app.models.schedule import Firing, Outcome, Schedule, SeenDatabase, Task
 from app.models.sign_in_throttle import SignInThrottle
 from app.models.upload import Upload
@@ -40,6 +41,7 @@ __all__ = [
     "Proof",
     "Restore",
     "Result",
+    "RetentionPolicy",
     "Schedule",
     "SeenDatabase",
     "SignInThrottle",

@@ -31,7 +31,12 @@ class DatabaseBackup(Job, Model):
     # Set first by a delete; whoever finds it finishes the delete.
     delete_requested_at: Mapped[datetime | None] = mapped_column(Moment)
 
-    # Set with other notes; whoever finds it writes the manifest anew.
+    # A pin exempts it from every retention rule.
+    pinned_at: Mapped[datetime | None] = mapped_column(Moment)
+    pinned_by: Mapped[str] = mapped_column(String(255), default="", server_default="")
+    pin_reason: Mapped[str] = mapped_column(String(200), default="", server_default="")
+
+    # Set with other notes or a pin; whoever finds it writes the manifest anew.
     manifest_stale: Mapped[bool] = mapped_column(default=False, server_default=false())
 
     sha256: Mapped[str] = mapped_column(String(64), default="")
@@ -66,7 +71,17 @@ class DatabaseBackup(Job, Model):
             sqlite_where=text("told_at IS NULL"),
             postgresql_where=text("told_at IS NULL"),
         ),
+        # All that retention asks of a backup, without a look at its wide row.
+        Index(
+            "ix_database_backups_for_retention",
+            *("server", "database", "status", "created_at", "id"),
+            *("pinned_at", "foreign", "delete_requested_at", "size"),
+        ),
     )
+
+    @property
+    def is_pinned(self) -> bool:
+        return self.pinned_at is not None
 
     def fail(self, error: AppError) -> None:
         """There is no dump, and this is why."""

@@ -75,7 +75,6 @@ class Proof(Model):
         return self.result is Result.FAILED
 
     __table_args__ = (
-        Index("ix_proofs_of_backup", "backup_id", "proved_at"),
         Index("ix_proofs_of_level", "level", "result", "backup_id", "proved_at"),
         Index(
             "ix_proofs_failed",
@@ -83,4 +82,6 @@ class Proof(Model):
             sqlite_where=text("result = 'failed'"),
             postgresql_where=text("result = 'failed'"),
         ),
+        Index("ix_proofs_of_backup", "backup_id", "proved_at", "result", "level"),
+        Index("ix_proofs_of_result", "result", "level", "backup_id"),
     )

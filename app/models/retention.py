@@ -1,0 +1,37 @@
+"""A retention policy: which backups of a database are kept when room is made."""
+
+from datetime import datetime
+
+from cuid2 import create_id
+from sqlalchemy import BigInteger, String, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.extensions import Model
+from app.models.types import Moment, now
+
+
+class RetentionPolicy(Model):
+    """A row of `retention_policies`; what is None asks nothing."""
+
+    __tablename__ = "retention_policies"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True, default=create_id)
+    server: Mapped[str] = mapped_column(String(255))  # as the backups' of which it speaks
+    database: Mapped[str] = mapped_column(String(255))
+    keep_last: Mapped[int | None]
+    keep_hourly: Mapped[int | None]
+    keep_daily: Mapped[int | None]
+    keep_weekly: Mapped[int | None]
+    keep_monthly: Mapped[int | None]
+    keep_yearly: Mapped[int | None]
+    keep_within: Mapped[int | None]  # hours
+    max_total_size: Mapped[int | None] = mapped_column(BigInteger)  # bytes
+    time_zone: Mapped[str] = mapped_column(String(64), default="UTC")
+    updated_at: Mapped[datetime] = mapped_column(Moment, default=now)
+    updated_by: Mapped[str] = mapped_column(String(255))
+    # A prune that lies ahead tells of a clock that was set back.
+    pruned_at: Mapped[datetime | None] = mapped_column(Moment)
+
+    __table_args__ = (
+        UniqueConstraint("server", "database", name="uq_retention_policies_of_database"),
+    )
