@@ -6,7 +6,7 @@ A lock ends with its holder, however that ends; a pid in a name can come again.
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -51,6 +51,27 @@ def remove_unlocked(path: Path) -> bool:
     except (BlockingIOError, FileNotFoundError):
         return False
     return True
+
+
+def share(descriptor: int) -> None:
+    """Let others see that this file is in use, as long as it is open; they may use it too.
+
+    Where files cannot be locked nothing is seen.
+    """
+    with suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
+def is_shared(path: Path) -> bool:
+    """Whether somebody who lives has this file in use."""
+    try:
+        with _opened(path) as descriptor:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # not there, or it cannot be locked
+        return False
+    return False
 
 
 def is_locked(path: Path) -> bool:

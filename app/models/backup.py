@@ -74,7 +74,7 @@ class DatabaseBackup(Job, Model):
         # All that retention asks of a backup, without a look at its wide row.
         Index(
             "ix_database_backups_for_retention",
-            *("server", "database", "status", "created_at", "id"),
+            *("server", "database", "status", "created_at", "id", "filename"),
             *("pinned_at", "foreign", "delete_requested_at", "size"),
         ),
     )

@@ -82,6 +82,6 @@ class Proof(Model):
             sqlite_where=text("result = 'failed'"),
             postgresql_where=text("result = 'failed'"),
         ),
-        Index("ix_proofs_of_backup", "backup_id", "proved_at", "result", "level"),
+        Index("ix_proofs_of_backup", "backup_id", "result", "level"),
         Index("ix_proofs_of_result", "result", "level", "backup_id"),
     )

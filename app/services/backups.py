@@ -32,6 +32,7 @@ from app.services.listing import get_backup
 from app.services.manifests import MAX_NOTES, moment_text
 from app.services.outcomes import renew_manifest
 from app.services.pending import insert_pending, list_unclaimed
+from app.services.pins import refuse_precious
 from app.services.reconcile import reconcile, tolerating
 from app.services.runs import telling
 
@@ -178,14 +179,26 @@ def edit_notes(filename: str, notes: str) -> DatabaseBackup:
     return backup
 
 
-def delete_backup(filename: str) -> None:
-    """Delete a backup: its dump, its manifest and its row.
+def delete_backup(filename: str, *, insist: bool = False) -> None:
+    """Delete a backup because somebody asked for it: its dump, its manifest and its row.
+
+    Only who insists deletes one that is pinned, or the last good one: `Forbidden`
+    else. Raises as `remove_backup`.
+    """
+    remove_backup(filename, _allow if insist else refuse_precious)
+
+
+def remove_backup(filename: str, refuse: Callable[[DatabaseBackup], None]) -> None:
+    """Remove a backup: its dump, its manifest and its row; unless `refuse` raises at last.
 
     A dump that is gone already is no error. Raises NotFound, Conflict while
-    it is PENDING, StorageError if the dump cannot be removed.
+    it is PENDING or restored, StorageError if the dump cannot be removed.
     """
-    with writing():
+    with writing() as session:
         backup = get_backup(filename)
+        backup = session.get_one(
+            DatabaseBackup, backup.id, with_for_update=True, populate_existing=True
+        )
         if db.session.scalar(_restores_of(filename)):
             raise Conflict(
                 f"{filename} is being restored", hint="Wait until that has ended, or cancel it."
@@ -194,6 +207,7 @@ def delete_backup(filename: str) -> None:
             raise Conflict(
                 f"{filename} is still being made", hint="Wait until it has ended, or cancel it."
             )
+        refuse(backup)
         backup.delete_requested_at = now()
         backup_id = backup.id
         made = moment_text(backup.created_at)
@@ -209,6 +223,10 @@ def delete_backup(filename: str) -> None:
         if row is not None:  # a reconcile may have been quicker
             session.delete(row)
     logger.info("backup deleted filename=%s", filename)
+
+
+def _allow(_backup: DatabaseBackup) -> None:
+    """Somebody insists."""
 
 
 def own_user() -> str:

@@ -12,7 +12,14 @@ from app.errors import AppError
 from app.extensions import db, writing
 from app.models import DatabaseBackup, Status
 from app.services.databases import storage
-from app.services.manifests import build_manifest, columns_of, facts_of, read_manifest
+from app.services.manifests import (
+    EDITABLE,
+    build_manifest,
+    camel_case,
+    columns_of,
+    facts_of,
+    read_manifest,
+)
 from app.services.proofs import record_reading
 from app.storages import sha256_of
 
@@ -149,7 +156,7 @@ def _compare(filename: str, recorded: dict[str, Any] | None, told: dict[str, Any
         return Check(filename, Verdict.CATALOGUE, "the dump is whole, but its row cannot be read")
     expected = told | {"status": Status.COMPLETED.value}
     if recorded["isStale"]:  # they were edited, and the manifest is about to be
-        expected["notes"] = recorded["notes"]
+        expected |= {key: recorded[key] for key in map(camel_case, EDITABLE)}
     differing = [key for key in recorded if key in expected and recorded[key] != expected[key]]
     if differing:
         finding = "the dump is whole, but its row says otherwise: " + ", ".join(differing)
@@ -169,10 +176,11 @@ def _rewrite_row(check: Check) -> Check:
         if other not in (None, filename) and storage().has(other):
             return Check(filename, Verdict.CHANGED, f"its manifest has the id of {other}")
         same = or_(DatabaseBackup.id == told["id"], DatabaseBackup.filename == filename)
-        kept = select(DatabaseBackup.log, DatabaseBackup.notes, DatabaseBackup.manifest_stale)
+        edited = [getattr(DatabaseBackup, name) for name in EDITABLE]
+        kept = select(DatabaseBackup.log, DatabaseBackup.manifest_stale, *edited)
         was = session.execute(kept.where(same)).first()
         if was is not None and was.manifest_stale:  # edited since the manifest was written
-            told["notes"] = was.notes
+            told |= {name: getattr(was, name) for name in EDITABLE}
         session.execute(delete(DatabaseBackup).where(same))
         row = DatabaseBackup(status=Status.COMPLETED, **told)
         if was is not None:

@@ -16,6 +16,7 @@ from app.models.types import now
 
 FORMAT = 1
 MAX_NOTES = 2_000  # characters
+MAX_PIN_REASON = 200
 _IS_SIZE = validate.Range(0, 2**63 - 1)
 _OWN_CHECKSUM = "manifestSha256"
 
@@ -24,7 +25,11 @@ FACTS = (
     "id", "filename", "size", "sha256", "oldest_reader", "server", "server_version", "database",
     "database_size", "contents", "tool_version", "compression", "trigger", "created_by",
     "created_at", "started_at", "finished_at", "notes", "foreign",
+    "pinned_at", "pinned_by", "pin_reason",
 )  # fmt: skip
+
+#: Those of them that people change later.
+EDITABLE = ("notes", "pinned_at", "pinned_by", "pin_reason")
 
 _PROVIDERS = {"c": "libc", "i": "icu", "b": "builtin"}  # pg_database.datlocprovider
 
@@ -46,7 +51,7 @@ def build_manifest(backup: DatabaseBackup, proof: Measured | None = None) -> byt
     """
     facts = facts_of(backup)
     if proof is not None:
-        facts |= {_camel(name): value for name, value in asdict(proof).items()}
+        facts |= {camel_case(name): value for name, value in asdict(proof).items()}
         facts["finishedAt"] = moment_text(now())
     content = {"format": FORMAT, "restore": _restore_commands(backup)} | facts
     return _written(content | {_OWN_CHECKSUM: _checksum(content)})
@@ -54,7 +59,7 @@ def build_manifest(backup: DatabaseBackup, proof: Measured | None = None) -> byt
 
 def facts_of(backup: DatabaseBackup) -> dict[str, Any]:
     """What a row says, as a manifest would."""
-    return {_camel(name): _told(getattr(backup, name)) for name in FACTS}
+    return {camel_case(name): _told(getattr(backup, name)) for name in FACTS}
 
 
 def columns_of(content: dict[str, Any]) -> dict[str, Any]:
@@ -131,7 +136,8 @@ def _written(content: dict[str, Any]) -> bytes:
     return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False).encode()
 
 
-def _camel(name: str) -> str:
+def camel_case(name: str) -> str:
+    """server_version as serverVersion."""
     first, *others = name.split("_")
     return first + "".join(each.title() for each in others)
 
@@ -200,6 +206,9 @@ class _ManifestSchema(Schema):
     finished_at = _Moment(required=True, allow_none=True)
     notes = _Text(MAX_NOTES, required=True)
     foreign = fields.Boolean(load_default=False)
+    pinned_at = _Moment(load_default=None, allow_none=True)
+    pinned_by = _Text(load_default="")
+    pin_reason = _Text(MAX_PIN_REASON, load_default="")
 
     def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
-        field_obj.data_key = _camel(field_name)
+        field_obj.data_key = camel_case(field_name)

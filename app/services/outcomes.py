@@ -11,7 +11,7 @@ from app.extensions import db, writing
 from app.models import AnyJob, DatabaseBackup, Restore
 from app.postgres.connection import end_sessions
 from app.services.databases import DatabaseName, configured_database, database_name, storage
-from app.services.manifests import build_manifest, columns_of, read_manifest
+from app.services.manifests import EDITABLE, build_manifest, columns_of, read_manifest
 from app.services.proofs import record_reading
 
 logger = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ def record_success(backup_id: str, log: str = "") -> None:
         if backup is None or backup.is_completed:
             return
         for name in told.keys() - {"id", "filename"}:
-            if name != "notes" or not backup.manifest_stale:  # they were edited meanwhile
+            if name not in EDITABLE or not backup.manifest_stale:  # they were edited meanwhile
                 setattr(backup, name, told[name])
         backup.complete(told["finished_at"])
         record_reading(session, backup)

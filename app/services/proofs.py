@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from app.extensions import db
 from app.models import Assertion, DatabaseBackup, Kind, Level, Proof, Restore, Result
 from app.postgres.archive import Entry, RowCounter
+from app.services.databases import DatabaseName
 
 _TOLD = 100  # differences that are kept; with so many nobody reads more
 
@@ -117,6 +118,15 @@ def best_of_many(backup_ids: list[str]) -> dict[str, Any]:
     columns = (Proof.backup_id, Proof.level, Proof.result, Proof.proved_at, evidence)
     proofs = select(*columns).where(Proof.backup_id.in_(backup_ids))
     return _best(db.session.execute(proofs.order_by(Proof.proved_at)))
+
+
+def failing_backups(name: DatabaseName) -> list[str]:
+    """The ids of the backups of a database that are told as failed; few, in a good life."""
+    of_database = select(DatabaseBackup.id).filter_by(**name._asdict())
+    failed = select(Proof.backup_id).where(Proof.result == Result.FAILED)
+    proofs = select(Proof).where(Proof.backup_id.in_(failed), Proof.backup_id.in_(of_database))
+    best = _best(db.session.scalars(proofs.order_by(Proof.proved_at)))
+    return [backup_id for backup_id, proof in best.items() if proof.is_failed]
 
 
 def _best(oldest_first: Iterable[Any]) -> dict[str, Any]:

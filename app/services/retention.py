@@ -83,7 +83,7 @@ class Plan:
     at: datetime
     spared: Spared  # by the rules
     reasons: Mapping[str, Sequence[str]]  # of single backups, by id
-    evicted: frozenset[str]  # spared by the rules, but too much
+    evicted: Mapping[str, int]  # spared by the rules, but too much; sizes by id
     excess: int  # bytes by which the limit cannot be met
     newest_good: Candidate | None
 
@@ -118,26 +118,27 @@ def decide(
     timeline: Timeline, policy: Policy, at: datetime, pruned_at: datetime | None = None
 ) -> Plan:
     """What becomes of the backups of a timeline; it looks at few of them only."""
-    newest = _there(timeline.before)
+    newest = _newest_there(timeline)
     if newest is None or policy.is_empty:
         why = "there is no policy" if policy.is_empty else "there is no good backup besides"
         spared = Spared((Range(_EVER, _NEVER, why),), frozenset())
-        return Plan(at, spared, {}, frozenset(), 0, newest)
+        return Plan(at, spared, {}, {}, 0, newest)
     ranges = tuple(_ranges(timeline, policy, newest, at, pruned_at))
     reasons = defaultdict(list)
-    for backup, why in chain(_places(timeline, policy), _protected(timeline, newest)):
+    protected = list(_protected(timeline, newest))
+    for backup, why in chain(_places(timeline, policy), protected):
         reasons[backup.id].append(why)
     spared = Spared(ranges, frozenset(reasons))
-    firm = {backup.id for backup, _ in _protected(timeline, newest)}
+    firm = {backup.id for backup, _ in protected}
     evicted, excess = _evicted(timeline, policy, spared, firm)
     return Plan(at, spared, reasons, evicted, excess, newest)
 
 
-def _there(step: Callable[[Key | None], Candidate | None]) -> Candidate | None:
-    """The first one that has its file, from one end on."""
-    backup = step(None)
+def _newest_there(timeline: Timeline) -> Candidate | None:
+    """The newest one that has its file."""
+    backup = timeline.before(None)
     while backup is not None and backup.is_missing:
-        backup = step(backup.key)
+        backup = timeline.before(backup.key)
     return backup
 
 
@@ -162,7 +163,7 @@ def _ranges(
 def _before_a_pause(timeline: Timeline, within: timedelta, at: datetime) -> Iterator[Range]:
     """What is younger than a day if the long pause before the last day is not counted."""
     last = timeline.before((at - DAY, ""))
-    first = last and timeline.after(last.key)
+    first = last and next(timeline.after(last.key), None)
     if last is None or first is None or first.created_at - last.created_at <= DAY:
         return
     left = min(DAY, within) - (at - first.created_at)
@@ -186,8 +187,8 @@ def _places(timeline: Timeline, policy: Policy) -> Iterator[tuple[Candidate, str
         for backup, why in _walk(timeline, places, step):
             taken += not backup.is_missing
             yield backup, why
-        oldest = _there(timeline.after) if taken < places else None
-        if oldest is not None:
+        there = (each for each in timeline.after(None) if not each.is_missing)
+        if taken < places and (oldest := next(there, None)) is not None:
             yield oldest, f"the oldest, while there are fewer than {places} {period.plural}"
 
 
@@ -218,18 +219,18 @@ def _protected(timeline: Timeline, newest: Candidate) -> Iterator[tuple[Candidat
 
 def _evicted(
     timeline: Timeline, policy: Policy, spared: Spared, firm: set[str]
-) -> tuple[frozenset[str], int]:
+) -> tuple[dict[str, int], int]:
     """What goes for the limit in size, and by how many bytes that is still not met."""
     if not policy.max_total_size:
-        return frozenset(), 0
+        return {}, 0
     excess = timeline.total().size - timeline.beyond(spared).size - policy.max_total_size
-    evicted = set()
+    evicted = {}
     firmly = [each for each in spared.ranges if each.is_firm]
     for backup in timeline.spared(spared):
         if excess <= 0:
             break
         is_firm = backup.id in firm or any(each.holds(backup.created_at) for each in firmly)
         if not is_firm and not backup.is_missing:
-            evicted.add(backup.id)
+            evicted[backup.id] = backup.size
             excess -= backup.size
-    return frozenset(evicted), max(excess, 0)
+    return evicted, max(excess, 0)

@@ -106,18 +106,19 @@ def _read(filename: str, expected: tuple[int, str], database_size: int) -> RowCo
         if found != expected:
             raise VerificationError("the dump is not what it was when it was made")
         entries = read_entries(file)
-    able = find_toolchains(settings().pg_bin_dir)
-    if not able:
-        raise DumpError("no pg_restore was found to read the dump with")
-    rows = RowCounter(entries)
-    read_whole(
-        max(able, key=lambda each: each.version),
-        storage().path_of(filename),
-        entries=len(entries),
-        contents=database_size,
-        on_data=rows.take,
-        on_tick=_go_on,
-    )
+        able = find_toolchains(settings().pg_bin_dir)
+        if not able:
+            raise DumpError("no pg_restore was found to read the dump with")
+        rows = RowCounter(entries)
+        # While it is open nobody prunes it.
+        read_whole(
+            max(able, key=lambda each: each.version),
+            storage().path_of(filename),
+            entries=len(entries),
+            contents=database_size,
+            on_data=rows.take,
+            on_tick=_go_on,
+        )
     return rows
 
 

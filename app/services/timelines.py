@@ -63,8 +63,8 @@ class Timeline(Protocol):
     def before(self, key: Key | None) -> Candidate | None:
         """The newest one before this place; without one, of all."""
 
-    def after(self, key: Key | None) -> Candidate | None:
-        """The oldest one after this place; without one, of all."""
+    def after(self, key: Key | None) -> Iterator[Candidate]:
+        """Those after this place, oldest first; without one, all."""
 
     def drilled(self) -> Iterable[Candidate]:
         """Those that were restored in a drill, newest first."""
@@ -110,9 +110,9 @@ class Listed:
         number = len(self._keys) if key is None else bisect_left(self._keys, key)
         return self._counting[number - 1] if number else None
 
-    def after(self, key: Key | None) -> Candidate | None:
+    def after(self, key: Key | None) -> Iterator[Candidate]:
         number = 0 if key is None else bisect_right(self._keys, key)
-        return self._counting[number] if number < len(self._keys) else None
+        return iter(self._counting[number:])
 
     def drilled(self) -> Iterator[Candidate]:
         return (each for each in reversed(self._counting) if each.is_drilled)
@@ -127,13 +127,14 @@ class Listed:
         return _tally(self._all)
 
     def beyond(self, spared: Spared) -> Tally:
-        return _tally([each for each in self._counting if not _is_in(spared, each)])
+        return _tally([each for each in self._counting if not is_in(spared, each)])
 
     def spared(self, spared: Spared) -> Iterator[Candidate]:
-        return (each for each in self._counting if _is_in(spared, each))
+        return (each for each in self._counting if is_in(spared, each))
 
 
-def _is_in(spared: Spared, backup: Candidate) -> bool:
+def is_in(spared: Spared, backup: Candidate) -> bool:
+    """Whether a backup is spared."""
     return backup.id in spared.ids or any(each.holds(backup.created_at) for each in spared.ranges)
 
 

@@ -33,6 +33,9 @@ class Storage(Protocol):
     def open(self, name: str) -> BinaryIO:
         """Open a published dump for reading."""
 
+    def is_being_read(self, name: str) -> bool:
+        """Whether somebody has a published dump open, as far as can be seen from here."""
+
     def manifest(self, name: str) -> bytes:
         """The manifest of a dump."""
 

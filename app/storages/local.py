@@ -110,7 +110,13 @@ class LocalStorage:
 
     def open(self, name: str) -> BinaryIO:
         _check_name(name)
-        return self._open(name)
+        file = self._open(name)
+        locks.share(file.fileno())
+        return file
+
+    def is_being_read(self, name: str) -> bool:
+        """Whether somebody on this machine has a published dump open."""
+        return bool(NAME.fullmatch(name)) and locks.is_shared(self.folder / name)
 
     def path_of(self, name: str) -> Path:
         """Where a published dump lies, for a program to read. Raises as `open`."""

@@ -47,6 +47,7 @@ def upgrade() -> None:
             "status",
             "created_at",
             "id",
+            "filename",
             "pinned_at",
             "foreign",
             "delete_requested_at",
@@ -54,7 +55,7 @@ def upgrade() -> None:
         ],
     )
     op.drop_index("ix_proofs_of_backup", "proofs")
-    op.create_index("ix_proofs_of_backup", "proofs", ["backup_id", "proved_at", "result", "level"])
+    op.create_index("ix_proofs_of_backup", "proofs", ["backup_id", "result", "level"])
     op.create_index("ix_proofs_of_result", "proofs", ["result", "level", "backup_id"])
 
 

@@ -1,0 +1,113 @@
+"""The retention policy of each database, as it is kept in the catalogue."""
+
+import logging
+import re
+from dataclasses import fields
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Select, select
+
+from app.errors import InvalidInput
+from app.extensions import db, writing
+from app.models import RetentionPolicy
+from app.models.types import now
+from app.services.databases import DatabaseName, database_name
+from app.services.periods import PERIODS
+from app.services.retention import Policy
+
+logger = logging.getLogger(__name__)
+
+MAX_PLACES = 1_000  # of one rule
+_MAX_SIZE = 2**62  # bytes
+_HOUR = timedelta(hours=1)
+_COUNTS = ("keep_last", *PERIODS)
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,3})?) *([kmgtp]?)(i?)b?", re.IGNORECASE)
+_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
+
+
+def get_policy(of: DatabaseName | None = None) -> Policy:
+    """That of a database; without one, of that which is configured. None was made: it is empty."""
+    row = db.session.scalar(_of(of or database_name()))
+    if row is None:
+        return Policy()
+    within = None if row.keep_within is None else row.keep_within * _HOUR
+    told = {each.name: getattr(row, each.name) for each in fields(Policy)}
+    return Policy(**told | {"keep_within": within})
+
+
+def set_policy(policy: Policy, *, by: str) -> Policy:
+    """Let the configured database have this one; nothing goes before the next prune.
+
+    Raises InvalidInput.
+    """
+    _refuse_wrong(policy)
+    name = database_name()
+    told = {each.name: getattr(policy, each.name) or None for each in fields(Policy)}
+    if policy.keep_within is not None:
+        told["keep_within"] = policy.keep_within // _HOUR or None
+    with writing() as session:
+        row = session.scalar(_of(name).with_for_update())
+        if row is None:
+            row = RetentionPolicy(**name._asdict())
+            session.add(row)
+        for key, value in told.items():
+            setattr(row, key, value)
+        row.updated_at, row.updated_by = now(), by[:255]
+    logger.info("retention policy set database=%r by=%r policy=%r", name.database, by, policy)
+    return get_policy(name)
+
+
+def last_prune(of: DatabaseName) -> datetime | None:
+    """When backups of this database were pruned last."""
+    row = db.session.scalar(_of(of))
+    return row.pruned_at if row is not None else None
+
+
+def note_prune(of: DatabaseName, at: datetime) -> None:
+    """Write down that backups of this database were pruned."""
+    with writing() as session:
+        row = session.scalar(_of(of))
+        if row is not None:
+            row.pruned_at = at
+
+
+def size_of(text: str) -> int:
+    """Bytes of a text such as 500 GiB, 1.5T or 1048576; units are powers of 1024.
+
+    Raises InvalidInput.
+    """
+    found = _SIZE.fullmatch(text.strip())
+    size = found and int(float(found[1]) * 1024 ** _POWERS[found[2].lower()])
+    if size is None or size > _MAX_SIZE:
+        raise InvalidInput(
+            "the limit is not a size, or a too large one",
+            hint="For example 500 GiB or 1.5T; units are powers of 1024.",
+        )
+    return size
+
+
+def _of(name: DatabaseName) -> Select[RetentionPolicy]:
+    return select(RetentionPolicy).filter_by(**name._asdict())
+
+
+def _refuse_wrong(policy: Policy) -> None:
+    for name in _COUNTS:
+        if not 0 <= (getattr(policy, name) or 0) <= MAX_PLACES:
+            told = name.replace("_", " ")
+            raise InvalidInput(
+                f"{told} must lie between 0 and {MAX_PLACES}",
+                hint="Keep within keeps everything that is younger than a length of time.",
+            )
+    if policy.keep_within is not None and policy.keep_within % _HOUR:
+        raise InvalidInput("keep within must be whole hours")
+    if not 0 <= (policy.max_total_size or 0) <= _MAX_SIZE:
+        raise InvalidInput("the limit in size must not be negative, or beyond all disks")
+    try:
+        is_known = 0 < len(policy.time_zone) <= 64 and bool(ZoneInfo(policy.time_zone))  # noqa: PLR2004
+    except (KeyError, ValueError, OSError):
+        is_known = False
+    if not is_known:
+        raise InvalidInput(
+            "there is no such time zone", hint="For example UTC, Europe/Berlin, America/New_York."
+        )

@@ -1,0 +1,138 @@
+"""Remove the backups that a retention policy does not keep, or say which these are."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice
+
+from sqlalchemy import select
+
+from app.errors import AppError, Conflict, NotFound
+from app.extensions import db
+from app.models import DatabaseBackup, Proof, Result
+from app.models.types import now
+from app.services.backups import remove_backup
+from app.services.databases import DatabaseName, database_name, storage
+from app.services.history import History
+from app.services.policies import get_policy, last_prune, note_prune
+from app.services.reconcile import tolerating
+from app.services.retention import Plan, Policy, Verdict, decide
+from app.services.timelines import Candidate, Tally
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a policy would do now."""
+
+    policy: Policy
+    removed: Tally
+    kept: Tally
+    excess: int  # bytes by which the limit in size cannot be met
+    removing: list[Verdict]  # newest first, as many as were asked for
+    keeping: list[Verdict]
+
+
+@dataclass
+class Pruned:
+    """What a prune has done; filenames, and why the others are still there."""
+
+    removed: list[str] = field(default_factory=list)
+    size: int = 0  # bytes
+    spared: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+class _NothingGood(Conflict):
+    """The newest good backup is not what it was when it was planned to keep it."""
+
+
+def preview(
+    of: DatabaseName | None = None,
+    *,
+    policy: Policy | None = None,
+    at: datetime | None = None,
+    limit: int | None = None,
+) -> Preview:
+    """What the policy of a database would remove and keep; or another `policy`.
+
+    Without a name it is the configured database. At most `limit` backups of each.
+    """
+    name, at = of or database_name(), at or now()
+    policy = policy or get_policy(name)
+    history = History(name, at)
+    plan = decide(history, policy, at, last_prune(name))
+    total, beyond = history.total(), history.beyond(plan.spared)
+    removed = Tally(beyond.number + len(plan.evicted), beyond.size + sum(plan.evicted.values()))
+    kept = Tally(total.number - removed.number, total.size - removed.size)
+    removing = list(islice(history.removed(plan), limit))
+    keeping = list(islice(history.kept(plan), limit))
+    return Preview(policy, removed, kept, plan.excess, removing, keeping)
+
+
+def prune(of: DatabaseName | None = None, *, by: str, at: datetime | None = None) -> Pruned:
+    """Remove what the policy of a database does not keep, oldest first.
+
+    Each is looked at once more before it goes: a pin or a reader that came
+    meanwhile wins. What cannot be removed is told, and stops no other; but
+    nothing goes once the newest good backup is not good any more.
+    """
+    name, at = of or database_name(), at or now()
+    history = History(name, at)
+    plan = decide(history, get_policy(name), at, last_prune(name))
+    report = Pruned()
+    for verdict in reversed(list(history.removed(plan))):
+        backup = verdict.backup
+        try:
+            remove_backup(backup.filename, _refusal(plan))
+        except _NothingGood as error:
+            report.spared[backup.filename] = error.message
+            break
+        except (Conflict, NotFound) as error:
+            report.spared[backup.filename] = error.message
+        except AppError as error:
+            report.failed[backup.filename] = error.message
+            logger.warning("not pruned filename=%s error=%r", backup.filename, error.message)
+        else:
+            report.removed.append(backup.filename)
+            report.size += backup.size
+    note_prune(name, at)
+    logger.info(
+        "pruned database=%r by=%r removed=%d spared=%d failed=%d",
+        *(name.database, by, len(report.removed), len(report.spared), len(report.failed)),
+    )
+    return report
+
+
+def prune_after(backup: DatabaseBackup) -> None:
+    """Prune the database of a backup that was completed by a schedule; raises nothing."""
+    name = DatabaseName(backup.server, backup.database)
+    if not get_policy(name).is_empty:
+        with tolerating():
+            prune(name, by="schedule")
+
+
+def _refusal(plan: Plan) -> Callable[[DatabaseBackup], None]:
+    """Raises Conflict for what must not go after all."""
+
+    def refuse(backup: DatabaseBackup) -> None:
+        if plan.newest_good is None or not _is_still_good(plan.newest_good, plan.at):
+            raise _NothingGood("the newest good backup is not good any more")
+        if backup.is_pinned:
+            raise Conflict("it was pinned meanwhile")
+        if storage().is_being_read(backup.filename):
+            raise Conflict("it is being read")
+
+    return refuse
+
+
+def _is_still_good(newest: Candidate, since: datetime) -> bool:
+    row = db.session.get(DatabaseBackup, newest.id, with_for_update=True, populate_existing=True)
+    if row is None or row.delete_requested_at is not None or not storage().has(row.filename):
+        return False
+    failed = select(Proof.id).where(
+        Proof.backup_id == row.id, Proof.result == Result.FAILED, Proof.proved_at >= since
+    )
+    return db.session.scalar(failed.limit(1)) is None
