@@ -1,5 +1,6 @@
 """How values are shown to people, as Jinja filters and for the terminal."""
 
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,6 +9,8 @@ from flask import Flask
 
 from app.models import Level, Proof
 from app.services.manifests import moment_text
+from app.services.periods import PERIODS, length_text
+from app.services.retention import Policy
 
 _SHOWN = 20  # names
 _BROUGHT = {
@@ -37,6 +40,7 @@ def init_app(app: Flask) -> None:
         moment=moment_short,
         brought=brought_text,
         iso=moment_text,
+        policy=policy_text,
     )
 
 
@@ -116,6 +120,33 @@ def left_text(told: dict[str, Any]) -> str:
     if told["secondsLeft"] is None:
         return ""
     return f"about {duration_text(timedelta(seconds=told['secondsLeft']))} left"
+
+
+def policy_text(policy: Policy) -> str:
+    """keep daily 7, keep within 30d, at most 500 GiB; days begin in Europe/Berlin"""
+    told = [
+        f"{name.replace('_', ' ')} {value}"
+        for name in ("keep_last", *PERIODS)
+        if (value := getattr(policy, name))
+    ]
+    if policy.keep_within:
+        told.append(f"keep within {length_text(policy.keep_within)}")
+    if policy.max_total_size:
+        told.append(f"at most {bytes_text(policy.max_total_size)}")
+    if not told:
+        return "There is no retention policy: nothing is removed."
+    return f"{', '.join(told)}; in {policy.time_zone}"
+
+
+def policy_form(policy: Policy) -> dict[str, Any]:
+    """The values of a policy as one types them."""
+    size = policy.max_total_size
+    powers = [each for each in range(6) if size and size % 1024**each == 0]
+    unit = ("", "KiB", "MiB", "GiB", "TiB", "PiB")[max(powers, default=0)]
+    return asdict(policy) | {
+        "keep_within": length_text(policy.keep_within) if policy.keep_within else "",
+        "max_total_size": f"{size // 1024 ** max(powers)} {unit}".strip() if size else "",
+    }
 
 
 def ago_text(moment: datetime) -> str:

@@ -1,5 +1,6 @@
 """Backups, restores and findings as JSON, for API and terminal: camelCase keys, times in UTC."""
 
+from dataclasses import asdict
 from typing import Any
 
 from marshmallow import Schema, fields
@@ -22,8 +23,12 @@ from app.models import (
 )
 from app.services import audit, listing, proofs, runs
 from app.services.doctor import Finding, is_healthy
-from app.services.manifests import moment_text
+from app.services.manifests import camel_case, moment_text
+from app.services.periods import length_text
+from app.services.pruning import Preview, Pruned
 from app.services.restoring import restore_by_hand
+from app.services.retention import Policy, Verdict
+from app.services.timelines import Tally
 
 
 class _Moment(fields.Field[Any]):
@@ -67,6 +72,9 @@ class BackupSchema(_JobSchema):
     size = fields.Integer()
     notes = fields.String()
     foreign = fields.Boolean()
+    pinned_at = _Moment()
+    pinned_by = fields.String()
+    pin_reason = fields.String()
     sha256 = fields.String()
     server_version = fields.String()
     tool_version = fields.String()
@@ -240,6 +248,49 @@ def delivery_row(delivery: Delivery, notifier: str) -> dict[str, Any]:
     """What became of a message, and to whom it goes."""
     row: dict[str, Any] = DeliverySchema().dump(delivery)
     return row | {"notifier": notifier}
+
+
+def retention_policy(policy: Policy) -> dict[str, Any]:
+    """A retention policy; null asks nothing."""
+    return {camel_case(name): value for name, value in asdict(policy).items()} | {
+        "keepWithin": policy.keep_within and length_text(policy.keep_within)
+    }
+
+
+def retention_plan(preview: Preview) -> dict[str, Any]:
+    """What a policy would remove and keep, and why."""
+    return {
+        "policy": retention_policy(preview.policy),
+        "removed": _tally(preview.removed),
+        "kept": _tally(preview.kept),
+        "excess": preview.excess,
+        "removing": [_verdict(each) for each in preview.removing],
+        "keeping": [_verdict(each) for each in preview.keeping],
+    }
+
+
+def pruned(done: Pruned) -> dict[str, Any]:
+    """What a prune has done."""
+    return {
+        "removed": done.removed,
+        "size": done.size,
+        "spared": done.spared,
+        "failed": done.failed,
+    }
+
+
+def _tally(tally: Tally) -> dict[str, int]:
+    return {"number": tally.number, "size": tally.size}
+
+
+def _verdict(verdict: Verdict) -> dict[str, Any]:
+    backup = verdict.backup
+    return {
+        "filename": backup.filename,
+        "createdAt": moment_text(backup.created_at),
+        "size": backup.size,
+        "reasons": list(verdict.reasons),
+    }
 
 
 def doctor_report(findings: list[Finding]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from app.admin import (
     doctor,
     notifiers,
     restores,
+    retention,
     sessions,
     settings,
     uploads,
@@ -32,6 +33,7 @@ blueprint.register_blueprint(contents.blueprint)
 blueprint.register_blueprint(doctor.blueprint)
 blueprint.register_blueprint(notifiers.blueprint)
 blueprint.register_blueprint(restores.blueprint)
+blueprint.register_blueprint(retention.blueprint)
 blueprint.register_blueprint(sessions.blueprint)
 blueprint.register_blueprint(settings.blueprint)
 blueprint.register_blueprint(uploads.blueprint)

@@ -3,14 +3,15 @@
 from flask import Blueprint, Response, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from app.admin.forms import DeleteForm, NotesForm
+from app.admin.forms import DeleteForm, NotesForm, PinForm
+from app.admin.passwords import refusal_of_password, told
 from app.auth import signed_in_admin
 from app.config import CANCEL_PATIENCE
 from app.downloads import dump_response
-from app.errors import AppError, Conflict, InvalidInput
+from app.errors import AppError, Conflict, Forbidden, InvalidInput
 from app.models import DatabaseBackup, Status, Trigger
 from app.services import backups as service
-from app.services import listing, runs
+from app.services import listing, pins, runs
 from app.services.databases import database_name
 from app.services.proofs import best_proofs, list_proofs
 from app.services.restoring import restore_by_hand
@@ -87,27 +88,56 @@ def cancel(filename: str) -> ResponseReturnValue:
     return redirect(url_for(".show", filename=filename))
 
 
+@blueprint.post("/<filename>/pin")
+def pin(filename: str) -> ResponseReturnValue:
+    """Exempt it from every retention rule."""
+    form = PinForm()
+    try:
+        pins.pin_backup(filename, form.reason.data or "", by=signed_in_admin().username)
+    except (InvalidInput, Conflict) as error:
+        flash(told(error), "danger")
+    else:
+        flash("The backup has been pinned: no rule removes it.", "success")
+    return redirect(url_for(".show", filename=filename))
+
+
+@blueprint.post("/<filename>/unpin")
+def unpin(filename: str) -> ResponseReturnValue:
+    """Let the rules have it again."""
+    pins.unpin_backup(filename, by=signed_in_admin().username)
+    flash("The backup is not pinned any more.", "success")
+    return redirect(url_for(".show", filename=filename))
+
+
 @blueprint.get("/<filename>/delete")
 def confirm_delete(filename: str) -> ResponseReturnValue:
     """Ask before a backup is deleted."""
-    backup = listing.get_backup(filename)
-    return render_template("backups/delete.html", backup=backup, form=DeleteForm())
+    return _delete_page(listing.get_backup(filename), DeleteForm())
 
 
 @blueprint.post("/<filename>/delete")
 def delete(filename: str) -> ResponseReturnValue:
-    """Delete a backup, if it was named."""
+    """Delete a backup, if it was named; one that is precious, by password too."""
     backup, form = listing.get_backup(filename), DeleteForm()
     if backup.is_completed and (form.name.data or "").strip() != backup.database.strip():
         form.name.errors = [f"Type {backup.database} to delete a backup of it."]
-        return render_template("backups/delete.html", backup=backup, form=form), 422
+        return _delete_page(backup, form), 422
+    is_precious = bool(pins.why_precious(backup))
+    refusal = refusal_of_password(form) if is_precious else None
+    if refusal is not None:
+        return _delete_page(backup, form), *refusal
     try:
-        service.delete_backup(filename)
-    except Conflict as error:
+        service.delete_backup(filename, insist=is_precious)
+    except (Conflict, Forbidden) as error:
         _flash_error(error)
         return redirect(url_for(".show", filename=filename))
     flash(f"Backup {filename} has been deleted.", "success")
     return redirect(url_for(".index"))
+
+
+def _delete_page(backup: DatabaseBackup, form: DeleteForm) -> str:
+    why = pins.why_precious(backup)
+    return render_template("backups/delete.html", backup=backup, form=form, why=why)
 
 
 def _list(form: NotesForm) -> str:
@@ -138,6 +168,7 @@ def _page(backup: DatabaseBackup, form: NotesForm) -> str:
         "backups/show.html",
         backup=backup,
         form=form,
+        pin_form=PinForm(),
         has_file=listing.has_file(backup),
         progress=runs.progress_of(backup),
         by_hand=restore_by_hand(backup),

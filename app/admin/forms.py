@@ -3,19 +3,21 @@
 from flask_wtf import FlaskForm
 from wtforms import (
     BooleanField,
+    IntegerField,
     PasswordField,
     SelectMultipleField,
     StringField,
     SubmitField,
     TextAreaField,
 )
-from wtforms.validators import AnyOf, InputRequired, Length
+from wtforms.validators import AnyOf, InputRequired, Length, Optional
 
 from app.models import Fact, Kind
 from app.services import notifiers
 from app.services.admins import MAX_PASSWORD, MAX_USERNAME
 from app.services.assertions import MAX_NAME, MAX_STATEMENT
-from app.services.manifests import MAX_NOTES
+from app.services.manifests import MAX_NOTES, MAX_PIN_REASON
+from app.services.policies import MAX_PLACES
 
 _MODES = [each.value for each in Kind if each is not Kind.DRILL]
 
@@ -134,7 +136,44 @@ class RestoreForm(PasswordForm):
     superuser = BooleanField()
 
 
-class DeleteForm(FlaskForm):  # type: ignore[misc]
-    """Delete a backup, told by name."""
+class PinForm(FlaskForm):  # type: ignore[misc]
+    """Pin a backup."""
+
+    reason = StringField(
+        "Reason",
+        render_kw={
+            "autocomplete": "off",
+            "maxlength": MAX_PIN_REASON,
+            "placeholder": "For example: the state for the audit of 2025",
+        },
+    )
+
+
+_PLACES = {"min": 0, "max": MAX_PLACES, "inputmode": "numeric"}
+_SHORT = {"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}
+
+
+class RetentionForm(FlaskForm):  # type: ignore[misc]
+    """Which backups are kept."""
+
+    keep_last = IntegerField("Newest", validators=[Optional()], render_kw=_PLACES)
+    keep_hourly = IntegerField("Hourly", validators=[Optional()], render_kw=_PLACES)
+    keep_daily = IntegerField("Daily", validators=[Optional()], render_kw=_PLACES)
+    keep_weekly = IntegerField("Weekly", validators=[Optional()], render_kw=_PLACES)
+    keep_monthly = IntegerField("Monthly", validators=[Optional()], render_kw=_PLACES)
+    keep_yearly = IntegerField("Yearly", validators=[Optional()], render_kw=_PLACES)
+    keep_within = StringField("All within", render_kw=_SHORT | {"placeholder": "30d"})
+    max_total_size = StringField("At most", render_kw=_SHORT | {"placeholder": "500 GiB"})
+    time_zone = StringField("Time zone", default="UTC", render_kw=_SHORT)
+
+
+class DropForm(FlaskForm):  # type: ignore[misc]
+    """Drop something, told by name."""
+
+    name = StringField(render_kw={"autocomplete": "off", "autocapitalize": "none"})
+
+
+class DeleteForm(PasswordForm):
+    """Delete a backup, told by name; what is not deleted in passing, by password too."""
 
     name = StringField(render_kw={"autocomplete": "off", "autocapitalize": "none"})

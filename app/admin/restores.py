@@ -7,7 +7,8 @@ from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from app import auth
-from app.admin.forms import DeleteForm, PasswordForm, RestoreForm
+from app.admin.forms import DropForm, PasswordForm, RestoreForm
+from app.admin.passwords import refusal_of_password, told
 from app.config import CANCEL_PATIENCE
 from app.errors import (
     AppError,
@@ -15,7 +16,6 @@ from app.errors import (
     InvalidInput,
     PostgresError,
     StorageError,
-    TooManyAttempts,
 )
 from app.models import Kind, Trigger
 from app.postgres.selection import Name
@@ -61,7 +61,7 @@ def create(filename: str) -> ResponseReturnValue:
         return _wizard(filename, form), 422
     kind = Kind(form.mode.data)
     is_beside = kind is Kind.BESIDE
-    refusal = None if is_beside else _refusal_of_name(filename, form) or _refusal_of_password(form)
+    refusal = None if is_beside else _refusal_of_name(filename, form) or refusal_of_password(form)
     if refusal is not None:
         return _wizard(filename, form), *refusal
     into = (form.into.data or "").strip() if is_beside else ""
@@ -69,7 +69,7 @@ def create(filename: str) -> ResponseReturnValue:
     try:
         return _started(filename, kind, into=into, tables=tables, as_superuser=superuser)
     except InvalidInput as error:
-        (form.into if is_beside else form.superuser).errors = [_told(error)]
+        (form.into if is_beside else form.superuser).errors = [told(error)]
         return _wizard(filename, form), 422
 
 
@@ -91,7 +91,7 @@ def cancel(restore_id: str) -> ResponseReturnValue:
     try:
         service.cancel_restore(restore_id, by=auth.signed_in_admin().username)
     except Conflict as error:
-        flash(_told(error), "danger")
+        flash(told(error), "danger")
         return _to_page(restore_id)
     restore = service.wait_for_restore(restore_id, CANCEL_PATIENCE)
     if restore.is_completed:
@@ -113,13 +113,13 @@ def confirm_undo(restore_id: str) -> ResponseReturnValue:
 def undo(restore_id: str) -> ResponseReturnValue:
     """Bring the old database back."""
     restore, form = service.get_restore(restore_id), PasswordForm()
-    refusal = _refusal_of_password(form)
+    refusal = refusal_of_password(form)
     if refusal is not None:
         return render_template("restores/undo.html", restore=restore, form=form), *refusal
     try:
         aside = service.undo_restore(restore_id, by=auth.signed_in_admin().username)
     except (Conflict, PostgresError) as error:
-        flash(_told(error), "danger")
+        flash(told(error), "danger")
         return _to_page(restore_id)
     flash(f"{restore.database} is what it was before. The other one is {aside}.", "success")
     return _to_page(restore_id)
@@ -129,20 +129,20 @@ def undo(restore_id: str) -> ResponseReturnValue:
 def confirm_drop(restore_id: str) -> ResponseReturnValue:
     """Ask before the kept database is gone."""
     restore = service.get_restore(restore_id)
-    return render_template("restores/drop.html", restore=restore, form=DeleteForm())
+    return render_template("restores/drop.html", restore=restore, form=DropForm())
 
 
 @blueprint.post("/restores/<restore_id>/drop")
 def drop_kept(restore_id: str) -> ResponseReturnValue:
     """Drop the kept database, if it was named."""
-    restore, form = service.get_restore(restore_id), DeleteForm()
+    restore, form = service.get_restore(restore_id), DropForm()
     if (form.name.data or "").strip() != restore.database.strip():
         form.name.errors = [f"Type {restore.database} to drop what is kept of it."]
         return render_template("restores/drop.html", restore=restore, form=form), 422
     try:
         service.drop_kept(restore_id, by=auth.signed_in_admin().username)
     except (Conflict, PostgresError) as error:
-        flash(_told(error), "danger")
+        flash(told(error), "danger")
     else:
         flash(f"Database {restore.kept} has been dropped.", "success")
     return _to_page(restore_id)
@@ -154,7 +154,7 @@ def _chosen(filename: str, form: RestoreForm) -> list[Name]:
     try:
         tables = choose_tables(filename, filter(None, lines))
     except InvalidInput as error:
-        form.tables.errors = [_told(error)]
+        form.tables.errors = [told(error)]
         return []
     if tables and form.mode.data != Kind.BESIDE.value:
         form.tables.errors = ["Some tables are restored beside only."]
@@ -171,7 +171,7 @@ def _started(filename: str, kind: Kind, **wanted: Any) -> ResponseReturnValue:
             **wanted,
         )
     except (Conflict, PostgresError, StorageError) as error:
-        flash(_told(error), "danger")
+        flash(told(error), "danger")
         back = "admin.backups.show" if kind is Kind.DRILL else ".new"
         return redirect(url_for(back, filename=filename))
     return _to_page(restore.id)
@@ -205,28 +205,10 @@ def _refusal_of_name(filename: str, form: RestoreForm) -> tuple[int, dict[str, s
     try:
         service.refuse_unconfirmed(filename, form.confirm.data or "")
     except InvalidInput as error:
-        form.confirm.errors = [_told(error)]
+        form.confirm.errors = [told(error)]
         return 422, {}
-    return None
-
-
-def _refusal_of_password(form: PasswordForm) -> tuple[int, dict[str, str]] | None:
-    """Status and headers, with the error on the form; None where the password is right."""
-    try:
-        auth.confirm_password(form.password.data or "")
-    except InvalidInput as error:
-        form.password.errors = [_told(error)]
-        return 422, {}
-    except TooManyAttempts as error:
-        form.password.errors = [_told(error)]
-        return 429, {"Retry-After": str(error.retry_after)}
     return None
 
 
 def _to_page(restore_id: str) -> ResponseReturnValue:
     return redirect(url_for(".show", restore_id=restore_id))
-
-
-def _told(error: AppError) -> str:
-    message = error.message[:1].upper() + error.message[1:]
-    return " ".join(filter(None, [f"{message}.", error.detail, error.hint]))

@@ -11,6 +11,7 @@ from app.api import (
     doctor,
     notifiers,
     restores,
+    retention,
     sessions,
     settings,
     uploads,
@@ -26,6 +27,7 @@ blueprint.register_blueprint(contents.blueprint)
 blueprint.register_blueprint(doctor.blueprint)
 blueprint.register_blueprint(notifiers.blueprint)
 blueprint.register_blueprint(restores.blueprint)
+blueprint.register_blueprint(retention.blueprint)
 blueprint.register_blueprint(sessions.blueprint)
 blueprint.register_blueprint(settings.blueprint)
 blueprint.register_blueprint(uploads.blueprint)

@@ -7,14 +7,16 @@ from flask import Blueprint, Response, jsonify, request, url_for
 from flask.typing import ResponseReturnValue
 
 from app.api.schemas import (
+    DeleteSchema,
     ListSchema,
     NewBackupSchema,
     NotesSchema,
     NothingSchema,
+    PinSchema,
     read_body,
     read_query,
 )
-from app.auth import signed_in_admin
+from app.auth import confirm_password, signed_in_admin
 from app.config import CANCEL_PATIENCE, WEB_THREADS, settings
 from app.downloads import dump_response
 from app.errors import AppError, Conflict
@@ -22,7 +24,7 @@ from app.models import DatabaseBackup, Status, Trigger
 from app.problems import problem
 from app.schemas import backup_details, backup_row, backups_in_list
 from app.services import backups as service
-from app.services import listing
+from app.services import listing, pins
 
 blueprint = Blueprint("backups", __name__, url_prefix="/backup")
 
@@ -92,10 +94,29 @@ def update(filename: str) -> ResponseReturnValue:
     return {"success": True, "backup": backup_row(backup)}
 
 
+@blueprint.post("/<filename>/pin")
+def pin(filename: str) -> ResponseReturnValue:
+    """Exempt it from every retention rule."""
+    reason = read_body(PinSchema())["reason"]
+    backup = pins.pin_backup(filename, reason, by=signed_in_admin().username)
+    return {"success": True, "backup": backup_row(backup)}
+
+
+@blueprint.delete("/<filename>/pin")
+def unpin(filename: str) -> ResponseReturnValue:
+    """Let the rules have it again."""
+    read_body(NothingSchema())
+    backup = pins.unpin_backup(filename, by=signed_in_admin().username)
+    return {"success": True, "backup": backup_row(backup)}
+
+
 @blueprint.delete("/<filename>")
 def delete(filename: str) -> ResponseReturnValue:
-    """Delete the backup: dump and row."""
-    service.delete_backup(filename)
+    """Delete the backup: dump and row; with the password also what is not deleted in passing."""
+    password = read_body(DeleteSchema())["password"]
+    if password is not None:
+        confirm_password(password)
+    service.delete_backup(filename, insist=password is not None)
     return {"success": True, "message": f"Database backup {filename} deleted"}
 
 

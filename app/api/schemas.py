@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 from flask import request
@@ -14,7 +15,14 @@ from app.services.audit_reading import MAX_LIMIT as MAX_ENTRIES
 from app.services.contents import MAX_LIMIT as MAX_TABLES
 from app.services.contents import SORTS
 from app.services.listing import MAX_LIMIT
+from app.services.periods import length_of
 from app.services.restores import MAX_LIMIT as MAX_RESTORES
+
+MAX_PLAN = 100_000  # backups in one answer
+
+
+def _places(name: str) -> fields.Integer:
+    return fields.Integer(strict=True, load_default=None, allow_none=True, data_key=name)
 
 
 class NewBackupSchema(Schema):
@@ -158,6 +166,63 @@ class CredentialsSchema(Schema):
 
     username = fields.String(required=True)
     password = fields.String(required=True)
+
+
+class PinSchema(Schema):
+    """The body of a pin."""
+
+    reason = fields.String(required=True)
+
+
+class DeleteSchema(Schema):
+    """The body of a delete; the password again for what is not deleted in passing."""
+
+    password = fields.String(load_default=None)
+
+
+class _Flag(fields.Field[bool]):
+    """Exactly true or false: too much hangs on it for a guess."""
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> bool:
+        if not isinstance(value, bool):
+            raise ValidationError("Not true or false.")
+        return value
+
+
+class _Length(fields.Field[timedelta]):
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> timedelta:
+        try:
+            return length_of(value if isinstance(value, str) else "")
+        except InvalidInput as error:
+            raise ValidationError(f"{error.hint}") from error
+
+
+class RetentionSchema(Schema):
+    """The body of a retention policy; what is absent or null asks nothing."""
+
+    keep_last = _places("keepLast")
+    keep_hourly = _places("keepHourly")
+    keep_daily = _places("keepDaily")
+    keep_weekly = _places("keepWeekly")
+    keep_monthly = _places("keepMonthly")
+    keep_yearly = _places("keepYearly")
+    keep_within = _Length(load_default=None, allow_none=True, data_key="keepWithin")
+    max_total_size = fields.Integer(
+        strict=True, load_default=None, allow_none=True, data_key="maxTotalSize"
+    )
+    time_zone = fields.String(load_default="UTC", data_key="timeZone")
+
+
+class PlanSchema(Schema):
+    """The query of a look at what retention would do."""
+
+    limit = fields.Integer(load_default=1000, validate=validate.Range(0, MAX_PLAN))
+
+
+class PruneSchema(Schema):
+    """The body of a prune."""
+
+    dry_run = _Flag(load_default=False, data_key="dryRun")
 
 
 class ListSchema(Schema):

@@ -13,6 +13,7 @@ from app.cli import (
     notifier,
     panel,
     restore,
+    retention,
     server,
     settings,
     web,
@@ -29,8 +30,12 @@ def init_app(app: Flask) -> None:
     backup.group.add_command(contents.contents)
     backup.group.add_command(restore.drill)
     backup.group.add_command(restore.restore_)
+    backup.group.add_command(retention.prune)
+    backup.group.add_command(retention.pin)
+    backup.group.add_command(retention.unpin)
     app.cli.add_command(backup.group)
     app.cli.add_command(notifier.group)
+    app.cli.add_command(retention.group)
     app.cli.add_command(restore.group)
     app.cli.add_command(server.group)
     app.cli.add_command(settings.group)

@@ -23,6 +23,7 @@ from app.services.admins import list_admins
 from app.services.catalogue import prepare_catalogue, set_aside_if_damaged
 from app.services.checks import Verdict, check_backups
 from app.services.databases import database_in_use
+from app.services.pins import why_precious
 from app.services.proofs import best_proofs, list_proofs
 from app.services.reconcile import adopt, reconcile
 from app.services.restoring import restore_by_hand
@@ -212,12 +213,18 @@ def notes(name: str, text: str) -> None:
 @group.command("delete")
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def delete(name: str, yes: bool) -> None:
+@click.option("--yes-really", is_flag=True, help="Also if it is pinned, or the last good one.")
+def delete(name: str, yes: bool, yes_really: bool) -> None:
     """Delete a backup: its dump and its row."""
     backup = listing.get_backup(name)
-    if not yes:
+    why = "" if yes or yes_really else why_precious(backup)
+    if why:
+        typed = click.prompt(f"Think twice: {why}. Type {name} to delete it")
+        if typed.strip() != name:
+            raise InvalidInput(f"that is not {name}, and nothing was deleted")
+    elif not (yes or yes_really):
         click.confirm(f"Delete {name} of database {backup.database}?", abort=True)
-    service.delete_backup(name)
+    service.delete_backup(name, insist=yes_really or bool(why))
     click.echo(f"{name} has been deleted.")
 
 
@@ -319,6 +326,8 @@ def _line(backup: DatabaseBackup, proof: Proof | None) -> str:
         state = "MISSING"
     size = bytes_text(backup.size) if backup.is_completed else "–"
     first_line = backup.notes.partition("\n")[0]
+    if backup.is_pinned:
+        first_line = f"[pinned: {backup.pin_reason}] {first_line}".rstrip()
     when = moment_short(backup.created_at)
     proven = f"{_proof_words(proof)} {proof.proved_at:%Y-%m-%d}" if proof else "–"
     return (

@@ -33,7 +33,7 @@ def list_backups(
 ) -> Page:
     """The newest backups, at most `limit`; `before` is a Page's `next_before`.
 
-    `query` is looked for in names, databases and notes, whatever the case.
+    `query` is looked for in names, databases, notes and pins, whatever the case.
     Raises InvalidInput for a limit or a cursor that cannot be meant.
     """
     if not 1 <= limit <= MAX_LIMIT:
@@ -51,6 +51,7 @@ def list_backups(
                         DatabaseBackup.filename,
                         DatabaseBackup.database,
                         DatabaseBackup.notes,
+                        DatabaseBackup.pin_reason,
                     )
                 )
             )

@@ -41,7 +41,7 @@ def set_policy(policy: Policy, *, by: str) -> Policy:
 
     Raises InvalidInput.
     """
-    _refuse_wrong(policy)
+    refuse_wrong(policy)
     name = database_name()
     told = {each.name: getattr(policy, each.name) or None for each in fields(Policy)}
     if policy.keep_within is not None:
@@ -91,7 +91,8 @@ def _of(name: DatabaseName) -> Select[RetentionPolicy]:
     return select(RetentionPolicy).filter_by(**name._asdict())
 
 
-def _refuse_wrong(policy: Policy) -> None:
+def refuse_wrong(policy: Policy) -> None:
+    """Raise InvalidInput for a policy that cannot be meant."""
     for name in _COUNTS:
         if not 0 <= (getattr(policy, name) or 0) <= MAX_PLACES:
             told = name.replace("_", " ")

@@ -26,7 +26,16 @@ from app.services import backups as service
 from app.services import claims, listing
 from app.services.backup_run import record_failure
 from tests.api.test_downloads import dump_of, is_problem, planted, state_of
-from tests.conftest import Database, locked, panel_in, sessions, signed_in, waiting, working
+from tests.conftest import (
+    PASSWORD,
+    Database,
+    locked,
+    panel_in,
+    sessions,
+    signed_in,
+    waiting,
+    working,
+)
 from tests.postgres.conftest import wait_until
 
 COLLECTION = "/api/admin/backup"
@@ -37,6 +46,7 @@ ROW = {
     "id", "filename", "size", "status", "notes", "createdAt", "server", "database", "trigger",
     "createdBy", "startedAt", "finishedAt", "sha256", "serverVersion", "toolVersion",
     "compression", "oldestReader", "error", "proof", "foreign",
+    "pinnedAt", "pinnedBy", "pinReason",
 }  # fmt: skip
 
 
@@ -133,7 +143,7 @@ def test_create_waits_for_the_end_and_answers_with_the_backup(app: Flask, admin:
     listed = admin.get(COLLECTION).get_json()
     assert listed == {"backups": [backup | {"fileExists": True}], "nextBefore": None}
 
-    deleted = admin.delete(f"{COLLECTION}/{backup['filename']}")
+    deleted = admin.delete(f"{COLLECTION}/{backup['filename']}", json={"password": PASSWORD})
     assert deleted.status_code == 200
     assert set(deleted.get_json()) == {"success", "message"}
     assert deleted.get_json()["success"] is True

@@ -353,7 +353,7 @@ class Lab(Home):
         with self.context():
             for name in old:
                 self.forget(name)
-                backups.delete_backup(name)
+                backups.delete_backup(name, insist=True)
 
 
 def _gone_runner() -> str:

@@ -182,12 +182,16 @@ def small() -> dict[str, Any]:
     """A manifest with all that must be told, of a dump that is nowhere."""
     columns = dict.fromkeys(FACTS, "x") | {"trigger": Trigger.CLI, "oldest_reader": 17, "size": 1}
     columns |= dict.fromkeys(("created_at", "started_at", "finished_at"), now())
-    columns |= {"database_size": None, "contents": None, "foreign": False}
+    columns |= {"database_size": None, "contents": None, "foreign": False, "pinned_at": None}
     return read_manifest(build_manifest(DatabaseBackup(**columns)))
 
 
 @pytest.mark.parametrize(
-    "name", sorted(small().keys() - {"format", "restore", "foreign", _OWN_CHECKSUM})
+    "name",
+    sorted(
+        small().keys()
+        - {"format", "restore", "foreign", "pinnedAt", "pinnedBy", "pinReason", _OWN_CHECKSUM}
+    ),
 )
 def test_what_it_does_not_tell_is_named(name: str):
     content = small()

@@ -116,9 +116,19 @@ def test_it_keeps_the_protocol():
     verbs = {name for name, value in vars(Storage).items() if callable(value) and name[0] != "_"}
     assert verbs == {
         "stage", "publish", "open_staged", "discard", "open", "manifest", "replace_manifest",
-        "delete", "list", "free_space", "make_durable",
+        "delete", "list", "free_space", "make_durable", "is_being_read",
     }  # fmt: skip
     assert all(callable(getattr(LocalStorage, verb)) for verb in verbs)
+
+
+def test_who_reads_a_dump_is_seen_until_it_is_closed(storage: LocalStorage):
+    published(storage)
+    assert not storage.is_being_read(NAME)
+    with storage.open(NAME), storage.open(NAME):
+        assert storage.is_being_read(NAME)
+    assert not storage.is_being_read(NAME)
+    assert not storage.is_being_read("other.dump")
+    assert not storage.is_being_read("../etc/passwd")
 
 
 # Stage

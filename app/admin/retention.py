@@ -1,0 +1,84 @@
+"""Retention: the policy, what it would do, and the button that does it."""
+
+from flask import Blueprint, flash, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+
+from app.admin.forms import RetentionForm
+from app.auth import signed_in_admin
+from app.errors import AppError, InvalidInput
+from app.formatting import bytes_text, policy_form
+from app.services import policies, pruning
+from app.services.databases import database_name
+from app.services.periods import PERIODS, length_of
+from app.services.retention import Policy
+
+blueprint = Blueprint("retention", __name__, url_prefix="/retention")
+
+_SHOWN = 200  # backups of each kind
+
+
+@blueprint.get("")
+def index() -> ResponseReturnValue:
+    """The policy, and what it would do now."""
+    return _page(RetentionForm(formdata=None, **policy_form(policies.get_policy())))
+
+
+@blueprint.post("")
+def update() -> ResponseReturnValue:
+    """Save the policy; or only try what it would do."""
+    form = RetentionForm()
+    try:
+        policy = _policy_of(form)
+        if "try" in request.form:
+            return _page(form, tried=policy)
+        policies.set_policy(policy, by=signed_in_admin().username)
+    except InvalidInput as error:
+        return _page(form, error), 422
+    flash("The retention policy has been saved. Nothing has been removed yet.", "success")
+    return redirect(url_for(".index"))
+
+
+@blueprint.get("/prune")
+def confirm_prune() -> ResponseReturnValue:
+    """Ask before backups go."""
+    preview = pruning.preview(limit=_SHOWN)
+    return render_template("retention/prune.html", preview=preview, database=database_name())
+
+
+@blueprint.post("/prune")
+def prune() -> ResponseReturnValue:
+    """Remove what the policy does not keep."""
+    done = pruning.prune(by=signed_in_admin().username)
+    flash(f"{len(done.removed)} backups have been removed: {bytes_text(done.size)}.", "success")
+    for name, why in list((done.spared | done.failed).items())[:_SHOWN]:
+        flash(f"{name} is still there: {why}.", "danger" if name in done.failed else "warning")
+    return redirect(url_for(".index"))
+
+
+def _policy_of(form: RetentionForm) -> Policy:
+    """The policy on the form. Raises InvalidInput."""
+    if not form.validate():
+        told = [
+            f"{form[name].label.text}: {each}" for name, of in form.errors.items() for each in of
+        ]
+        raise InvalidInput("the policy is not right", detail=" ".join(told))
+    within, size = (form[name].data or "" for name in ("keep_within", "max_total_size"))
+    policy = Policy(
+        **{name: form[name].data for name in ("keep_last", *PERIODS)},
+        keep_within=length_of(within) if within.strip() else None,
+        max_total_size=policies.size_of(size) if size.strip() else None,
+        time_zone=(form.time_zone.data or "").strip() or "UTC",
+    )
+    policies.refuse_wrong(policy)
+    return policy
+
+
+def _page(form: RetentionForm, error: AppError | None = None, tried: Policy | None = None) -> str:
+    return render_template(
+        "retention/index.html",
+        form=form,
+        error=error,
+        tried=tried,
+        database=database_name(),
+        preview=pruning.preview(policy=tried, limit=_SHOWN),
+    )

@@ -1,0 +1,154 @@
+"""flask retention: which backups are kept; and pruning and pinning them."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import click
+
+from app.cli.groups import CatalogueCommand, Group
+from app.errors import AppError
+from app.formatting import bytes_text, moment_short, policy_text, printable
+from app.schemas import backup_row, pruned, retention_plan, retention_policy
+from app.services import pins, policies, pruning
+from app.services.backups import own_user
+from app.services.periods import length_of
+from app.services.retention import Verdict
+
+group = Group("retention", help="Say which backups are kept when room is made.")
+
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_COUNTS = {
+    "last": "the newest N",
+    "hourly": "the newest of each of the last N hours that have a backup",
+    "daily": "the same of days",
+    "weekly": "the same of weeks",
+    "monthly": "the same of months",
+    "yearly": "the same of years",
+}
+
+
+class _Asked(click.ParamType["int | timedelta"]):
+    """A text that a service understands."""
+
+    def __init__(self, name: str, read: Callable[[str], int | timedelta]) -> None:
+        self.name, self._read = name, read
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int | timedelta:
+        try:
+            return self._read(value)
+        except AppError as error:
+            self.fail(f"{error.message}. {error.hint}", param, ctx)
+
+
+def _rules(command: Callable[..., None]) -> Callable[..., None]:
+    zone = click.option("--time-zone", metavar="ZONE", help="Of hours, days and so on.")
+    size = _Asked("SIZE", policies.size_of)
+    within = _Asked("TIME", length_of)
+    command = zone(command)
+    command = click.option("--max-total-size", type=size, help="Such as 500GiB.")(command)
+    told = "All that is younger than the newest one by that, such as 30d."
+    command = click.option("--keep-within", type=within, help=told)(command)
+    for word, told in reversed(_COUNTS.items()):
+        command = click.option(f"--keep-{word}", type=int, metavar="N", help=f"Keep {told}.")(
+            command
+        )
+    return command
+
+
+@group.command("show")
+@_json
+def show(as_json: bool) -> None:
+    """Show the policy of the configured database."""
+    policy = policies.get_policy()
+    click.echo(_as_json(retention_policy(policy)) if as_json else policy_text(policy))
+
+
+@group.command("set")
+@_rules
+@_json
+def set_(as_json: bool, **rules: Any) -> None:
+    """Change the policy; what is not named stays, and 0 turns a rule off.
+
+    Nothing goes before the next prune: flask backup prune --dry-run tells what will.
+    """
+    named = {name: value for name, value in rules.items() if value is not None}
+    policy = policies.set_policy(replace(policies.get_policy(), **named), by=own_user())
+    click.echo(_as_json(retention_policy(policy)) if as_json else policy_text(policy))
+
+
+@click.command("prune", cls=CatalogueCommand)
+@click.option("--dry-run", is_flag=True, help="Only tell what would go and what would stay.")
+@_json
+def prune(dry_run: bool, as_json: bool) -> None:
+    """Remove the backups that the retention policy does not keep.
+
+    Exits with 1 if one of them could not be removed.
+    """
+    if dry_run:
+        _tell(pruning.preview(), as_json=as_json)
+        return
+    done = pruning.prune(by=own_user())
+    if as_json:
+        click.echo(_as_json(pruned(done)))
+    else:
+        for name in done.removed:
+            click.echo(f"{name}\tremoved")
+        for name, why in done.spared.items():
+            click.echo(f"{name}\tspared: {why}")
+        for name, why in done.failed.items():
+            click.echo(f"{name}\tNOT REMOVED: {why}")
+        click.echo(f"{len(done.removed)} removed, {bytes_text(done.size)}.")
+    if done.failed:
+        raise AppError(
+            f"{len(done.failed)} of the backups could not be removed",
+            hint="Their rows are still there; the next prune tries again.",
+        )
+
+
+def _tell(preview: pruning.Preview, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(_as_json(retention_plan(preview)))
+        return
+    for word, verdicts in (("stay", preview.keeping), ("GO", preview.removing)):
+        for each in verdicts:
+            click.echo(f"{word:<5} {_line(each)}")
+    click.echo(policy_text(preview.policy))
+    click.echo(
+        f"{preview.kept.number} would stay, {bytes_text(preview.kept.size)};"
+        f" {preview.removed.number} would go, {bytes_text(preview.removed.size)}."
+    )
+    if preview.excess:
+        click.echo(f"The limit in size is still exceeded by {bytes_text(preview.excess)}.")
+
+
+def _line(verdict: Verdict) -> str:
+    backup = verdict.backup
+    told = printable("; ".join(verdict.reasons))
+    when = moment_short(backup.created_at)
+    return f"{backup.filename}  {when}  {bytes_text(backup.size):>10}  {told}"
+
+
+@click.command("pin", cls=CatalogueCommand)
+@click.argument("name")
+@click.option("--reason", required=True, help="Why it is kept, for whoever finds it in a year.")
+@_json
+def pin(name: str, reason: str, as_json: bool) -> None:
+    """Exempt a backup from every retention rule."""
+    backup = pins.pin_backup(name, reason, by=own_user())
+    click.echo(_as_json(backup_row(backup)) if as_json else f"{name} has been pinned.")
+
+
+@click.command("unpin", cls=CatalogueCommand)
+@click.argument("name")
+@_json
+def unpin(name: str, as_json: bool) -> None:
+    """Let the retention rules have a backup again."""
+    backup = pins.unpin_backup(name, by=own_user())
+    click.echo(_as_json(backup_row(backup)) if as_json else f"{name} is not pinned any more.")
+
+
+def _as_json(content: object) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False)

@@ -1,0 +1,81 @@
+"""Retention and pins as pages."""
+
+from flask import Flask
+from flask.testing import FlaskClient
+from markupsafe import escape
+
+from app.services import policies
+from app.services.retention import Policy
+from tests.admin.test_backups import LIST, followed, row_of, seen, sent
+from tests.api.test_downloads import dump_of
+from tests.api.test_retention import ann, panel, proven  # noqa: F401 - fixtures
+from tests.conftest import PASSWORD
+
+PAGE = "/admin/retention"
+
+
+def test_a_policy_is_tried_saved_and_carried_out(panel: Flask, ann: FlaskClient):  # noqa: F811
+    names = [proven(panel, days) for days in (0.01, 1, 2)]
+    page = seen(ann, PAGE)
+    assert "There is no retention policy" in page.text
+    assert page.link("Prune now…") is None
+    answer = sent(ann, PAGE, PAGE, keep_last="1", **{"try": "1"})
+    assert "What this would do, were it saved" in answer.text
+    assert "Goes: 2" in answer.text
+    assert seen(ann, PAGE).text.count("Goes: 0") == 1
+    rules = {"keep_last": "1", "keep_within": "12h", "max_total_size": "1.5 GiB"}
+    page = followed(ann, sent(ann, PAGE, PAGE, **rules, time_zone="Europe/Berlin"))
+    assert "keep last 1, keep within 12h, at most 1.5 GiB; in Europe/Berlin" in page.text
+    (form,) = [each for each in page.forms if each["action"] == PAGE]
+    assert (form["field keep_last"], form["field keep_within"]) == ("1", "12h")
+    assert form["field max_total_size"] == "1536 MiB"
+    assert [each["title"] for each in page.all("a") if each.get("title")] == [
+        *names[1:], names[0],
+    ]  # fmt: skip
+    page = seen(ann, page.link("Prune now…"))
+    assert "Remove 2 backups?" in page.text
+    page = followed(ann, sent(ann, f"{PAGE}/prune", f"{PAGE}/prune"))
+    assert "2 backups have been removed" in page.text
+    assert [dump_of(panel, each).exists() for each in names] == [True, False, False]
+
+
+def test_what_cannot_be_meant_comes_back_with_what_was_typed(panel: Flask, ann: FlaskClient):  # noqa: F811
+    for field, value, told in (
+        ("keep_last", "-1", "Keep last must lie between"),
+        ("keep_daily", "many", "Daily: Not a valid integer"),
+        ("keep_within", "<b>soon", "is not a length of time"),
+        ("max_total_size", "much", "is not a size"),
+        ("time_zone", "Mars", "There is no such time zone"),
+    ):
+        answer = sent(ann, PAGE, PAGE, **{field: value})
+        assert (answer.status_code, told in answer.text) == (422, True), field
+        assert str(escape(value)) in answer.text
+        assert "<b>soon" not in answer.text
+    with panel.app_context():
+        assert policies.get_policy() == Policy()
+    assert ann.post(f"{PAGE}/prune").status_code == 400
+
+
+def test_a_pin_is_set_shown_and_taken_back(panel: Flask, ann: FlaskClient):  # noqa: F811
+    name = proven(panel, 1)
+    url = f"{LIST}/{name}"
+    page = followed(ann, sent(ann, f"{url}/pin", url, reason="<i>audit</i>"))
+    assert "<i>audit</i>" in page.text
+    assert row_of(ann, name).all("span", title="<i>audit</i>")
+    assert "The reason must have" in followed(ann, sent(ann, f"{url}/pin", url, reason="")).text
+    assert "not pinned any more" in followed(ann, sent(ann, f"{url}/unpin", url)).text
+
+
+def test_what_is_precious_is_deleted_with_the_password(panel: Flask, ann: FlaskClient):  # noqa: F811
+    last, other = proven(panel, 0.01), proven(panel, 1)
+    assert not seen(ann, f"{LIST}/{other}/delete").all("input", name="password")
+    assert sent(ann, f"{LIST}/{other}/delete", LIST, name="shop").location == LIST
+    url = f"{LIST}/{last}/delete"
+    assert "it is the last good backup of shop" in seen(ann, url).text
+    for typed in ({}, {"password": "wrong"}):
+        answer = sent(ann, url, url, name="shop", **typed)
+        assert (answer.status_code, "The password is wrong" in answer.text) == (422, True)
+    assert sent(ann, url, url, name="", password=PASSWORD).status_code == 422
+    assert dump_of(panel, last).exists()
+    assert sent(ann, url, url, name="shop", password=PASSWORD).location == LIST
+    assert not dump_of(panel, last).exists()

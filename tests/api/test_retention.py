@@ -1,0 +1,120 @@
+"""Retention and pins over the API."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from app.extensions import writing
+from app.models import DatabaseBackup, Level, Proof, Result
+from app.models.types import now
+from tests.api.test_downloads import dump_of, planted
+from tests.conftest import PASSWORD, panel_in, signed_in
+
+RETENTION = "/api/admin/retention"
+BACKUP = "/api/admin/backup"
+NOTHING = {
+    "keepLast": None, "keepHourly": None, "keepDaily": None, "keepWeekly": None,
+    "keepMonthly": None, "keepYearly": None, "keepWithin": None, "maxTotalSize": None,
+    "timeZone": "UTC",
+}  # fmt: skip
+
+
+@pytest.fixture
+def panel(tmp_path, sqlite_template):
+    with panel_in(tmp_path, sqlite_template) as app:
+        yield app
+
+
+@pytest.fixture
+def ann(panel: Flask) -> FlaskClient:
+    return signed_in(panel)
+
+
+def proven(app: Flask, days: float, **values: Any) -> str:
+    """A backup that counts."""
+    moment = now() - timedelta(days=days)
+    name = planted(app, created_at=moment, **values)
+    with app.app_context(), writing() as session:
+        backup_id = session.query(DatabaseBackup.id).filter_by(filename=name).scalar()
+        passed = {"level": Level.READ, "result": Result.PASSED, "milliseconds": 1}
+        session.add(Proof(backup_id=backup_id, **passed))
+    return name
+
+
+def test_the_policy_is_read_and_replaced_whole(ann: FlaskClient):
+    assert ann.get(RETENTION).get_json() == {"policy": NOTHING}
+    wanted = {"keepLast": 3, "keepWithin": "1w12h", "maxTotalSize": 2**40, "timeZone": "Asia/Tokyo"}
+    answer = ann.put(RETENTION, json=wanted)
+    assert answer.get_json()["policy"] == NOTHING | wanted | {"keepWithin": "7d12h"}
+    assert ann.put(RETENTION, json={"keepDaily": 7}).status_code == 200
+    assert ann.get(RETENTION).get_json() == {"policy": NOTHING | {"keepDaily": 7}}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"keepLast": -1}, {"keepLast": "3"}, {"keepLast": 1.5}, {"keepLast": True},
+        {"keepDaily": 10**30}, {"keepWithin": 30}, {"keepWithin": "soon"}, {"keepWithin": ["1d"]},
+        {"maxTotalSize": "1 GiB"}, {"maxTotalSize": -1}, {"timeZone": "Mars"}, {"timeZone": 1},
+        {"timeZone": None}, {"keep_last": 3}, {"keepForever": True},
+    ],
+)  # fmt: skip
+def test_what_cannot_be_meant_is_refused(ann: FlaskClient, wrong: dict[str, Any]):
+    answer = ann.put(RETENTION, json=wrong)
+    assert (answer.status_code, answer.content_type) == (422, "application/problem+json")
+    assert ann.get(RETENTION).get_json() == {"policy": NOTHING}
+
+
+def test_a_plan_and_a_dry_run_tell_what_a_prune_then_does(panel: Flask, ann: FlaskClient):
+    names = [proven(panel, days) for days in (0.01, 1, 2)]
+    ann.put(RETENTION, json={"keepLast": 1})
+    plan = ann.get(f"{RETENTION}/plan").get_json()
+    assert [each["filename"] for each in plan["removing"]] == names[1:]
+    assert plan["removing"][0]["reasons"] == ["no rule keeps it"]
+    assert plan["keeping"][0]["reasons"] == ["last", "the newest good one"]
+    assert (plan["removed"]["number"], plan["kept"]["number"], plan["excess"]) == (2, 1, 0)
+    dry = ann.post(f"{BACKUP}/prune", json={"dryRun": True}).get_json()
+    assert dry == {"success": True, "dryRun": True, "plan": plan}
+    short = ann.get(f"{RETENTION}/plan?limit=1").get_json()
+    assert (len(short["removing"]), short["removed"]["number"]) == (1, 2)
+    for wrong in ("limit=x", "limit=-1", "dryRun=1"):
+        assert ann.get(f"{RETENTION}/plan?{wrong}").status_code == 422
+    for unclear in ("yes", 1, "true", None):
+        assert ann.post(f"{BACKUP}/prune", json={"dryRun": unclear}).status_code == 422
+    assert dump_of(panel, names[2]).exists()
+    done = ann.post(f"{BACKUP}/prune").get_json()
+    assert sorted(done["pruned"]["removed"]) == sorted(names[1:])
+    assert (done["success"], done["pruned"]["spared"]) == (True, {})
+    assert [each["filename"] for each in ann.get(BACKUP).get_json()["backups"]] == names[:1]
+
+
+def test_a_backup_is_pinned_and_unpinned(panel: Flask, ann: FlaskClient):
+    name = proven(panel, 1)
+    answer = ann.post(f"{BACKUP}/{name}/pin", json={"reason": "audit <b>"}).get_json()["backup"]
+    assert (answer["pinReason"], answer["pinnedBy"]) == ("audit <b>", "admin")
+    assert answer["pinnedAt"]
+    assert ann.get(f"{BACKUP}?q=AUDIT").get_json()["backups"][0]["filename"] == name
+    for wrong in ({}, {"reason": ""}, {"reason": 5}, {"reason": "a\nb"}, {"reason": "x" * 201}):
+        assert ann.post(f"{BACKUP}/{name}/pin", json=wrong).status_code == 422
+    assert ann.delete(f"{BACKUP}/{name}/pin").get_json()["backup"]["pinnedAt"] is None
+    assert ann.post(f"{BACKUP}/no.dump/pin", json={"reason": "why"}).status_code == 404
+
+
+def test_what_is_precious_is_deleted_with_the_password(panel: Flask, ann: FlaskClient):
+    pinned, last = proven(panel, 1), proven(panel, 0.01)
+    ann.post(f"{BACKUP}/{pinned}/pin", json={"reason": "audit"})
+    answer = ann.delete(f"{BACKUP}/{pinned}")
+    assert (answer.status_code, "it is pinned" in answer.get_json()["title"]) == (403, True)
+    assert "password" in answer.get_json()["hint"]
+    for wrong in ("", "wrong", 5):
+        answer = ann.delete(f"{BACKUP}/{pinned}", json={"password": wrong})
+        assert answer.status_code == 422
+    assert dump_of(panel, pinned).exists()
+    assert ann.delete(f"{BACKUP}/{pinned}", json={"password": PASSWORD}).status_code == 200
+    answer = ann.delete(f"{BACKUP}/{last}")
+    assert (answer.status_code, "last good backup" in answer.get_json()["title"]) == (403, True)
+    assert ann.delete(f"{BACKUP}/{last}", json={"password": PASSWORD}).status_code == 200
+    assert ann.get(BACKUP).get_json()["backups"] == []

@@ -1,0 +1,73 @@
+"""flask retention, and flask backup prune, pin and unpin."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+from click.testing import Result
+from flask import Flask
+
+from tests.api.test_retention import panel, proven  # noqa: F401 - a fixture
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(panel: Flask) -> Run:  # noqa: F811
+    cli = panel.test_cli_runner()
+    return lambda *words, **more: cli.invoke(args=list(words), **more)
+
+
+def test_the_policy_is_shown_and_changed_by_what_is_named(run: Run):
+    assert run("retention", "show").output == "There is no retention policy: nothing is removed.\n"
+    words = ("--keep-daily", "7", "--keep-within", "30d", "--max-total-size", "1.5 TiB")
+    told = "keep daily 7, keep within 30d, at most 1.5 TiB; in UTC\n"
+    assert run("retention", "set", *words).output == told
+    run("retention", "set", "--keep-daily", "0", "--time-zone", "Europe/Berlin")
+    shown = json.loads(run("retention", "show", "--json").output)
+    assert (shown["keepDaily"], shown["keepWithin"], shown["maxTotalSize"], shown["timeZone"]) == (
+        None, "30d", 3 * 2**39, "Europe/Berlin",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (("--keep-last", "-1"), 1), (("--keep-last", "x"), 2), (("--keep-within", "soon"), 2),
+        (("--max-total-size", "much"), 2), (("--time-zone", "Mars"), 1),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_meant_is_told(run: Run, words: tuple[str, str], status: int):
+    result = run("retention", "set", *words)
+    assert (result.exit_code, "Error: " in result.stderr) == (status, True)
+
+
+def test_a_dry_run_tells_and_a_prune_removes(run: Run, panel: Flask):  # noqa: F811
+    newest, old = proven(panel, 0.01), proven(panel, 1)
+    run("retention", "set", "--keep-last", "1")
+    told = run("backup", "prune", "--dry-run").output.splitlines()
+    assert told[0].startswith(f"stay  {newest}")
+    assert told[0].endswith("last; the newest good one")
+    assert told[1].startswith(f"GO    {old}")
+    assert told[2:] == ["keep last 1; in UTC", "1 would stay, 10.0 KiB; 1 would go, 10.0 KiB."]
+    assert len(json.loads(run("backup", "prune", "--dry-run", "--json").output)["removing"]) == 1
+    assert run("backup", "prune").output == f"{old}\tremoved\n1 removed, 10.0 KiB.\n"
+    assert json.loads(run("backup", "prune", "--json").output)["removed"] == []
+
+
+def test_a_backup_is_pinned_and_then_deleted_only_by_who_thinks_twice(run: Run, panel: Flask):  # noqa: F811
+    last, pinned, third = (proven(panel, days) for days in (0.01, 1, 2))
+    assert run("backup", "pin", pinned).exit_code == 2
+    assert (
+        run("backup", "pin", pinned, "--reason", "audit").output == f"{pinned} has been pinned.\n"
+    )
+    assert "[pinned: audit]" in run("backup", "list", "--search", "audit").output
+    refused = run("backup", "delete", pinned, "--yes")
+    assert (refused.exit_code, "--yes-really" in refused.stderr) == (1, True)
+    assert run("backup", "delete", pinned, input="y\n").exit_code == 1
+    assert run("backup", "delete", pinned, input=f"{pinned}\n").exit_code == 0
+    run("backup", "pin", third, "--reason", "audit")
+    assert "not pinned any more" in run("backup", "unpin", third).output
+    assert run("backup", "delete", third, "--yes").exit_code == 0
+    assert run("backup", "delete", last, "--yes").exit_code == 1
+    assert run("backup", "delete", last, "--yes-really").output == f"{last} has been deleted.\n"
