@@ -45,6 +45,9 @@ class Schedule(Model):
     created_at: Mapped[datetime] = mapped_column(Moment, default=now)
     created_by: Mapped[str] = mapped_column(String(255))
 
+    # The sealed address of a monitor that is told of each run; empty: none.
+    heartbeat: Mapped[str] = mapped_column(Text, default="", server_default="")
+
     # None where it is paused. A clock that is set back is known by the second one.
     next_due_at: Mapped[datetime | None] = mapped_column(Moment)
     reckoned_at: Mapped[datetime] = mapped_column(Moment, default=now)

@@ -22,6 +22,7 @@ from app.models import Firing, Schedule, SeenDatabase, Task
 from app.models.types import now
 from app.services.backups import checked_notes
 from app.services.databases import DatabaseName, database_name
+from app.services.heartbeats import sealed_url
 
 logger = logging.getLogger(__name__)
 
@@ -60,10 +61,13 @@ def add_schedule(
     timezone: str = "UTC",
     notes: str = "",
     enabled: bool = True,
+    heartbeat_url: str = "",
     created_by: str,
 ) -> Schedule:
     """Keep a new one; its first time is the next one.
 
+    A monitor elsewhere is told of each run at `heartbeat_url`, which is a
+    secret and never shown again.
     Raises InvalidInput, or Conflict if the name is taken or there are too many.
     """
     cron, timezone = checked_times(cron, timezone)
@@ -77,6 +81,7 @@ def add_schedule(
         timezone=timezone,
         notes=checked_notes(notes),
         enabled=enabled,
+        heartbeat=sealed_url(heartbeat_url) if heartbeat_url else "",
         created_by=created_by[:255],
     )
     reckon(schedule, now())
@@ -103,6 +108,7 @@ def edit_schedule(
     timezone: str | None = None,
     notes: str | None = None,
     enabled: bool | None = None,
+    heartbeat_url: str | None = None,
     by: str,
 ) -> Schedule:
     """Change what is given; times that passed while it was paused are not caught up.
@@ -122,6 +128,8 @@ def edit_schedule(
                 )
             if notes is not None:
                 schedule.notes = checked_notes(notes)
+            if heartbeat_url is not None:  # empty: no longer
+                schedule.heartbeat = sealed_url(heartbeat_url) if heartbeat_url else ""
             schedule.task = task or schedule.task
             schedule.enabled = schedule.enabled if enabled is None else enabled
             if before != (schedule.cron, schedule.timezone, schedule.enabled):

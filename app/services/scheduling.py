@@ -16,12 +16,14 @@ from typing import cast
 from cuid2 import create_id
 from sqlalchemy import delete, or_, select, update
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
 from app.errors import AppError, NotFound
 from app.extensions import db, writing
 from app.models import (
     AnyJob,
     DatabaseBackup,
+    Fact,
     Firing,
     Kind,
     Level,
@@ -35,8 +37,10 @@ from app.models import (
     Trigger,
 )
 from app.models.types import now
-from app.services import backups, claims, restores, schedules
+from app.services import backups, claims, deliveries, heartbeats, pruning, restores, schedules
 from app.services.databases import database_name
+from app.services.deliveries import Message
+from app.services.heartbeats import Beat
 from app.services.manifests import MAX_NOTES, moment_text
 from app.services.scrubs import scrub
 
@@ -124,6 +128,9 @@ def _fire(schedule_id: str, at: datetime) -> None:
             if firing is None:
                 return
             session.add(firing)
+            session.flush()
+            if firing.told:
+                _tell_missed(session, schedule, firing, at)
             name, missed, due = schedule.name, firing.missed, firing.due_at
     except IntegrityError:
         return  # somebody else was quicker
@@ -153,6 +160,39 @@ def _due_firing(schedule: Schedule, since: datetime, at: datetime) -> Firing | N
     if firing.missed or at - times[0] > _LATE:
         firing.told = f"caught up at {moment_text(at)}: no worker was there when it was due"
     return firing
+
+
+def _tell_missed(session: Session, schedule: Schedule, firing: Firing, at: datetime) -> None:
+    since = moment_text(firing.missed_since or firing.due_at)
+    times = f"{firing.missed + 1} times" if firing.missed else "a time"
+    body = f"Nobody was there at {times} since {since}: was the machine asleep, or no worker up?"
+    what = "was missed, and is caught up"
+    _tell(session, schedule, key=f"missed:{firing.id}", what=what, body=body, at=at)
+
+
+def _tell(
+    session: Session, schedule: Schedule, *, key: str, what: str, body: str, at: datetime
+) -> None:
+    message = Message(
+        key=key,
+        fact=Fact.BACKUP_MISSED,
+        level="warning",
+        title=f"Schedule {schedule.name} {what}",
+        body=body,
+        server=schedule.server,
+        database=schedule.database,
+    )
+    deliveries.queue(session, message, at)
+
+
+def _beat(session: Session, firing: Firing, beat: Beat, at: datetime, text: str = "") -> None:
+    """Tell the schedule's monitor, if it has one."""
+    schedule = firing.schedule
+    if schedule.heartbeat:
+        key = f"{firing.id}:{beat.name}"
+        heartbeats.queue_beat(
+            session, schedule.id, schedule.heartbeat, beat, key=key, at=at, text=text
+        )
 
 
 # Try
@@ -198,6 +238,9 @@ def _attempt(firing_id: str, at: datetime) -> None:
     with writing() as session:
         if session.execute(taken).rowcount != 1:  # type: ignore[attr-defined]
             return
+        firing = session.get_one(Firing, firing_id, populate_existing=True)
+        if firing.attempts == 1:
+            _beat(session, firing, Beat.START, at)
     firing = db.session.get_one(Firing, firing_id)
     schedule, due = firing.schedule, firing.due_at
     try:
@@ -268,6 +311,8 @@ def _settle(firing_id: str, at: datetime) -> None:
             _fail(firing_id, "its job was lost before it began", at, passes=True)
     elif job.is_completed:
         _end(firing_id, Outcome.COMPLETED, "", at)
+        if isinstance(job, DatabaseBackup):
+            pruning.prune_after(job)
     elif not job.is_pending:
         _fail(firing_id, job.error_message, at, passes=job.error_is_passing)
     db.session.commit()
@@ -306,7 +351,12 @@ def _end(firing_id: str, outcome: Outcome, told: str, at: datetime) -> None:
     with writing() as session:
         if session.execute(ended).rowcount != 1:  # type: ignore[attr-defined]
             return
-        name = session.get_one(Firing, firing_id).schedule.name
+        firing = session.get_one(Firing, firing_id, populate_existing=True)
+        name, has_failed = firing.schedule.name, outcome is Outcome.FAILED
+        _beat(session, firing, Beat.FAIL if has_failed else Beat.SUCCESS, at, told)
+        if has_failed and firing.schedule.task is not Task.BACKUP:
+            key = f"gave-up:{firing.id}"
+            _tell(session, firing.schedule, key=key, what="failed", body=told, at=at)
     log = logger.error if outcome is Outcome.FAILED else logger.info
     log("schedule ended name=%r outcome=%s told=%r", name, outcome.value, told)
 
