@@ -44,9 +44,11 @@ class Web:
 
     def __init__(self, app: Flask) -> None:
         settings = app.extensions["backstop.settings"]
-        with closing(socket.socket()) as probe:
-            probe.bind(("127.0.0.1", 0))
+        with closing(socket.socket()) as probe, closing(socket.socket()) as another:
+            for each in (probe, another):
+                each.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
+            self.metrics_port = int(another.getsockname()[1])
         self.environment = {
             name: value for name, value in os.environ.items() if name.startswith("COVERAGE")
         } | {
@@ -55,6 +57,7 @@ class Web:
             "BACKSTOP_INSTANCE_DIR": str(settings.instance_dir),
             "BACKSTOP_BACKUP_DIR": str(settings.backup_dir),
             "BACKSTOP_LISTEN": f"127.0.0.1:{self.port}",
+            "BACKSTOP_METRICS_LISTEN": f"127.0.0.1:{self.metrics_port}",
             "BACKSTOP_API_WAIT": str(PATIENCE),
             "DATABASE_URL": NO_SERVER,
         }
@@ -292,6 +295,18 @@ def test_answers_on_one_connection_do_not_run_into_each_other(panel: Flask, web:
 
 def test_it_does_not_say_what_it_is(web: Web):
     assert "Server" not in web.ask("GET", "/admin/login").headers
+
+
+def test_figures_have_an_address_of_their_own_where_nothing_else_is(web: Web):
+    others = http.client.HTTPConnection("127.0.0.1", web.metrics_port, timeout=PATIENCE)
+    with closing(others):
+        others.request("GET", "/metrics")
+        assert b"backstop_backups" in others.getresponse().read()
+        others.request("GET", "/admin/login")
+        with others.getresponse() as answer:
+            assert answer.status == 404
+    assert web.ask("GET", "/metrics").status == 404  # there is no token
+    assert web.ask("GET", "/readyz").status == 503  # nor a worker
 
 
 def test_headers_of_a_proxy_that_is_not_there_are_not_believed(web: Web):
