@@ -70,6 +70,15 @@ def test_two_backups_in_one_millisecond_do_not_collide(monkeypatch: pytest.Monke
     assert second.created_at - first.created_at == timedelta(milliseconds=1)
 
 
+def test_where_every_name_is_taken_none_is_made(monkeypatch: pytest.MonkeyPatch):
+    taken = make()
+    monkeypatch.setattr(pending, "filename_of", lambda moment: taken.filename)
+    monkeypatch.setattr(pending, "range", lambda times: range(times // 250), raising=False)
+    with pytest.raises(Conflict, match="no free name for a backup within a second"):
+        make()
+    assert listing.list_backups().backups == [listing.get_backup(taken.filename)]
+
+
 def test_a_second_backup_learns_which_one_is_in_the_way():
     first = backups.queue_backup(trigger=Trigger.API, created_by="ann")
     with pytest.raises(Conflict) as refused:

@@ -201,6 +201,19 @@ def test_what_it_does_not_tell_is_named(name: str):
         columns_of(content)
 
 
+def test_contents_that_do_not_tell_all_are_refused():
+    nothing = dict.fromkeys(("collate", "ctype", "localeProvider", "locale"))
+    whole = nothing | {"encoding": "UTF8", "extensions": [{"name": "x"}], "tables": []}
+    columns_of(small() | {"contents": whole | {"more": 1}})
+    for key in whole:
+        told = {name: value for name, value in whole.items() if name != key}
+        with pytest.raises(VerificationError, match=r": contents$"):
+            columns_of(small() | {"contents": told})
+    for wrong in ([{}], [{"name": 7}], ["x"], None):
+        with pytest.raises(VerificationError, match=r": contents$"):
+            columns_of(small() | {"contents": whole | {"tables": wrong}})
+
+
 @pytest.mark.parametrize(
     ("name", "taken", "refused"),
     [
