@@ -28,6 +28,8 @@ class DatabaseBackup(Job, Model):
     database: Mapped[str] = mapped_column(String(255))
     # A dump that somebody brought: nothing of it is believed that it only says itself.
     foreign: Mapped[bool] = mapped_column(default=False, server_default=false())
+    # That a proof of level 2 or more has passed; where it is False, only the proofs tell.
+    proven: Mapped[bool] = mapped_column(default=False, server_default=false())
     # Set first by a delete; whoever finds it finishes the delete.
     delete_requested_at: Mapped[datetime | None] = mapped_column(Moment)
 
@@ -75,7 +77,7 @@ class DatabaseBackup(Job, Model):
         Index(
             "ix_database_backups_for_retention",
             *("server", "database", "status", "created_at", "id", "filename"),
-            *("pinned_at", "foreign", "delete_requested_at", "size"),
+            *("pinned_at", "foreign", "proven", "delete_requested_at", "size"),
         ),
     )
 

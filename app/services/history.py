@@ -16,7 +16,7 @@ from app.models.types import Moment
 from app.services.databases import DatabaseName, storage
 from app.services.proofs import failing_backups
 from app.services.retention import Plan, Verdict
-from app.services.timelines import Candidate, Key, Range, Spared, Tally, is_in
+from app.services.timelines import Candidate, Key, Range, Spared, Tally
 
 _PAGE = 100  # rows
 _B = DatabaseBackup
@@ -41,6 +41,7 @@ class History:
             _B.status == Status.COMPLETED,
             _B.delete_requested_at.is_(None),
         )
+        self._total = self._tally()
         self._alone = self._left_alone(frozenset(failing_backups(name)), at)
         # What was read last: oldest first, all that lie before its end.
         self._rows: list[Any] = []
@@ -73,12 +74,23 @@ class History:
         return db.session.scalar(select(func.max(_B.created_at)).where(self._completed))
 
     def total(self) -> Tally:
-        return self._tally()
+        return self._total
 
     def beyond(self, spared: Spared) -> Tally:
-        goes = self._tally(_is_beyond(spared))
-        alone = [each for each in self._alone.values() if not is_in(spared, each)]
-        return Tally(goes.number - len(alone), goes.size - sum(each.size for each in alone))
+        spans = [
+            and_(_B.created_at >= each.since, _B.created_at <= each.until) for each in spared.ranges
+        ]
+        stays = [self._tally(or_(*spans))] if spans else []
+        others = [*spared.single.values(), *self._alone.values()]
+        stays += [
+            Tally(1, each.size)
+            for each in others
+            if not any(span.holds(each.created_at) for span in spared.ranges)
+        ]
+        return Tally(
+            self._total.number - sum(each.number for each in stays),
+            self._total.size - sum(each.size for each in stays),
+        )
 
     def spared(self, spared: Spared) -> Iterator[Candidate]:
         return self._each(~_is_beyond(spared))
@@ -105,7 +117,7 @@ class History:
                 _B.foreign,
                 _B.created_at > at,
                 _B.id.in_(damaged),
-                ~_IS_PROVEN,
+                and_(_B.proven.is_(False), ~_IS_PROVEN),
             ),
         )
         return {
@@ -189,7 +201,7 @@ def _holds(at: datetime) -> dict[str, str]:
 
 
 def _is_beyond(spared: Spared) -> ColumnElement[bool]:
-    return and_(_B.id.not_in(spared.ids), *(_is_outside(each) for each in spared.ranges))
+    return and_(_B.id.not_in(spared.single), *(_is_outside(each) for each in spared.ranges))
 
 
 def _is_outside(span: Range) -> ColumnElement[bool]:

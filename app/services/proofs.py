@@ -68,6 +68,7 @@ def record_reading(session: Session, backup: DatabaseBackup) -> None:
     read = (backup.contents or {}).get("read")
     if read is not None:
         result = Result.FAILED if read["evidence"]["differences"] else Result.PASSED
+        backup.proven = result is Result.PASSED
         session.add(
             Proof(
                 backup_id=backup.id,

@@ -334,7 +334,9 @@ def _prove(
     level: Level = Level.RESTORED,
 ) -> None:
     with writing() as session:
-        if session.get(DatabaseBackup, order.backup_id) is not None:
+        backup = session.get(DatabaseBackup, order.backup_id)
+        if backup is not None:
+            backup.proven = backup.proven or result is Result.PASSED
             proof = Proof(backup_id=order.backup_id, level=level, result=result)
             proof.milliseconds, proof.evidence = round(seconds * 1000), evidence
             session.add(proof)

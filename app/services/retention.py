@@ -121,14 +121,16 @@ def decide(
     newest = _newest_there(timeline)
     if newest is None or policy.is_empty:
         why = "there is no policy" if policy.is_empty else "there is no good backup besides"
-        spared = Spared((Range(_EVER, _NEVER, why),), frozenset())
+        spared = Spared((Range(_EVER, _NEVER, why),), {})
         return Plan(at, spared, {}, {}, 0, newest)
     ranges = tuple(_ranges(timeline, policy, newest, at, pruned_at))
     reasons = defaultdict(list)
     protected = list(_protected(timeline, newest))
+    single = {}
     for backup, why in chain(_places(timeline, policy), protected):
         reasons[backup.id].append(why)
-    spared = Spared(ranges, frozenset(reasons))
+        single[backup.id] = backup
+    spared = Spared(ranges, single)
     firm = {backup.id for backup, _ in protected}
     evicted, excess = _evicted(timeline, policy, spared, firm)
     return Plan(at, spared, reasons, evicted, excess, newest)

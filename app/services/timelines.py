@@ -1,7 +1,7 @@
 """What retention looks at: the backups of one database in the order of time."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
@@ -44,10 +44,10 @@ class Range(NamedTuple):
 
 
 class Spared(NamedTuple):
-    """What the rules keep: stretches of time, and single backups by their ids."""
+    """What the rules keep: stretches of time, and single backups by id."""
 
     ranges: tuple[Range, ...]
-    ids: frozenset[str]
+    single: Mapping[str, Candidate]
 
 
 class Tally(NamedTuple):
@@ -135,7 +135,9 @@ class Listed:
 
 def is_in(spared: Spared, backup: Candidate) -> bool:
     """Whether a backup is spared."""
-    return backup.id in spared.ids or any(each.holds(backup.created_at) for each in spared.ranges)
+    return backup.id in spared.single or any(
+        each.holds(backup.created_at) for each in spared.ranges
+    )
 
 
 def _tally(backups: Sequence[Candidate]) -> Tally:

@@ -38,6 +38,13 @@ def upgrade() -> None:
         batch.add_column(
             sa.Column("pin_reason", sa.String(length=200), server_default="", nullable=False)
         )
+        batch.add_column(
+            sa.Column("proven", sa.Boolean(), server_default=sa.false(), nullable=False)
+        )
+    op.execute(
+        "UPDATE database_backups SET proven = true WHERE id IN"
+        " (SELECT backup_id FROM proofs WHERE result = 'passed' AND level >= 2)"
+    )
     op.create_index(
         "ix_database_backups_for_retention",
         "database_backups",
@@ -50,6 +57,7 @@ def upgrade() -> None:
             "filename",
             "pinned_at",
             "foreign",
+            "proven",
             "delete_requested_at",
             "size",
         ],
@@ -65,6 +73,7 @@ def downgrade() -> None:
     op.create_index("ix_proofs_of_backup", "proofs", ["backup_id", "proved_at"])
     op.drop_index("ix_database_backups_for_retention", "database_backups")
     with op.batch_alter_table("database_backups") as batch:
+        batch.drop_column("proven")
         batch.drop_column("pin_reason")
         batch.drop_column("pinned_by")
         batch.drop_column("pinned_at")

@@ -53,6 +53,7 @@ def test_a_backup_is_made_checked_and_published():
     assert 'dumping contents of table "public.orders"' in backup.log
     assert backup.claimed_by is None
     assert backup.duration is not None
+    assert backup.proven
 
 
 def test_the_filename_is_the_moment_in_utc_with_milliseconds():

@@ -13,7 +13,7 @@ from sqlalchemy import delete, event, insert, select
 from app.errors import Conflict, Forbidden, InvalidInput, NotFound
 from app.extensions import db, writing
 from app.models import DatabaseBackup, Kind, Level, Proof, Restore, Result, Status, Trigger
-from app.services import backups, policies, pruning
+from app.services import backups, checks, listing, policies, pruning
 from app.services.databases import database_name, storage
 from app.services.history import History
 from app.services.pins import pin_backup, unpin_backup
@@ -367,6 +367,18 @@ def test_a_pin_is_kept_in_row_and_manifest_and_can_be_taken_back(app: Flask):
     assert prune(keep_last=1).removed == []
     assert not unpin_backup(second, by="bob").is_pinned
     assert prune(keep_last=1).removed == [second]
+
+
+def test_a_pin_comes_back_with_a_rebuild():
+    name = made(timedelta(0))
+    pin_backup(name, "audit", by="ann")
+    with writing() as session:
+        session.execute(delete(Proof))
+        session.execute(delete(DatabaseBackup))
+    assert [each.filename for each in checks.rebuild()] == [name]
+    found = listing.get_backup(name)
+    assert (found.pin_reason, found.pinned_by, found.is_pinned) == ("audit", "ann", True)
+    assert [each.is_good for each in checks.check_backups()] == [True]
 
 
 @pytest.mark.parametrize("reason", ["", "  ", "x" * 201, "two\nlines", "\x1b[2J"])
