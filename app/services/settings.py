@@ -8,15 +8,19 @@ import logging
 import tomllib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import tomli_w
 
-from app.errors import AppError, InvalidInput
+from app.errors import AppError, ConfigurationError, InvalidInput
 from app.extensions import writing
-from app.services import assertions
+from app.services import assertions, notifiers, policies
 from app.services.acts import tell
+from app.services.databases import database_name
+from app.services.periods import length_of, length_text
+from app.services.retention import Policy
+from app.services.sealing import unseal
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +29,10 @@ Document = dict[str, list[Fields]]
 
 MAX_SIZE = 1_000_000  # characters of a document
 
+_COUNTS = (
+    *("keep_last", "keep_hourly", "keep_daily", "keep_weekly", "keep_monthly", "keep_yearly"),
+    "max_total_size",
+)
 _HEAD = "# Settings of Backstop; flask settings import reads them.\n\n"
 
 
@@ -39,10 +47,58 @@ class Section:
     add: Callable[[str, Fields, str], object]  # name, fields, by whom
     edit: Callable[[str, Fields, str], object]
     remove: Callable[[str, str], object]
+    secrets: frozenset[str] = frozenset()  # fields that are taken, and never shown
+    as_kept: Callable[[Fields], Fields] = dict  # fields in the form in which they are kept
 
 
 def _assertion_id(name: str) -> str:
     return assertions.get_assertion_named(name).id
+
+
+def _notifier_id(name: str) -> str:
+    return notifiers.get_notifier_named(name).id
+
+
+def _notifiers() -> dict[str, Fields]:
+    return {
+        each.name: {
+            "url": _opened(each.url),
+            "title": each.title,
+            "body": each.body,
+            "enabled": each.enabled,
+        }
+        | ({} if each.facts is None else {"facts": each.facts})  # none are named: every alarm
+        for each in notifiers.list_notifiers()
+    }
+
+
+def _opened(sealed: str) -> str:
+    try:
+        return unseal(sealed)
+    except ConfigurationError:
+        return ""  # so that it is entered anew
+
+
+def _retention() -> dict[str, Fields]:
+    policy = policies.get_policy()
+    kept = {key: value for key, value in asdict(policy).items() if value is not None}
+    if policy.keep_within is not None:
+        kept["keep_within"] = length_text(policy.keep_within)
+    return {} if policy.is_empty else {database_name().database: kept}
+
+
+def _retention_as_kept(fields: Fields) -> Fields:
+    within = {key: length_text(length_of(fields[key])) for key in ("keep_within",) if key in fields}
+    return fields | within
+
+
+def _set_retention(name: str, fields: Fields, by: str) -> None:
+    if name != (database := database_name().database):
+        raise InvalidInput(f"this panel backs up {database}")
+    values = dict(fields)
+    if within := values.get("keep_within"):
+        values["keep_within"] = length_of(within)
+    policies.set_policy(replace(policies.get_policy(), **values), by=by)
 
 
 SECTIONS: dict[str, Section] = {
@@ -59,13 +115,37 @@ SECTIONS: dict[str, Section] = {
         ),
         remove=lambda name, by: assertions.remove_assertion(_assertion_id(name), by=by),
     ),
+    "notifiers": Section(
+        word="notifier",
+        fields={"url": str, "facts": list, "title": str, "body": str, "enabled": bool},
+        needed=frozenset({"url"}),
+        entries=_notifiers,
+        add=lambda name, fields, by: notifiers.create_notifier(name, **fields, created_by=by),
+        edit=lambda name, fields, by: notifiers.edit_notifier(_notifier_id(name), **fields, by=by),
+        remove=lambda name, by: notifiers.remove_notifier(_notifier_id(name), by=by),
+        secrets=frozenset({"url"}),
+    ),
+    "retention": Section(
+        word="retention of",
+        fields=dict.fromkeys(_COUNTS, int) | {"keep_within": str, "time_zone": str},
+        needed=frozenset(),
+        entries=_retention,
+        add=_set_retention,
+        edit=_set_retention,
+        remove=lambda _, by: policies.set_policy(Policy(), by=by),
+        as_kept=_retention_as_kept,
+    ),
 }
 
 
 def export_settings() -> Document:
     """Everything that is kept, without secrets."""
     return {
-        key: [{"name": name} | fields for name, fields in section.entries().items()]
+        key: [
+            {"name": name}
+            | {each: value for each, value in fields.items() if each not in section.secrets}
+            for name, fields in section.entries().items()
+        ]
         for key, section in SECTIONS.items()
     }
 
@@ -119,8 +199,9 @@ def _bring(section: Section, wanted: dict[str, Fields], *, by: str, exact: bool)
         if name not in wanted:
             section.remove(name, by)
             told.append(f'{section.word} "{name}" removed')
-    for name, fields in wanted.items():
+    for name, given in wanted.items():
         try:
+            fields = section.as_kept(given)
             if name not in there:
                 _refuse_gaps(section, fields)
                 section.add(name, fields, by)

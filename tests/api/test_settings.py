@@ -13,9 +13,11 @@ def test_settings_are_read_and_brought(admin: FlaskClient):
         "changes": ['assertion "orders" added'],
         "dryRun": True,
     }
-    assert admin.get(path).json == {"settings": {"assertions": []}}
+    assert admin.get(path).json == {
+        "settings": {"assertions": [], "notifiers": [], "retention": []}
+    }
     assert admin.patch(path, json={"settings": DOCUMENT}).status_code == 200
-    assert admin.get(path).json == {"settings": DOCUMENT}
+    assert admin.get(path).json == {"settings": DOCUMENT | {"notifiers": [], "retention": []}}
     gone = admin.patch(path, json={"settings": {"assertions": []}, "exact": True})
     assert gone.json["changes"] == ['assertion "orders" removed']
 

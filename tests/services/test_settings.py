@@ -1,6 +1,7 @@
 """Settings as one document: taken whole or not at all, and twice as good as once."""
 
 import re
+from datetime import timedelta
 
 import pytest
 from flask.ctx import AppContext
@@ -9,8 +10,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from app.errors import Conflict, InvalidInput
-from app.services import assertions
+from app.services import assertions, policies
 from app.services import settings as service
+from app.services.databases import database_name
 
 TEXT = """
 [[assertions]]
@@ -126,3 +128,39 @@ def test_any_text_survives_the_way_through_a_file(wanted: dict[str, str], contex
     bring(service.as_text({"assertions": entries}) if entries else "assertions = []", exact=True)
     assert bring(service.as_text(service.export_settings())) == []
     assert kept().keys() == wanted.keys()
+
+
+EVERYTHING = """
+[[notifiers]]
+name = "ops"
+url = "json://user:hunter2hunter2@127.0.0.1:9/hook"
+facts = ["backup-failed"]
+title = "$title"
+
+[[retention]]
+name = "DATABASE"
+keep_daily = 7
+keep_within = "36h"
+"""
+
+
+def test_retention_and_notifiers_are_taken_but_no_secret_is_given(context: None):
+    text = EVERYTHING.replace("DATABASE", database_name().database)
+    assert len(bring(text)) == 2
+    assert bring(text) == []
+    given = service.as_text(service.export_settings())
+    assert "hunter2" not in given
+    assert bring(given) == []
+    assert policies.get_policy().keep_daily == 7
+    assert policies.get_policy().keep_within == timedelta(hours=36)
+    other = text.replace("hunter2hunter2", "another")
+    assert bring(other) == ['notifier "ops" changed: url']
+    with pytest.raises(InvalidInput, match=r'"new": it has no url'):
+        bring(given.replace('"ops"', '"new"'))
+    with pytest.raises(InvalidInput, match="this panel backs up"):
+        bring('[[retention]]\nname = "other"\nkeep_last = 3')
+    assert bring("notifiers = []\nretention = []", exact=True) == [
+        'notifier "ops" removed',
+        f'retention of "{database_name().database}" removed',
+    ]
+    assert policies.get_policy().is_empty
