@@ -225,6 +225,8 @@ def test_contents_that_do_not_tell_all_are_refused():
         ("oldestReader", 8, 7),
         ("oldestReader", 999, 1000),
         ("size", 0, -1),
+        ("size", 7, "7"),
+        ("databaseSize", 7, "7"),
         ("databaseSize", 2**63 - 1, 2**63),
         ("startedAt", None, "soon"),
         ("finishedAt", None, 7),

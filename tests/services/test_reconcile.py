@@ -18,7 +18,7 @@ from sqlalchemy.exc import OperationalError
 from app.config import settings as current_settings
 from app.errors import Conflict, Interrupted, StorageError, VerificationError
 from app.extensions import db, writing
-from app.models import DatabaseBackup, Status, Trigger
+from app.models import DatabaseBackup, Kind, Restore, Status, Trigger
 from app.models.types import now
 from app.postgres.conninfo import Conninfo, client_environment
 from app.schemas import backup_row
@@ -316,6 +316,34 @@ def test_the_program_of_a_dead_runner_is_ended_and_told(
     assert (report.completed if published else report.failed) == [backup.filename]
     assert listing.get_backup(backup.filename).process is None
     assert reconcile().ended == []
+
+
+@pytest.mark.parametrize("lives", [False, True])
+def test_the_program_of_a_restore_ends_with_its_runner(
+    program: "subprocess.Popen[bytes]", lives: bool
+):
+    restore = Restore(
+        filename="backup_a.dump",
+        kind=Kind.DRILL,
+        server="s:5432",
+        database="shop",
+        working="backstop_planted",
+        trigger=Trigger.API,
+        claimed_by=claims.runner() if lives else SOMEBODY_DEAD,
+        lease_until=now() + timedelta(seconds=30 if lives else -1),
+        process=claims.identity(program.pid),
+    )
+    with writing() as session:
+        session.add(restore)
+    report = reconcile()
+    found = db.session.get_one(Restore, restore.id)
+    if lives:
+        assert (report.ended, report.failed, program.poll()) == ([], [], None)
+        assert found.is_pending
+    else:
+        assert (report.ended, report.failed) == (["backup_a.dump"], ["backup_a.dump"])
+        assert program.wait(5) < 0
+        assert found.status is Status.FAILED
 
 
 def test_a_program_that_is_another_one_by_now_is_neither_ended_nor_told(
