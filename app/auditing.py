@@ -54,10 +54,18 @@ _READING = ("list", "show", "status")
 _HANDING_OUT = ("download", "export")
 
 # One act has one name, whatever a face calls it.
-_VERBS = {"add": "create", "remove": "delete", "notes": "update", "drop": "drop_kept"}
+_VERBS = {
+    "add": "create",
+    "drop": "drop_kept",
+    "edit": "update",
+    "notes": "update",
+    "remove": "delete",
+    "set": "update",
+}
 _NAMES = {
     "backup.drill": "drill.create",
     "backup.import": "upload.finish",
+    "backup.prune": "retention.prune",
     "backup.restore": "restore.create",
     "restore.create_drill": "drill.create",
     "settings.import": "settings.update",
