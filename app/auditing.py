@@ -45,6 +45,7 @@ UNRECORDED_COMMANDS = {
     "backup.roles": "reads",
     "doctor": "reads, also where there is no catalogue",
     "panel": "runs until it is ended; who signs in to it is recorded",
+    "schedule.next": "reads",
     "server.start": "the sample shop's own server, which needs no catalogue",
     "server.stop": "the same",
     "web": "runs until it is ended; who signs in to it is recorded",

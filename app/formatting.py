@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import humanize
 from flask import Flask
@@ -38,6 +39,7 @@ def init_app(app: Flask) -> None:
         asserted=asserted_text,
         proof=proof_text,
         moment=moment_short,
+        in_zone=in_zone,
         brought=brought_text,
         iso=moment_text,
         policy=policy_text,
@@ -157,3 +159,12 @@ def ago_text(moment: datetime) -> str:
 def moment_short(moment: datetime) -> str:
     """2026-11-23 12:59:30"""
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def in_zone(moment: datetime, timezone: str) -> str:
+    """Mon 2026-11-23 13:59 CET; in UTC where the zone is not known any more"""
+    try:
+        zone = ZoneInfo(timezone.strip())
+    except (KeyError, ValueError, OSError):
+        return f"{moment.astimezone(UTC):%a %Y-%m-%d %H:%M} UTC"
+    return f"{moment.astimezone(zone):%a %Y-%m-%d %H:%M %Z}"

@@ -1,6 +1,7 @@
 """Backups, restores and findings as JSON, for API and terminal: camelCase keys, times in UTC."""
 
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 from marshmallow import Schema, fields
@@ -13,21 +14,26 @@ from app.models import (
     Delivery,
     DeliveryStatus,
     Fact,
+    Firing,
     Kind,
     Level,
     Notifier,
+    Outcome,
     Restore,
     Result,
+    Schedule,
     Status,
+    Task,
     Trigger,
 )
-from app.services import audit, listing, proofs, runs
+from app.services import audit, listing, proofs, runs, schedule_reading
 from app.services.doctor import Finding, is_healthy
 from app.services.manifests import camel_case, moment_text
 from app.services.periods import length_text
 from app.services.pruning import Preview, Pruned
 from app.services.restoring import restore_by_hand
 from app.services.retention import Policy, Verdict
+from app.services.schedules import in_words
 from app.services.timelines import Tally
 
 
@@ -151,6 +157,37 @@ class DeliverySchema(_CamelCase):
     next_attempt_at = _Moment()
     ended_at = _Moment()
     last_error = fields.String()
+
+
+class ScheduleSchema(_CamelCase):
+    """A schedule as the API shows it."""
+
+    id = fields.String()
+    name = fields.String()
+    task = fields.Enum(Task, by_value=True)
+    cron = fields.String()
+    timezone = fields.String()
+    words = fields.Function(lambda schedule: in_words(schedule.cron))
+    notes = fields.String()
+    enabled = fields.Boolean()
+    next_due_at = _Moment()
+    server = fields.String()
+    database = fields.String()
+    created_at = _Moment()
+    created_by = fields.String()
+
+
+class FiringSchema(_CamelCase):
+    """A due time of a schedule as the API shows it."""
+
+    due_at = _Moment()
+    outcome = fields.Enum(Outcome, by_value=True)
+    attempts = fields.Integer()
+    missed = fields.Integer()
+    missed_since = _Moment()
+    told = fields.String()
+    finished_at = _Moment()
+    job_id = fields.String(allow_none=True)
 
 
 class ProofSchema(_CamelCase):
@@ -291,6 +328,29 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
         "size": backup.size,
         "reasons": list(verdict.reasons),
     }
+
+
+def schedule_row(schedule: Schedule, last: Firing | None) -> dict[str, Any]:
+    """What the catalogue says of a schedule, and of the last time that it was due."""
+    row: dict[str, Any] = ScheduleSchema().dump(schedule)
+    return row | {"lastFiring": last and firing_row(last)}
+
+
+def schedule_details(schedule: Schedule, last: Firing | None) -> dict[str, Any]:
+    """The same, and when it is next due."""
+    times = schedule_reading.list_next_times(schedule)
+    return schedule_row(schedule, last) | {"nextTimes": [moment_text(each) for each in times]}
+
+
+def firing_row(firing: Firing) -> dict[str, Any]:
+    """What became of a due time."""
+    row: dict[str, Any] = FiringSchema().dump(firing)
+    return row
+
+
+def schedule_preview(words: str, times: list[datetime]) -> dict[str, Any]:
+    """A schedule that is not kept yet: in words, and its next times."""
+    return {"words": words, "nextTimes": [moment_text(each) for each in times]}
 
 
 def doctor_report(findings: list[Finding]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from app.api import (
     notifiers,
     restores,
     retention,
+    schedules,
     sessions,
     settings,
     uploads,
@@ -28,6 +29,7 @@ blueprint.register_blueprint(doctor.blueprint)
 blueprint.register_blueprint(notifiers.blueprint)
 blueprint.register_blueprint(restores.blueprint)
 blueprint.register_blueprint(retention.blueprint)
+blueprint.register_blueprint(schedules.blueprint)
 blueprint.register_blueprint(sessions.blueprint)
 blueprint.register_blueprint(settings.blueprint)
 blueprint.register_blueprint(uploads.blueprint)

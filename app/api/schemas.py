@@ -10,7 +10,7 @@ from marshmallow import RAISE, Schema, ValidationError, fields, validate
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
 from app.errors import InvalidInput
-from app.models import Kind, Status
+from app.models import Kind, Status, Task
 from app.services.audit_reading import MAX_LIMIT as MAX_ENTRIES
 from app.services.contents import MAX_LIMIT as MAX_TABLES
 from app.services.contents import SORTS
@@ -147,6 +147,32 @@ class NewNotifierSchema(NotifierChangeSchema):
 
     name = fields.String(required=True)
     url = fields.String(required=True)
+
+
+class ScheduleChangeSchema(Schema):
+    """The body of a change to a schedule; what is absent stays."""
+
+    name = fields.String()
+    task = fields.Enum(Task, by_value=True)
+    cron = fields.String()
+    timezone = fields.String()
+    notes = fields.String()
+    enabled = fields.Boolean(truthy={True}, falsy={False})
+
+
+class NewScheduleSchema(ScheduleChangeSchema):
+    """The body of a request for a schedule."""
+
+    name = fields.String(required=True)
+    task = fields.Enum(Task, by_value=True, required=True)
+    cron = fields.String(required=True)
+
+
+class SchedulePreviewSchema(Schema):
+    """The query of a look at a schedule, before it is asked for."""
+
+    cron = fields.String(required=True)
+    timezone = fields.String(load_default="UTC")
 
 
 class LimitSchema(Schema):

@@ -14,6 +14,7 @@ from app.cli import (
     panel,
     restore,
     retention,
+    schedule,
     server,
     settings,
     web,
@@ -37,6 +38,7 @@ def init_app(app: Flask) -> None:
     app.cli.add_command(notifier.group)
     app.cli.add_command(retention.group)
     app.cli.add_command(restore.group)
+    app.cli.add_command(schedule.group)
     app.cli.add_command(server.group)
     app.cli.add_command(settings.group)
     app.cli.add_command(doctor.doctor)

@@ -8,18 +8,20 @@ back, a job at a fixed time runs once, one of each hour or minute in both hours.
 import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import islice
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.orm import InstrumentedAttribute, aliased, contains_eager
 
 from app.errors import Conflict, InvalidInput, NotFound
 from app.extensions import db, writing
 from app.models import Firing, Schedule, SeenDatabase, Task
 from app.models.types import now
+from app.services.acts import tell
 from app.services.backups import checked_notes
 from app.services.databases import DatabaseName, database_name
 from app.services.heartbeats import sealed_url
@@ -95,6 +97,7 @@ def add_schedule(
             session.add(schedule)
     except IntegrityError as error:
         raise _taken(name) from error
+    tell(subject=schedule.name)
     logger.info("schedule added name=%r by=%r", schedule.name, created_by)
     return schedule
 
@@ -136,6 +139,7 @@ def edit_schedule(
                 reckon(schedule, now())
     except IntegrityError as error:
         raise _taken(name or "") from error
+    tell(subject=schedule.name)
     logger.info("schedule edited name=%r by=%r", schedule.name, by)
     return schedule
 
@@ -146,21 +150,26 @@ def remove_schedule(schedule_id: str, *, by: str) -> None:
         schedule = get_schedule(schedule_id)
         name = schedule.name
         session.delete(schedule)
+    tell(subject=name)
     logger.info("schedule removed name=%r by=%r", name, by)
 
 
 def run_now(schedule_id: str, *, by: str) -> Firing:
     """Let a worker do it at its next look, as if it were due; returns what is to be done.
 
-    Raises NotFound.
+    Raises NotFound, or Conflict if it is due in this very millisecond.
     """
     moment = now()
-    with writing() as session:
-        schedule = get_schedule(schedule_id)
-        firing = Firing(schedule=schedule, due_at=moment, next_attempt_at=moment)
-        firing.told = f"asked for by {by[:255]}"
-        session.add(firing)
-        name = schedule.name
+    try:
+        with writing() as session:
+            schedule = get_schedule(schedule_id)
+            firing = Firing(schedule=schedule, due_at=moment, next_attempt_at=moment)
+            firing.told = f"asked for by {by[:255]}"
+            session.add(firing)
+            name = schedule.name
+    except IntegrityError as error:
+        raise Conflict("it has been asked for already") from error
+    tell(subject=name)
     logger.info("schedule run by hand name=%r by=%r", name, by)
     return firing
 
@@ -175,16 +184,14 @@ def list_firings(schedule_id: str, limit: int = 50) -> list[Firing]:
 def last_firings() -> dict[str, Firing]:
     """The newest due time of each schedule of the configured database, by the schedule's id."""
     server, database = database_name()
-    newest = (
-        select(Firing.schedule_id, func.max(Firing.due_at).label("due_at"))
-        .join(Schedule)
+    others = aliased(Firing)
+    newest = select(func.max(others.due_at)).where(others.schedule_id == Schedule.id)
+    chosen = (
+        select(Firing)
+        .join(Firing.schedule)
         .where(Schedule.server == server, Schedule.database == database)
-        .group_by(Firing.schedule_id)
-        .subquery()
-    )
-    chosen = select(Firing).join(
-        newest,
-        (Firing.schedule_id == newest.c.schedule_id) & (Firing.due_at == newest.c.due_at),
+        .where(Firing.due_at == newest.scalar_subquery())
+        .options(contains_eager(Firing.schedule))
     )
     return {each.schedule_id: each for each in db.session.scalars(chosen)}
 
@@ -239,6 +246,7 @@ def preview(cron: str, timezone: str, number: int = 5) -> tuple[str, list[dateti
     return in_words(cron), list(islice(next_times(cron, timezone, now()), number))
 
 
+@lru_cache(MAX_SCHEDULES)
 def in_words(cron: str) -> str:
     """A cron expression as people say it."""
     return str(CronSim(cron, datetime.now(UTC)).explain())

@@ -1,0 +1,91 @@
+"""Schedules as JSON, and what became of their due times."""
+
+from flask import Blueprint, jsonify, url_for
+from flask.typing import ResponseReturnValue
+
+from app.api.schemas import (
+    LimitSchema,
+    NewScheduleSchema,
+    NothingSchema,
+    ScheduleChangeSchema,
+    SchedulePreviewSchema,
+    read_body,
+    read_query,
+)
+from app.auth import signed_in_admin
+from app.models import Schedule
+from app.schemas import firing_row, schedule_details, schedule_preview, schedule_row
+from app.services import schedules as service
+
+blueprint = Blueprint("schedules", __name__, url_prefix="/schedules")
+
+
+@blueprint.get("")
+def index() -> ResponseReturnValue:
+    """All of the configured database, by name."""
+    found, last = service.list_schedules(), service.last_firings()
+    return jsonify({"schedules": [schedule_row(each, last.get(each.id)) for each in found]})
+
+
+@blueprint.get("/preview")
+def preview() -> ResponseReturnValue:
+    """A cron expression in words, and its next times."""
+    return schedule_preview(*service.preview(**read_query(SchedulePreviewSchema())))
+
+
+@blueprint.post("")
+def create() -> ResponseReturnValue:
+    """Make one."""
+    created = service.add_schedule(
+        **read_body(NewScheduleSchema()), created_by=signed_in_admin().username
+    )
+    answer = {
+        "success": True,
+        "schedule": _details(created),
+        "message": f"Schedule {created.name} created",
+    }
+    return answer, 201, {"Location": url_for(".show", schedule_id=created.id)}
+
+
+@blueprint.get("/<schedule_id>")
+def show(schedule_id: str) -> ResponseReturnValue:
+    """One, with its next times."""
+    return _details(service.get_schedule(schedule_id))
+
+
+@blueprint.patch("/<schedule_id>")
+def update(schedule_id: str) -> ResponseReturnValue:
+    """Change what is given."""
+    edited = service.edit_schedule(
+        schedule_id, **read_body(ScheduleChangeSchema()), by=signed_in_admin().username
+    )
+    return {"success": True, "schedule": _details(edited)}
+
+
+@blueprint.delete("/<schedule_id>")
+def delete(schedule_id: str) -> ResponseReturnValue:
+    """Delete it."""
+    read_body(NothingSchema())
+    service.remove_schedule(schedule_id, by=signed_in_admin().username)
+    return {"success": True, "message": "Schedule deleted"}
+
+
+@blueprint.post("/<schedule_id>/run")
+def run(schedule_id: str) -> ResponseReturnValue:
+    """Let a worker do it now."""
+    read_body(NothingSchema())
+    firing = service.run_now(schedule_id, by=signed_in_admin().username)
+    told = "A worker does it at its next look"
+    return {"success": True, "firing": firing_row(firing), "message": told}, 202
+
+
+@blueprint.get("/<schedule_id>/firings")
+def list_firings(schedule_id: str) -> ResponseReturnValue:
+    """The newest due times, and what became of them."""
+    found = service.list_firings(schedule_id, **read_query(LimitSchema()))
+    return jsonify({"firings": [firing_row(each) for each in found]})
+
+
+def _details(schedule: Schedule) -> dict[str, object]:
+    last = service.list_firings(schedule.id, limit=1)
+    return schedule_details(schedule, last[0] if last else None)

@@ -1,0 +1,192 @@
+"""flask schedule: what happens by itself, and when."""
+
+import json
+from datetime import datetime
+from typing import Any
+
+import click
+
+from app.cli.groups import Group
+from app.formatting import in_zone, moment_short, printable
+from app.models import Firing, Task
+from app.schemas import firing_row, schedule_details, schedule_preview, schedule_row
+from app.services import schedules as service
+from app.services.backups import own_user
+from app.services.schedule_reading import list_next_times
+from app.services.workers import find_trouble
+
+group = Group("schedule", help="Let backups, drills and scrubs happen by themselves.")
+
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_task = click.Choice([each.value for each in Task])
+_cron_help = "Minute, hour, day of the month, month, weekday: '0 3 * * *'."
+_zone_help = "Time zone, such as Europe/Berlin."
+_notes = click.option("--notes", help="Notes of its backups; {schedule} and {due} are filled in.")
+
+
+@group.command("list")
+@_json
+def list_(as_json: bool) -> None:
+    """List the schedules of the configured database."""
+    found, last = service.list_schedules(), service.last_firings()
+    if as_json:
+        rows = [schedule_row(each, last.get(each.id)) for each in found]
+        click.echo(_as_json({"schedules": rows}))
+        return
+    for each in found:
+        due = f"next {moment_short(each.next_due_at)} UTC" if each.next_due_at else "paused"
+        click.echo(
+            f"{each.name}: {each.task.value}, {service.in_words(each.cron)}, {each.timezone}, {due}"
+        )
+        if each.id in last:
+            click.echo(f"  last {_line(last[each.id])}")
+
+
+@group.command("show")
+@click.argument("name")
+@_json
+def show(name: str, as_json: bool) -> None:
+    """Show a schedule, its next times, and what became of the last ones."""
+    found = service.get_schedule_named(name)
+    firings = service.list_firings(found.id)
+    if as_json:
+        details = schedule_details(found, firings[0] if firings else None)
+        click.echo(_as_json(details | {"firings": [firing_row(each) for each in firings]}))
+        return
+    click.echo(f"name: {found.name}")
+    click.echo(f"task: {found.task.value}")
+    click.echo(f"cron: {found.cron} ({service.in_words(found.cron)})")
+    click.echo(f"time zone: {found.timezone}")
+    if found.notes:
+        click.echo(f"notes: {printable(found.notes)}")
+    click.echo("next:" if found.enabled else "paused")
+    _print_times(list_next_times(found), found.timezone)
+    for each in firings:
+        click.echo(_line(each))
+
+
+@group.command("create")
+@click.argument("name")
+@click.option("--task", type=_task, required=True, help="What it does.")
+@click.option("--cron", required=True, help=_cron_help)
+@click.option("--timezone", default="UTC", show_default=True, help=_zone_help)
+@_notes
+@click.option("--paused", is_flag=True, help="Not yet.")
+@_json
+def create(
+    name: str,
+    *,
+    task: str,
+    cron: str,
+    timezone: str,
+    notes: str | None,
+    paused: bool,
+    as_json: bool,
+) -> None:
+    """Make a schedule, which a running worker follows."""
+    created = service.add_schedule(
+        name,
+        Task(task),
+        cron,
+        timezone=timezone,
+        notes=notes or "",
+        enabled=not paused,
+        created_by=own_user(),
+    )
+    if as_json:
+        click.echo(_as_json(schedule_details(created, None)))
+        return
+    click.echo(f"{created.name} has been created: {service.in_words(created.cron)}.")
+    _print_times(list_next_times(created), created.timezone)
+
+
+@group.command("edit")
+@click.argument("name")
+@click.option("--rename", metavar="NAME", help="Another name.")
+@click.option("--task", type=_task, help="What it does.")
+@click.option("--cron", help=_cron_help)
+@click.option("--timezone", help=_zone_help)
+@_notes
+def edit(name: str, *, rename: str | None, task: str | None, **changes: Any) -> None:
+    """Change a schedule; what is not given stays."""
+    edited = service.edit_schedule(
+        service.get_schedule_named(name).id,
+        name=rename,
+        task=Task(task) if task else None,
+        **changes,
+        by=own_user(),
+    )
+    click.echo(f"{edited.name} has been saved.")
+
+
+@group.command("pause")
+@click.argument("name")
+def pause(name: str) -> None:
+    """Let a schedule rest; times that pass meanwhile are not caught up."""
+    _enable(name, enabled=False)
+    click.echo(f"{name} is paused.")
+
+
+@group.command("resume")
+@click.argument("name")
+def resume(name: str) -> None:
+    """Go on with a paused schedule."""
+    _enable(name, enabled=True)
+    click.echo(f"{name} goes on.")
+
+
+@group.command("run")
+@click.argument("name")
+def run(name: str) -> None:
+    """Let a worker do it at its next look, as if it were due."""
+    service.run_now(service.get_schedule_named(name).id, by=own_user())
+    click.echo(f"{name} is done at the worker's next look.")
+    if trouble := find_trouble():
+        click.echo(f"{trouble}: it waits until one does.", err=True)
+
+
+@group.command("delete")
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def delete(name: str, yes: bool) -> None:
+    """Delete a schedule; the backups that it made stay."""
+    found = service.get_schedule_named(name)
+    if not yes:
+        click.confirm(f"Delete the schedule {found.name}?", abort=True)
+    service.remove_schedule(found.id, by=own_user())
+    click.echo(f"{name} has been deleted.")
+
+
+@group.command("next")
+@click.option("--cron", required=True, help=_cron_help)
+@click.option("--timezone", default="UTC", show_default=True, help=_zone_help)
+@_json
+def next_(cron: str, timezone: str, as_json: bool) -> None:
+    """Say when something would be due; nothing is kept."""
+    words, times = service.preview(cron, timezone)
+    if as_json:
+        click.echo(_as_json(schedule_preview(words, times)))
+        return
+    click.echo(words)
+    _print_times(times, timezone)
+
+
+def _enable(name: str, *, enabled: bool) -> None:
+    service.edit_schedule(service.get_schedule_named(name).id, enabled=enabled, by=own_user())
+
+
+def _print_times(times: list[datetime], timezone: str) -> None:
+    for each in times:
+        click.echo(f"  {moment_short(each)} UTC  {in_zone(each, timezone)}")
+
+
+def _line(firing: Firing) -> str:
+    """2026-11-23 03:00:00 UTC: failed, attempts: 5, missed before it: 2; no connection"""
+    told = f"{moment_short(firing.due_at)} UTC: {firing.outcome.value}, attempts: {firing.attempts}"
+    if firing.missed_since:
+        told += f", missed before it: {firing.missed} since {moment_short(firing.missed_since)} UTC"
+    return f"{told}; {printable(firing.told)}" if firing.told else told
+
+
+def _as_json(content: Any) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False)
