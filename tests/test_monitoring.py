@@ -15,11 +15,12 @@ from werkzeug.test import Client
 
 from app.extensions import writing
 from app.metrics import listener
-from app.models import Worker
+from app.models import Level, Worker
 from app.models.types import now
 from app.queue import queue
 from app.services import health, workers
 from tests.conftest import panel_in, signed_in
+from tests.services.test_figures import counting, plant, prove
 
 TOKEN = "a token that Prometheus has"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -214,3 +215,27 @@ def test_a_listener_of_its_own_needs_no_token_and_serves_nothing_else(panel: Fla
     assert open_to_all.post("/metrics").status_code == 405
     for path in ("/", "/admin/login", "/healthz", "/metrics/"):
         assert open_to_all.get(path).status_code == 404
+
+
+# What it costs
+
+
+@pytest.mark.parametrize(
+    "path", ["/admin/backup", "/api/admin/backup", "/admin/restores", "/metrics"]
+)
+def test_more_backups_do_not_take_more_queries(panel: Flask, path: str):
+    admin = signed_in(panel)
+
+    def ask() -> int:
+        with panel.app_context(), counting() as sent:
+            assert admin.get(path, headers=BEARER).status_code == 200
+        return len(sent)
+
+    ask()
+    with panel.app_context():
+        prove(plant(1), 2, Level.READ)
+    few = ask()
+    with panel.app_context():
+        for n in range(30):
+            prove(plant(2 + n / 10, f"shop_{n % 7}"), 6, Level.RESTORED)
+    assert ask() == few <= 10

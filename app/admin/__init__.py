@@ -46,7 +46,6 @@ def _guard() -> None:
     """Every page needs an admin, but for sign-in; every form needs its token."""
     if current_app.view_functions[request.endpoint or ""] not in _PUBLIC:
         require_admin()
-        # Before anything else is read: what it read would be read again after its commit.
         g.worker_trouble = find_trouble()
     csrf.protect()
 

@@ -79,6 +79,7 @@ class DatabaseBackup(Job, Model):
             *("server", "database", "status", "created_at", "id", "filename"),
             *("pinned_at", "foreign", "proven", "delete_requested_at", "size"),
         ),
+        Index("ix_database_backups_names", "id", "server", "database"),
     )
 
     @property

@@ -32,14 +32,14 @@ def sign_off() -> None:
 
 def list_workers() -> list[Worker]:
     """All that are not known to be gone, those heard of last first."""
-    found = list(db.session.scalars(select(Worker).order_by(Worker.seen_at.desc())))
+    found = _list()
     db.session.commit()
-    return [each for each in found if not claims.is_gone(each.id)]
+    return found
 
 
 def find_trouble() -> str:
     """Why nobody runs what is asked for, in a sentence without its stop; empty if somebody does."""
-    workers = list_workers()
+    workers = _list()  # the transaction of who asks goes on
     if not workers:
         return "No worker runs"
     return "The worker is silent" if all(map(is_silent, workers)) else ""
@@ -48,3 +48,8 @@ def find_trouble() -> str:
 def is_silent(worker: Worker, at: datetime | None = None) -> bool:
     """Whether it has missed two heartbeats."""
     return worker.seen_at < (at or now()) - 2 * HEARTBEAT
+
+
+def _list() -> list[Worker]:
+    found = db.session.scalars(select(Worker).order_by(Worker.seen_at.desc()))
+    return [each for each in found if not claims.is_gone(each.id)]

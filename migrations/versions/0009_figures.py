@@ -14,6 +14,7 @@ _INDEXES = {
         ["status", "server", "database", "created_at"],
     ),
     "ix_database_backups_of_trigger": ("database_backups", ["status", "trigger", "size"]),
+    "ix_database_backups_names": ("database_backups", ["id", "server", "database"]),
     "ix_proofs_of_level": ("proofs", ["level", "result", "backup_id", "proved_at"]),
 }
 

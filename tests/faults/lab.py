@@ -266,9 +266,11 @@ class Lab(Home):
         assert self._picture() == mended, "a second reconcile changed something"
 
     def _picture(self) -> tuple[Any, ...]:
-        """Everything that reconcile could change."""
+        """Everything that reconcile could change; whom a living worker has told is not of it."""
         rows = {
-            name: {key: value for key, value in vars(row).items() if key[0] != "_"}
+            name: {
+                key: value for key, value in vars(row).items() if key[0] != "_" and key != "told_at"
+            }
             for name, row in self.rows().items()
         }
         files = {path: _print_of(path) for path in self.backups.rglob("*") if path.is_file()}
