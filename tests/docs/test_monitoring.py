@@ -32,7 +32,8 @@ def exported(context: None) -> str:
 
 
 def named_in(path: Path) -> set[str]:
-    return set(re.findall(r"\bbackstop_[a-z_]+", path.read_text()))
+    words = r"`(backstop_[a-z_]+)`" if path == PAGE else r"\bbackstop_[a-z_]+"
+    return set(re.findall(words, path.read_text()))
 
 
 @pytest.mark.parametrize("path", [RULES, DASHBOARD, PAGE], ids=lambda path: path.name)
