@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 #: What is not recorded though its method could change something, and why.
 UNRECORDED_ROUTES = {
     "admin.appearance.update": "the colours of one browser, kept in its cookie",
+    "admin.schedules.check": "tells when a schedule would be due, and keeps nothing",
     "api.uploads.append": "thousands of parts; an upload's beginning and end are recorded",
 }
 

@@ -8,12 +8,17 @@ from zoneinfo import ZoneInfo
 import humanize
 from flask import Flask
 
-from app.models import Level, Proof
+from app.models import Level, Proof, Task
 from app.services.manifests import moment_text
 from app.services.periods import PERIODS, length_text
 from app.services.retention import Policy
 
 _SHOWN = 20  # names
+_TASKS = {
+    Task.BACKUP: "Backup",
+    Task.DRILL: "Drill of the newest good backup",
+    Task.SCRUB: "Scrub of the dumps",
+}
 _BROUGHT = {
     "functions": "functions",
     "triggers": "triggers and rules",
@@ -40,10 +45,16 @@ def init_app(app: Flask) -> None:
         proof=proof_text,
         moment=moment_short,
         in_zone=in_zone,
+        task=task_text,
         brought=brought_text,
         iso=moment_text,
         policy=policy_text,
     )
+
+
+def task_text(task: Task) -> str:
+    """What a schedule does"""
+    return _TASKS[task]
 
 
 def bytes_text(size: int) -> str:

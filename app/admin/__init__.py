@@ -14,6 +14,7 @@ from app.admin import (
     notifiers,
     restores,
     retention,
+    schedules,
     sessions,
     settings,
     uploads,
@@ -34,6 +35,7 @@ blueprint.register_blueprint(doctor.blueprint)
 blueprint.register_blueprint(notifiers.blueprint)
 blueprint.register_blueprint(restores.blueprint)
 blueprint.register_blueprint(retention.blueprint)
+blueprint.register_blueprint(schedules.blueprint)
 blueprint.register_blueprint(sessions.blueprint)
 blueprint.register_blueprint(settings.blueprint)
 blueprint.register_blueprint(uploads.blueprint)

@@ -15,6 +15,7 @@ from app.services import listing, pins, runs
 from app.services.databases import database_name
 from app.services.proofs import best_proofs, list_proofs
 from app.services.restoring import restore_by_hand
+from app.services.schedule_reading import find_next_backup
 
 blueprint = Blueprint("backups", __name__, url_prefix="/backup")
 
@@ -153,6 +154,7 @@ def _list(form: NotesForm) -> str:
         form=form,
         page=page,
         newest_good=newest_good,
+        next_backup=find_next_backup(),
         proofs=best_proofs([*page.backups, *filter(None, [newest_good])]),
         database=database_name(),
         statuses=[each.value for each in Status],

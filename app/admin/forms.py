@@ -12,8 +12,8 @@ from wtforms import (
 )
 from wtforms.validators import AnyOf, InputRequired, Length, Optional
 
-from app.models import Fact, Kind
-from app.services import notifiers
+from app.models import Fact, Kind, Task
+from app.services import notifiers, schedules
 from app.services.admins import MAX_PASSWORD, MAX_USERNAME
 from app.services.assertions import MAX_NAME, MAX_STATEMENT
 from app.services.manifests import MAX_NOTES, MAX_PIN_REASON
@@ -101,6 +101,31 @@ class NotifierForm(FlaskForm):  # type: ignore[misc]
         render_kw={"rows": 3, "maxlength": notifiers.MAX_BODY, "placeholder": "$text\n$time"},
     )
     enabled = BooleanField("Switched on", default=True)
+
+
+class ScheduleForm(FlaskForm):  # type: ignore[misc]
+    """What is done at which times."""
+
+    name = StringField(
+        render_kw={"autocomplete": "off", "maxlength": schedules.MAX_NAME, "required": True}
+    )
+    task = StringField(default=Task.BACKUP.value)
+    cron = StringField(
+        render_kw={
+            "autocomplete": "off",
+            "autocapitalize": "none",
+            "spellcheck": "false",
+            "maxlength": schedules.MAX_CRON,
+            "required": True,
+            "placeholder": "0 3 * * *",
+        }
+    )
+    timezone = StringField(
+        default="UTC", render_kw={"autocomplete": "off", "spellcheck": "false", "required": True}
+    )
+    notes = TextAreaField(
+        render_kw={"rows": 2, "maxlength": MAX_NOTES, "placeholder": "Optional: {schedule}"}
+    )
 
 
 class PasswordForm(FlaskForm):  # type: ignore[misc]

@@ -62,7 +62,7 @@ def show(name: str, as_json: bool) -> None:
     click.echo("next:" if found.enabled else "paused")
     _print_times(list_next_times(found), found.timezone)
     for each in firings:
-        click.echo(_line(each))
+        click.echo(f"due {_line(each)}")
 
 
 @group.command("create")

@@ -85,6 +85,12 @@ class Firing(Model):
         Index("ix_schedule_firings_open", "outcome", "next_attempt_at"),
     )
 
+    @property
+    def is_at_work(self) -> bool:
+        """Whether something comes of it soon: not in a pause between two attempts."""
+        is_new = self.outcome is Outcome.WAITING and not self.attempts
+        return is_new or self.outcome is Outcome.RUNNING
+
 
 class SeenDatabase(Model):
     """A row of `seen_databases`: one whose first schedules have been made."""

@@ -1,0 +1,159 @@
+"""Schedules: the list, the form with a look at what it means, and each one's page."""
+
+from datetime import datetime
+from typing import Any
+
+from flask import Blueprint, flash, redirect, render_template, url_for
+from flask.typing import ResponseReturnValue
+
+from app.admin.forms import ScheduleForm
+from app.auth import signed_in_admin
+from app.errors import AppError, Conflict, InvalidInput
+from app.models import Task
+from app.services import schedule_reading as reading
+from app.services import schedules as service
+from app.services.databases import database_name
+
+blueprint = Blueprint("schedules", __name__, url_prefix="/schedules")
+
+Preview = tuple[str, list[datetime]]  # in words, and the next times
+
+
+@blueprint.get("")
+def index() -> ResponseReturnValue:
+    """All of them, and what came of each last."""
+    found = service.list_schedules()
+    return render_template(
+        "schedules/index.html",
+        schedules=found,
+        last=service.last_firings(),
+        has_backup=any(each.enabled and each.task is Task.BACKUP for each in found),
+        database=database_name(),
+        in_words=service.in_words,
+    )
+
+
+@blueprint.get("/new")
+def new() -> ResponseReturnValue:
+    """The form."""
+    return _form(ScheduleForm())
+
+
+@blueprint.post("")
+def create() -> ResponseReturnValue:
+    """Make one."""
+    form = ScheduleForm()
+    by = signed_in_admin().username
+    try:
+        created = service.add_schedule(**_values_of(form), created_by=by)
+    except (InvalidInput, Conflict) as error:
+        return _form(form, error=error), _status_of(error)
+    flash(f"Schedule {created.name} has been created.", "success")
+    return redirect(url_for(".show", schedule_id=created.id))
+
+
+@blueprint.post("/check")
+@blueprint.post("/<schedule_id>/check")
+def check(schedule_id: str = "") -> ResponseReturnValue:
+    """Tell what the form would mean, and keep nothing."""
+    form = ScheduleForm()
+    try:
+        preview = service.preview(form.cron.data or "", form.timezone.data or "")
+    except InvalidInput as error:
+        return _form(form, schedule_id, error=error), 422
+    return _form(form, schedule_id, preview=preview)
+
+
+@blueprint.get("/<schedule_id>")
+def show(schedule_id: str) -> ResponseReturnValue:
+    """One, with what became of its due times."""
+    schedule = service.get_schedule(schedule_id)
+    form = ScheduleForm(obj=schedule)
+    form.task.data = schedule.task.value
+    return _form(form, schedule_id)
+
+
+@blueprint.post("/<schedule_id>")
+def update(schedule_id: str) -> ResponseReturnValue:
+    """Change it."""
+    form = ScheduleForm()
+    by = signed_in_admin().username
+    try:
+        edited = service.edit_schedule(schedule_id, **_values_of(form), by=by)
+    except (InvalidInput, Conflict) as error:
+        return _form(form, schedule_id, error=error), _status_of(error)
+    flash(f"Schedule {edited.name} has been saved.", "success")
+    return redirect(url_for(".show", schedule_id=schedule_id))
+
+
+@blueprint.post("/<schedule_id>/pause")
+def pause(schedule_id: str) -> ResponseReturnValue:
+    """Let it rest."""
+    edited = service.edit_schedule(schedule_id, enabled=False, by=signed_in_admin().username)
+    flash(f"Schedule {edited.name} is paused.", "success")
+    return redirect(url_for(".index"))
+
+
+@blueprint.post("/<schedule_id>/resume")
+def resume(schedule_id: str) -> ResponseReturnValue:
+    """Go on with it."""
+    edited = service.edit_schedule(schedule_id, enabled=True, by=signed_in_admin().username)
+    flash(f"Schedule {edited.name} goes on.", "success")
+    return redirect(url_for(".index"))
+
+
+@blueprint.post("/<schedule_id>/run")
+def run(schedule_id: str) -> ResponseReturnValue:
+    """Let a worker do it now."""
+    firing = service.run_now(schedule_id, by=signed_in_admin().username)
+    flash(f"Schedule {firing.schedule.name} is done at the worker's next look.", "success")
+    return redirect(url_for(".show", schedule_id=schedule_id))
+
+
+@blueprint.post("/<schedule_id>/delete")
+def delete(schedule_id: str) -> ResponseReturnValue:
+    """Delete it."""
+    name = service.get_schedule(schedule_id).name
+    service.remove_schedule(schedule_id, by=signed_in_admin().username)
+    flash(f"Schedule {name} has been deleted.", "success")
+    return redirect(url_for(".index"))
+
+
+def _values_of(form: ScheduleForm) -> dict[str, Any]:
+    """What the form says. Raises InvalidInput."""
+    texts = {key: form[key].data or "" for key in ("name", "cron", "timezone", "notes")}
+    return texts | {"task": reading.task_named(form.task.data or "")}
+
+
+def _status_of(error: AppError) -> int:
+    return 409 if isinstance(error, Conflict) else 422
+
+
+def _form(
+    form: ScheduleForm,
+    schedule_id: str = "",
+    *,
+    error: AppError | None = None,
+    preview: Preview | None = None,
+) -> str:
+    told = {
+        "form": form,
+        "error": error,
+        "preview": preview,
+        "tasks": list(Task),
+        "zones": reading.list_zones(),
+    }
+    if not schedule_id:
+        return render_template("schedules/new.html", **told)
+    firings = service.list_firings(schedule_id)
+    schedule = service.get_schedule(schedule_id)
+    return render_template(
+        "schedules/show.html",
+        schedule=schedule,
+        words=service.in_words(schedule.cron),
+        times=reading.list_next_times(schedule),
+        firings=firings,
+        backups=reading.backups_of(firings),
+        restores=reading.restores_of(firings),
+        **told,
+    )
