@@ -49,7 +49,7 @@ def confirm_prune() -> ResponseReturnValue:
 def prune() -> ResponseReturnValue:
     """Remove what the policy does not keep."""
     done = pruning.prune(by=signed_in_admin().username)
-    flash(f"{len(done.removed)} backups have been removed: {bytes_text(done.size)}.", "success")
+    flash(f"Backups removed: {len(done.removed)}, {bytes_text(done.size)}.", "success")
     for name, why in list((done.spared | done.failed).items())[:_SHOWN]:
         flash(f"{name} is still there: {why}.", "danger" if name in done.failed else "warning")
     return redirect(url_for(".index"))

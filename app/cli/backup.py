@@ -95,7 +95,7 @@ def _insist_on_completed(backup: DatabaseBackup) -> None:
 @click.option("--limit", default=50, show_default=True, help="How many at most.")
 @click.option("--before", help="The nextBefore of the page before.")
 @click.option("--status", type=click.Choice([each.value for each in Status]))
-@click.option("--search", default="", help="Look for this in names, databases and notes.")
+@click.option("--search", default="", help="Look for this in names, databases, notes and pins.")
 @_json
 def list_(limit: int, before: str | None, status: str | None, search: str, as_json: bool) -> None:
     """List backups, newest first."""

@@ -33,9 +33,9 @@ def test_a_policy_is_tried_saved_and_carried_out(panel: Flask, ann: FlaskClient)
         *names[1:], names[0],
     ]  # fmt: skip
     page = seen(ann, page.link("Prune now…"))
-    assert "Remove 2 backups?" in page.text
+    assert "2 of shop, 20.0 KiB in all; 1 stay" in page.text
     page = followed(ann, sent(ann, f"{PAGE}/prune", f"{PAGE}/prune"))
-    assert "2 backups have been removed" in page.text
+    assert "Backups removed: 2, 20.0 KiB." in page.text
     assert [dump_of(panel, each).exists() for each in names] == [True, False, False]
 
 
