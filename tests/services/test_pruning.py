@@ -379,6 +379,11 @@ def test_a_pin_comes_back_with_a_rebuild():
     found = listing.get_backup(name)
     assert (found.pin_reason, found.pinned_by, found.is_pinned) == ("audit", "ann", True)
     assert [each.is_good for each in checks.check_backups()] == [True]
+    with writing():  # edited, and its manifest is not written yet
+        row = listing.get_backup(name)
+        row.pin_reason, row.manifest_stale, row.server_version = "trial", True, "?"
+    assert [each.is_good for each in checks.rebuild()] == [False]
+    assert listing.get_backup(name).pin_reason == "trial"
 
 
 @pytest.mark.parametrize("reason", ["", "  ", "x" * 201, "two\nlines", "\x1b[2J"])
