@@ -23,8 +23,8 @@ EVIDENCE = {
 
 
 def test_one_is_added_changed_and_deleted(ann: FlaskClient):
-    page = seen(ann, LIST)
-    assert page.all("a", href=ASSERTIONS)
+    assert seen(ann, LIST).all("a", href="/admin/settings")
+    assert seen(ann, "/admin/settings").all("a", href=ASSERTIONS)
     assert "None yet." in seen(ann, ASSERTIONS).text
     statement = "SELECT '<script>alert(1)</script>' <> ''"
     answer = sent(ann, ASSERTIONS, ASSERTIONS, name="<b>orders</b>", statement=statement)

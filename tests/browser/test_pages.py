@@ -111,6 +111,7 @@ def test_a_dump_is_downloaded_and_deleted(page: Page, app: Flask, tmp_path: Path
     expect(page.get_by_text("to delete a backup of it")).to_be_visible()
     database = page.locator("label strong").inner_text()
     page.get_by_label("to confirm").fill(database)
+    page.get_by_label("Your password").fill(PASSWORD)  # it is the last good one
     page.get_by_role("button", name="Delete backup").click()
     expect(page.get_by_text("has been deleted")).to_be_visible()
     assert not stored.exists()

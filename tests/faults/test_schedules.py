@@ -17,7 +17,10 @@ from sqlalchemy import select
 from app.errors import AppError, ConnectError, DumpError, StorageFull, ToolError
 from app.extensions import db, writing
 from app.models import DatabaseBackup, Delivery, Firing, Outcome, Schedule, Status, Task, types
-from app.services import backups, notifiers, schedules, scheduling
+from app.services import backups, notifiers, policies, schedules, scheduling
+from app.services.databases import storage
+from app.services.proofs import record_reading
+from app.services.retention import Policy
 from tests.faults.lab import N, chance
 
 pytestmark = pytest.mark.faults
@@ -338,3 +341,48 @@ def test_only_what_passes_by_itself_is_tried_again(
     waits = [later - earlier for earlier, later in itertools.pairwise(times)]
     expected = [MINUTE + each for each in scheduling.BACK_OFF][: attempts - 1]
     assert waits == expected
+
+
+def test_what_a_schedule_makes_is_pruned_as_the_policy_says(
+    context: None, monkeypatch: pytest.MonkeyPatch
+):
+    """Backups each six hours, some of which fail; the files that stay are what an oracle keeps."""
+    machine = Machine(
+        monkeypatch, datetime(2026, 10, 20, tzinfo=UTC), chance("pruned", 0), failures=0.3
+    )
+    made: list[datetime] = []
+
+    def complete(backup: DatabaseBackup, at: datetime) -> None:
+        backup.size = (storage().folder / backup.filename).write_bytes(b"PGDMP")
+        backup.contents = {"read": {"seconds": 1, "evidence": {"differences": []}}}
+        finish(backup, at)
+        record_reading(db.session(), backup)
+        made.append(backup.created_at)
+
+    finish = DatabaseBackup.complete
+    monkeypatch.setattr(DatabaseBackup, "complete", complete)
+    storage().folder.mkdir(exist_ok=True)
+    policies.set_policy(Policy(keep_last=3, keep_daily=4), by="ann")
+    schedules.add_schedule("often", Task.BACKUP, "15 */6 * * *", created_by="ann")
+    gone: set[datetime] = set()
+    for _ in range(9 * 4):
+        machine.sleep_until(machine.at + 6 * HOUR)
+        scheduling.turn(machine.at)
+        there = [each for each in made if each not in gone]
+        expected = kept(there, last=3, days=4)
+        gone |= set(there) - expected
+        files = {path.name for path in storage().folder.glob("*.dump")}
+        rows = select(DatabaseBackup).filter_by(status=Status.COMPLETED)
+        found = {each.created_at: each.filename for each in db.session.scalars(rows)}
+        assert (found.keys(), set(found.values())) == (expected, files)
+        assert bool(expected) == bool(made)
+    assert len(gone) > 5
+
+
+def kept(there: list[datetime], *, last: int, days: int) -> set[datetime]:
+    """What stays of backups made at these times: by hand."""
+    newest_first = sorted(there, reverse=True)
+    by_day = {each.date(): each for each in sorted(there)}  # the newest of each day
+    daily = [by_day[day] for day in sorted(by_day, reverse=True)][:days]
+    oldest = newest_first[-1:] if len(daily) < days or len(there) < last else []
+    return {*newest_first[:last], *daily, *oldest}
