@@ -15,11 +15,12 @@ import tomli_w
 
 from app.errors import AppError, ConfigurationError, InvalidInput
 from app.extensions import writing
-from app.services import assertions, notifiers, policies
+from app.services import assertions, notifiers, policies, schedules
 from app.services.acts import tell
 from app.services.databases import database_name
 from app.services.periods import length_of, length_text
 from app.services.retention import Policy
+from app.services.schedule_reading import task_named
 from app.services.sealing import unseal
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ _COUNTS = (
     *("keep_last", "keep_hourly", "keep_daily", "keep_weekly", "keep_monthly", "keep_yearly"),
     "max_total_size",
 )
+_SCHEDULE = {"task": str, "cron": str, "timezone": str, "notes": str, "enabled": bool}
 _HEAD = "# Settings of Backstop; flask settings import reads them.\n\n"
 
 
@@ -101,6 +103,25 @@ def _set_retention(name: str, fields: Fields, by: str) -> None:
     policies.set_policy(replace(policies.get_policy(), **values), by=by)
 
 
+def _schedules() -> dict[str, Fields]:
+    return {
+        each.name: {key: getattr(each, key) for key in _SCHEDULE} | {"task": each.task.value}
+        for each in schedules.list_schedules()
+    }
+
+
+def _schedule_as_kept(fields: Fields) -> Fields:
+    return fields | {key: " ".join(fields[key].split()) for key in ("cron",) if key in fields}
+
+
+def _schedule_values(fields: Fields) -> Fields:
+    return fields | {key: task_named(fields[key]) for key in ("task",) if key in fields}
+
+
+def _schedule_id(name: str) -> str:
+    return schedules.get_schedule_named(name).id
+
+
 SECTIONS: dict[str, Section] = {
     "assertions": Section(
         word="assertion",
@@ -134,6 +155,20 @@ SECTIONS: dict[str, Section] = {
         edit=_set_retention,
         remove=lambda _, by: policies.set_policy(Policy(), by=by),
         as_kept=_retention_as_kept,
+    ),
+    "schedules": Section(
+        word="schedule",
+        fields=_SCHEDULE,
+        needed=frozenset({"task", "cron"}),
+        entries=_schedules,
+        add=lambda name, fields, by: schedules.add_schedule(
+            name, **_schedule_values(fields), created_by=by
+        ),
+        edit=lambda name, fields, by: schedules.edit_schedule(
+            _schedule_id(name), **_schedule_values(fields), by=by
+        ),
+        remove=lambda name, by: schedules.remove_schedule(_schedule_id(name), by=by),
+        as_kept=_schedule_as_kept,
     ),
 }
 

@@ -14,10 +14,12 @@ def test_settings_are_read_and_brought(admin: FlaskClient):
         "dryRun": True,
     }
     assert admin.get(path).json == {
-        "settings": {"assertions": [], "notifiers": [], "retention": []}
+        "settings": {"assertions": [], "notifiers": [], "retention": [], "schedules": []}
     }
     assert admin.patch(path, json={"settings": DOCUMENT}).status_code == 200
-    assert admin.get(path).json == {"settings": DOCUMENT | {"notifiers": [], "retention": []}}
+    assert admin.get(path).json == {
+        "settings": DOCUMENT | {"notifiers": [], "retention": [], "schedules": []}
+    }
     gone = admin.patch(path, json={"settings": {"assertions": []}, "exact": True})
     assert gone.json["changes"] == ['assertion "orders" removed']
 

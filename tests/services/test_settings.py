@@ -10,7 +10,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from app.errors import Conflict, InvalidInput
-from app.services import assertions, policies
+from app.models import Task
+from app.services import assertions, policies, schedules
 from app.services import settings as service
 from app.services.databases import database_name
 
@@ -164,3 +165,46 @@ def test_retention_and_notifiers_are_taken_but_no_secret_is_given(context: None)
         f'retention of "{database_name().database}" removed',
     ]
     assert policies.get_policy().is_empty
+
+
+SCHEDULES = """
+[[schedules]]
+name = "nightly"
+task = "backup"
+cron = "0  3 * * *"
+timezone = "Europe/Berlin"
+notes = "{schedule}"
+
+[[schedules]]
+name = "weekly"
+task = "drill"
+cron = "5 4 * * 1"
+enabled = false
+"""
+
+
+def test_schedules_are_taken_and_changed_and_a_wrong_one_is_not(context: AppContext):
+    assert bring(SCHEDULES) == ['schedule "nightly" added', 'schedule "weekly" added']
+    assert bring(SCHEDULES) == []
+    nightly, weekly = schedules.list_schedules()
+    assert (nightly.cron, nightly.timezone, nightly.enabled) == ("0 3 * * *", "Europe/Berlin", True)
+    assert (weekly.task, weekly.timezone, weekly.next_due_at) == (Task.DRILL, "UTC", None)
+    text = service.as_text(service.export_settings())
+    assert bring(text) == []
+    assert bring(text, exact=True) == []
+    changed = SCHEDULES.replace('"drill"', '"scrub"').replace("false", "true")
+    assert bring(changed) == ['schedule "weekly" changed: task, enabled']
+    assert schedules.get_schedule_named("weekly").next_due_at
+    for wrong, told in (
+        ('task = "vacuum"\ncron = "0 3 * * *"', "a schedule cannot do 'vacuum'"),
+        ('task = "drill"', "it has no cron"),
+        ('task = "drill"\ncron = "0 3 * *"', "a cron expression has five fields"),
+        ('task = "drill"\ncron = "0 3 * * *"\nenabled = "no"', "enabled must be true or false"),
+        ('task = "drill"\ncron = "0 3 * * *"\ntimezone = "Mars"', "there is no time zone"),
+    ):
+        with pytest.raises(InvalidInput, match=re.escape(told)):
+            bring(f'{SCHEDULES}\n[[schedules]]\nname = "late"\n{wrong}')
+    assert len(schedules.list_schedules()) == 2
+    assert bring("schedules = []", exact=True) == [
+        'schedule "nightly" removed', 'schedule "weekly" removed',
+    ]  # fmt: skip
