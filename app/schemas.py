@@ -330,16 +330,20 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def schedule_row(schedule: Schedule, last: Firing | None) -> dict[str, Any]:
-    """What the catalogue says of a schedule, and of the last time that it was due."""
-    row: dict[str, Any] = ScheduleSchema().dump(schedule)
-    return row | {"lastFiring": last and firing_row(last)}
+def schedule_rows(schedules: list[Schedule], last: dict[str, Firing]) -> list[dict[str, Any]]:
+    """What the catalogue says of schedules, and of the last time that each was due."""
+    rows, fired = ScheduleSchema(many=True).dump(schedules), FiringSchema()
+    return [
+        row | {"lastFiring": fired.dump(last[row["id"]]) if row["id"] in last else None}
+        for row in rows
+    ]
 
 
 def schedule_details(schedule: Schedule, last: Firing | None) -> dict[str, Any]:
     """The same, and when it is next due."""
+    (row,) = schedule_rows([schedule], {schedule.id: last} if last else {})
     times = schedule_reading.list_next_times(schedule)
-    return schedule_row(schedule, last) | {"nextTimes": [moment_text(each) for each in times]}
+    return row | {"nextTimes": [moment_text(each) for each in times]}
 
 
 def firing_row(firing: Firing) -> dict[str, Any]:

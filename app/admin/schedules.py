@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from flask import Blueprint, flash, redirect, render_template, url_for
+from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from app.admin.forms import ScheduleForm
@@ -16,18 +16,22 @@ from app.services.databases import database_name
 
 blueprint = Blueprint("schedules", __name__, url_prefix="/schedules")
 
+_SHOWN = 50  # on a page
+
 Preview = tuple[str, list[datetime]]  # in words, and the next times
 
 
 @blueprint.get("")
 def index() -> ResponseReturnValue:
-    """All of them, and what came of each last."""
-    found = service.list_schedules()
+    """All of them, a page at a time, and what came of each last."""
+    found = service.list_schedules(after=request.args.get("after", ""), limit=_SHOWN + 1)
+    shown = found[:_SHOWN]
     return render_template(
         "schedules/index.html",
-        schedules=found,
-        last=service.last_firings(),
-        has_backup=any(each.enabled and each.task is Task.BACKUP for each in found),
+        schedules=shown,
+        next_after=shown[-1].name if found[_SHOWN:] else "",
+        last=service.last_firings(shown),
+        has_backup=reading.find_next_backup() is not None,
         database=database_name(),
         in_words=service.in_words,
     )

@@ -14,7 +14,7 @@ from app.api.schemas import (
 )
 from app.auth import signed_in_admin
 from app.models import Schedule
-from app.schemas import firing_row, schedule_details, schedule_preview, schedule_row
+from app.schemas import firing_row, schedule_details, schedule_preview, schedule_rows
 from app.services import schedules as service
 
 blueprint = Blueprint("schedules", __name__, url_prefix="/schedules")
@@ -23,8 +23,8 @@ blueprint = Blueprint("schedules", __name__, url_prefix="/schedules")
 @blueprint.get("")
 def index() -> ResponseReturnValue:
     """All of the configured database, by name."""
-    found, last = service.list_schedules(), service.last_firings()
-    return jsonify({"schedules": [schedule_row(each, last.get(each.id)) for each in found]})
+    found = service.list_schedules()
+    return jsonify({"schedules": schedule_rows(found, service.last_firings(found))})
 
 
 @blueprint.get("/preview")

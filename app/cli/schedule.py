@@ -9,7 +9,7 @@ import click
 from app.cli.groups import Group
 from app.formatting import in_zone, moment_short, printable
 from app.models import Firing, Task
-from app.schemas import firing_row, schedule_details, schedule_preview, schedule_row
+from app.schemas import firing_row, schedule_details, schedule_preview, schedule_rows
 from app.services import schedules as service
 from app.services.backups import own_user
 from app.services.schedule_reading import list_next_times
@@ -28,10 +28,10 @@ _notes = click.option("--notes", help="Notes of its backups; {schedule} and {due
 @_json
 def list_(as_json: bool) -> None:
     """List the schedules of the configured database."""
-    found, last = service.list_schedules(), service.last_firings()
+    found = service.list_schedules()
+    last = service.last_firings(found)
     if as_json:
-        rows = [schedule_row(each, last.get(each.id)) for each in found]
-        click.echo(_as_json({"schedules": rows}))
+        click.echo(_as_json({"schedules": schedule_rows(found, last)}))
         return
     for each in found:
         due = f"next {moment_short(each.next_due_at)} UTC" if each.next_due_at else "paused"

@@ -6,7 +6,7 @@ back, a job at a fixed time runs once, one of each hour or minute in both hours.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import islice
@@ -38,11 +38,14 @@ _FIELDS = 5  # minute, hour, day of the month, month, day of the week
 _FIRST = (("weekly drill", Task.DRILL, "23 5 * * 0"), ("daily scrub", Task.SCRUB, "41 4 * * *"))
 
 
-def list_schedules(of: DatabaseName | None = None) -> list[Schedule]:
-    """Those of a database, by name; without one, of that which is configured."""
+def list_schedules(
+    of: DatabaseName | None = None, *, after: str = "", limit: int | None = None
+) -> list[Schedule]:
+    """Those of a database, by name, from behind a name on; without one, of the configured one."""
     server, database = of or database_name()
     chosen = select(Schedule).filter_by(server=server, database=database)
-    return list(db.session.scalars(chosen.order_by(Schedule.name)))
+    chosen = chosen.where(Schedule.name > after).order_by(Schedule.name).limit(limit)
+    return list(db.session.scalars(chosen))
 
 
 def get_schedule(schedule_id: str) -> Schedule:
@@ -181,15 +184,14 @@ def list_firings(schedule_id: str, limit: int = 50) -> list[Firing]:
     return list(db.session.scalars(chosen.order_by(Firing.due_at.desc()).limit(limit)))
 
 
-def last_firings() -> dict[str, Firing]:
-    """The newest due time of each schedule of the configured database, by the schedule's id."""
-    server, database = database_name()
+def last_firings(of: Iterable[Schedule]) -> dict[str, Firing]:
+    """The newest due time of each of these schedules, by the schedule's id."""
     others = aliased(Firing)
     newest = select(func.max(others.due_at)).where(others.schedule_id == Schedule.id)
     chosen = (
         select(Firing)
         .join(Firing.schedule)
-        .where(Schedule.server == server, Schedule.database == database)
+        .where(Schedule.id.in_([each.id for each in of]))
         .where(Firing.due_at == newest.scalar_subquery())
         .options(contains_eager(Firing.schedule))
     )

@@ -161,3 +161,15 @@ def test_many_take_as_many_queries_as_few(panel: Flask, ann: FlaskClient):
                 session.add(Firing(schedule=schedule, **row))
     assert [asked(url) for url in pages] == few
     assert len(seen(ann, SCHEDULES).all("tr")) == 51
+
+
+def test_more_of_them_come_on_another_page(panel: Flask, ann: FlaskClient):
+    planted_schedules(panel, 53)
+    page = seen(ann, SCHEDULES)
+    assert len(page.all("tr")) == 51
+    page = seen(ann, page.link("More"))
+    assert len(page.all("tr")) == 4
+    assert page.link("More") is None
+    assert len(seen(ann, page.link("First")).all("tr")) == 51
+    assert "No more." in seen(ann, f"{SCHEDULES}?after=zz").text
+    assert ann.get(f"{SCHEDULES}?after=%00%F0%9F%98%80").status_code == 200

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from app.errors import AppError, Conflict, InvalidInput, NotFound
 from app.models import Task
 from app.models.types import now
-from app.services import schedules
+from app.services import schedule_reading, schedules
 
 ZONES = [
     "UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "America/St_Johns",
@@ -188,3 +188,23 @@ def test_the_first_schedules_are_made_once_for_a_database(context: None):
         schedules.remove_schedule(each.id, by="ann")
     schedules.make_first_schedules()
     assert schedules.list_schedules() == []
+
+
+def test_what_came_of_them_is_read(context: None):
+    for name, task in (("a", Task.BACKUP), ("b", Task.DRILL), ("c", Task.SCRUB)):
+        schedules.add_schedule(name, task, "0 3 * * *", created_by="ann")
+    a, b, _ = schedules.list_schedules()
+    first, other, last = (schedules.run_now(each.id, by="ann") for each in (a, b, a))
+    found = schedules.last_firings(schedules.list_schedules())
+    assert {key: each.id for key, each in found.items()} == {a.id: last.id, b.id: other.id}
+    assert schedules.last_firings([]) == {}
+    assert [each.id for each in schedules.list_firings(a.id)] == [last.id, first.id]
+    assert [each.name for each in schedules.list_schedules(after="a", limit=1)] == ["b"]
+    assert schedule_reading.find_next_backup() == a.next_due_at
+    assert schedule_reading.list_next_times(a)[0] == a.next_due_at
+    assert schedule_reading.backups_of([first]) == {}
+    assert schedule_reading.restores_of([other]) == set()
+    schedules.edit_schedule(a.id, enabled=False, by="ann")
+    assert schedule_reading.find_next_backup() is None
+    a.enabled, a.timezone = True, "Gone/Since"
+    assert schedule_reading.list_next_times(a) == []
