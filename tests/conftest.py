@@ -50,6 +50,14 @@ SMALL_SHOP = """
 """
 
 
+# Asks how many sessions sleep in a database that a restore makes: what an earlier test
+# gave up may sleep on in others.
+RESTORED_SLEEPS = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE wait_event = 'PgSleep' AND starts_with(datname, 'backstop_')
+"""
+
+
 @dataclass(frozen=True)
 class Database:
     """A database of its own for one test; `url` is what DATABASE_URL would be."""

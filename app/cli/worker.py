@@ -8,7 +8,7 @@ import threading
 import click
 from flask import Flask, current_app
 
-from app.cli.groups import CatalogueCommand
+from app.cli.groups import CatalogueCommand, unwind_on_signals
 from app.cli.lookout import Lookout
 from app.config import settings
 from app.models.worker import HEARTBEAT
@@ -33,6 +33,7 @@ def worker() -> None:
     """
     logging.getLogger("app").setLevel(logging.INFO)
     stopping = threading.Event()
+    unwind_on_signals()  # until we can tell a running backup: the server is let go
     with database_in_use():
         # An idle worker of huey looks less and less often, by default each ten
         # seconds: too seldom for somebody who has clicked.

@@ -188,6 +188,7 @@ def test_the_first_run_prints_where_and_who_and_the_second_changes_nothing(home:
 )
 def test_without_its_server_or_supervisor_nothing_goes_on(home: Home, part: str, number: int):
     panel = Panel(home)
+    wait_until(lambda: "worker started" in panel.text(), "the worker to hold the server")
     panel.part(part).send_signal(number)
     panel.ends()
     assert not can_connect(panel.port)

@@ -13,7 +13,7 @@ from app.extensions import db
 from app.models import Status, Trigger
 from app.services import backups, restores
 from tests.cli.test_panel import PATIENCE, Home
-from tests.conftest import Database
+from tests.conftest import RESTORED_SLEEPS, Database
 from tests.postgres.conftest import wait_until
 
 # Only where it is restored does it take its time.
@@ -25,7 +25,6 @@ _SLOW = """
     END $$;
     ALTER TABLE orders ADD CHECK (slow(id));
 """
-_SLEEPS = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
 _LEFT = """
     SELECT datname::text FROM pg_database WHERE starts_with(datname, 'backstop_')
     UNION ALL SELECT rolname FROM pg_roles WHERE starts_with(rolname, 'backstop_')
@@ -59,7 +58,9 @@ def test_a_signal_ends_it_and_leaves_nothing(
             stdout=said,
             stderr=said,
         )
-    wait_until(lambda: started.poll() is not None or shop.run(_SLEEPS) == [(1,)], "it loads")
+    wait_until(
+        lambda: started.poll() is not None or shop.run(RESTORED_SLEEPS) == [(1,)], "it loads"
+    )
     for number in signals:
         started.send_signal(number)
     assert started.wait(PATIENCE) in {128 + each for each in signals}

@@ -216,10 +216,7 @@ def test_a_cancel_ends_an_assertion(shop: Database, leftovers):
     def cancel(app: Flask) -> None:
         with app.app_context():
             wait_until(
-                lambda: (
-                    shop.run("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
-                    == [(1,)]
-                ),
+                lambda: shop.run(RESTORED_SLEEPS) == [(1,)],
                 "the assertion is asked",
             )
             (pending,) = restores.list_restores(limit=1)
