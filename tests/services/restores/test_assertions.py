@@ -12,7 +12,7 @@ from app.models import Kind, Level, Proof, Restore, Result
 from app.postgres import amcheck
 from app.postgres.conninfo import Conninfo
 from app.services import asserting, assertions, backups, proofs, restores
-from tests.conftest import Database, url_of
+from tests.conftest import RESTORED_SLEEPS, Database, url_of
 from tests.postgres.conftest import wait_until
 from tests.services.restores.conftest import attempt, backed_up, restored
 
