@@ -17,7 +17,7 @@ from sqlalchemy import select
 from app.errors import AppError, ConnectError, DumpError, StorageFull, ToolError
 from app.extensions import db, writing
 from app.models import DatabaseBackup, Delivery, Firing, Outcome, Schedule, Status, Task, types
-from app.services import backups, notifiers, policies, schedules, scheduling
+from app.services import backups, firings, notifiers, policies, schedules, scheduling
 from app.services.databases import storage
 from app.services.proofs import record_reading
 from app.services.retention import Policy
@@ -65,7 +65,8 @@ class Machine:
             return made
 
         if self.crashes:
-            self.patch.setattr(scheduling, "writing", perilous)
+            for module in (scheduling, firings):
+                self.patch.setattr(module, "writing", perilous)
             self.patch.setattr(backups, "queue_backup", queue)
         self.patch.setattr(backups, "wake_worker", lambda _: None)
 
@@ -184,9 +185,9 @@ def judge(name: str, due: list[datetime]) -> Counter[str]:
         notes for notes, status in db.session.execute(notes) if status is Status.COMPLETED
     )
     for each in firings:
-        made = good.pop(scheduling.notes_of(schedule, each.due_at), 0)
+        made = good.pop(firings.notes_of(schedule, each.due_at), 0)
         assert made == (each.outcome is Outcome.COMPLETED), (name, each.due_at, each.outcome)
-        assert 1 <= each.attempts <= len(scheduling.BACK_OFF) + 1 or each.told
+        assert 1 <= each.attempts <= len(firings.BACK_OFF) + 1 or each.told
     assert not good
     return Counter(each.outcome.value for each in firings) + Counter(missed=len(missed))
 
@@ -339,7 +340,7 @@ def test_only_what_passes_by_itself_is_tried_again(
     assert (fired.attempts, fired.outcome) == (attempts, outcome)
     assert error.message in fired.told
     waits = [later - earlier for earlier, later in itertools.pairwise(times)]
-    expected = [MINUTE + each for each in scheduling.BACK_OFF][: attempts - 1]
+    expected = [MINUTE + each for each in firings.BACK_OFF][: attempts - 1]
     assert waits == expected
 
 
