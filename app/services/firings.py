@@ -199,7 +199,7 @@ def scrub_due(at: datetime | None = None) -> None:
             read += 1
             _take_scrub(firing_id, now() + 2 * _SCRUBBING)
         if not claims.is_leaving():
-            _end(firing_id, Outcome.COMPLETED, f"{read} dumps read", now())
+            _end(firing_id, Outcome.COMPLETED, f"dumps read: {read}", now())
 
 
 def _scrubs_due(at: datetime) -> list[str]:
