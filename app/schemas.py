@@ -170,6 +170,7 @@ class ScheduleSchema(_CamelCase):
     words = fields.Function(lambda schedule: in_words(schedule.cron))
     notes = fields.String()
     enabled = fields.Boolean()
+    has_heartbeat = fields.Function(lambda schedule: bool(schedule.heartbeat))
     next_due_at = _Moment()
     server = fields.String()
     database = fields.String()

@@ -11,9 +11,10 @@ from wtforms import (
     TextAreaField,
 )
 from wtforms.validators import AnyOf, InputRequired, Length, Optional
+from wtforms.widgets import PasswordInput
 
 from app.models import Fact, Kind, Task
-from app.services import notifiers, schedules
+from app.services import heartbeats, notifiers, schedules
 from app.services.admins import MAX_PASSWORD, MAX_USERNAME
 from app.services.assertions import MAX_NAME, MAX_STATEMENT
 from app.services.manifests import MAX_NOTES, MAX_PIN_REASON
@@ -126,6 +127,17 @@ class ScheduleForm(FlaskForm):  # type: ignore[misc]
     notes = TextAreaField(
         render_kw={"rows": 2, "maxlength": MAX_NOTES, "placeholder": "Optional: {schedule}"}
     )
+    # Given back after a check, to whoever has just entered it; never what is kept.
+    heartbeat_url = PasswordField(
+        widget=PasswordInput(hide_value=False),
+        render_kw={
+            "autocomplete": "off",
+            "maxlength": heartbeats.MAX_URL,
+            "spellcheck": "false",
+            "aria-describedby": "heartbeat-help",
+        },
+    )
+    no_heartbeat = BooleanField("Tell no monitor any more")
 
 
 class PasswordForm(FlaskForm):  # type: ignore[misc]

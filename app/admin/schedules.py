@@ -126,7 +126,10 @@ def delete(schedule_id: str) -> ResponseReturnValue:
 def _values_of(form: ScheduleForm) -> dict[str, Any]:
     """What the form says. Raises InvalidInput."""
     texts = {key: form[key].data or "" for key in ("name", "cron", "timezone", "notes")}
-    return texts | {"task": reading.task_named(form.task.data or "")}
+    heartbeat = {"heartbeat_url": form.heartbeat_url.data or ""}
+    is_told = form.no_heartbeat.data or heartbeat["heartbeat_url"]  # empty and unasked: as it is
+    task = reading.task_named(form.task.data or "")
+    return texts | {"task": task} | (heartbeat if is_told else {})
 
 
 def _status_of(error: AppError) -> int:

@@ -158,6 +158,7 @@ class ScheduleChangeSchema(Schema):
     timezone = fields.String()
     notes = fields.String()
     enabled = fields.Boolean(truthy={True}, falsy={False})
+    heartbeat_url = fields.String(data_key="heartbeatUrl")
 
 
 class NewScheduleSchema(ScheduleChangeSchema):

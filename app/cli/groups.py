@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -59,6 +60,17 @@ class Group(click.Group):
     """Commands that need the catalogue."""
 
     command_class = CatalogueCommand
+
+
+def read_secret(file: Path, option: str) -> str:
+    """What a file holds that is too secret for an argument; - is standard input.
+
+    Raises click.BadParameter, which names the option.
+    """
+    try:
+        return (sys.stdin.readline() if str(file) == "-" else file.read_text("utf-8")).strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.BadParameter(f"{file} cannot be read.", param_hint=option) from error
 
 
 @contextmanager

@@ -1,13 +1,12 @@
 """flask notifier: who is told of alarms."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from app.cli.groups import Group
+from app.cli.groups import Group, read_secret
 from app.models import Fact
 from app.models.types import now
 from app.schemas import notifier_row
@@ -135,12 +134,7 @@ def _read_url(file: Path | None) -> str:
     if file is None:
         asked: str = click.prompt("URL", hide_input=True)
         return asked
-    if str(file) == "-":
-        return sys.stdin.readline()
-    try:
-        return file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise click.BadParameter(f"{file} cannot be read.", param_hint="--url-file") from error
+    return read_secret(file, "--url-file")
 
 
 def _as_json(content: object) -> str:

@@ -2,11 +2,12 @@
 
 import json
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import click
 
-from app.cli.groups import Group
+from app.cli.groups import Group, read_secret
 from app.formatting import in_zone, moment_short, printable
 from app.models import Firing, Task
 from app.schemas import firing_row, schedule_details, schedule_preview, schedule_rows
@@ -22,6 +23,12 @@ _task = click.Choice([each.value for each in Task])
 _cron_help = "Minute, hour, day of the month, month, weekday: '0 3 * * *'."
 _zone_help = "Time zone, such as Europe/Berlin."
 _notes = click.option("--notes", help="Notes of its backups; {schedule} and {due} are filled in.")
+_heartbeat = click.option(
+    "--heartbeat-url-file",
+    "heartbeat_file",
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
+    help="The file with the URL of a monitor that is told of each run; - for standard input.",
+)
 
 
 @group.command("list")
@@ -59,6 +66,8 @@ def show(name: str, as_json: bool) -> None:
     click.echo(f"time zone: {found.timezone}")
     if found.notes:
         click.echo(f"notes: {printable(found.notes)}")
+    if found.heartbeat:
+        click.echo("heartbeat: told to a monitor")
     click.echo("next:" if found.enabled else "paused")
     _print_times(list_next_times(found), found.timezone)
     for each in firings:
@@ -71,6 +80,7 @@ def show(name: str, as_json: bool) -> None:
 @click.option("--cron", required=True, help=_cron_help)
 @click.option("--timezone", default="UTC", show_default=True, help=_zone_help)
 @_notes
+@_heartbeat
 @click.option("--paused", is_flag=True, help="Not yet.")
 @_json
 def create(
@@ -80,6 +90,7 @@ def create(
     cron: str,
     timezone: str,
     notes: str | None,
+    heartbeat_file: Path | None,
     paused: bool,
     as_json: bool,
 ) -> None:
@@ -91,6 +102,7 @@ def create(
         timezone=timezone,
         notes=notes or "",
         enabled=not paused,
+        heartbeat_url=_url_in(heartbeat_file) or "",
         created_by=own_user(),
     )
     if as_json:
@@ -107,13 +119,26 @@ def create(
 @click.option("--cron", help=_cron_help)
 @click.option("--timezone", help=_zone_help)
 @_notes
-def edit(name: str, *, rename: str | None, task: str | None, **changes: Any) -> None:
+@_heartbeat
+@click.option("--no-heartbeat", is_flag=True, help="Tell no monitor any more.")
+def edit(
+    name: str,
+    *,
+    rename: str | None,
+    task: str | None,
+    heartbeat_file: Path | None,
+    no_heartbeat: bool,
+    **changes: Any,
+) -> None:
     """Change a schedule; what is not given stays."""
+    if no_heartbeat and heartbeat_file:
+        raise click.UsageError("--no-heartbeat and --heartbeat-url-file exclude each other.")
     edited = service.edit_schedule(
         service.get_schedule_named(name).id,
         name=rename,
         task=Task(task) if task else None,
         **changes,
+        heartbeat_url="" if no_heartbeat else _url_in(heartbeat_file),
         by=own_user(),
     )
     click.echo(f"{edited.name} has been saved.")
@@ -169,6 +194,10 @@ def next_(cron: str, timezone: str, as_json: bool) -> None:
         return
     click.echo(words)
     _print_times(times, timezone)
+
+
+def _url_in(file: Path | None) -> str | None:
+    return read_secret(file, "--heartbeat-url-file") if file else None
 
 
 def _enable(name: str, *, enabled: bool) -> None:

@@ -76,7 +76,7 @@ def _notifiers() -> dict[str, Fields]:
 
 def _opened(sealed: str) -> str:
     try:
-        return unseal(sealed)
+        return unseal(sealed) if sealed else ""
     except ConfigurationError:
         return ""  # so that it is entered anew
 
@@ -105,7 +105,8 @@ def _set_retention(name: str, fields: Fields, by: str) -> None:
 
 def _schedules() -> dict[str, Fields]:
     return {
-        each.name: {key: getattr(each, key) for key in _SCHEDULE} | {"task": each.task.value}
+        each.name: {key: getattr(each, key) for key in _SCHEDULE}
+        | {"task": each.task.value, "heartbeat_url": _opened(each.heartbeat)}
         for each in schedules.list_schedules()
     }
 
@@ -158,7 +159,7 @@ SECTIONS: dict[str, Section] = {
     ),
     "schedules": Section(
         word="schedule",
-        fields=_SCHEDULE,
+        fields=_SCHEDULE | {"heartbeat_url": str},
         needed=frozenset({"task", "cron"}),
         entries=_schedules,
         add=lambda name, fields, by: schedules.add_schedule(
@@ -168,6 +169,7 @@ SECTIONS: dict[str, Section] = {
             _schedule_id(name), **_schedule_values(fields), by=by
         ),
         remove=lambda name, by: schedules.remove_schedule(_schedule_id(name), by=by),
+        secrets=frozenset({"heartbeat_url"}),
         as_kept=_schedule_as_kept,
     ),
 }

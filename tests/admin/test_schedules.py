@@ -93,6 +93,21 @@ def test_one_is_run_paused_changed_and_deleted(ann: FlaskClient):
         assert sent(ann, f"{link}{verb}", **FORM).status_code == 404
 
 
+def test_the_url_of_a_monitor_is_taken_and_not_shown(ann: FlaskClient):
+    url = "https://hc-ping.com/canary-uuid"
+    checked = sent(ann, f"{SCHEDULES}/check", NEW, **FORM, heartbeat_url=url)
+    (field,) = Page(checked).all("input", name="heartbeat_url")
+    assert (field["type"], field["value"]) == ("password", url)  # to be saved after the look
+    link = sent(ann, SCHEDULES, NEW, **FORM, heartbeat_url=url).location
+    assert "canary" not in ann.get(link).text + ann.get(SCHEDULES).text
+    assert kept(ann)[0]["hasHeartbeat"]
+    sent(ann, link, link, **FORM, heartbeat_url="")
+    assert kept(ann)[0]["hasHeartbeat"]
+    assert sent(ann, link, link, **FORM, heartbeat_url="ftp://x").status_code == 422
+    sent(ann, link, link, **FORM, heartbeat_url="", no_heartbeat="y")
+    assert not kept(ann)[0]["hasHeartbeat"]
+
+
 def test_what_cannot_be_meant_comes_back_and_is_not_kept(ann: FlaskClient):
     sent(ann, SCHEDULES, NEW, **FORM | {"name": "there"})
     link = f"{SCHEDULES}/{kept(ann)[0]['id']}"

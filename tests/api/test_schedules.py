@@ -19,6 +19,7 @@ from tests.services.test_figures import counting
 SCHEDULES = "/api/admin/schedules"
 ROW = {
     *("id", "name", "task", "cron", "timezone", "words", "notes", "enabled", "nextDueAt"),
+    "hasHeartbeat",
     *("server", "database", "createdAt", "createdBy", "lastFiring"),
 }
 FIRING = {
@@ -95,6 +96,20 @@ def test_one_is_made_listed_changed_run_and_deleted(ann: FlaskClient):
         ann.get(f"{url}/firings"), ann.get(f"{SCHEDULES}/a%00b"),
     ):  # fmt: skip
         assert is_problem(call, 404)
+
+
+def test_the_url_of_a_monitor_is_taken_and_not_shown(ann: FlaskClient):
+    made = ann.post(SCHEDULES, json=NIGHTLY | {"heartbeatUrl": "https://hc-ping.com/canary-uuid"})
+    assert "canary" not in made.text
+    assert made.get_json()["schedule"]["hasHeartbeat"]
+    url = made.headers["Location"]
+    assert ann.patch(url, json={"notes": "n"}).get_json()["schedule"]["hasHeartbeat"]
+    wrong = ann.patch(url, json={"heartbeatUrl": "file:///canary-uuid"})
+    assert is_problem(wrong, 422)
+    assert "canary" not in wrong.text
+    assert is_problem(ann.patch(url, json={"heartbeatUrl": None}), 422)
+    answer = ann.patch(url, json={"heartbeatUrl": ""})
+    assert not answer.get_json()["schedule"]["hasHeartbeat"]
 
 
 def test_due_times_come_newest_first(panel: Flask, ann: FlaskClient):

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from click.testing import Result
@@ -59,6 +60,25 @@ def test_they_are_made_edited_paused_run_and_deleted(run: Run):
     assert run("delete", "weekly", input="n\n").exit_code == 1
     assert run("delete", "weekly", "--yes").stdout == "weekly has been deleted.\n"
     assert run("list").stdout == ""
+
+
+def test_the_url_of_a_monitor_comes_from_a_file(run: Run, tmp_path: Path):
+    words = ("nightly", "--task", "backup", "--cron", "0 3 * * *", "--heartbeat-url-file")
+    assert run("create", *words, "-", input="ftp://canary\n").exit_code == 1
+    assert run("create", *words, "-", input="https://hc-ping.com/canary\n").exit_code == 0
+    shown = run("show", "nightly").output
+    assert "heartbeat: told to a monitor" in shown
+    assert "canary" not in shown + run("show", "nightly", "--json").output
+    both = ("edit", "nightly", "--no-heartbeat", "--heartbeat-url-file", "-")
+    assert run(*both, input="https://hc-ping.com/x\n").exit_code == 2
+    assert run("edit", "nightly", "--no-heartbeat").exit_code == 0
+    assert "heartbeat" not in run("show", "nightly").output
+    (tmp_path / "url").write_text("https://hc-ping.com/other\n")
+    assert run("edit", "nightly", *words[-1:], str(tmp_path / "url")).exit_code == 0
+    assert "heartbeat" in run("show", "nightly").output
+    (tmp_path / "url").write_bytes(b"\xff")
+    wrong = run("edit", "nightly", *words[-1:], str(tmp_path / "url"))
+    assert (wrong.exit_code, "cannot be read" in wrong.output) == (2, True)
 
 
 def test_next_keeps_nothing(run: Run):

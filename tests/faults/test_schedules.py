@@ -168,11 +168,11 @@ def twenty() -> list[Wanted]:
 def judge(name: str, due: list[datetime]) -> Counter[str]:
     """Each due time was fired once, or is told as missed; each firing made one backup at most."""
     schedule = schedules.get_schedule_named(name)
-    firings = list(db.session.scalars(select(Firing).filter_by(schedule_id=schedule.id)))
-    fired = [each.due_at for each in firings]
+    known = list(db.session.scalars(select(Firing).filter_by(schedule_id=schedule.id)))
+    fired = [each.due_at for each in known]
     assert len(set(fired)) == len(fired)
     missed: list[datetime] = []
-    for each in firings:
+    for each in known:
         since = each.missed_since or each.due_at
         between = [time for time in due if since <= time < each.due_at]
         never = [time for time in between if time not in fired]
@@ -184,12 +184,12 @@ def judge(name: str, due: list[datetime]) -> Counter[str]:
     good = Counter(
         notes for notes, status in db.session.execute(notes) if status is Status.COMPLETED
     )
-    for each in firings:
+    for each in known:
         made = good.pop(firings.notes_of(schedule, each.due_at), 0)
         assert made == (each.outcome is Outcome.COMPLETED), (name, each.due_at, each.outcome)
         assert 1 <= each.attempts <= len(firings.BACK_OFF) + 1 or each.told
     assert not good
-    return Counter(each.outcome.value for each in firings) + Counter(missed=len(missed))
+    return Counter(each.outcome.value for each in known) + Counter(missed=len(missed))
 
 
 @pytest.mark.timeout(600)

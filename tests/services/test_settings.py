@@ -192,6 +192,12 @@ def test_schedules_are_taken_and_changed_and_a_wrong_one_is_not(context: AppCont
     text = service.as_text(service.export_settings())
     assert bring(text) == []
     assert bring(text, exact=True) == []
+    heartbeat = SCHEDULES + 'heartbeat_url = "https://hc-ping.com/canary"'
+    assert bring(heartbeat) == ['schedule "weekly" changed: heartbeat_url']
+    assert bring(heartbeat) == []
+    assert "canary" not in service.as_text(service.export_settings())
+    assert bring(text, exact=True) == []
+    assert schedules.get_schedule_named("weekly").heartbeat
     changed = SCHEDULES.replace('"drill"', '"scrub"').replace("false", "true")
     assert bring(changed) == ['schedule "weekly" changed: task, enabled']
     assert schedules.get_schedule_named("weekly").next_due_at
