@@ -12,6 +12,7 @@ from app.errors import AppError, Conflict, NotFound
 from app.extensions import db
 from app.models import DatabaseBackup, Proof, Result
 from app.models.types import now
+from app.services.acts import tell
 from app.services.backups import remove_backup
 from app.services.databases import DatabaseName, database_name, storage
 from app.services.history import History
@@ -60,6 +61,7 @@ def preview(
 
     Without a name it is the configured database. At most `limit` backups of each.
     """
+    tell(detail="dry run")
     name, at = of or database_name(), at or now()
     policy = policy or get_policy(name)
     history = History(name, at)

@@ -189,8 +189,13 @@ def export_settings() -> Document:
 
 def as_text(document: Document) -> str:
     """The document as TOML, whose lines tell one change at a time."""
-    kept = {key: entries for key, entries in document.items() if entries}
-    return _HEAD + tomli_w.dumps(kept, multiline_strings=True)
+    # Entry by entry: short ones would be put on one line.
+    entries = (
+        f"[[{key}]]\n{tomli_w.dumps(entry, multiline_strings=True)}"
+        for key, kept in document.items()
+        for entry in kept
+    )
+    return _HEAD + "\n".join(entries)
 
 
 def from_text(text: str) -> dict[str, Any]:

@@ -151,6 +151,7 @@ def test_retention_and_notifiers_are_taken_but_no_secret_is_given(context: None)
     assert bring(text) == []
     given = service.as_text(service.export_settings())
     assert "hunter2" not in given
+    assert '[[notifiers]]\nname = "ops"\n' in given
     assert bring(given) == []
     assert policies.get_policy().keep_daily == 7
     assert policies.get_policy().keep_within == timedelta(hours=36)
