@@ -50,7 +50,7 @@ UNRECORDED_COMMANDS = {
     "server.start": "the sample shop's own server, which needs no catalogue",
     "server.stop": "the same",
     "web": "runs until it is ended; who signs in to it is recorded",
-    "worker": "runs until it is ended; what it runs was asked for elsewhere",
+    "worker": "runs until it is ended; what it does by itself is recorded there",
 }
 _READING = ("list", "show", "status")
 _HANDING_OUT = ("download", "export")

@@ -3,8 +3,9 @@
     python bench/catalogue.py [BACKUPS [DATABASES]]
 
 Fills a catalogue with so many backups (100,000 by default) of so many databases
-(1,000 by default), with logs, contents, proofs and drills, once on SQLite and
-once on PostgreSQL. Prints for each page the best and the median of many
+(1,000 by default), with logs, contents, proofs and drills, and with 1,000
+schedules of one of them, once on SQLite and once on PostgreSQL. Prints for each page,
+for a turn of the scheduler and for a retention plan the best and the median of many
 answers, what the panel itself worked for the best (on SQLite that is all), and
 how many queries it took. On a machine that is busy only the work says much.
 """
@@ -24,22 +25,37 @@ from typing import Any
 import psycopg2
 from cuid2 import create_id
 from flask import Flask
-from sqlalchemy import Engine, event, insert, text
+from sqlalchemy import Engine, delete, event, insert, select, text, update
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from app import create_app
 from app.extensions import db
-from app.models import DatabaseBackup, Level, Proof, Result, Status, Trigger
+from app.models import (
+    DatabaseBackup,
+    Firing,
+    Level,
+    Outcome,
+    Proof,
+    Result,
+    Schedule,
+    Status,
+    Task,
+    Trigger,
+)
 from app.models.backup import filename_of
 from app.models.types import now
 from app.postgres.embedded import EmbeddedServer
-from app.services import admins, workers
+from app.services import admins, pruning, scheduling, workers
 from app.services.catalogue import prepare_catalogue
+from app.services.retention import Policy
 from tests.conftest import as_catalogue, settings_in, signed_in, url_of
 
 ROUNDS = 21
+SCHEDULES = 1_000
+DUE = 20
+POLICY = Policy(keep_daily=7, keep_weekly=5, keep_monthly=12, keep_yearly=10)
 TOKEN = "only for this measurement"  # noqa: S105 - opens nothing else
 CHUNK = 2_000
 SERVER = "db.example.org:5432"
@@ -70,6 +86,7 @@ def main() -> None:
                 with app.app_context():
                     prepare_catalogue()
                     admins.create_first_admin()
+                    fill_schedules()
                     fill(number, databases)
                     workers.beat()
                 print(f"\n{kind}: {number:,} backups of {databases:,} databases")
@@ -90,6 +107,32 @@ def fill(number: int, databases: int) -> None:
         plain.execution_options(isolation_level="AUTOCOMMIT").execute(text("ANALYZE"))
         if db.engine.dialect.name == "postgresql":  # as autovacuum does some minutes later
             plain.execute(text("VACUUM ANALYZE"))
+
+
+def fill_schedules() -> None:
+    """So many that are due in half a year, with what became of their last 90 times."""
+    at = now()
+    rows = [
+        {
+            "id": create_id(),
+            "server": SERVER,
+            "database": "shop_0",
+            "name": f"schedule {n}",
+            "task": Task.BACKUP,
+            "cron": "0 3 1 6 *",
+            "timezone": "Europe/Berlin",
+            "created_by": "ann",
+            "next_due_at": at + timedelta(days=180),
+        }
+        for n in range(SCHEDULES)
+    ]
+    with db.engine.begin() as connection:
+        connection.execute(insert(Schedule), rows)
+        for row in rows:
+            times = [at - timedelta(days=day, hours=1) for day in range(90)]
+            known = {"schedule_id": row["id"], "outcome": Outcome.COMPLETED, "attempts": 1}
+            each = [{"id": create_id(), "due_at": time} | known for time in times]
+            connection.execute(insert(Firing), each)
 
 
 def backup(n: int, number: int, databases: int, chance: random.Random) -> dict[str, Any]:
@@ -152,17 +195,39 @@ def measure(app: Flask) -> None:
         show(path, lambda path=path: admin.get(path))
     bearer = {"Authorization": f"Bearer {TOKEN}"}
     show("/metrics", lambda: app.test_client().get("/metrics", headers=bearer))
+    with app.app_context():
+        show("a retention plan", lambda: pruning.preview(policy=POLICY, limit=50))
+        show(f"a turn with {SCHEDULES:,} schedules, none due", scheduling.turn)
+        show(f"a turn with {DUE} of them due", scheduling.turn, make_due)
 
 
-def show(name: str, ask: Callable[[], Any]) -> None:
+def make_due() -> None:
+    """As before the last turn, and some schedules are due; one of them may run at a time."""
+    since = now() - timedelta(minutes=30)
+    due = select(Schedule.id).order_by(Schedule.name).limit(DUE)
+    with db.engine.begin() as connection:
+        connection.execute(delete(Firing).where(Firing.due_at > since))
+        connection.execute(delete(DatabaseBackup).filter_by(status=Status.PENDING))
+        ids = list(connection.scalars(due))
+        connection.execute(
+            update(Schedule)
+            .where(Schedule.id.in_(ids))
+            .values(cron="* * * * *", next_due_at=now().replace(second=0, microsecond=0))
+        )
+
+
+def show(name: str, ask: Callable[[], Any], prepare: Callable[[], None] = lambda: None) -> None:
     """Print how long it takes; the first answer warms up."""
+    prepare()
     ask()
     took, worked = [], []
     for _ in range(ROUNDS):
+        prepare()
         began, before = time.perf_counter(), time.process_time()
         ask()
         took.append((time.perf_counter() - began) * 1000)
         worked.append((time.process_time() - before) * 1000)
+    prepare()
     with counting() as queries:
         ask()
     told = f"best {min(took):6.1f} ms, median {statistics.median(took):6.1f} ms"

@@ -8,6 +8,7 @@ the newest hash elsewhere: the log tells it with each entry.
 import hashlib
 import json
 import logging
+import socket
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ from sqlalchemy import ColumnElement, select, text
 
 from app.errors import InvalidInput, VerificationError
 from app.extensions import db, writing
-from app.models import ActOutcome, AuditEntry
+from app.models import ActOutcome, AuditEntry, Trigger
 from app.models.types import now
 from app.services.acts import Act
 from app.services.manifests import moment_text
@@ -52,6 +53,15 @@ def record(act: Act) -> None:
         told = {name: told[name] for name in _HASHED} | {"hash": _hash_of(told)}
         session.add(AuditEntry(**told))
     logger.info("audit %s", " ".join(f"{key}={value!r}" for key, value in row_of(told).items()))
+
+
+def record_unattended(
+    action: str, actor: str, *, subject: str = "", failed: bool = False, detail: str = ""
+) -> None:
+    """Append what a worker has done by itself; the actor is the schedule that wanted it."""
+    act = Act(action, Trigger.SCHEDULE, actor, socket.gethostname(), subject, detail=detail)
+    act.outcome = ActOutcome.FAILED if failed else ActOutcome.DONE
+    record(act)
 
 
 def cleaned(value: str, most: int) -> str:

@@ -27,11 +27,12 @@ from app.models import (
     Trigger,
 )
 from app.models.types import now
-from app.services import backups, claims, deliveries, heartbeats, pruning, restores
+from app.services import audit, backups, claims, deliveries, heartbeats, pruning, restores
 from app.services.databases import database_name
 from app.services.deliveries import Message
 from app.services.heartbeats import Beat
 from app.services.manifests import MAX_NOTES, moment_text
+from app.services.reconcile import tolerating
 from app.services.scrubs import scrub
 
 logger = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ BACK_OFF = tuple(timedelta(minutes=each) for each in (1, 5, 15, 60))
 #: A clock that is set back further is noticed.
 CLOCK = timedelta(minutes=1)
 
+_ACTS = {Task.BACKUP: "backup.create", Task.DRILL: "drill.create", Task.SCRUB: "scrub.run"}
 _LOST = timedelta(minutes=1)  # after which a job that was chosen and is not there was lost
 _SCRUBBING = timedelta(minutes=30)  # in which a scrub that lives tells that it does
 
@@ -130,7 +132,7 @@ def settle(firing_id: str, at: datetime) -> None:
         if begun + _LOST < at or begun > at + CLOCK:
             _fail(firing_id, "its job was lost before it began", at, passes=True)
     elif job.is_completed:
-        _end(firing_id, Outcome.COMPLETED, "", at)
+        _end(firing_id, Outcome.COMPLETED, "", at, subject=job.filename)
         if isinstance(job, DatabaseBackup):
             pruning.prune_after(job)
     elif not job.is_pending:
@@ -161,7 +163,7 @@ def _fail(firing_id: str, told: str, at: datetime, *, passes: bool) -> None:
     logger.warning("schedule waits name=%r attempt=%d error=%r", name, attempts, told)
 
 
-def _end(firing_id: str, outcome: Outcome, told: str, at: datetime) -> None:
+def _end(firing_id: str, outcome: Outcome, told: str, at: datetime, *, subject: str = "") -> None:
     values = {"outcome": outcome, "finished_at": at, "next_attempt_at": None}
     ended = (
         update(Firing)
@@ -173,11 +175,14 @@ def _end(firing_id: str, outcome: Outcome, told: str, at: datetime) -> None:
             return
         firing = session.get_one(Firing, firing_id, populate_existing=True)
         name, has_failed = firing.schedule.name, outcome is Outcome.FAILED
+        action = _ACTS[firing.schedule.task]
         beat(session, firing, Beat.FAIL if has_failed else Beat.SUCCESS, at, told)
         if has_failed and firing.schedule.task is not Task.BACKUP:
             key = f"gave-up:{firing.id}"
             tell(session, firing.schedule, key=key, what="failed", body=told, at=at)
     log = logger.error if outcome is Outcome.FAILED else logger.info
+    with tolerating():  # it is done, whether it is recorded or not
+        audit.record_unattended(action, name, subject=subject, failed=has_failed, detail=told)
     log("schedule ended name=%r outcome=%s told=%r", name, outcome.value, told)
 
 

@@ -12,6 +12,7 @@ from app.errors import AppError, Conflict, NotFound
 from app.extensions import db
 from app.models import DatabaseBackup, Proof, Result
 from app.models.types import now
+from app.services import audit
 from app.services.acts import tell
 from app.services.backups import remove_backup
 from app.services.databases import DatabaseName, database_name, storage
@@ -44,6 +45,13 @@ class Pruned:
     size: int = 0  # bytes
     spared: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+
+    def in_words(self) -> str:
+        """What went, and what should have gone."""
+        told = f"removed {len(self.removed)}: {', '.join(self.removed)}" if self.removed else ""
+        return "; ".join(
+            filter(None, [told, f"failed: {', '.join(self.failed)}" if self.failed else ""])
+        )
 
 
 class _NothingGood(Conflict):
@@ -101,6 +109,7 @@ def prune(of: DatabaseName | None = None, *, by: str, at: datetime | None = None
             report.removed.append(backup.filename)
             report.size += backup.size
     note_prune(name, at)
+    tell(subject=name.database, detail=report.in_words() or "nothing to remove")
     logger.info(
         "pruned database=%r by=%r removed=%d spared=%d failed=%d",
         *(name.database, by, len(report.removed), len(report.spared), len(report.failed)),
@@ -113,7 +122,15 @@ def prune_after(backup: DatabaseBackup) -> None:
     name = DatabaseName(backup.server, backup.database)
     if not get_policy(name).is_empty:
         with tolerating():
-            prune(name, by="schedule")
+            report = prune(name, by="schedule")
+            if told := report.in_words():
+                audit.record_unattended(
+                    "retention.prune",
+                    backup.created_by,
+                    subject=name.database,
+                    failed=bool(report.failed),
+                    detail=told,
+                )
 
 
 def _refusal(plan: Plan) -> Callable[[DatabaseBackup], None]:

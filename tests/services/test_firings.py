@@ -3,9 +3,10 @@
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import select
 
 from app.extensions import db, writing
-from app.models import Firing, Kind, Level, Outcome, Proof, Result, Task, Trigger, types
+from app.models import AuditEntry, Firing, Kind, Level, Outcome, Proof, Result, Task, Trigger, types
 from app.models.types import now
 from app.services import claims, firings, listing, restores, schedules, scheduling
 from tests.services.restores.conftest import backed_up
@@ -26,6 +27,13 @@ def came_of(firing_id: str) -> tuple[Outcome, int, str]:
     return found.outcome, found.attempts, found.told
 
 
+def recorded() -> list[tuple[str, ...]]:
+    """What the audit says."""
+    names = "action", "face", "actor", "subject", "outcome", "detail"
+    columns = [getattr(AuditEntry, each) for each in names]
+    return [tuple(each) for each in db.session.execute(select(*columns).order_by(AuditEntry.id))]
+
+
 def test_a_drill_takes_the_newest_backup_that_nothing_speaks_against():
     good, bad = backed_up(), backed_up()
     with writing() as session:
@@ -41,12 +49,15 @@ def test_a_drill_takes_the_newest_backup_that_nothing_speaks_against():
         asked.complete(now())
     scheduling.turn()
     assert came_of(drill)[:2] == (Outcome.COMPLETED, 1)
+    assert recorded() == [("drill.create", "schedule", "s", good, "done", "")]
 
 
 def test_a_drill_without_a_good_backup_fails_at_once():
     drill = due(Task.DRILL)
     scheduling.turn()
-    assert came_of(drill) == (Outcome.FAILED, 1, "there is no good backup to drill")
+    told = "there is no good backup to drill"
+    assert came_of(drill) == (Outcome.FAILED, 1, told)
+    assert recorded() == [("drill.create", "schedule", "s", "", "failed", told)]
 
 
 def test_a_scrub_reads_each_dump_whose_time_has_come():
@@ -60,6 +71,7 @@ def test_a_scrub_reads_each_dump_whose_time_has_come():
     for name in (old, older):
         assert newest_proof(name).proved_at > since
     assert newest_proof(young).proved_at < since
+    assert recorded() == [("scrub.run", "schedule", "s", "", "done", "dumps read: 2")]
     firings.scrub_due()
     assert came_of(scrub)[0] is Outcome.COMPLETED
 

@@ -12,7 +12,17 @@ from sqlalchemy import delete, event, insert, select
 
 from app.errors import Conflict, Forbidden, InvalidInput, NotFound
 from app.extensions import db, writing
-from app.models import DatabaseBackup, Kind, Level, Proof, Restore, Result, Status, Trigger
+from app.models import (
+    AuditEntry,
+    DatabaseBackup,
+    Kind,
+    Level,
+    Proof,
+    Restore,
+    Result,
+    Status,
+    Trigger,
+)
 from app.services import backups, checks, listing, policies, pruning
 from app.services.databases import database_name, storage
 from app.services.history import History
@@ -298,6 +308,19 @@ def test_after_a_scheduled_backup_its_database_is_pruned_and_nothing_is_raised(m
     assert listed() == {newest}
     monkeypatch.setattr(pruning, "History", None)
     pruning.prune_after(backup)
+
+
+def test_what_goes_after_a_scheduled_backup_is_in_the_audit():
+    newest, old = made(HOUR), made(9 * DAY)
+    policies.set_policy(Policy(keep_last=1), by="ann")
+    backup = listing.get_backup(newest)
+    for _ in range(2):  # and nothing where nothing goes
+        pruning.prune_after(backup)
+    (entry,) = db.session.scalars(select(AuditEntry))
+    assert (entry.action, entry.face, entry.actor) == (
+        "retention.prune", "schedule", backup.created_by,
+    )  # fmt: skip
+    assert (entry.subject, entry.detail) == (backup.database, f"removed 1: {old}")
 
 
 def test_the_number_of_queries_does_not_grow_with_the_backups():
