@@ -11,7 +11,7 @@ from flask_login import LoginManager
 from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
 from flask_wtf import CSRFProtect
-from sqlalchemy import Connection, Engine, MetaData, Pool, event
+from sqlalchemy import ColumnElement, Connection, Engine, MetaData, Pool, SQLColumnExpression, event
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.orm import DeclarativeBase, Session
 
@@ -104,6 +104,13 @@ def _identity(path: str) -> tuple[int, int]:
     except OSError:
         return 0, 0
     return found.st_dev, found.st_ino
+
+
+def containing(told: SQLColumnExpression[str], text: str) -> ColumnElement[bool]:
+    """Whether a column or an expression contains a text, whatever the case of either."""
+    # SQLite's LIKE ignores the case of ASCII by itself; our lower() is five times as slow.
+    is_enough = text.isascii() and db.engine.dialect.name == "sqlite"
+    return (told.contains if is_enough else told.icontains)(text, autoescape=True)
 
 
 def _lower(value: Any) -> Any:

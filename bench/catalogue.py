@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from app import create_app
+from app.config import settings
 from app.extensions import db
 from app.models import (
     DatabaseBackup,
@@ -98,11 +99,15 @@ def main() -> None:
 
 def fill(number: int, databases: int) -> None:
     chance = random.Random(5)  # noqa: S311 - the same rows on both catalogues
+    settings().backup_dir.mkdir(exist_ok=True)
     with db.engine.begin() as connection:
         for start in range(0, number, CHUNK):
             rows = [backup(n, number, databases, chance) for n in range(start, start + CHUNK)]
             connection.execute(insert(DatabaseBackup), rows)
             connection.execute(insert(Proof), list(proofs(rows, databases, start)))
+            for each in rows:  # a plan looks whether they are there
+                if each["database"] == "shop_0":
+                    (settings().backup_dir / each["filename"]).touch()
     with db.engine.connect() as plain:
         plain.execution_options(isolation_level="AUTOCOMMIT").execute(text("ANALYZE"))
         if db.engine.dialect.name == "postgresql":  # as autovacuum does some minutes later
@@ -152,6 +157,7 @@ def backup(n: int, number: int, databases: int, chance: random.Random) -> dict[s
         "size": chance.randrange(10**6, 10**10) if status is Status.COMPLETED else 0,
         "notes": f"night {n}",
         "sha256": "0" * 64,
+        "proven": status is Status.COMPLETED,
         "error_message": "connection refused" if status is Status.FAILED else "",
         "log": LOG,
         "contents": CONTENTS,

@@ -7,7 +7,7 @@ from sqlalchemy import Select, and_, or_, select
 from sqlalchemy.orm import undefer
 
 from app.errors import InvalidInput, NotFound
-from app.extensions import db
+from app.extensions import containing, db
 from app.models import DatabaseBackup, Status
 from app.services.databases import storage
 from app.services.manifests import moment_text
@@ -46,7 +46,7 @@ def list_backups(
         chosen = chosen.where(
             or_(
                 *(
-                    column.icontains(query, autoescape=True)
+                    containing(column, query)
                     for column in (
                         DatabaseBackup.filename,
                         DatabaseBackup.database,
