@@ -17,7 +17,7 @@ from app.models.types import now
 from app.services.acts import tell
 from app.services.databases import DatabaseName, database_name
 from app.services.manifests import moment_text
-from app.services.reconcile import reconcile
+from app.services.reconcile import settle_dead_runs
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def insert_pending(
     """
     name = DatabaseName(FOREIGN, database) if upload else database_name()
     if _find_pending(name) is not None:
-        reconcile()  # what is in the way may be of a runner that is gone
+        settle_dead_runs()  # what is in the way may be of a runner that is gone
     moment = now()
     for _ in range(1000):
         backup = DatabaseBackup(

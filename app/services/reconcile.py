@@ -81,6 +81,11 @@ def reconcile() -> Reconciled:
     return report
 
 
+def settle_dead_runs() -> None:
+    """End the backups whose runner is gone, and look at nothing else: it may be asked often."""
+    _settle_dead_runs(Reconciled())
+
+
 def adopt(filename: str) -> None:
     """Give a complete dump without a row its row back, from its manifest.
 

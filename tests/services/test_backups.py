@@ -23,6 +23,7 @@ from app.models.types import now
 from app.services import backups, claims, listing, pending
 from app.services.databases import database_name
 from app.services.manifests import read_manifest
+from app.storages.local import LocalStorage
 from tests.conftest import Database, url_of
 
 pytestmark = pytest.mark.usefixtures("context")
@@ -142,8 +143,21 @@ def test_the_list_is_newest_first_and_pages_do_not_overlap():
     assert third.next_before is None
 
 
+def test_who_is_refused_goes_through_no_files(monkeypatch: pytest.MonkeyPatch):
+    """Schedules may be refused by the dozen, where a hundred thousand dumps lie."""
+    backups.queue_backup(trigger=Trigger.CLI, created_by="ann")
+    asked: list[object] = []
+    monkeypatch.setattr(LocalStorage, "list", lambda *_: asked.append(1) or {})
+    with pytest.raises(Conflict):
+        backups.queue_backup(trigger=Trigger.CLI, created_by="ann")
+    assert not asked
+
+
 def test_the_list_can_be_searched_whatever_the_case():
     make("Before the BIG migration")
+    make("Vor der GROSSEN Änderung")
+    assert len(listing.list_backups(query="großen ÄNDERUNG").backups) == 0
+    assert len(listing.list_backups(query="grossen äNDERUNG").backups) == 1
     make("100% sure_thing")
     assert len(listing.list_backups(query="big MIGRATION").backups) == 1
     assert len(listing.list_backups(query="100% sure_").backups) == 1
