@@ -440,3 +440,22 @@ def test_a_taken_port_is_told_in_words(web: Web):
     assert "BACKSTOP_LISTEN" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert web.lives()
+
+
+def test_a_bare_delete_removes_a_backup_unless_it_is_pinned_or_pending(panel: Flask, web: Web):
+    """With the session's cookie and nothing else, also the last good one: as curl -X DELETE."""
+    last, pinned = planted(panel), planted(panel, database="other")
+    pending = planted(panel, status=Status.PENDING)
+    web.ask("POST", f"/api/admin/backup/{pinned}/pin", {"reason": "audit"})
+    for filename, title in ((pinned, "unpin it first"), (pending, "is still being made")):
+        answer = web.ask("DELETE", f"/api/admin/backup/{filename}")
+        assert (answer.status, title in json.loads(answer.body)["title"]) == (409, True)
+        assert web.ask("GET", f"/api/admin/backup/{filename}/details").status == 200
+    assert web.ask("DELETE", f"/api/admin/backup/{pinned}/pin").status == 200
+    for filename in (last, pinned):
+        answer = web.ask("DELETE", f"/api/admin/backup/{filename}")
+        assert (answer.status, json.loads(answer.body)["success"]) == (200, True)
+        assert web.ask("GET", f"/api/admin/backup/{filename}/details").status == 404
+        assert not dump_of(panel, filename).exists()
+    with panel.app_context():
+        record_failure(listing.get_backup(pending).id, AppError("it was only planted"))

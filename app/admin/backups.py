@@ -3,12 +3,12 @@
 from flask import Blueprint, Response, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from app.admin.forms import DeleteForm, NotesForm, PinForm
-from app.admin.passwords import refusal_of_password, told
+from app.admin.forms import DropForm, NotesForm, PinForm
+from app.admin.passwords import told
 from app.auth import signed_in_admin
 from app.config import CANCEL_PATIENCE
 from app.downloads import dump_response
-from app.errors import AppError, Conflict, Forbidden, InvalidInput
+from app.errors import AppError, Conflict, InvalidInput
 from app.models import DatabaseBackup, Status, Trigger
 from app.services import backups as service
 from app.services import listing, pins, runs
@@ -113,32 +113,30 @@ def unpin(filename: str) -> ResponseReturnValue:
 @blueprint.get("/<filename>/delete")
 def confirm_delete(filename: str) -> ResponseReturnValue:
     """Ask before a backup is deleted."""
-    return _delete_page(listing.get_backup(filename), DeleteForm())
+    return _delete_page(listing.get_backup(filename), DropForm())
 
 
 @blueprint.post("/<filename>/delete")
 def delete(filename: str) -> ResponseReturnValue:
-    """Delete a backup, if it was named; one that is precious, by password too."""
-    backup, form = listing.get_backup(filename), DeleteForm()
+    """Delete a backup, if its database was named."""
+    backup, form = listing.get_backup(filename), DropForm()
     if backup.is_completed and (form.name.data or "").strip() != backup.database.strip():
         form.name.errors = [f"Type {backup.database} to delete a backup of it."]
         return _delete_page(backup, form), 422
-    is_precious = bool(pins.why_precious(backup))
-    refusal = refusal_of_password(form) if is_precious else None
-    if refusal is not None:
-        return _delete_page(backup, form), *refusal
     try:
-        service.delete_backup(filename, insist=is_precious)
-    except (Conflict, Forbidden) as error:
+        service.delete_backup(filename)
+    except Conflict as error:
         _flash_error(error)
         return redirect(url_for(".show", filename=filename))
     flash(f"Backup {filename} has been deleted.", "success")
     return redirect(url_for(".index"))
 
 
-def _delete_page(backup: DatabaseBackup, form: DeleteForm) -> str:
-    why = pins.why_precious(backup)
-    return render_template("backups/delete.html", backup=backup, form=form, why=why)
+def _delete_page(backup: DatabaseBackup, form: DropForm) -> str:
+    is_last_good = pins.is_last_good(backup)
+    return render_template(
+        "backups/delete.html", backup=backup, form=form, is_last_good=is_last_good
+    )
 
 
 def _list(form: NotesForm) -> str:

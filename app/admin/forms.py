@@ -208,9 +208,3 @@ class DropForm(FlaskForm):  # type: ignore[misc]
     """Drop something, told by name."""
 
     name = StringField(render_kw={"autocomplete": "off", "autocapitalize": "none"})
-
-
-class DeleteForm(PasswordForm):
-    """Delete a backup, told by name; what is not deleted in passing, by password too."""
-
-    name = StringField(render_kw={"autocomplete": "off", "autocapitalize": "none"})

@@ -7,7 +7,6 @@ from flask import Blueprint, Response, jsonify, request, url_for
 from flask.typing import ResponseReturnValue
 
 from app.api.schemas import (
-    DeleteSchema,
     ListSchema,
     NewBackupSchema,
     NotesSchema,
@@ -16,7 +15,7 @@ from app.api.schemas import (
     read_body,
     read_query,
 )
-from app.auth import confirm_password, signed_in_admin
+from app.auth import signed_in_admin
 from app.config import CANCEL_PATIENCE, WEB_THREADS, settings
 from app.downloads import dump_response
 from app.errors import AppError, Conflict
@@ -112,11 +111,9 @@ def unpin(filename: str) -> ResponseReturnValue:
 
 @blueprint.delete("/<filename>")
 def delete(filename: str) -> ResponseReturnValue:
-    """Delete the backup: dump and row; with the password also what is not deleted in passing."""
-    password = read_body(DeleteSchema())["password"]
-    if password is not None:
-        confirm_password(password)
-    service.delete_backup(filename, insist=password is not None)
+    """Delete the backup: dump and row."""
+    read_body(NothingSchema())
+    service.delete_backup(filename)
     return {"success": True, "message": f"Database backup {filename} deleted"}
 
 

@@ -201,12 +201,6 @@ class PinSchema(Schema):
     reason = fields.String(required=True)
 
 
-class DeleteSchema(Schema):
-    """The body of a delete; the password again for what is not deleted in passing."""
-
-    password = fields.String(load_default=None)
-
-
 class _Flag(fields.Field[bool]):
     """Exactly true or false: too much hangs on it for a guess."""
 

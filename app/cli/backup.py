@@ -23,7 +23,7 @@ from app.services.admins import list_admins
 from app.services.catalogue import prepare_catalogue, set_aside_if_damaged
 from app.services.checks import Verdict, check_backups
 from app.services.databases import database_in_use
-from app.services.pins import why_precious
+from app.services.pins import is_last_good
 from app.services.proofs import best_proofs, list_proofs
 from app.services.reconcile import adopt, reconcile
 from app.services.restoring import restore_by_hand
@@ -212,19 +212,16 @@ def notes(name: str, text: str) -> None:
 
 @group.command("delete")
 @click.argument("name")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--yes-really", is_flag=True, help="Also if it is pinned, or the last good one.")
-def delete(name: str, yes: bool, yes_really: bool) -> None:
-    """Delete a backup: its dump and its row."""
+@click.option("yes", "--yes", "--yes-really", is_flag=True, help="Do not ask.")
+def delete(name: str, yes: bool) -> None:
+    """Delete a backup: its dump and its row; one that is pinned must be unpinned first."""
     backup = listing.get_backup(name)
-    why = "" if yes or yes_really else why_precious(backup)
-    if why:
-        typed = click.prompt(f"Think twice: {why}. Type {name} to delete it")
-        if typed.strip() != name:
-            raise InvalidInput(f"that is not {name}, and nothing was deleted")
-    elif not (yes or yes_really):
-        click.confirm(f"Delete {name} of database {backup.database}?", abort=True)
-    service.delete_backup(name, insist=yes_really or bool(why))
+    if not yes:
+        question = f"Delete {name} of database {backup.database}?"
+        if is_last_good(backup):
+            question = f"This is the last good backup of {backup.database}. {question}"
+        click.confirm(question, abort=True)
+    service.delete_backup(name)
     click.echo(f"{name} has been deleted.")
 
 

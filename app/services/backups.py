@@ -32,7 +32,7 @@ from app.services.listing import get_backup
 from app.services.manifests import MAX_NOTES, moment_text
 from app.services.outcomes import renew_manifest
 from app.services.pending import insert_pending, list_unclaimed
-from app.services.pins import refuse_precious
+from app.services.pins import refuse_pinned
 from app.services.reconcile import reconcile, tolerating
 from app.services.runs import telling
 
@@ -179,13 +179,12 @@ def edit_notes(filename: str, notes: str) -> DatabaseBackup:
     return backup
 
 
-def delete_backup(filename: str, *, insist: bool = False) -> None:
+def delete_backup(filename: str) -> None:
     """Delete a backup because somebody asked for it: its dump, its manifest and its row.
 
-    Only who insists deletes one that is pinned, or the last good one: `Forbidden`
-    else. Raises as `remove_backup`.
+    Raises as `remove_backup`, and Conflict if it is pinned.
     """
-    remove_backup(filename, _allow if insist else refuse_precious)
+    remove_backup(filename, refuse_pinned)
 
 
 def remove_backup(filename: str, refuse: Callable[[DatabaseBackup], None]) -> None:
@@ -223,10 +222,6 @@ def remove_backup(filename: str, refuse: Callable[[DatabaseBackup], None]) -> No
         if row is not None:  # a reconcile may have been quicker
             session.delete(row)
     logger.info("backup deleted filename=%s", filename)
-
-
-def _allow(_backup: DatabaseBackup) -> None:
-    """Somebody insists."""
 
 
 def own_user() -> str:

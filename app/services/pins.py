@@ -1,10 +1,10 @@
-"""Pins: backups that no rule removes, and that nobody deletes in passing."""
+"""Pins: backups that no rule removes, and that nobody deletes before they are unpinned."""
 
 import logging
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 
-from app.errors import Conflict, Forbidden, InvalidInput
+from app.errors import Conflict, InvalidInput
 from app.extensions import db, writing
 from app.models import DatabaseBackup, Status
 from app.models.types import now
@@ -38,23 +38,29 @@ def unpin_backup(filename: str, *, by: str) -> DatabaseBackup:
     return _set(filename, "", by)
 
 
-def why_precious(backup: DatabaseBackup) -> str:
-    """Why this one is not deleted without a second thought; empty if it is."""
+def refuse_pinned(backup: DatabaseBackup) -> None:
+    """Raise Conflict if the backup is pinned."""
     if backup.is_pinned:
-        return f"it is pinned: {backup.pin_reason}"
-    if _is_last_good(backup):
-        return f"it is the last good backup of {backup.database}"
-    return ""
-
-
-def refuse_precious(backup: DatabaseBackup) -> None:
-    """Raise Forbidden if a backup is not deleted without a second thought."""
-    why = why_precious(backup)
-    if why:
-        raise Forbidden(
-            f"{backup.filename} is not deleted just like that: {why}",
-            hint='Confirm it: the API wants {"password": "…"}, the terminal --yes-really.',
+        raise Conflict(
+            f"{backup.filename} is pinned: unpin it first",
+            detail=f"The reason of the pin: {backup.pin_reason}.",
+            hint="Unpin it on its page, by DELETE …/pin, or with flask backup unpin.",
         )
+
+
+def is_last_good(backup: DatabaseBackup) -> bool:
+    """Whether no other good backup of its database would be left: what those who delete must know.
+
+    Good is what is ours, has its file, and has not failed a proof.
+    """
+    if backup.foreign or not has_file(backup):
+        return False
+    others = list(db.session.scalars(_others_of(backup)))
+    best = best_proofs([backup, *others])
+    failed = {backup_id for backup_id, proof in best.items() if proof.is_failed}
+    return backup.id not in failed and not any(
+        each.id not in failed and has_file(each) for each in others
+    )
 
 
 def _set(filename: str, reason: str, by: str) -> DatabaseBackup:
@@ -72,10 +78,9 @@ def _set(filename: str, reason: str, by: str) -> DatabaseBackup:
     return get_backup(filename)
 
 
-def _is_last_good(backup: DatabaseBackup) -> bool:
-    if backup.foreign or not has_file(backup):
-        return False
-    newest = (
+def _others_of(backup: DatabaseBackup) -> Select[DatabaseBackup]:
+    """The newest other completed backups of the same database."""
+    return (
         select(DatabaseBackup)
         .where(
             DatabaseBackup.server == backup.server,
@@ -88,15 +93,3 @@ def _is_last_good(backup: DatabaseBackup) -> bool:
         .order_by(DatabaseBackup.created_at.desc())
         .limit(_LOOKED_AT)
     )
-    others = list(db.session.scalars(newest))
-    best = best_proofs([backup, *others])
-    failed = {backup_id for backup_id, proof in best.items() if proof.is_failed}
-    if backup.id in failed:
-        return False
-    return not any(each.id not in failed and has_file(each) and _stays(each) for each in others)
-
-
-def _stays(backup: DatabaseBackup) -> bool:
-    """Whether nobody deletes it just now; it is held until our own transaction ends."""
-    found = db.session.get(DatabaseBackup, backup.id, with_for_update=True, populate_existing=True)
-    return found is not None and found.delete_requested_at is None

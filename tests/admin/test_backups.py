@@ -162,7 +162,7 @@ def test_one_click_makes_a_backup_that_is_downloaded_and_deleted(
     assert 'dumping contents of table "public.orders"' in details.text
 
     url = f"{LIST}/{filename}/delete"
-    page = followed(admin, sent(admin, url, page=url, name=shop.name, password=PASSWORD))
+    page = followed(admin, sent(admin, url, page=url, name=shop.name))
     assert f"Backup {filename} has been deleted." in page.text
     assert "No backups yet" in page.text
     assert not dump_of(app, filename).exists()
@@ -391,7 +391,7 @@ def test_delete_takes_the_databases_name_whatever_it_is(
 ):
     filename = planted(panel, database=database)
     url = f"{LIST}/{filename}/delete"
-    page = followed(ann, sent(ann, url, page=url, name=typed, password=PASSWORD))
+    page = followed(ann, sent(ann, url, page=url, name=typed))
     assert f"Backup {filename} has been deleted." in page.text
     assert not dump_of(panel, filename).exists()
     assert ann.get(f"{LIST}/{filename}").status_code == 404

@@ -9,7 +9,6 @@ from app.services.retention import Policy
 from tests.admin.test_backups import LIST, followed, row_of, seen, sent
 from tests.api.test_downloads import dump_of
 from tests.api.test_retention import ann, panel, proven  # noqa: F401 - fixtures
-from tests.conftest import PASSWORD
 
 PAGE = "/admin/retention"
 
@@ -66,16 +65,30 @@ def test_a_pin_is_set_shown_and_taken_back(panel: Flask, ann: FlaskClient):  # n
     assert "not pinned any more" in followed(ann, sent(ann, f"{url}/unpin", url)).text
 
 
-def test_what_is_precious_is_deleted_with_the_password(panel: Flask, ann: FlaskClient):  # noqa: F811
+def test_the_last_good_backup_is_told_as_such_before_it_is_deleted(panel: Flask, ann: FlaskClient):  # noqa: F811
     last, other = proven(panel, 0.01), proven(panel, 1)
-    assert not seen(ann, f"{LIST}/{other}/delete").all("input", name="password")
+    warning = "This is the last good backup of shop."
+    assert warning not in seen(ann, f"{LIST}/{other}/delete").text
     assert sent(ann, f"{LIST}/{other}/delete", LIST, name="shop").location == LIST
     url = f"{LIST}/{last}/delete"
-    assert "it is the last good backup of shop" in seen(ann, url).text
-    for typed in ({}, {"password": "wrong"}):
-        answer = sent(ann, url, url, name="shop", **typed)
-        assert (answer.status_code, "The password is wrong" in answer.text) == (422, True)
-    assert sent(ann, url, url, name="", password=PASSWORD).status_code == 422
+    page = seen(ann, url)
+    assert warning in page.text
+    assert not page.all("input", name="password")
+    assert sent(ann, url, url, name="").status_code == 422
     assert dump_of(panel, last).exists()
-    assert sent(ann, url, url, name="shop", password=PASSWORD).location == LIST
+    assert sent(ann, url, url, name="shop").location == LIST
     assert not dump_of(panel, last).exists()
+
+
+def test_a_pinned_backup_is_unpinned_before_it_is_deleted(panel: Flask, ann: FlaskClient):  # noqa: F811
+    name = proven(panel, 1)
+    url = f"{LIST}/{name}/delete"
+    sent(ann, f"{LIST}/{name}/pin", LIST, reason="<i>audit</i>")
+    page = seen(ann, url)
+    assert "It is pinned: <i>audit</i>. Unpin it first." in page.text
+    assert not page.all("input", name="name")
+    refused = followed(ann, sent(ann, url, url, name="shop"))
+    assert "is pinned: unpin it first" in refused.text
+    assert dump_of(panel, name).exists()
+    followed(ann, sent(ann, f"{LIST}/{name}/unpin", url))
+    assert sent(ann, url, url, name="shop").location == LIST

@@ -27,7 +27,6 @@ from app.services import claims, listing
 from app.services.backup_run import record_failure
 from tests.api.test_downloads import dump_of, is_problem, planted, state_of
 from tests.conftest import (
-    PASSWORD,
     Database,
     locked,
     panel_in,
@@ -143,7 +142,7 @@ def test_create_waits_for_the_end_and_answers_with_the_backup(app: Flask, admin:
     listed = admin.get(COLLECTION).get_json()
     assert listed == {"backups": [backup | {"fileExists": True}], "nextBefore": None}
 
-    deleted = admin.delete(f"{COLLECTION}/{backup['filename']}", json={"password": PASSWORD})
+    deleted = admin.delete(f"{COLLECTION}/{backup['filename']}")
     assert deleted.status_code == 200
     assert set(deleted.get_json()) == {"success", "message"}
     assert deleted.get_json()["success"] is True

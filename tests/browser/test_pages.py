@@ -107,11 +107,11 @@ def test_a_dump_is_downloaded_and_deleted(page: Page, app: Flask, tmp_path: Path
     assert target.read_bytes() == stored.read_bytes()
 
     page.get_by_role("link", name="Delete").first.click()
+    expect(page.get_by_text("This is the last good backup")).to_be_visible()
     page.get_by_role("button", name="Delete backup").click()
     expect(page.get_by_text("to delete a backup of it")).to_be_visible()
     database = page.locator("label strong").inner_text()
     page.get_by_label("to confirm").fill(database)
-    page.get_by_label("Your password").fill(PASSWORD)  # it is the last good one
     page.get_by_role("button", name="Delete backup").click()
     expect(page.get_by_text("has been deleted")).to_be_visible()
     assert not stored.exists()

@@ -59,19 +59,18 @@ def test_a_dry_run_tells_and_a_prune_removes(run: Run, panel: Flask):  # noqa: F
     ]  # fmt: skip
 
 
-def test_a_backup_is_pinned_and_then_deleted_only_by_who_thinks_twice(run: Run, panel: Flask):  # noqa: F811
-    last, pinned, third = (proven(panel, days) for days in (0.01, 1, 2))
+def test_a_pinned_backup_is_deleted_only_after_it_was_unpinned(run: Run, panel: Flask):  # noqa: F811
+    last, pinned = proven(panel, 0.01), proven(panel, 1)
     assert run("backup", "pin", pinned).exit_code == 2
     assert (
         run("backup", "pin", pinned, "--reason", "audit").output == f"{pinned} has been pinned.\n"
     )
     assert "[pinned: audit]" in run("backup", "list", "--search", "audit").output
-    refused = run("backup", "delete", pinned, "--yes")
-    assert (refused.exit_code, "--yes-really" in refused.stderr) == (1, True)
-    assert run("backup", "delete", pinned, input="y\n").exit_code == 1
-    assert run("backup", "delete", pinned, input=f"{pinned}\n").exit_code == 0
-    run("backup", "pin", third, "--reason", "audit")
-    assert "not pinned any more" in run("backup", "unpin", third).output
-    assert run("backup", "delete", third, "--yes").exit_code == 0
-    assert run("backup", "delete", last, "--yes").exit_code == 1
-    assert run("backup", "delete", last, "--yes-really").output == f"{last} has been deleted.\n"
+    for option in ("--yes", "--yes-really"):
+        refused = run("backup", "delete", pinned, option)
+        assert (refused.exit_code, "unpin it first" in refused.stderr) == (1, True)
+    assert "not pinned any more" in run("backup", "unpin", pinned).output
+    assert run("backup", "delete", pinned, "--yes").exit_code == 0
+    asked = run("backup", "delete", last, input="n\n")
+    assert (asked.exit_code, "This is the last good backup of shop." in asked.output) == (1, True)
+    assert run("backup", "delete", last, "--yes").output == f"{last} has been deleted.\n"

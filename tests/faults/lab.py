@@ -355,7 +355,7 @@ class Lab(Home):
         with self.context():
             for name in old:
                 self.forget(name)
-                backups.delete_backup(name, insist=True)
+                backups.delete_backup(name)
 
 
 def _gone_runner() -> str:

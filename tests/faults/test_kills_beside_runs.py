@@ -73,14 +73,14 @@ def test_a_killed_delete_is_finished_or_was_never_begun(lab: Lab, record_propert
     def one(luck: Random, number: signal.Signals, _index: int) -> tuple[int, str]:
         name = lab.newest()
         lab.forget(name)
-        delete = lab.start("backup", "delete", "--yes-really", name)
+        delete = lab.start("backup", "delete", "--yes", name)
         time.sleep(luck.triangular(0, span.seconds, span.seconds * 0.85))
         hit = fall(delete, number)
         row = lab.rows().get(name)
         left = "no row" if row is None else "the wish" if row.delete_requested_at else "the backup"
         return hit, left
 
-    span = span_of(lambda: lab.flask("backup", "delete", "--yes-really", doomed(lab)))
+    span = span_of(lambda: lab.flask("backup", "delete", "--yes", doomed(lab)))
     kill_again_and_again("backup delete", lab, one, span, record_property)
 
 
@@ -115,7 +115,7 @@ def test_all_at_once_and_some_of_them_killed(lab: Lab, record_property: Tell):
         lab.wreck()
         name = lab.newest()
         lab.forget(name)
-        words = [["reconcile"], ["reconcile"], ["delete", "--yes-really", name], ["create"]]
+        words = [["reconcile"], ["reconcile"], ["delete", "--yes", name], ["create"]]
         started = [lab.start("backup", *each) for each in words]
         victims = luck.sample(started, 2)
         hit = 0

@@ -158,7 +158,7 @@ def test_a_delete_that_is_killed_at_any_step_is_finished_or_was_never_begun(
     def prepare() -> list[str]:
         names.append(lab.newest())
         lab.forget(names[-1])
-        return ["backup", "delete", "--yes-really", names[-1]]
+        return ["backup", "delete", "--yes", names[-1]]
 
     def state() -> str:
         return "there" if names[-1] in lab.rows() else "gone"
@@ -226,7 +226,7 @@ def test_a_create_says_so_only_when_everything_is_durable(stepper: Stepper):
 
 def test_a_delete_forgets_the_row_only_when_the_files_are_gone_for_good(stepper: Stepper):
     name = stepper.lab.make_backup()
-    names = stepper.names("backup", "delete", "--yes-really", name)
+    names = stepper.names("backup", "delete", "--yes", name)
     steps = ("commit", f"unlink {name}", f"unlink {name}.json", "fsync backups", "commit")
     assert in_order(names, *steps)
 

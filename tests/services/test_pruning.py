@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, event, insert, select
 
-from app.errors import Conflict, Forbidden, InvalidInput, NotFound
+from app.errors import Conflict, InvalidInput, NotFound
 from app.extensions import db, writing
 from app.models import (
     AuditEntry,
@@ -23,7 +23,7 @@ from app.models import (
     Status,
     Trigger,
 )
-from app.services import backups, checks, listing, policies, pruning
+from app.services import backups, checks, listing, pins, policies, pruning
 from app.services.databases import database_name, storage
 from app.services.history import History
 from app.services.pins import pin_backup, unpin_backup
@@ -423,31 +423,34 @@ def test_only_a_completed_backup_is_pinned():
         pin_backup("backup_none.dump", "why", by="ann")
 
 
-def test_a_pinned_backup_is_deleted_by_who_insists():
-    made(timedelta(0))
+def test_a_pinned_backup_is_deleted_only_after_it_was_unpinned():
     old = made(DAY)
     pin_backup(old, "audit", by="ann")
-    with pytest.raises(Forbidden, match="it is pinned: audit"):
+    with pytest.raises(Conflict, match="is pinned: unpin it first"):
         backups.delete_backup(old)
-    backups.delete_backup(old, insist=True)
-    assert old not in listed()
+    unpin_backup(old, by="ann")
+    backups.delete_backup(old)
+    assert listed() == set()
 
 
-def test_the_last_good_backup_is_deleted_by_who_insists():
+def test_the_last_good_backup_of_a_database_is_known_as_such():
     last = made(timedelta(0))
     failed, damaged, lost = made(DAY, status=Status.FAILED), made(2 * DAY), made(3 * DAY)
     foreign, other = made(4 * DAY, foreign=True), made(5 * DAY, database="other")
     prove(damaged, result=Result.FAILED)
     (storage().folder / lost).unlink()
-    for each in (last, other):
-        with pytest.raises(Forbidden, match="it is the last good backup"):
-            backups.delete_backup(each)
-    for each in (failed, damaged, lost, foreign):
-        backups.delete_backup(each)
-    assert listed() == {last, other}
-    reconcile()
+
+    def last_good() -> set[str]:
+        names = (last, failed, damaged, lost, foreign, other)
+        found = {each for each in names if pins.is_last_good(listing.get_backup(each))}
+        db.session.commit()  # what is planted next shall be seen
+        return found
+
+    assert last_good() == {last, other}
     second = made(6 * DAY)
-    backups.delete_backup(last)
-    with pytest.raises(Forbidden):
-        backups.delete_backup(second)
-    backups.delete_backup(second, insist=True)
+    assert last_good() == {other}
+    backups.delete_backup(second)
+    assert last_good() == {last, other}
+    for each in (last, failed, damaged, lost, foreign, other):
+        backups.delete_backup(each)
+    assert listed() == set()

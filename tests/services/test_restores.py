@@ -127,7 +127,7 @@ def test_a_backup_is_not_deleted_while_it_waits_for_its_restore():
     with pytest.raises(Conflict, match="another restore is running"):
         restores.queue_restore(filename, Kind.DRILL, trigger=Trigger.API, created_by="ann")
     restores.cancel_restore(queued.id, by="ann")
-    backups.delete_backup(filename, insist=True)
+    backups.delete_backup(filename)
 
 
 @pytest.mark.parametrize(
