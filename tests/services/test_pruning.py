@@ -27,7 +27,6 @@ from app.services import backups, checks, listing, pins, policies, pruning
 from app.services.databases import database_name, storage
 from app.services.history import History
 from app.services.pins import pin_backup, unpin_backup
-from app.services.reconcile import reconcile
 from app.services.retention import Policy, decide, plan
 from app.services.timelines import Candidate, Listed
 from tests.api.test_downloads import planted
