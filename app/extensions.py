@@ -15,6 +15,10 @@ from sqlalchemy import ColumnElement, Connection, Engine, MetaData, Pool, SQLCol
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.orm import DeclarativeBase, Session
 
+from app.errors import InvalidInput
+
+MAX_SEARCHED = 200  # characters
+
 _BUSY_TIMEOUT = 15_000  # milliseconds that a writer waits for another one
 
 
@@ -107,7 +111,12 @@ def _identity(path: str) -> tuple[int, int]:
 
 
 def containing(told: SQLColumnExpression[str], text: str) -> ColumnElement[bool]:
-    """Whether a column or an expression contains a text, whatever the case of either."""
+    """Whether a column or an expression contains a text, whatever the case of either.
+
+    Raises InvalidInput for a text that is longer than what SQLite and people look for.
+    """
+    if len(text) > MAX_SEARCHED:
+        raise InvalidInput(f"a search has at most {MAX_SEARCHED} characters")
     # SQLite's LIKE ignores the case of ASCII by itself; our lower() is five times as slow.
     is_enough = text.isascii() and db.engine.dialect.name == "sqlite"
     return (told.contains if is_enough else told.icontains)(text, autoescape=True)

@@ -2,6 +2,7 @@
 
 from flask import Blueprint, current_app, g, redirect, request, url_for
 from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import UnsupportedMediaType
 
 from app.admin import (
     alarms,
@@ -45,7 +46,9 @@ _PUBLIC = (sessions.new, sessions.create)
 
 @blueprint.before_request
 def _guard() -> None:
-    """Every page needs an admin, but for sign-in; every form needs its token."""
+    """Every page but sign-in needs an admin; every form needs its token, and none has files."""
+    if request.mimetype.startswith("multipart/"):
+        raise UnsupportedMediaType("No form of the panel takes a file: send it URL-encoded.")
     if current_app.view_functions[request.endpoint or ""] not in _PUBLIC:
         require_admin()
         g.worker_trouble = find_trouble()

@@ -1,5 +1,8 @@
 """The forms of the pages; the rules about their values are the services'."""
 
+from typing import Any
+
+from flask import request
 from flask_wtf import FlaskForm
 from wtforms import (
     BooleanField,
@@ -23,7 +26,19 @@ from app.services.policies import MAX_PLACES
 _MODES = [each.value for each in Kind if each is not Kind.DRILL]
 
 
-class SignInForm(FlaskForm):  # type: ignore[misc]  # flask_wtf has no types
+class Form(FlaskForm):  # type: ignore[misc]  # flask_wtf has no types
+    """What all forms have in common: their values are text from a form's fields.
+
+    Flask-WTF would take files and JSON as well, where each field expects text.
+    """
+
+    def __init__(self, **values: Any) -> None:
+        if request.method == "POST":
+            values.setdefault("formdata", request.form or None)
+        super().__init__(**{"formdata": None} | values)
+
+
+class SignInForm(Form):
     """Sign in."""
 
     username = StringField(
@@ -37,7 +52,7 @@ class SignInForm(FlaskForm):  # type: ignore[misc]  # flask_wtf has no types
     submit = SubmitField("Sign in")
 
 
-class NotesForm(FlaskForm):  # type: ignore[misc]
+class NotesForm(Form):
     """The notes of a backup, new or old."""
 
     notes = TextAreaField(
@@ -49,7 +64,7 @@ class NotesForm(FlaskForm):  # type: ignore[misc]
     )
 
 
-class AssertionForm(FlaskForm):  # type: ignore[misc]
+class AssertionForm(Form):
     """What must be true in a restored database."""
 
     name = StringField(render_kw={"autocomplete": "off", "maxlength": MAX_NAME, "required": True})
@@ -64,7 +79,7 @@ class AssertionForm(FlaskForm):  # type: ignore[misc]
     )
 
 
-class SettingsForm(FlaskForm):  # type: ignore[misc]
+class SettingsForm(Form):
     """All settings as one text: tell what it would change, or keep it."""
 
     text = TextAreaField(
@@ -74,7 +89,7 @@ class SettingsForm(FlaskForm):  # type: ignore[misc]
     keep = BooleanField()
 
 
-class NotifierForm(FlaskForm):  # type: ignore[misc]
+class NotifierForm(Form):
     """Who is told, of what, and in which words."""
 
     name = StringField(
@@ -104,7 +119,7 @@ class NotifierForm(FlaskForm):  # type: ignore[misc]
     enabled = BooleanField("Switched on", default=True)
 
 
-class ScheduleForm(FlaskForm):  # type: ignore[misc]
+class ScheduleForm(Form):
     """What is done at which times."""
 
     name = StringField(
@@ -140,7 +155,7 @@ class ScheduleForm(FlaskForm):  # type: ignore[misc]
     no_heartbeat = BooleanField("Tell no monitor any more")
 
 
-class PasswordForm(FlaskForm):  # type: ignore[misc]
+class PasswordForm(Form):
     """Say once more who one is."""
 
     password = PasswordField(
@@ -173,7 +188,7 @@ class RestoreForm(PasswordForm):
     superuser = BooleanField()
 
 
-class PinForm(FlaskForm):  # type: ignore[misc]
+class PinForm(Form):
     """Pin a backup."""
 
     reason = StringField(
@@ -190,7 +205,7 @@ _PLACES = {"min": 0, "max": MAX_PLACES, "inputmode": "numeric"}
 _SHORT = {"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}
 
 
-class RetentionForm(FlaskForm):  # type: ignore[misc]
+class RetentionForm(Form):
     """Which backups are kept."""
 
     keep_last = IntegerField("Newest", validators=[Optional()], render_kw=_PLACES)
@@ -204,7 +219,7 @@ class RetentionForm(FlaskForm):  # type: ignore[misc]
     time_zone = StringField("Time zone", default="UTC", render_kw=_SHORT)
 
 
-class DropForm(FlaskForm):  # type: ignore[misc]
+class DropForm(Form):
     """Drop something, told by name."""
 
     name = StringField(render_kw={"autocomplete": "off", "autocapitalize": "none"})

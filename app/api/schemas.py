@@ -25,6 +25,15 @@ def _places(name: str) -> fields.Integer:
     return fields.Integer(strict=True, load_default=None, allow_none=True, data_key=name)
 
 
+class _Flag(fields.Field[bool]):
+    """Exactly true or false: too much hangs on it for a guess."""
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> bool:
+        if not isinstance(value, bool):
+            raise ValidationError("Not true or false.")
+        return value
+
+
 class NewBackupSchema(Schema):
     """The body of a request for a backup."""
 
@@ -49,8 +58,8 @@ class SettingsSchema(Schema):
     """The body of an import of settings."""
 
     settings = fields.Dict(keys=fields.String(), required=True)
-    exact = fields.Boolean(load_default=False)
-    dry_run = fields.Boolean(load_default=False, data_key="dryRun")
+    exact = _Flag(load_default=False)
+    dry_run = _Flag(load_default=False, data_key="dryRun")
 
 
 class NothingSchema(Schema):
@@ -70,7 +79,7 @@ class NewRestoreSchema(Schema):
     mode = fields.Enum(Kind, by_value=True, required=True, validate=validate.NoneOf([Kind.DRILL]))
     into = fields.String(load_default="")
     confirm = fields.String(load_default="")
-    confirm_superuser = fields.Boolean(load_default=False, data_key="confirmSuperuser")
+    confirm_superuser = _Flag(load_default=False, data_key="confirmSuperuser")
     tables = fields.List(
         fields.Nested(TableSchema), load_default=list, validate=validate.Length(max=MAX_TABLES)
     )
@@ -139,7 +148,7 @@ class NotifierChangeSchema(Schema):
     facts = fields.List(fields.String(), allow_none=True, validate=validate.Length(max=100))
     title = fields.String()
     body = fields.String()
-    enabled = fields.Boolean(truthy={True}, falsy={False})
+    enabled = _Flag()
 
 
 class NewNotifierSchema(NotifierChangeSchema):
@@ -157,7 +166,7 @@ class ScheduleChangeSchema(Schema):
     cron = fields.String()
     timezone = fields.String()
     notes = fields.String()
-    enabled = fields.Boolean(truthy={True}, falsy={False})
+    enabled = _Flag()
     heartbeat_url = fields.String(data_key="heartbeatUrl")
 
 
@@ -185,7 +194,7 @@ class LimitSchema(Schema):
 class AlarmListSchema(LimitSchema):
     """The query of a list of alarms."""
 
-    is_open = fields.Boolean(load_default=None, data_key="open")
+    is_open = fields.Boolean(load_default=None, data_key="open", truthy={"true"}, falsy={"false"})
 
 
 class CredentialsSchema(Schema):
@@ -199,15 +208,6 @@ class PinSchema(Schema):
     """The body of a pin."""
 
     reason = fields.String(required=True)
-
-
-class _Flag(fields.Field[bool]):
-    """Exactly true or false: too much hangs on it for a guess."""
-
-    def _deserialize(self, value: Any, *_: Any, **__: Any) -> bool:
-        if not isinstance(value, bool):
-            raise ValidationError("Not true or false.")
-        return value
 
 
 class _Length(fields.Field[timedelta]):

@@ -36,7 +36,7 @@ _HASHED = [each.name for each in AuditEntry.__table__.columns if each.name != "h
 def record(act: Act) -> None:
     """Append an act that has ended to the chain; one writer at a time.
 
-    Nothing where it was refused just so before, and is to be quiet about that.
+    Nothing where it was refused, or failed, just so before, and is to be quiet about that.
     """
     told: dict[str, Any] = {name: cleaned(getattr(act, name), most) for name, most in _MOST.items()}
     told |= {"face": act.face.value, "outcome": act.outcome.value}
@@ -144,7 +144,7 @@ def _hash_of(told: dict[str, Any]) -> str:
 
 
 def _is_repeated(act: Act, told: dict[str, str]) -> bool:
-    if act.quiet_since is None or act.outcome is not ActOutcome.REFUSED:
+    if act.quiet_since is None or act.outcome is ActOutcome.DONE:
         return False
     same = {name: told[name] for name in ("origin", "action", "outcome", "detail")}
     chosen = select(AuditEntry.id).filter_by(**same)

@@ -9,14 +9,13 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import ColumnElement, or_, select
 
 from app.errors import InvalidInput
-from app.extensions import containing, db
+from app.extensions import MAX_SEARCHED, containing, db
 from app.models import ActOutcome, AuditEntry
 from app.services.audit import cleaned, read_batches, row_of
 from app.services.manifests import moment_text
 
 MAX_LIMIT = 200  # entries in one answer
 
-_LONGEST = 200  # characters of a filter
 WORDS = ("actor", "action", "outcome", "from", "to", "q")
 
 
@@ -46,7 +45,11 @@ def read_filters(asked: Mapping[str, str]) -> Filters:
     Times are ISO 8601, in UTC where they do not say otherwise; a day as `to`
     is meant whole. Raises InvalidInput.
     """
-    words = {name: cleaned(asked.get(name, "").strip(), _LONGEST) for name in WORDS}
+    given = {name: asked.get(name, "").strip() for name in WORDS}
+    for name, word in given.items():
+        if len(word) > MAX_SEARCHED:
+            raise InvalidInput(f"{name} has at most {MAX_SEARCHED} characters")
+    words = {name: cleaned(word, MAX_SEARCHED) for name, word in given.items()}
     if words["outcome"] and words["outcome"] not in [each.value for each in ActOutcome]:
         raise InvalidInput("outcome must be done, refused or failed")
     return Filters(

@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from app.errors import InvalidInput
+from app.extensions import MAX_SEARCHED
 from app.postgres.selection import Name, read_name, written
 from app.services.listing import get_backup
 
@@ -35,6 +36,8 @@ def list_contents(
         raise InvalidInput(f"sort must be one of {', '.join(SORTS)}")
     if offset < 0 or (limit is not None and not 1 <= limit <= MAX_LIMIT):
         raise InvalidInput(f"limit must lie between 1 and {MAX_LIMIT}, offset not below 0")
+    if len(query) > MAX_SEARCHED:
+        raise InvalidInput(f"a search has at most {MAX_SEARCHED} characters")
     wanted = query.strip().casefold()
     found = [
         each

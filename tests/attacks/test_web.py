@@ -1,0 +1,142 @@
+"""What strangers and guests try on the panel's pages and API, and that nothing comes of it."""
+
+import io
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import func, select
+from werkzeug.routing import Rule
+from wtforms.fields.core import UnboundField
+
+from app.admin import forms
+from app.extensions import db
+from app.models import AuditEntry
+from tests.admin.test_backups import token_on
+from tests.api.test_downloads import planted
+from tests.api.test_restores import planted_restore
+from tests.api.test_schedules import planted_schedules
+from tests.conftest import signed_in
+
+LOGIN = "/admin/login"
+SESSION = "/api/admin/session"
+
+
+@pytest.fixture(scope="module")
+def arguments(panel: Flask, ann: FlaskClient) -> dict[str, str]:
+    """Something that exists, for each argument of a page's address."""
+    filename = planted(panel)
+    notifier = {"name": "n", "url": "json://127.0.0.1:1/x", "enabled": False}
+    assertion = {"name": "one", "statement": "SELECT true"}
+    return {
+        "filename": filename,
+        "restore_id": planted_restore(panel, filename),
+        "schedule_id": planted_schedules(panel, 1)[0],
+        "notifier_id": ann.post("/api/admin/notifiers", json=notifier).json["notifier"]["id"],
+        "assertion_id": ann.post("/api/admin/assertions", json=assertion).json["assertion"]["id"],
+    }
+
+
+def pages_with_forms(app: Flask) -> list[Rule]:
+    """Every address that takes a form; what ends the session comes last."""
+    rules = [each for each in app.url_map.iter_rules() if each.endpoint.startswith("admin.")]
+    found = [each for each in rules if "POST" in (each.methods or ())]
+    assert len(found) > 30
+    return sorted(found, key=lambda rule: "logout" in rule.rule)
+
+
+def address_of(rule: Rule, arguments: dict[str, str]) -> str:
+    built = rule.build({name: arguments[name] for name in rule.arguments})
+    assert built is not None
+    return built[1]
+
+
+def names_of_fields() -> list[str]:
+    classes = [each for each in vars(forms).values() if isinstance(each, type)]
+    fields = [name for each in classes for name in dir(each)]
+    found = {name for name in fields for each in classes if is_field(getattr(each, name, None))}
+    assert {"password", "keep_last", "facts", "confirm"} <= found
+    return sorted(found | {"theme", "next", "try"})
+
+
+def is_field(value: object) -> bool:
+    return isinstance(value, UnboundField)
+
+
+def entries(app: Flask) -> int:
+    with app.app_context():
+        return db.session.scalar(select(func.count(AuditEntry.id))) or 0
+
+
+def test_no_form_takes_a_file(panel: Flask, ann: FlaskClient, arguments: dict[str, str]):
+    token = token_on(ann)
+    for rule in pages_with_forms(panel):
+        files = {name: (io.BytesIO(b"x" * 20), "x") for name in names_of_fields()}
+        answer = ann.post(address_of(rule, arguments), data={"csrf_token": token} | files)
+        assert answer.status_code == 415, rule
+        assert "takes a file" in answer.text
+
+
+@pytest.mark.parametrize("value", [5, [1], {"a": 1}, None, True, "a\0\ud800"], ids=repr)
+def test_no_form_takes_json(panel: Flask, arguments: dict[str, str], value: object):
+    client = signed_in(panel)
+    headers = {"X-CSRFToken": token_on(client)}
+    body = dict.fromkeys(names_of_fields(), value)
+    for rule in pages_with_forms(panel):
+        for content in (body, [value]):
+            answer = client.post(address_of(rule, arguments), json=content, headers=headers)
+            assert answer.status_code < 500, (rule, answer.text)
+
+
+def test_a_flood_of_broken_requests_of_nobody_is_recorded_once(panel: Flask):
+    before = entries(panel)
+    visitor = panel.test_client()
+    token = token_on(visitor, LOGIN)
+    for _ in range(30):
+        file = {"password": (io.BytesIO(b"x"), "x")}
+        visitor.post(LOGIN, data={"csrf_token": token, "username": "x"} | file)
+        visitor.post(LOGIN, data={"username": "x"}, content_type="multipart/form-data")
+        visitor.post(LOGIN, json={"password": 5}, headers={"X-CSRFToken": token})
+        visitor.post(SESSION, data="x")
+        visitor.post(SESSION, json={"username": 1})
+    assert entries(panel) - before <= 5
+
+
+def test_what_fails_for_nobody_is_recorded_once(panel: Flask, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("app.auth.sign_in", lambda *_: 1 / 0)
+    panel.testing, before = False, entries(panel)
+    for _ in range(5):
+        answer = panel.test_client().post(SESSION, json={"username": "a", "password": "b"})
+        assert answer.status_code == 500
+    assert entries(panel) - before == 1
+
+
+@pytest.mark.parametrize("path", ["backup", "audit", "audit/export", "backup/{filename}/contents"])
+def test_a_search_longer_than_a_pattern_may_be_is_refused(
+    ann: FlaskClient, arguments: dict[str, str], path: str
+):
+    url = f"/api/admin/{path}".format(**arguments)
+    assert ann.get(url, query_string={"q": "a" * 200}).status_code == 200
+    answer = ann.get(url, query_string={"q": "a" * 60_000})
+    assert (answer.status_code, answer.content_type) == (422, "application/problem+json")
+
+
+@pytest.mark.parametrize("word", ["yes", "on", "off", "no", "true", "", 1, 0, [True]])
+def test_only_true_and_false_are_true_and_false(
+    ann: FlaskClient, arguments: dict[str, str], word: object
+):
+    backup = f"/api/admin/backup/{arguments['filename']}"
+    for method, url, body in (
+        ("PATCH", "/api/admin/settings", {"settings": {}, "dryRun": word}),
+        ("PATCH", "/api/admin/settings", {"settings": {}, "exact": word}),
+        ("POST", f"{backup}/restores", {"mode": "beside", "confirmSuperuser": word}),
+        ("POST", "/api/admin/backup/prune", {"dryRun": word}),
+        ("PATCH", f"/api/admin/notifiers/{arguments['notifier_id']}", {"enabled": word}),
+        ("PATCH", f"/api/admin/schedules/{arguments['schedule_id']}", {"enabled": word}),
+    ):
+        answer = ann.open(url, method=method, json=body)
+        assert answer.status_code == 422, (url, answer.text)
+        assert "Not true or false." in answer.json["detail"]
+    assert ann.get("/api/admin/alarms", query_string={"open": "on"}).status_code == 422
+    for open_ in ("true", "false"):
+        assert ann.get("/api/admin/alarms", query_string={"open": open_}).status_code == 200
