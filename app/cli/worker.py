@@ -13,7 +13,7 @@ from app.cli.lookout import Lookout
 from app.config import settings
 from app.models.worker import HEARTBEAT
 from app.queue import queue
-from app.services import backups, claims, firings, restores, schedules, scheduling, workers
+from app.services import backups, claims, restores, schedules, scheduling, scrubs, workers
 from app.services.databases import database_in_use
 from app.services.reconcile import reconcile, tolerating
 
@@ -87,4 +87,4 @@ def _scrub(app: Flask, stopping: threading.Event) -> None:
     """Read old dumps again when a scrub is due, beside whatever else is done."""
     while not stopping.wait(_SCRUB_EVERY):
         with app.app_context(), tolerating():
-            firings.scrub_due()
+            scrubs.scrub_due()

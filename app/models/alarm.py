@@ -26,6 +26,7 @@ class Fact(enum.Enum):
     FILE_MISSING = "file-missing"
     FILE_DAMAGED = "file-damaged"
     DRILL_FAILED = "drill-failed"
+    NOT_POSSIBLE = "not-possible"  # a scheduled drill or scrub
     DISK_LOW = "disk-low"
     WORKER_SILENT = "worker-silent"
     NOTIFIER_FAILED = "notifier-failed"

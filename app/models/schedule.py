@@ -26,6 +26,7 @@ class Outcome(enum.Enum):
     RUNNING = "running"
     COMPLETED = "completed"
     FAILED = "failed"
+    NOT_POSSIBLE = "not possible"  # nothing was shown, for or against a backup
 
 
 class Schedule(Model):

@@ -7,12 +7,13 @@ the list that pg_restore prints cannot be split at names with spaces.
 
 import os
 import re
+import signal
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from app.errors import DumpError
+from app.errors import AppError, DumpError, PostgresError, StorageError, ToolError
 from app.postgres import command
 from app.postgres.tools import Toolchain
 
@@ -41,6 +42,14 @@ _COPY_END, _DATA_END = b" FROM stdin;\n", b"\n\\.\n"
 _LONGEST_COPY = 1024**2  # bytes; 1,600 columns with the longest names take a tenth
 _LARGE_OBJECT = b"SELECT pg_catalog.lo_open("
 _SETVAL = re.compile(r"SELECT pg_catalog\.setval\('(?:[^']|'')*', (-?\d+), (true|false)\);")
+
+# Signals that come from without, such as from the kernel when memory is short.
+_SENT = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+# What pg_restore says of the machine, not of the archive.
+_OF_THE_MACHINE = re.compile(
+    r"could not (open|close|create) |could not write|Input/output error|No space left"
+    r"|Permission denied|Stale file handle|Too many open files|error while loading shared"
+)
 
 _NO_ARCHIVE = "the file is not an archive of pg_dump's custom format"
 
@@ -83,21 +92,29 @@ class Entry:
 
 
 def read_header(archive: BinaryIO) -> Header:
-    """Read the header of a custom-format archive. Raises DumpError if it is none."""
+    """Read the header of a custom-format archive. Raises DumpError if it is none, StorageError."""
     try:
         return _Reader(archive).header()
-    except (ValueError, OverflowError, OSError) as error:
+    except (ValueError, OverflowError) as error:
         raise DumpError(_NO_ARCHIVE) from error
+    except OSError as error:
+        raise _not_read(error) from error
 
 
 def read_entries(archive: BinaryIO) -> list[Entry]:
-    """The whole table of contents, in its order. Raises DumpError where it has none."""
-    reader = _Reader(archive)
+    """The whole table of contents. Raises DumpError where there is none, StorageError."""
     try:
+        reader = _Reader(archive)
         header = reader.header()
         return [reader.entry() for _ in range(header.entries)]
-    except (ValueError, OverflowError, OSError) as error:
+    except (ValueError, OverflowError) as error:
         raise DumpError(_NO_ARCHIVE, detail="Its table of contents cannot be read.") from error
+    except OSError as error:
+        raise _not_read(error) from error
+
+
+def _not_read(error: OSError) -> StorageError:
+    return StorageError("the dump could not be read", detail=f"{error.strerror or error}.")
 
 
 class _Reader:
@@ -239,7 +256,8 @@ def read_whole(
     For an archive of our own the limits grow with the `entries` of its table
     of contents and the size of its database, `contents` in bytes. `on_data`
     gets the rows as SQL (a RowCounter takes them). Raises DumpError if it is
-    not whole, or met one of these limits.
+    not whole; PostgresError or ToolError where that is not known, as at one of
+    these limits.
     """
     size = archive.stat().st_size
     memory = _READ_MEMORY + min(entries, size // _SHORTEST_ENTRY) * _READ_MEMORY_PER_ENTRY
@@ -257,7 +275,7 @@ def read_whole(
             on_start=on_start,
         )
     except TimeoutError:
-        raise DumpError(
+        raise PostgresError(
             f"reading the dump back took longer than {seconds} s and was ended",
             detail="It is not known whether the dump is whole.",
             hint="Is the disk or the processor overloaded? Start the backup again.",
@@ -265,12 +283,22 @@ def read_whole(
     if outcome.status == 0:
         return
     if "out of memory" in outcome.log:
-        raise DumpError(
+        raise PostgresError(
             f"reading the dump back needs more memory than the {memory // 1024**2} MiB it may take",
             detail="It is not known whether the dump is whole.",
             hint="Is there enough memory? Please report how many objects the database has.",
         )
-    raise DumpError(
-        "the dump cannot be read back",
-        detail=outcome.last_words or f"pg_restore ended with status {outcome.status}.",
-    )
+    raise _unread(outcome)
+
+
+def _unread(outcome: command.Outcome) -> AppError:
+    """Why pg_restore gave up: a DumpError only where it spoke of the archive, or crashed on it."""
+    words = outcome.last_words
+    if -outcome.status in _SENT:
+        return ToolError(f"pg_restore was ended by signal {-outcome.status}", detail=words)
+    crashed = outcome.status < 0
+    if crashed or (words and not _OF_THE_MACHINE.search(outcome.log)):
+        told = words or f"pg_restore ended with status {outcome.status}."
+        return DumpError("the dump cannot be read back", detail=told)
+    told = words or outcome.log[-500:] or f"pg_restore ended with status {outcome.status}."
+    return ToolError("pg_restore could not read the dump here", detail=told)

@@ -177,13 +177,19 @@ def load(
             on_start=on_start,
         )
     except TimeoutError:
-        raise PostgresError(
-            f"the restore took longer than {timeout:.0f} s and was ended",
-            hint="Raise BACKSTOP_DUMP_TIMEOUT if the database is that large.",
-        ) from None
+        raise took_too_long(timeout) from None
     is_whole = ignored and outcome.status == 1 and outcome.log.endswith(_ONE_ERROR)
     if outcome.status != 0 and not is_whole:
         raise _failure(outcome.last_words)
+
+
+def took_too_long(seconds: float) -> PostgresError:
+    """A restore is slow; that says nothing of the dump."""
+    return PostgresError(
+        f"the restore took longer than {seconds:.0f} s and was ended",
+        detail="It is not known whether the backup restores.",
+        hint="Raise BACKSTOP_DUMP_TIMEOUT if the database is that large.",
+    )
 
 
 def _failure(words: str) -> PostgresError:

@@ -56,11 +56,16 @@ def record(act: Act) -> None:
 
 
 def record_unattended(
-    action: str, actor: str, *, subject: str = "", failed: bool = False, detail: str = ""
+    action: str,
+    actor: str,
+    *,
+    subject: str = "",
+    outcome: ActOutcome = ActOutcome.DONE,
+    detail: str = "",
 ) -> None:
     """Append what a worker has done by itself; the actor is the schedule that wanted it."""
     act = Act(action, Trigger.SCHEDULE, actor, socket.gethostname(), subject, detail=detail)
-    act.outcome = ActOutcome.FAILED if failed else ActOutcome.DONE
+    act.outcome = outcome
     record(act)
 
 

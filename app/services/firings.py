@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from app.errors import AppError, NotFound
 from app.extensions import db, writing
 from app.models import (
+    ActOutcome,
     AnyJob,
     DatabaseBackup,
     Fact,
@@ -26,14 +27,13 @@ from app.models import (
     Task,
     Trigger,
 )
-from app.models.types import now
-from app.services import audit, backups, claims, deliveries, heartbeats, pruning, restores
+from app.services import audit, backups, deliveries, heartbeats, pruning, restores
 from app.services.databases import database_name
 from app.services.deliveries import Message
 from app.services.heartbeats import Beat
 from app.services.manifests import MAX_NOTES, moment_text
+from app.services.proofs import was_not_possible
 from app.services.reconcile import tolerating
-from app.services.scrubs import scrub
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +43,12 @@ BACK_OFF = tuple(timedelta(minutes=each) for each in (1, 5, 15, 60))
 CLOCK = timedelta(minutes=1)
 
 _ACTS = {Task.BACKUP: "backup.create", Task.DRILL: "drill.create", Task.SCRUB: "scrub.run"}
+_RECORDED_AS = {
+    Outcome.COMPLETED: ActOutcome.DONE,
+    Outcome.FAILED: ActOutcome.FAILED,
+    Outcome.NOT_POSSIBLE: ActOutcome.REFUSED,
+}
 _LOST = timedelta(minutes=1)  # after which a job that was chosen and is not there was lost
-_SCRUBBING = timedelta(minutes=30)  # in which a scrub that lives tells that it does
 
 
 def attempt(firing_id: str, at: datetime) -> None:
@@ -132,21 +136,31 @@ def settle(firing_id: str, at: datetime) -> None:
         if begun + _LOST < at or begun > at + CLOCK:
             _fail(firing_id, "its job was lost before it began", at, passes=True)
     elif job.is_completed:
-        _end(firing_id, Outcome.COMPLETED, "", at, subject=job.filename)
+        end(firing_id, Outcome.COMPLETED, "", at, subject=job.filename)
         if isinstance(job, DatabaseBackup):
             pruning.prune_after(job)
     elif not job.is_pending:
-        _fail(firing_id, job.error_message, at, passes=job.error_is_passing)
+        passes, ended = job.error_is_passing, Outcome.FAILED
+        if isinstance(job, Restore) and _was_not_possible(job):
+            ended = Outcome.NOT_POSSIBLE
+        _fail(firing_id, job.error_message, at, passes=passes, ended=ended)
     db.session.commit()
 
 
-def _fail(firing_id: str, told: str, at: datetime, *, passes: bool) -> None:
+def _was_not_possible(drill: Restore) -> bool:
+    asked = select(Restore.id).where(Restore.id == drill.id, was_not_possible())
+    return db.session.scalar(asked) is not None
+
+
+def _fail(
+    firing_id: str, told: str, at: datetime, *, passes: bool, ended: Outcome = Outcome.FAILED
+) -> None:
     """Wait for another attempt, if there is one left and it makes sense; else give up."""
     firing = db.session.get_one(Firing, firing_id)
     attempts, name = firing.attempts, firing.schedule.name
     db.session.commit()
     if not passes or attempts > len(BACK_OFF):
-        _end(firing_id, Outcome.FAILED, told, at)
+        end(firing_id, ended, told, at)
         return
     wait = BACK_OFF[attempts - 1]
     again = (
@@ -163,7 +177,8 @@ def _fail(firing_id: str, told: str, at: datetime, *, passes: bool) -> None:
     logger.warning("schedule waits name=%r attempt=%d error=%r", name, attempts, told)
 
 
-def _end(firing_id: str, outcome: Outcome, told: str, at: datetime, *, subject: str = "") -> None:
+def end(firing_id: str, outcome: Outcome, told: str, at: datetime, *, subject: str = "") -> None:
+    """Write down how a due time ended, and tell who wants to know."""
     values = {"outcome": outcome, "finished_at": at, "next_attempt_at": None}
     ended = (
         update(Firing)
@@ -174,82 +189,60 @@ def _end(firing_id: str, outcome: Outcome, told: str, at: datetime, *, subject: 
         if session.execute(ended).rowcount != 1:  # type: ignore[attr-defined]
             return
         firing = session.get_one(Firing, firing_id, populate_existing=True)
-        name, has_failed = firing.schedule.name, outcome is Outcome.FAILED
-        action = _ACTS[firing.schedule.task]
-        beat(session, firing, Beat.FAIL if has_failed else Beat.SUCCESS, at, told)
-        if has_failed and firing.schedule.task is not Task.BACKUP:
-            key = f"gave-up:{firing.id}"
-            tell(session, firing.schedule, key=key, what="failed", body=told, at=at)
-    log = logger.error if outcome is Outcome.FAILED else logger.info
+        name, action = firing.schedule.name, _ACTS[firing.schedule.task]
+        _tell_end(session, firing, told, at)
     with tolerating():  # it is done, whether it is recorded or not
-        audit.record_unattended(action, name, subject=subject, failed=has_failed, detail=told)
+        audit.record_unattended(
+            action, name, subject=subject, outcome=_RECORDED_AS[outcome], detail=told
+        )
+    log = logger.info if outcome is Outcome.COMPLETED else logger.error
     log("schedule ended name=%r outcome=%s told=%r", name, outcome.value, told)
 
 
-# Scrub
+def _tell_end(session: Session, firing: Firing, told: str, at: datetime) -> None:
+    """Tell the monitor and, of what was no success, the notifiers.
 
-
-def scrub_due(at: datetime | None = None) -> None:
-    """Do the scrubs that are due, here and now: each dump whose time has come is read.
-
-    Beside backups, in a thread of its own. One whose process died is taken up
-    again.
+    Failed backups have an alarm of their own. That the same is not possible
+    again is no news.
     """
-    at = at or now()
-    for firing_id in _scrubs_due(at):
-        if not _take_scrub(firing_id, at):
-            continue
-        read = 0
-        while not claims.is_leaving() and scrub():
-            read += 1
-            _take_scrub(firing_id, now() + 2 * _SCRUBBING)
-        if not claims.is_leaving():
-            _end(firing_id, Outcome.COMPLETED, f"dumps read: {read}", now())
+    schedule, outcome = firing.schedule, firing.outcome
+    if outcome is Outcome.COMPLETED:
+        beat(session, firing, Beat.SUCCESS, at, told)
+        return
+    is_failed = outcome is Outcome.FAILED
+    beat(session, firing, Beat.FAIL, at, told if is_failed else f"{outcome.value}: {told}")
+    if is_failed and schedule.task is not Task.BACKUP:
+        tell(session, schedule, key=f"gave-up:{firing.id}", what="failed", body=told, at=at)
+    elif outcome is Outcome.NOT_POSSIBLE and _outcome_before(firing) is not outcome:
+        key, what = f"not-possible:{firing.id}", "was not possible"
+        fact = Fact.NOT_POSSIBLE
+        tell(session, schedule, key=key, what=what, body=told, at=at, fact=fact)
 
 
-def _scrubs_due(at: datetime) -> list[str]:
-    server, database = database_name()
-    due = (
-        select(Firing.id)
-        .join(Schedule)
-        .where(
-            Schedule.server == server,
-            Schedule.database == database,
-            Schedule.task == Task.SCRUB,
-            Firing.outcome.in_([Outcome.WAITING, Outcome.RUNNING]),
-            Firing.next_attempt_at <= at,
-        )
+def _outcome_before(firing: Firing) -> Outcome | None:
+    before = select(Firing.outcome).where(
+        Firing.schedule_id == firing.schedule_id, Firing.due_at < firing.due_at
     )
-    found = list(db.session.scalars(due))
-    db.session.commit()
-    return found
-
-
-def _take_scrub(firing_id: str, until: datetime) -> bool:
-    """Say that we do it, for the next half hour; not if somebody does it beyond `until`."""
-    taken = (
-        update(Firing)
-        .where(
-            Firing.id == firing_id,
-            Firing.outcome.in_([Outcome.WAITING, Outcome.RUNNING]),
-            Firing.next_attempt_at <= until,
-        )
-        .values(outcome=Outcome.RUNNING, next_attempt_at=now() + _SCRUBBING)
-    )
-    with writing() as session:
-        return bool(session.execute(taken).rowcount)  # type: ignore[attr-defined]
+    return db.session.scalar(before.order_by(Firing.due_at.desc()).limit(1))
 
 
 # Tell
 
 
 def tell(
-    session: Session, schedule: Schedule, *, key: str, what: str, body: str, at: datetime
+    session: Session,
+    schedule: Schedule,
+    *,
+    key: str,
+    what: str,
+    body: str,
+    at: datetime,
+    fact: Fact = Fact.BACKUP_MISSED,
 ) -> None:
     message = Message(
         key=key,
-        fact=Fact.BACKUP_MISSED,
-        level="warning",
+        fact=fact,
+        level="info" if fact is Fact.NOT_POSSIBLE else "warning",
         title=f"Schedule {schedule.name} {what}",
         body=body,
         server=schedule.server,

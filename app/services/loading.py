@@ -7,10 +7,7 @@ from functools import partial
 from typing import Any
 
 from app.config import settings
-from app.errors import (
-    NotPossible,
-    RestoreError,
-)
+from app.errors import NotPossible, PostgresError, RestoreError
 from app.models import Kind, Restore, Trigger
 from app.postgres import ownership
 from app.postgres.archive import Entry
@@ -19,7 +16,7 @@ from app.postgres.command import Line
 from app.postgres.connection import quoted
 from app.postgres.conninfo import Conninfo, client_environment
 from app.postgres.databases import Server, serving
-from app.postgres.restore import Plan, load
+from app.postgres.restore import Plan, load, took_too_long
 from app.postgres.selection import Name, narrowed_to
 from app.postgres.tools import Toolchain, Version
 from app.services import claims, scratch
@@ -42,6 +39,10 @@ class RestoreRun(Run):
         super().__init__(job_id, limit=limit, on_news=on_news)
         self.rows: dict[str, int] = {}  # of each table, as pg_restore names it
         self.begun: list[str] = []  # tables
+        self.is_judged = False  # its proofs are written
+
+    def _too_long(self, seconds: int) -> PostgresError:
+        return took_too_long(seconds)
 
     def heard(self, line: str) -> None:
         """Take a line of pg_restore: it names each table when it begins with its rows."""

@@ -4,15 +4,24 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import case, select
+from sqlalchemy import ColumnElement, case, exists, select
 from sqlalchemy.orm import Session
 
+from app.errors import AppError, DumpError, RestoreError, VerificationError
 from app.extensions import db
 from app.models import Assertion, DatabaseBackup, Kind, Level, Proof, Restore, Result
 from app.postgres.archive import Entry, RowCounter
 from app.services.databases import DatabaseName
 
 _TOLD = 100  # differences that are kept; with so many nobody reads more
+
+# Raised only where the dump itself is not what it should be.
+_EVIDENCE = (VerificationError, DumpError, RestoreError)
+
+
+def judge(error: AppError) -> Result:
+    """What an error proves: FAILED is only for what speaks against the dump."""
+    return Result.FAILED if isinstance(error, _EVIDENCE) else Result.NOT_POSSIBLE
 
 
 def prove_rows(
@@ -101,6 +110,17 @@ def proof_of(restore: Restore) -> Proof | None:
         )
     )
     return db.session.scalar(meanwhile.order_by(Proof.proved_at.desc()).limit(1))
+
+
+def was_not_possible() -> ColumnElement[bool]:
+    """Of a drill in a query: whether it ended without a word about its backup."""
+    return exists().where(
+        DatabaseBackup.filename == Restore.filename,
+        Proof.backup_id == DatabaseBackup.id,
+        Proof.level == Level.RESTORED,
+        Proof.result == Result.NOT_POSSIBLE,
+        Proof.proved_at.between(Restore.started_at, Restore.finished_at),
+    )
 
 
 def best_proofs(backups: Iterable[DatabaseBackup]) -> dict[str, Proof]:

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from app.errors import AppError, Conflict, NotFound
 from app.extensions import db
-from app.models import DatabaseBackup, Proof, Result
+from app.models import ActOutcome, DatabaseBackup, Proof, Result
 from app.models.types import now
 from app.services import audit
 from app.services.acts import tell
@@ -128,7 +128,7 @@ def prune_after(backup: DatabaseBackup) -> None:
                     "retention.prune",
                     backup.created_by,
                     subject=name.database,
-                    failed=bool(report.failed),
+                    outcome=ActOutcome.FAILED if report.failed else ActOutcome.DONE,
                     detail=told,
                 )
 

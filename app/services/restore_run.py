@@ -11,7 +11,6 @@ from typing import Any
 from app.config import settings
 from app.errors import (
     AppError,
-    DumpError,
     Interrupted,
     NotPossible,
     PostgresError,
@@ -38,6 +37,7 @@ from app.services.effects import has_taken_effect
 from app.services.listing import get_backup
 from app.services.loading import Loader, Order, RestoreRun
 from app.services.outcomes import record_failure
+from app.services.proofs import judge
 from app.services.space import refuse_restore_without_space
 from app.services.swaps import swap_in, tell_of
 from app.storages import sha256_of
@@ -68,7 +68,7 @@ def run_claimed(
     try:
         found = _restore(run, order, heard)
     except AppError as error:
-        result = _says_of_the_backup(error, of_all=order.is_of_all)
+        result = None if run.is_judged else _says_of_the_backup(error, order)
         if result is not None:
             told = {"differences": [error.in_words()]}
             _prove(order, result, time.monotonic() - began, told)
@@ -106,18 +106,19 @@ def _record_failure(restore_id: str, error: AppError, log: str) -> None:
     record_failure(restore_id, error, log, job=Restore)
 
 
-def _says_of_the_backup(error: AppError, *, of_all: bool) -> Result | None:
-    """What an error proves; nothing where the server or its programs gave way.
+def _says_of_the_backup(error: AppError, order: Order) -> Result | None:
+    """What an error proves; None where nothing is to be written down.
 
     That some tables cannot be loaded by themselves, or all of it not over what
     lives, says nothing of the whole.
     """
-    if not of_all:
-        return Result.FAILED if isinstance(error, VerificationError) else None
-    if isinstance(error, NotPossible):
-        return Result.NOT_POSSIBLE
-    against = isinstance(error, VerificationError | DumpError | RestoreError)
-    return Result.FAILED if against else None
+    if isinstance(error, Interrupted):
+        return None
+    result = judge(error)
+    if not order.is_of_all:
+        return result if isinstance(error, VerificationError) else None
+    asked = order.kind is Kind.DRILL or isinstance(error, NotPossible)
+    return result if asked or result is Result.FAILED else None
 
 
 def _order(restore_id: str) -> Order:
@@ -275,16 +276,17 @@ def _make(
             asserted = asserting.ask(order, toolchain, role, admin, on_wait=run.check)
             result = loader.give_back(apart, admin, found) | {"seconds": round(took, 3)}
             run.check(now_at_once=True)  # what was cancelled does not complete
-            _judge(order, result, asserted)
+            _judge(run, order, result, asserted)
             result |= asserted.in_result
             if order.kind is Kind.DRILL:
                 return result
             return result | _put_in_place(run, order, server, result, let_go)
 
 
-def _judge(order: Order, result: dict[str, Any], asserted: Asserted) -> None:
+def _judge(run: RestoreRun, order: Order, result: dict[str, Any], asserted: Asserted) -> None:
     """Write down what was proven; raise for a drill that found something, and a false replace."""
     differing, seconds = result["differences"], result["seconds"]
+    run.is_judged = True
     if "tables" in order.contents and not order.tables:  # else nothing to compare it all with
         proof = Result.FAILED if differing else Result.PASSED
         _prove(order, proof, seconds, result)

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import CursorResult, select, update
 from sqlalchemy.exc import DatabaseError
 
-from app.errors import Interrupted
+from app.errors import Interrupted, PostgresError
 from app.extensions import db, writing
 from app.models import AnyJob, DatabaseBackup, Restore, Status
 from app.models.job import LEASE
@@ -53,7 +53,7 @@ class Run:
         self._told: dict[str, Any] = {}
 
     def check(self, *, now_at_once: bool = False) -> None:
-        """Do what is due; raise Interrupted if the run must end, DumpError at its limit."""
+        """Do what is due; raise Interrupted if the run must end, PostgresError at its limit."""
         if claims.is_stopping():
             raise Interrupted(
                 f"the {self.job.word} was interrupted",
@@ -62,13 +62,16 @@ class Run:
             )
         moment = time.monotonic()
         if moment > self._started + self._limit:
-            raise took_too_long(self._limit)
+            raise self._too_long(self._limit)
         with self._bearing_with_the_catalogue(insist=now_at_once):
             if now_at_once or moment > self._looked + _LOOK_EVERY:
                 self._looked = moment
                 self._hear()
             if now_at_once or self._is_news() or moment > self._renewed + _RENEW_EVERY:
                 self._tell()
+
+    def _too_long(self, seconds: int) -> PostgresError:
+        return took_too_long(seconds)
 
     @contextmanager
     def _bearing_with_the_catalogue(self, *, insist: bool) -> Iterator[None]:

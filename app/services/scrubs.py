@@ -2,128 +2,285 @@
 
 import logging
 import time
-from datetime import timedelta
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import func, select
+from cuid2 import create_id
+from sqlalchemy import delete, exists, func, select, update
+from sqlalchemy.exc import DatabaseError
+from sqlalchemy.orm import aliased
 
 from app.config import settings
-from app.errors import AppError, DumpError, Interrupted, VerificationError
+from app.errors import AppError, Interrupted, NotPossible, StorageError, VerificationError
 from app.extensions import db, writing
-from app.models import DatabaseBackup, Level, Proof, Result, Status
+from app.models import (
+    DatabaseBackup,
+    Firing,
+    Level,
+    Outcome,
+    Proof,
+    Result,
+    Schedule,
+    Status,
+    Task,
+)
 from app.models.types import now
 from app.postgres.archive import RowCounter, read_entries, read_whole
 from app.postgres.census import differences
-from app.postgres.tools import find_toolchains
-from app.services import claims
-from app.services.databases import storage
+from app.postgres.tools import Toolchain, find_toolchains
+from app.services import claims, firings
+from app.services.databases import database_name, storage
+from app.services.proofs import judge
 from app.storages import sha256_of
 
 logger = logging.getLogger(__name__)
 
+_SCRUBBING = timedelta(minutes=5)  # in which a scrub that lives tells that it does
+_RENEW_EVERY = 60.0  # seconds
+_LOCK = 0x7363727562  # of an advisory lock: one scrub at a time is taken
+_AGAIN = timedelta(hours=1)  # after a look that was not possible
 
-def scrub(limit: int = 1) -> list[str]:
-    """Read again the dumps that were not read for longest, if their time has come.
 
-    That is BACKSTOP_SCRUB_EVERY after their last proof. Each becomes a proof
-    of level 2, passed or failed. Returns their names.
+@dataclass(frozen=True)
+class Scrubbed:
+    """What came of reading one dump again."""
+
+    filename: str
+    result: Result
+    reason: str  # what speaks against it, or why it was not possible
+
+
+@dataclass(frozen=True)
+class _Dump:
+    """What the catalogue says of a dump: no transaction stays open while it is read."""
+
+    id: str
+    filename: str
+    size: int
+    sha256: str
+    database_size: int
+    oldest_reader: int
+    compression: str
+    tables: list[dict[str, Any]]  # that the dump holds all rows of
+
+
+def scrub_due(at: datetime | None = None) -> None:
+    """Do the scrubs that are due, here and now: each dump whose time has come is read.
+
+    Beside backups, in a thread of its own, and one at a time, whichever worker
+    does it. One whose process died is taken up again.
     """
-    read = [backup_id for backup_id in _due(limit) if _read_again(backup_id)]
-    names = select(DatabaseBackup.filename).where(DatabaseBackup.id.in_(read))
-    found = list(db.session.scalars(names))
-    db.session.commit()
-    return found
+    at = at or now()
+    for firing_id in _scrubs_due(at):
+        claim = _take_scrub(firing_id, at)
+        if claim is not None:
+            _scrub(firing_id, claim)
 
 
-def _due(limit: int) -> list[str]:
-    newest = (
-        select(Proof.backup_id, func.max(Proof.proved_at).label("at"))
-        .where(Proof.result != Result.NOT_POSSIBLE)
-        .group_by(Proof.backup_id)
-        .subquery()
-    )
-    last = func.coalesce(newest.c.at, DatabaseBackup.created_at)
+def _scrub(firing_id: str, claim: str) -> None:
+    read, reasons = 0, []
+    renewing = _renewing(firing_id, claim)
+    try:
+        while (done := scrub(renewing)) is not None:
+            if done.result is Result.NOT_POSSIBLE:
+                reasons.append(f"{done.filename}: {done.reason}")
+            else:
+                read += 1
+    except Interrupted as error:
+        logger.info("scrub interrupted firing=%s reason=%r", firing_id, error.message)
+        return  # it is taken up again
+    told = f"dumps read: {read}"
+    if reasons:
+        told += f"; not possible: {len(reasons)}, such as {reasons[0]}"
+    firings.end(firing_id, Outcome.NOT_POSSIBLE if reasons else Outcome.COMPLETED, told, now())
+
+
+def _renewing(firing_id: str, claim: str) -> Callable[[], None]:
+    """What keeps a scrub ours while it reads; it raises Interrupted when that must end."""
+    renewed = time.monotonic()
+
+    def renew() -> None:
+        nonlocal renewed
+        if claims.is_stopping() or claims.is_leaving():
+            raise Interrupted("the process ends")
+        if time.monotonic() < renewed + _RENEW_EVERY:
+            return
+        renewed = time.monotonic()
+        mine = update(Firing).where(Firing.id == firing_id, Firing.job_id == claim)
+        try:
+            with writing() as session:
+                done = session.execute(mine.values(next_attempt_at=now() + _SCRUBBING))
+        except DatabaseError as error:  # the claim lasts for some such turns
+            logger.warning("scrub not renewed firing=%s error=%r", firing_id, str(error.orig))
+        else:
+            if done.rowcount != 1:  # type: ignore[attr-defined]
+                raise Interrupted("another worker has taken the scrub")
+
+    return renew
+
+
+def _scrubs_due(at: datetime) -> list[str]:
+    server, database = database_name()
     due = (
-        select(DatabaseBackup.id)
-        .outerjoin(newest, newest.c.backup_id == DatabaseBackup.id)
+        select(Firing.id)
+        .join(Schedule)
         .where(
-            DatabaseBackup.status == Status.COMPLETED,
-            DatabaseBackup.delete_requested_at.is_(None),
-            last < now() - timedelta(seconds=settings().scrub_every),
+            Schedule.server == server,
+            Schedule.database == database,
+            Schedule.task == Task.SCRUB,
+            Firing.outcome.in_([Outcome.WAITING, Outcome.RUNNING]),
+            Firing.next_attempt_at <= at,
         )
-        .order_by(last)
-        .limit(limit)
     )
     found = list(db.session.scalars(due))
     db.session.commit()
     return found
 
 
-def _read_again(backup_id: str) -> bool:
-    """Whether there is a proof of it now; not if this process ends, or it was deleted."""
-    backup = db.session.get(DatabaseBackup, backup_id)
-    if backup is None:
-        return False
-    filename, contents = backup.filename, backup.contents or {}
-    expected = (backup.size, backup.sha256)
-    size = backup.database_size or 0
-    db.session.commit()
+def _take_scrub(firing_id: str, at: datetime) -> str | None:
+    """Say that we do it from now on; None if somebody does it, or another one."""
+    claim, other = create_id(), aliased(Firing)
+    of_scrub = exists().where(Schedule.id == other.schedule_id, Schedule.task == Task.SCRUB)
+    busy = exists().where(other.outcome == Outcome.RUNNING, other.next_attempt_at > at, of_scrub)
+    taken = (
+        update(Firing)
+        .where(
+            Firing.id == firing_id,
+            Firing.outcome.in_([Outcome.WAITING, Outcome.RUNNING]),
+            Firing.next_attempt_at <= at,
+            ~busy,
+        )
+        .values(outcome=Outcome.RUNNING, job_id=claim, next_attempt_at=now() + _SCRUBBING)
+    )
+    with writing() as session:
+        if session.connection().dialect.name == "postgresql":
+            session.execute(select(func.pg_advisory_xact_lock(_LOCK)))
+        done = session.execute(taken).rowcount  # type: ignore[attr-defined]
+    return claim if done else None
+
+
+def scrub(on_tick: Callable[[], None]) -> Scrubbed | None:
+    """Read again the dump that was not read for longest, if its time has come; else None.
+
+    That is BACKSTOP_SCRUB_EVERY after its last proof, or an hour after a look
+    that was not possible. It becomes a proof of level 2. `on_tick` is called
+    meanwhile; what it raises, such as Interrupted, comes out here.
+    """
+    dump = _due()
+    if dump is None:
+        return None
     began = time.monotonic()
     try:
-        rows = _read(filename, expected, size)
+        found = _differences(dump, on_tick)
     except Interrupted:
-        return False
+        raise
     except (AppError, OSError) as error:
-        evidence = {"differences": [str(error)]}
+        failed = error if isinstance(error, AppError) else StorageError(str(error))
+        scrubbed = Scrubbed(dump.filename, judge(failed), failed.message)
+        evidence: dict[str, Any] = {"differences": [failed.in_words()]}
     else:
-        told = [
-            each | {"rows": rows.rows.get((each["schema"], each["name"]))}
-            for each in contents.get("tables", [])
-            if not each.get("extension")  # the dump has only some of its rows
-        ]
-        counted = {
-            "tables": [each for each in contents.get("tables", []) if not each.get("extension")]
-        }
-        evidence = {"differences": differences(counted, {"tables": told})}
-    failed = bool(evidence["differences"])
-    with writing() as session:
-        row = session.get(DatabaseBackup, backup_id)
-        if row is None:
-            return False
-        row.proven = row.proven or not failed
-        proof = Proof(backup_id=backup_id, level=Level.READ)
-        proof.result = Result.FAILED if failed else Result.PASSED
-        proof.milliseconds = round((time.monotonic() - began) * 1000)
-        proof.evidence = evidence
-        session.add(proof)
-    log = logger.error if failed else logger.info
-    log("dump read again filename=%s differences=%r", filename, evidence["differences"])
-    return True
+        result = Result.FAILED if found else Result.PASSED
+        scrubbed = Scrubbed(dump.filename, result, "; ".join(found))
+        evidence = {"differences": found}
+    _record(dump.id, scrubbed.result, evidence, time.monotonic() - began)
+    log = logger.info if scrubbed.result is Result.PASSED else logger.error
+    log("dump read again filename=%s result=%r reason=%r", *vars(scrubbed).values())
+    return scrubbed
 
 
-def _read(filename: str, expected: tuple[int, str], database_size: int) -> RowCounter:
-    """The rows of a dump that is still what it was. Raises AppError, Interrupted."""
-    with storage().open(filename) as file:
+def _due() -> _Dump | None:
+    last_proof = func.max(Proof.proved_at).label("at")
+    newest = select(Proof.backup_id, last_proof).group_by(Proof.backup_id)
+    proven = newest.where(Proof.result != Result.NOT_POSSIBLE).subquery()
+    tried = newest.where(Proof.result == Result.NOT_POSSIBLE, Proof.level == Level.READ).subquery()
+    last = func.coalesce(proven.c.at, DatabaseBackup.created_at)
+    due = (
+        select(DatabaseBackup)
+        .outerjoin(proven, proven.c.backup_id == DatabaseBackup.id)
+        .outerjoin(tried, tried.c.backup_id == DatabaseBackup.id)
+        .where(
+            DatabaseBackup.status == Status.COMPLETED,
+            DatabaseBackup.delete_requested_at.is_(None),
+            last < now() - timedelta(seconds=settings().scrub_every),
+            func.coalesce(tried.c.at, last) < now() - _AGAIN,
+        )
+        .order_by(last)
+        .limit(1)
+    )
+    backup = db.session.scalar(due)
+    found = _dump_of(backup) if backup is not None else None
+    db.session.commit()
+    return found
+
+
+def _dump_of(backup: DatabaseBackup) -> _Dump:
+    tables = (backup.contents or {}).get("tables", [])
+    return _Dump(
+        id=backup.id,
+        filename=backup.filename,
+        size=backup.size,
+        sha256=backup.sha256,
+        database_size=backup.database_size or 0,
+        oldest_reader=backup.oldest_reader or 0,
+        compression=backup.compression,
+        tables=[each for each in tables if not each.get("extension")],
+    )
+
+
+def _differences(dump: _Dump, on_tick: Callable[[], None]) -> list[str]:
+    """What the rows of a dump that is still what it was differ in. Raises AppError."""
+    rows = _read(dump, on_tick).rows
+    found = [each | {"rows": rows.get((each["schema"], each["name"]))} for each in dump.tables]
+    return differences({"tables": dump.tables}, {"tables": found})
+
+
+def _read(dump: _Dump, on_tick: Callable[[], None]) -> RowCounter:
+    toolchain = _toolchain_for(dump)  # before hours of reading
+    with storage().open(dump.filename) as file:
         size, _ = file.seek(0, 2), file.seek(0)
-        found = (size, sha256_of(file, on_block=lambda _: _go_on()))
-        if found != expected:
+        if (size, sha256_of(file, on_block=lambda _: on_tick())) != (dump.size, dump.sha256):
             raise VerificationError("the dump is not what it was when it was made")
         entries = read_entries(file)
-        able = find_toolchains(settings().pg_bin_dir)
-        if not able:
-            raise DumpError("no pg_restore was found to read the dump with")
         rows = RowCounter(entries)
         # While it is open nobody prunes it.
         read_whole(
-            max(able, key=lambda each: each.version),
-            storage().path_of(filename),
+            toolchain,
+            storage().path_of(dump.filename),
             entries=len(entries),
-            contents=database_size,
+            contents=dump.database_size,
             on_data=rows.take,
-            on_tick=_go_on,
+            on_tick=on_tick,
         )
     return rows
 
 
-def _go_on() -> None:
-    if claims.is_stopping() or claims.is_leaving():
-        raise Interrupted("the reading was interrupted")
+def _toolchain_for(dump: _Dump) -> Toolchain:
+    found = find_toolchains(settings().pg_bin_dir)
+    able = [each for each in found if each.reads(dump.oldest_reader, dump.compression)]
+    if not able:
+        raise NotPossible(
+            "no pg_restore was found that reads the dump",
+            hint="Install the client programs of its version, or set BACKSTOP_PG_BIN_DIR.",
+        )
+    return max(able, key=lambda each: each.version)
+
+
+def _record(backup_id: str, result: Result, evidence: dict[str, Any], seconds: float) -> None:
+    """Write down the proof; of looks that were not possible only the last one is kept."""
+    with writing() as session:
+        row = session.get(DatabaseBackup, backup_id)
+        if row is None:
+            return
+        row.proven = row.proven or result is Result.PASSED
+        session.execute(
+            delete(Proof).where(
+                Proof.backup_id == backup_id,
+                Proof.level == Level.READ,
+                Proof.result == Result.NOT_POSSIBLE,
+            )
+        )
+        proof = Proof(backup_id=backup_id, level=Level.READ, result=result, evidence=evidence)
+        proof.milliseconds = round(seconds * 1000)
+        session.add(proof)

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from app.errors import DumpError
+from app.errors import DumpError, PostgresError
 from app.postgres import archive as archives
 from app.postgres.archive import read_header, read_whole
 from app.postgres.conninfo import Conninfo, parse_url
@@ -152,7 +152,7 @@ def test_a_bomb_is_ended_in_time(
         file.write(raw[end:])
     monkeypatch.setattr(archives, "_READ_SECONDS", 2)
     monkeypatch.setattr(archives, "_READ_BYTES_PER_SECOND", 1024**3)
-    with pytest.raises(DumpError, match="took longer than 2 s"):
+    with pytest.raises(PostgresError, match="took longer than 2 s"):
         read(chain, bomb)
 
 

@@ -1,7 +1,9 @@
 """Archives as they are read: their contents, their rows, and what is none."""
 
+import errno
 import hashlib
 import io
+import os
 import random
 import re
 import resource
@@ -15,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from app.errors import DumpError
+from app.errors import DumpError, PostgresError, StorageError, ToolError
 from app.postgres import command
 from app.postgres.archive import Entry, RowCounter, read_entries, read_header, read_whole
 from app.postgres.conninfo import Conninfo, parse_url
@@ -160,8 +162,9 @@ def test_reading_that_takes_too_long_is_ended(
     )
     (tmp_path / "pg_restore").write_text("#!/bin/sh\nexec sleep 60\n")
     (tmp_path / "pg_restore").chmod(0o755)
-    with pytest.raises(DumpError, match="took longer than 60 s"):
+    with pytest.raises(PostgresError, match="took longer than 60 s") as told:
         read_whole(Toolchain(tmp_path, Version(17, 0), frozenset()), archive, on_tick=nothing)
+    assert not isinstance(told.value, DumpError)  # it says nothing of the dump
 
 
 @only_linux
@@ -199,9 +202,40 @@ def test_a_memory_limit_is_told_as_a_limit(archive: Path, tmp_path: Path):
         "#!/bin/sh\necho 'pg_restore: error: out of memory' >&2\nexit 1\n"
     )
     (tmp_path / "pg_restore").chmod(0o755)
-    with pytest.raises(DumpError, match="needs more memory than the 1024 MiB") as told:
+    with pytest.raises(PostgresError, match="needs more memory than the 1024 MiB") as told:
         read_whole(Toolchain(tmp_path, Version(17, 0), frozenset()), archive, on_tick=nothing)
     assert "not known" in told.value.detail
+    assert not isinstance(told.value, DumpError)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "kill -KILL $$",
+        "kill -TERM $$",
+        "echo 'pg_restore: error: could not read from input file: Input/output error' >&2; exit 1",
+        "echo 'pg_restore: error while loading shared libraries: libz.so.1' >&2; exit 127",
+        "exit 1",
+    ],
+)
+def test_what_the_machine_does_to_pg_restore_says_nothing_of_the_dump(
+    script: str, archive: Path, tmp_path: Path
+):
+    (tmp_path / "pg_restore").write_text(f"#!/bin/sh\n{script}\n")
+    (tmp_path / "pg_restore").chmod(0o755)
+    with pytest.raises(ToolError):
+        read_whole(Toolchain(tmp_path, Version(17, 0), frozenset()), archive, on_tick=nothing)
+
+
+def test_a_disk_that_does_not_answer_says_nothing_of_the_dump():
+    class Broken(io.BytesIO):
+        def read(self, _size: int | None = -1) -> bytes:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    for ask in (read_header, read_entries):
+        with pytest.raises(StorageError, match="could not be read") as told:
+            ask(Broken(b"PGDMP" * 9))
+        assert told.value.detail == "Input/output error."
 
 
 def test_what_a_tick_raises_ends_the_reading(own_toolchain: Toolchain, archive: Path):

@@ -1,23 +1,40 @@
 """What becomes of a due time: drills and scrubs, and the doer that dies."""
 
+from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
+from flask import Flask
 from sqlalchemy import select
 
+from app.config import settings
 from app.extensions import db, writing
-from app.models import AuditEntry, Firing, Kind, Level, Outcome, Proof, Result, Task, Trigger, types
+from app.models import (
+    AuditEntry,
+    Delivery,
+    Firing,
+    Kind,
+    Level,
+    Notifier,
+    Outcome,
+    Proof,
+    Result,
+    Task,
+    Trigger,
+    types,
+)
 from app.models.types import now
-from app.services import claims, firings, listing, restores, schedules, scheduling
+from app.services import alarms, claims, listing, restores, schedules, scheduling, scrubs
 from tests.services.restores.conftest import backed_up
 from tests.services.test_scrubs import make, newest_proof
 
 pytestmark = pytest.mark.usefixtures("context")
 
 
-def due(task: Task) -> str:
+def due(task: Task, name: str = "s") -> str:
     """A due time that nobody has begun yet."""
-    made = schedules.add_schedule("s", task, "0 3 * * *", created_by="ann")
+    made = schedules.add_schedule(name, task, "0 3 * * *", created_by="ann")
     return schedules.run_now(made.id, by="ann").id
 
 
@@ -66,25 +83,95 @@ def test_a_scrub_reads_each_dump_whose_time_has_come():
     scrub = due(Task.SCRUB)
     scheduling.turn()
     assert came_of(scrub)[0] is Outcome.WAITING  # a backup must not wait for it
-    firings.scrub_due()
+    scrubs.scrub_due()
     assert came_of(scrub) == (Outcome.COMPLETED, 0, "dumps read: 2")
     for name in (old, older):
         assert newest_proof(name).proved_at > since
     assert newest_proof(young).proved_at < since
     assert recorded() == [("scrub.run", "schedule", "s", "", "done", "dumps read: 2")]
-    firings.scrub_due()
+    scrubs.scrub_due()
     assert came_of(scrub)[0] is Outcome.COMPLETED
+
+
+def test_a_scrub_that_lasts_stays_with_who_does_it(monkeypatch: pytest.MonkeyPatch):
+    """Also within one dump: nobody else takes it, or another scrub, meanwhile."""
+    make(40), make(50)
+    scrub, other = due(Task.SCRUB), due(Task.SCRUB, "other")
+    monkeypatch.setattr(scrubs, "_RENEW_EVERY", 0.0)
+    began, asked = now(), []
+
+    def look_in(dump: object, on_tick: Callable[[], None]) -> list[str]:
+        on_tick()
+        asked.append(db.session.get_one(Firing, scrub, populate_existing=True).next_attempt_at)
+        db.session.commit()
+        assert scrubs._take_scrub(scrub, now() + timedelta(minutes=4)) is None
+        assert scrubs._take_scrub(other, now()) is None
+        return []
+
+    monkeypatch.setattr(scrubs, "_differences", look_in)
+    scrubs.scrub_due(began)
+    assert asked == sorted(set(asked))  # renewed for each
+    assert len(asked) == 2
+    assert came_of(scrub)[::2] == (Outcome.COMPLETED, "dumps read: 2")
+
+
+def test_a_scrub_that_another_worker_has_taken_is_given_up(monkeypatch: pytest.MonkeyPatch):
+    filename, scrub = make(40), due(Task.SCRUB)
+    monkeypatch.setattr(scrubs, "_RENEW_EVERY", 0.0)
+
+    def sleep(dump: object, on_tick: Callable[[], None]) -> list[str]:
+        assert scrubs._take_scrub(scrub, now() + timedelta(minutes=6)) is not None
+        on_tick()
+        raise AssertionError("it goes on")
+
+    monkeypatch.setattr(scrubs, "_differences", sleep)
+    scrubs.scrub_due()
+    assert came_of(scrub)[0] is Outcome.RUNNING
+    assert newest_proof(filename).proved_at < now() - timedelta(days=39)
+
+
+def test_a_scrub_that_was_not_possible_says_so_once_and_fails_nothing():
+    filename, scrub = make(40), due(Task.SCRUB)
+    (settings().backup_dir / filename).unlink()
+    scrubs.scrub_due()
+    outcome, _, told = came_of(scrub)
+    assert outcome is Outcome.NOT_POSSIBLE
+    assert told.startswith(f"dumps read: 0; not possible: 1, such as {filename}: ")
+    assert recorded()[-1][4] == "refused"
+    alarms.look(now(), files=False)
+    assert alarms.list_open() == []
+
+
+def test_a_drill_that_was_not_possible_raises_no_alarm_of_a_failure(
+    make_app: Callable[..., Flask], tmp_path: Path
+):
+    filename = backed_up()
+    with writing() as session:
+        session.add(Notifier(id="n", name="n", url="", target="", facts=None))
+    with make_app(pg_bin_dir=tmp_path).app_context():
+        made = schedules.add_schedule("s", Task.DRILL, "0 3 * * *", created_by="ann")
+        for minute in range(2):
+            drill = schedules.run_now(made.id, by="ann").id
+            scheduling.turn()
+            restores.run_restore.call_local(restores.list_restores()[0].id)
+            scheduling.turn()
+            assert came_of(drill)[0] is Outcome.NOT_POSSIBLE, minute
+        assert newest_proof(filename).result is Result.NOT_POSSIBLE
+        alarms.look(now(), files=False)
+        assert alarms.list_open() == []
+    told = [tuple(each) for each in db.session.execute(select(Delivery.fact, Delivery.title))]
+    assert told == [("not-possible", "Backstop: Schedule s was not possible")]
 
 
 def test_a_scrub_whose_doer_died_is_taken_up_again(monkeypatch: pytest.MonkeyPatch):
     filename, scrub = make(40), due(Task.SCRUB)
     with monkeypatch.context() as leaving:
         leaving.setattr(claims, "is_leaving", lambda: True)
-        firings.scrub_due()
+        scrubs.scrub_due()
     assert came_of(scrub)[0] is Outcome.RUNNING
-    firings.scrub_due()  # somebody does it, as far as one knows
+    scrubs.scrub_due()  # somebody does it, as far as one knows
     assert newest_proof(filename).proved_at < now() - timedelta(days=39)
-    later = now() + timedelta(minutes=31)
+    later = now() + timedelta(minutes=6)
     monkeypatch.setattr(types, "_clock", lambda: later)
-    firings.scrub_due()
+    scrubs.scrub_due()
     assert came_of(scrub)[::2] == (Outcome.COMPLETED, "dumps read: 1")

@@ -11,13 +11,14 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from app.config import settings as current_settings
-from app.errors import Conflict, DumpError, Interrupted, NotFound
+from app.errors import Conflict, DumpError, Interrupted, NotFound, PostgresError
 from app.extensions import db, writing
-from app.models import DatabaseBackup, Status, Trigger
+from app.models import DatabaseBackup, Result, Status, Trigger
 from app.models.types import now
 from app.postgres.progress import DumpProgress, Table
-from app.services import backups, claims, listing, runs
+from app.services import backups, claims, listing, proofs, runs
 from app.services.databases import storage
+from app.services.loading import RestoreRun
 from app.services.reconcile import reconcile
 from app.services.runs import Run, progress_of
 from tests.conftest import Database, locked, sessions, waiting
@@ -215,6 +216,15 @@ def test_the_overall_limit_ends_a_run():
     with pytest.raises(DumpError, match="longer than 0 s") as told:
         run.check()
     assert "BACKSTOP_DUMP_TIMEOUT" in told.value.hint
+
+
+def test_a_restore_that_takes_too_long_says_nothing_of_the_dump():
+    run = RestoreRun("r", limit=0, on_news=lambda: None)
+    time.sleep(0.01)
+    with pytest.raises(PostgresError, match="the restore took longer than 0 s") as told:
+        run.check()
+    assert not isinstance(told.value, DumpError)
+    assert proofs.judge(told.value) is Result.NOT_POSSIBLE
 
 
 def test_a_stopping_process_ends_its_run():

@@ -8,6 +8,7 @@ from app.config import settings
 from app.extensions import db
 from app.models import DatabaseBackup, Fact, Kind, Level, Proof, Restore, Result, Status
 from app.services.databases import DatabaseName, storage
+from app.services.proofs import was_not_possible
 from app.services.troubles.trouble import NAMED, Trouble, ended_as, trouble_of
 
 _ASKED_AGAIN = 100  # files that seem to be missing
@@ -75,7 +76,7 @@ def damaged() -> Iterator[Trouble]:
 
 
 def failing_drills(name: DatabaseName) -> Iterator[Trouble]:
-    """The last one of a backup of this database."""
+    """The last drill of a backup of this database that shows anything."""
     ended = (
         select(Restore)
         .join(DatabaseBackup, DatabaseBackup.filename == Restore.filename)
@@ -83,6 +84,7 @@ def failing_drills(name: DatabaseName) -> Iterator[Trouble]:
             Restore.kind == Kind.DRILL,
             Restore.status != Status.PENDING,
             Restore.cancelled_by.is_(None),
+            ~was_not_possible(),
             DatabaseBackup.server == name.server,
             DatabaseBackup.database == name.database,
             DatabaseBackup.foreign.is_(False),
