@@ -1,0 +1,151 @@
+"""Every `sh` block of README and docs runs, in order, as a reader would paste it."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import requests
+
+from app.config import ROOT
+from tests.cli.test_panel import free_port, wait_until
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PASSWORD = "the password that make run printed"
+PATIENCE = 150  # seconds for all blocks of a page
+
+_BLOCK = re.compile(r"(?:<!-- (?P<mark>not run|fails): (?P<why>[^>]+) -->\n+)?^```sh\n(?P<text>.*?)^```$", re.M | re.S)
+_LEFT_OUT = shutil.ignore_patterns(
+    ".git", ".venv", "instance", "backups", "tests", "bench", "__pycache__", ".*_cache", ".coverage*"
+)
+
+#: Answers that are refusals on purpose: the text before the block says so.
+REFUSED = {"api.md": ("has ended already",)}
+
+
+_BEFORE = """
+first=$(flask backup create | cut -d ' ' -f 1)
+flask backup download "$first" -o theirs.dump
+"""
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A fresh checkout, whose panel runs."""
+
+    folder: Path
+    url: str
+
+    def environment(self) -> dict[str, str]:
+        path = f"{self.folder}/.venv/bin:{os.environ['PATH']}"
+        return {"PATH": path, "HOME": str(self.folder / "home"), "LANG": "C.UTF-8"}
+
+    def as_here(self, text: str) -> str:
+        """What a reader puts in place of the panel's address and the folders of the docs."""
+        places = {
+            "http://127.0.0.1:3000": self.url,
+            "https://backups.example.org": self.url,
+            "/etc/backstop-login.json": str(self.folder / "home/login.json"),
+            "/srv/backstop": str(self.folder),
+            "/mnt/elsewhere": str(self.folder / "home/elsewhere"),
+            "/run/secrets/chat_url": str(self.folder / "home/chat_url"),
+        }
+        for theirs, ours in places.items():
+            text = text.replace(theirs, ours)
+        return text
+
+
+def blocks_of(page: Path) -> list[re.Match[str]]:
+    """Each block that a reader can run as it stands."""
+    found = _BLOCK.finditer(page.read_text(encoding="utf-8"))
+    return [each for each in found if each["mark"] != "not run"]
+
+
+def script_of(page: Path, checkout: Checkout) -> str:
+    """All blocks of a page for one shell, after a first backup and a dump to import."""
+    script = ["set -eo pipefail", _BEFORE]
+    for number, block in enumerate(blocks_of(page), 1):
+        script.append(f"echo '=== block {number}'")
+        text = checkout.as_here(block["text"])
+        if text.startswith("#!"):  # a script of its own
+            kept = checkout.folder / f"home/block-{number}.sh"
+            kept.write_text(text, encoding="utf-8")
+            script.append(f"sh {kept}")
+        elif block["mark"] == "fails":
+            script.append(f"if {text.strip()}; then echo 'it did not fail'; exit 1; fi")
+        else:
+            script.append(text)
+    return "\n".join([*script, "echo '=== end'\n"])
+
+
+@pytest.fixture
+def checkout(passable_dir: Path, request: pytest.FixtureRequest) -> Iterator[Checkout]:
+    folder = passable_dir / f"checkout-{request.node.callspec.id.removesuffix('.md')}"
+    shutil.copytree(ROOT, folder, ignore=_LEFT_OUT)
+    (folder / ".venv").symlink_to(sys.prefix)
+    (folder / "home/elsewhere").mkdir(parents=True)
+    port = free_port()
+    here = Checkout(folder, f"http://127.0.0.1:{port}")
+    login = {"username": "admin", "password": PASSWORD}
+    (folder / "home/login.json").write_text(json.dumps(login), encoding="utf-8")
+    (folder / "home/chat_url").write_text(f"json://127.0.0.1:{port}/nobody", encoding="utf-8")
+    own = {"BACKSTOP_LISTEN": f"127.0.0.1:{port}", "BACKSTOP_ADMIN_PASSWORD": PASSWORD}
+    with (folder / "panel.log").open("wb") as log:
+        panel = subprocess.Popen(
+            [sys.executable, "-m", "flask", "panel"],
+            cwd=folder,
+            env=here.environment() | own,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        wait_until(lambda: answers(here.url), "the panel")
+        yield here
+    finally:
+        panel.terminate()
+        panel.wait(60)
+
+
+def answers(url: str) -> bool:
+    try:
+        return requests.get(f"{url}/readyz", timeout=5).ok
+    except requests.ConnectionError:
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(PATIENCE + 120)
+@pytest.mark.parametrize(
+    "page", [each for each in PAGES if blocks_of(each)], ids=lambda page: page.name
+)
+def test_every_block_runs_in_order(page: Path, checkout: Checkout):
+    whole = checkout.folder / "home/blocks.sh"
+    whole.write_text(script_of(page, checkout), encoding="utf-8")
+    ended = subprocess.run(
+        ["bash", whole],
+        stdin=subprocess.DEVNULL,  # a block that asks for something fails
+        cwd=checkout.folder,
+        env=checkout.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout
+    assert ended.stdout.endswith("=== end\n")
+    refused = [line for line in ended.stdout.splitlines() if '"success":false' in line]
+    expected = REFUSED.get(page.name, ())
+    assert [line for line in refused if not any(each in line for each in expected)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_block_that_is_marked_says_why(page: Path):
+    marked = (each for each in _BLOCK.finditer(page.read_text(encoding="utf-8")) if each["mark"])
+    assert all(len(each["why"].split()) > 2 for each in marked)
