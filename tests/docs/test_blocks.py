@@ -20,9 +20,20 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PASSWORD = "the password that make run printed"
 PATIENCE = 150  # seconds for all blocks of a page
 
-_BLOCK = re.compile(r"(?:<!-- (?P<mark>not run|fails): (?P<why>[^>]+) -->\n+)?^```sh\n(?P<text>.*?)^```$", re.M | re.S)
+_BLOCK = re.compile(
+    r"(?:<!-- (?P<mark>not run|fails): (?P<why>[^>]+) -->\n+)?^```sh\n(?P<text>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
 _LEFT_OUT = shutil.ignore_patterns(
-    ".git", ".venv", "instance", "backups", "tests", "bench", "__pycache__", ".*_cache", ".coverage*"
+    ".git",
+    ".venv",
+    "instance",
+    "backups",
+    "tests",
+    "bench",
+    "__pycache__",
+    ".*_cache",
+    ".coverage*",
 )
 
 #: Answers that are refusals on purpose: the text before the block says so.

@@ -9,9 +9,9 @@ from app.config import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
-_FENCED = re.compile(r"^```.*?^```$", re.M | re.S)
+_FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-_HEADING = re.compile(r"^#+ (.+)$", re.M)
+_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _LONG = 60  # characters; shorter lines may well stand twice
 
 
@@ -21,7 +21,9 @@ def prose_of(page: Path) -> str:
 
 def anchors_of(page: Path) -> set[str]:
     """As forges make them: lower case, without punctuation, with dashes for blanks."""
-    plain = (re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", each) for each in _HEADING.findall(prose_of(page)))
+    plain = (
+        re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", each) for each in _HEADING.findall(prose_of(page))
+    )
     return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in plain}
 
 
@@ -52,6 +54,6 @@ def test_no_sentence_stands_twice(page: Path):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_numbered_lists_count_on(page: Path):
     for paragraph in re.split(r"\n\n+", prose_of(page)):
-        numbers = [int(each) for each in re.findall(r"^(\d+)\. ", paragraph, re.M)]
+        numbers = [int(each) for each in re.findall(r"^(\d+)\. ", paragraph, re.MULTILINE)]
         if paragraph.startswith("1. "):
             assert numbers == list(range(1, len(numbers) + 1)), paragraph
