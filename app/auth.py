@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from flask import Flask, request, session
+from flask import Flask, Request, request, session
 from flask.sessions import SecureCookieSessionInterface
 from flask_login import UserMixin, current_user, login_user, logout_user
 
@@ -14,7 +15,10 @@ from app.models import Admin, AdminSession
 from app.models.types import now
 from app.services import sign_in as sign_in_service
 from app.services.acts import tell
-from app.services.sign_in import BLOCK, place_of
+from app.services.sign_in import BLOCK, place_of, without_port
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 
 class SignedIn(UserMixin):  # type: ignore[misc]  # flask_login has no types
@@ -28,6 +32,14 @@ class SignedIn(UserMixin):  # type: ignore[misc]  # flask_login has no types
         return self.token
 
 
+class PanelRequest(Request):
+    """Flask's request; the client's address never has a port, which some proxies add."""
+
+    def __init__(self, environ: "WSGIEnvironment", **more: Any) -> None:
+        super().__init__(environ, **more)
+        self.remote_addr = without_port(self.remote_addr or "")
+
+
 class CookieSessions(SecureCookieSessionInterface):
     """Flask's sessions, with cookies that are Secure wherever the request was."""
 
@@ -37,6 +49,7 @@ class CookieSessions(SecureCookieSessionInterface):
 
 def init_app(app: Flask) -> None:
     """Tell Flask and Flask-Login how a cookie becomes an admin."""
+    app.request_class = PanelRequest
     app.session_interface = CookieSessions()
     login_manager.init_app(app)
     login_manager.session_protection = None  # sessions live and end in the catalogue
@@ -114,8 +127,10 @@ def _refusals_told(address: str) -> Iterator[None]:
     try:
         yield
     except TooManyAttempts as error:
+        # Whom a crowd is in the way comes from ever new addresses: one entry for all of them.
+        origin = place_of(address) if error.since else "many addresses"
         since = error.since or now() - BLOCK
-        tell(detail=error.message, origin=place_of(address), quiet_since=since)
+        tell(detail=error.message, origin=origin, quiet_since=since)
         raise
     except AppError as error:
         tell(detail=error.message, quiet_since=None)

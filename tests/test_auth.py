@@ -20,7 +20,7 @@ from app.config import WEB_THREADS
 from app.extensions import db, writing
 from app.models import AdminSession, SignInThrottle
 from app.models.types import now
-from app.services import admins, sign_in
+from app.services import admins, passwords, sign_in
 from tests.api.test_downloads import is_problem
 from tests.conftest import PASSWORD, panel_in, signed_in
 
@@ -318,14 +318,14 @@ def test_an_unknown_user_gets_the_same_answer_for_the_same_work(
     panel: Flask, monkeypatch: pytest.MonkeyPatch
 ):
     checked: list[str] = []
-    verify = admins._hasher.verify
+    verify = passwords._hasher.verify
 
     class Counting:
         def verify(self, known: str, password: str) -> bool:
             checked.append(known.rpartition("$")[0].rpartition("$")[0])
             return verify(known, password)
 
-    monkeypatch.setattr(admins, "_hasher", Counting())
+    monkeypatch.setattr(passwords, "_hasher", Counting())
     unknown, wrong = tried(panel, PASSWORD, "nobody"), tried(panel, "wrong")
     assert is_problem(unknown, 401)
     assert unknown.data == wrong.data
@@ -475,8 +475,8 @@ def test_many_attempts_at_once_are_counted_too(panel: Flask):
 def test_a_flood_of_sign_ins_leaves_threads_for_others(
     panel: Flask, monkeypatch: pytest.MonkeyPatch
 ):
-    """Passwords are checked one at a time; not everybody may wait for that."""
-    monkeypatch.setattr(admins, "_PATIENCE", 60.0)
+    """Strangers' passwords are checked one at a time; not everybody may wait for that."""
+    monkeypatch.setattr(passwords, "_PATIENCE", 60.0)
     answered = threading.Event()
 
     def try_once(number: int) -> int:
@@ -484,16 +484,16 @@ def test_a_flood_of_sign_ins_leaves_threads_for_others(
         answered.set()
         return answer.status_code
 
-    admins._one_at_a_time.acquire()
+    passwords._strangers_turn.acquire()
     try:
         with ThreadPoolExecutor(WEB_THREADS) as pool:
             flood = [pool.submit(try_once, number) for number in range(WEB_THREADS)]
             some_were_turned_away = answered.wait(timeout=3)
-            admins._one_at_a_time.release()
+            passwords._strangers_turn.release()
             statuses = [each.result() for each in flood]
     finally:
-        if admins._one_at_a_time.locked():
-            admins._one_at_a_time.release()
+        if passwords._strangers_turn.locked():
+            passwords._strangers_turn.release()
     assert some_were_turned_away
     assert 429 in statuses
 

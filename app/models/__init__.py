@@ -8,6 +8,7 @@ from app.models.audit_entry import ActOutcome, AuditEntry
 from app.models.backup import DatabaseBackup
 from app.models.delivery import Delivery, DeliveryStatus
 from app.models.job import Job, Status, Trigger
+from app.models.known_place import KnownPlace
 from app.models.notifier import Notifier
 from app.models.proof import Level, Proof, Result
 from app.models.restore import Kind, Restore
@@ -35,6 +36,7 @@ __all__ = [
     "Firing",
     "Job",
     "Kind",
+    "KnownPlace",
     "Level",
     "Notifier",
     "Outcome",

@@ -2,39 +2,21 @@
 
 import logging
 import secrets
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
-from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
 
-from app.config import MIN_PASSWORD, WEB_THREADS, settings
-from app.errors import Conflict, InvalidInput, NotFound, TooManyAttempts
+from app.config import MIN_PASSWORD, settings
+from app.errors import Conflict, InvalidInput, NotFound
 from app.extensions import db, writing
 from app.models import Admin, AdminSession
+from app.services import passwords
 
 logger = logging.getLogger(__name__)
 
 MAX_PASSWORD = 1_000  # characters
 MAX_USERNAME = 64
-
-# OWASP's second choice for argon2id: 19 MiB, two passes. One at a time, so that
-# a flood of sign-ins can take neither the memory nor all threads.
-_hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
-_one_at_a_time = threading.Lock()
-_waiting_places = threading.BoundedSemaphore(WEB_THREADS // 2)
-_PATIENCE = 10.0  # seconds that a sign-in waits for its turn
-
-# Checked for an unknown user, so that it costs the same work. It was drawn by lot, not
-# made of a password; to hash one here would cost every command 0.03 s.
-_NOBODYS_HASH = (
-    "$argon2id$v=19$m=19456,t=2,p=1"
-    "$L2yT3Cqp+efsCIAuogSGEA$qL2PXuJOtqQ133QFzD3KL4IK+H9ujn9FnzOpp1i0/0o"
-)
 
 
 @dataclass(frozen=True)
@@ -51,7 +33,7 @@ def create_admin(username: str, password: str) -> None:
     _check_password(password)
     try:
         with writing() as session:
-            session.add(Admin(username=username, password_hash=_hasher.hash(password)))
+            session.add(Admin(username=username, password_hash=passwords.hash_of(password)))
     except IntegrityError as error:
         raise Conflict(f'there is an admin "{username}" already') from error
     logger.info("admin created username=%s", username)
@@ -75,7 +57,7 @@ def change_password(username: str, password: str) -> None:
     _check_password(password)
     with writing() as session:
         admin = get_admin(username)
-        admin.password_hash = _hasher.hash(password)
+        admin.password_hash = passwords.hash_of(password)
         session.execute(delete(AdminSession).where(AdminSession.admin_id == admin.id))
     logger.info("password changed username=%s", username)
 
@@ -114,30 +96,14 @@ def find_admin(username: str) -> Admin | None:
 
 def has_password(admin: Admin | None, password: str) -> bool:
     """Whether this is the admin's password; the same work where there is no admin."""
-    try:
-        _hasher.verify(admin.password_hash if admin else _NOBODYS_HASH, password)
-    except (VerificationError, InvalidHashError):
-        return False
-    return admin is not None
+    return passwords.is_password(password, admin.password_hash if admin else None)
 
 
-@contextmanager
-def one_at_a_time() -> Iterator[None]:
-    """Be the only one who checks a password; wait for it with a few others at most.
-
-    Raises TooManyAttempts where too many wait.
-    """
-    if not _waiting_places.acquire(blocking=False):
-        raise TooManyAttempts("too many sign-ins at once", retry_after=5)
-    try:
-        if not _one_at_a_time.acquire(timeout=_PATIENCE):
-            raise TooManyAttempts("too many sign-ins at once", retry_after=5)
-        try:
-            yield
-        finally:
-            _one_at_a_time.release()
-    finally:
-        _waiting_places.release()
+def renew_hash(admin: Admin, password: str) -> None:
+    """Keep the password that was just given with as much work as a new one gets."""
+    if passwords.is_outdated(admin.password_hash):
+        with writing() as session:
+            session.get_one(Admin, admin.id).password_hash = passwords.hash_of(password)
 
 
 def _check_username(username: str) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import ipaddress
 import logging
 import math
+import re
 import secrets
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -13,14 +14,15 @@ from sqlalchemy.exc import IntegrityError
 
 from app.errors import InvalidInput, NotSignedIn, TooManyAttempts
 from app.extensions import db, writing
-from app.models import Admin, AdminSession, SignInThrottle
+from app.models import Admin, AdminSession, KnownPlace, SignInThrottle
 from app.models.types import now
+from app.services import passwords
 from app.services.admins import (
     MAX_PASSWORD,
     MAX_USERNAME,
     find_admin,
     has_password,
-    one_at_a_time,
+    renew_hash,
 )
 
 logger = logging.getLogger(__name__)
@@ -29,6 +31,9 @@ IDLE = timedelta(hours=12)  # a session ends when it is not used for so long
 ABSOLUTE = timedelta(days=7)  # and in any case after this
 
 BLOCK = timedelta(minutes=15)  # how long somebody is kept waiting at most
+
+_WITH_PORT = re.compile(r"\[(?P<six>[^\[\]]+)\](:\d{1,5})?|(?P<four>[^:]+):\d{1,5}")
+_KNOWN_FOR = timedelta(days=30)  # how long an address is known from which an admin signed in
 
 _SEEN_EVERY = timedelta(minutes=1)  # how exactly "last seen" is kept
 
@@ -47,10 +52,11 @@ def sign_in(username: str, password: str, *, address: str) -> str:
     """
     # PostgreSQL has no NUL; longer ones belong to nobody.
     username = username.replace("\0", "\ufffd")[: MAX_USERNAME + 1]
-    admin = _checked(username, password, address)
+    admin = _checked(username, password, address, known=_is_known(username, address))
     if admin is None:
         raise NotSignedIn("the username or the password is wrong")
     token = secrets.token_urlsafe(32)
+    _remember(username, address)
     with writing() as session:
         session.execute(delete(AdminSession).where(AdminSession.created_at < now() - ABSOLUTE))
         session.add(AdminSession(token_sha256=_hashed(token), admin_id=admin.id))
@@ -63,7 +69,7 @@ def confirm_password(username: str, password: str, *, address: str) -> None:
 
     Throttled together with sign-in. Raises InvalidInput, TooManyAttempts.
     """
-    if _checked(username, password, address) is None:
+    if _checked(username, password, address, known=True) is None:
         raise InvalidInput("the password is wrong")
 
 
@@ -95,19 +101,32 @@ def sign_out_everywhere(admin_id: str) -> None:
     logger.info("signed out everywhere admin=%s", admin_id)
 
 
-def _checked(username: str, password: str, address: str) -> Admin | None:
+def _is_known(username: str, address: str) -> bool:
+    """Whether this account was signed in to from this address lately."""
+    found = db.session.get(KnownPlace, _pair(username, address))
+    return found is not None and found.signed_in_at > now() - _KNOWN_FOR
+
+
+def _remember(username: str, address: str) -> None:
+    with suppress(IntegrityError), writing() as session:  # two at once: one is enough
+        session.execute(delete(KnownPlace).where(KnownPlace.signed_in_at < now() - _KNOWN_FOR))
+        session.merge(KnownPlace(key_sha256=_pair(username, address), signed_in_at=now()))
+
+
+def _checked(username: str, password: str, address: str, *, known: bool) -> Admin | None:
     """The admin, if it is their password; each failure is counted. Raises TooManyAttempts."""
-    keys = _throttle_keys(username, address)
+    keys = _throttle_keys(username, address, known=known)
     _refuse_if_throttled(keys)  # before it takes a place among those who wait
-    with one_at_a_time():
+    with passwords.turn(known=known):
         _admit(keys)
         admin = find_admin(username)
-        known = has_password(admin, password[: MAX_PASSWORD + 1])
-    if admin is None or not known:
+        is_right = has_password(admin, password[: MAX_PASSWORD + 1])
+    if admin is None or not is_right:
         logger.warning("sign-in failed username=%r address=%s", username, address)
         return None
     with writing() as session:
         session.execute(delete(SignInThrottle).where(SignInThrottle.key_sha256.in_(keys)))
+    renew_hash(admin, password)
     return admin
 
 
@@ -115,17 +134,27 @@ def _hashed(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _throttle_keys(username: str, address: str) -> dict[str, int]:
+def _pair(username: str, address: str) -> str:
+    return _hashed(f"{username.casefold()}\n{place_of(address)}")
+
+
+def _throttle_keys(username: str, address: str, *, known: bool) -> dict[str, int]:
     """What is throttled, with how many attempts are free.
 
-    The pair of account and address; and, much later, the address alone: else
-    ever new names would keep everybody else waiting. Never the account alone.
+    The pair of account and address; and, much later, the address alone, but for a
+    known pair: else ever new names would keep everybody else waiting. Never the
+    account alone.
     """
-    place = place_of(address)
-    return {
-        _hashed(f"{username.casefold()}\n{place}"): _FREE_ATTEMPTS,
-        _hashed(place): _FREE_ATTEMPTS_OF_AN_ADDRESS,
-    }
+    pair = {_pair(username, address): _FREE_ATTEMPTS}
+    if known:
+        return pair
+    return pair | {_hashed(place_of(address)): _FREE_ATTEMPTS_OF_AN_ADDRESS}
+
+
+def without_port(address: str) -> str:
+    """The address of `192.0.2.1:5555` and of `[2001:db8::1]:443`; any other text as it is."""
+    found = _WITH_PORT.fullmatch(address)
+    return (found["six"] or found["four"]) if found else address
 
 
 def place_of(address: str) -> str:

@@ -1,0 +1,80 @@
+"""Passwords: hashed, compared, and never too many at once."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+
+from app.config import WEB_THREADS
+from app.errors import TooManyAttempts
+
+# OWASP's second choice for argon2id: 19 MiB, two passes.
+_hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
+
+# Checked for an unknown user, so that it costs the same work. It was drawn by lot, not
+# made of a password; to hash one here would cost every command 0.03 s.
+_NOBODYS_HASH = (
+    "$argon2id$v=19$m=19456,t=2,p=1"
+    "$L2yT3Cqp+efsCIAuogSGEA$qL2PXuJOtqQ133QFzD3KL4IK+H9ujn9FnzOpp1i0/0o"
+)
+
+# Two checks at once, so that a flood of sign-ins can take neither the memory nor all
+# threads; one of the two is for those who have signed in before, whom no stranger holds up.
+_PATIENCE = 10.0  # seconds that a sign-in waits for its turn
+_known_turn, _strangers_turn = threading.Lock(), threading.Lock()
+_strangers_places = threading.BoundedSemaphore(WEB_THREADS // 2)
+
+
+def hash_of(password: str) -> str:
+    """The password as it may be kept."""
+    return _hasher.hash(password)
+
+
+def is_password(password: str, kept: str | None) -> bool:
+    """Whether what is kept was made of this password; the same work where nothing is kept."""
+    try:
+        _hasher.verify(kept or _NOBODYS_HASH, password)
+    except (VerificationError, InvalidHashError):
+        return False
+    return kept is not None
+
+
+def is_outdated(kept: str) -> bool:
+    """Whether it was made with less work than a new one would be."""
+    return _hasher.check_needs_rehash(kept)
+
+
+@contextmanager
+def turn(*, known: bool) -> Iterator[None]:
+    """Wait for one's turn to have a password checked.
+
+    Strangers leave half of the threads to others. Raises TooManyAttempts where
+    too many of them wait, or for too long.
+    """
+    if known:
+        with _held(_known_turn):
+            yield
+        return
+    if not _strangers_places.acquire(blocking=False):
+        raise _crowd()
+    try:
+        with _held(_strangers_turn):
+            yield
+    finally:
+        _strangers_places.release()
+
+
+@contextmanager
+def _held(lock: threading.Lock) -> Iterator[None]:
+    if not lock.acquire(timeout=_PATIENCE):
+        raise _crowd()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _crowd() -> TooManyAttempts:
+    return TooManyAttempts("too many sign-ins at once", retry_after=5)
