@@ -65,6 +65,7 @@ _VERBS = {
     "set": "update",
 }
 _NAMES = {
+    "account.update": "admin.password",
     "backup.drill": "drill.create",
     "backup.import": "upload.finish",
     "backup.prune": "retention.prune",

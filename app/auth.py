@@ -86,8 +86,19 @@ def sign_in(username: str, password: str) -> None:
     login_user(SignedIn(token, row))
 
 
+def change_password(old: str, new: str) -> None:
+    """Change the admin's own password; other sessions of theirs end.
+
+    Raises WrongPassword, TooManyAttempts, InvalidInput.
+    """
+    require_admin()
+    address = request.remote_addr or ""
+    with _refusals_told(address):
+        sign_in_service.change_password(current_user.token, old, new, address=address)
+
+
 def confirm_password(password: str) -> None:
-    """Make sure that it is still the admin who is asking. Raises InvalidInput, TooManyAttempts."""
+    """Make sure that it is still the admin who is asking. Raises WrongPassword, TooManyAttempts."""
     username, address = signed_in_admin().username, request.remote_addr or ""
     with _refusals_told(address):
         sign_in_service.confirm_password(username, password, address=address)

@@ -4,6 +4,7 @@
     ├── NotFound            no such backup, admin or page
     ├── Conflict            something else is in the way just now
     ├── InvalidInput        what was asked for cannot be meant
+    │   └── WrongPassword   who is signed in was asked for it once more
     ├── NotSignedIn         nobody is signed in, or the password is wrong
     ├── Forbidden           signed in or not, this request is not obeyed
     ├── TooManyAttempts     sign-in is throttled for a while
@@ -76,6 +77,10 @@ class Conflict(AppError):
 
 class InvalidInput(AppError):
     """What was asked for cannot be meant."""
+
+
+class WrongPassword(InvalidInput):
+    """Whoever is signed in was asked for the password once more, and gave another one."""
 
 
 class NotSignedIn(AppError):

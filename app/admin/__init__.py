@@ -5,6 +5,7 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import UnsupportedMediaType
 
 from app.admin import (
+    account,
     alarms,
     appearance,
     assertions,
@@ -26,6 +27,7 @@ from app.services.alarms import list_open
 from app.services.workers import find_trouble
 
 blueprint = Blueprint("admin", __name__, url_prefix="/admin")
+blueprint.register_blueprint(account.blueprint)
 blueprint.register_blueprint(alarms.blueprint)
 blueprint.register_blueprint(appearance.blueprint)
 blueprint.register_blueprint(assertions.blueprint)

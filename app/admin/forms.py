@@ -18,9 +18,10 @@ from wtforms.widgets import PasswordInput
 
 from app.models import Fact, Kind, Task
 from app.services import heartbeats, notifiers, schedules
-from app.services.admins import MAX_PASSWORD, MAX_USERNAME
+from app.services.admins import MAX_USERNAME
 from app.services.assertions import MAX_NAME, MAX_STATEMENT
 from app.services.manifests import MAX_NOTES, MAX_PIN_REASON
+from app.services.passwords import MAX_LENGTH
 from app.services.policies import MAX_PLACES
 
 _MODES = [each.value for each in Kind if each is not Kind.DRILL]
@@ -46,7 +47,7 @@ class SignInForm(Form):
         render_kw={"autocomplete": "username", "autofocus": True, "autocapitalize": "none"},
     )
     password = PasswordField(
-        validators=[InputRequired(), Length(max=MAX_PASSWORD)],
+        validators=[InputRequired(), Length(max=MAX_LENGTH)],
         render_kw={"autocomplete": "current-password"},
     )
     submit = SubmitField("Sign in")
@@ -160,8 +161,22 @@ class PasswordForm(Form):
 
     password = PasswordField(
         "Your password",
-        render_kw={"autocomplete": "current-password", "maxlength": MAX_PASSWORD},
+        render_kw={"autocomplete": "current-password", "maxlength": MAX_LENGTH},
     )
+
+
+_NEW = {
+    "autocomplete": "new-password",
+    "maxlength": MAX_LENGTH,
+    "aria-describedby": "password-help",
+}
+
+
+class PasswordChangeForm(PasswordForm):
+    """One's own password, old and new."""
+
+    new = PasswordField("New password", render_kw=_NEW)
+    again = PasswordField("New password once more", render_kw=_NEW)
 
 
 class RestoreForm(PasswordForm):

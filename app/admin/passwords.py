@@ -2,20 +2,26 @@
 
 from app import auth
 from app.admin.forms import PasswordForm
-from app.errors import AppError, InvalidInput, TooManyAttempts
+from app.errors import AppError, TooManyAttempts, WrongPassword
 
 
 def refusal_of_password(form: PasswordForm) -> tuple[int, dict[str, str]] | None:
     """Status and headers, with the error on the form; None where the password is right."""
     try:
         auth.confirm_password(form.password.data or "")
-    except InvalidInput as error:
-        form.password.errors = [told(error)]
-        return 422, {}
-    except TooManyAttempts as error:
-        form.password.errors = [told(error)]
-        return 429, {"Retry-After": str(error.retry_after)}
+    except (WrongPassword, TooManyAttempts) as error:
+        return refusal_of(error, form)
     return None
+
+
+def refusal_of(
+    error: WrongPassword | TooManyAttempts, form: PasswordForm
+) -> tuple[int, dict[str, str]]:
+    """Status and headers; the error stands at the form's password."""
+    form.password.errors = [told(error)]
+    if isinstance(error, TooManyAttempts):
+        return 429, {"Retry-After": str(error.retry_after)}
+    return 422, {}
 
 
 def told(error: AppError) -> str:

@@ -3,6 +3,7 @@
 from flask import Blueprint, current_app, request
 
 from app.api import (
+    account,
     alarms,
     assertions,
     audit,
@@ -20,6 +21,7 @@ from app.api import (
 from app.auth import require_admin
 
 blueprint = Blueprint("api", __name__, url_prefix="/api/admin")
+blueprint.register_blueprint(account.blueprint)
 blueprint.register_blueprint(alarms.blueprint)
 blueprint.register_blueprint(assertions.blueprint)
 blueprint.register_blueprint(audit.blueprint)

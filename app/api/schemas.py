@@ -204,6 +204,13 @@ class CredentialsSchema(Schema):
     password = fields.String(required=True)
 
 
+class PasswordChangeSchema(Schema):
+    """The body of a change of one's own password."""
+
+    password = fields.String(required=True)
+    new_password = fields.String(required=True, data_key="newPassword")
+
+
 class PinSchema(Schema):
     """The body of a pin."""
 

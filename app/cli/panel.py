@@ -30,6 +30,7 @@ _LOOK_EVERY = 0.2
 _SERVER_PATIENCE = 5.0  # seconds; somebody may be starting it again just now
 _LONG_LIFE = 30.0  # seconds after which an end is no longer one at the start
 _MAX_FALLS = 5
+_OURS_ALONE = ("BACKSTOP_ADMIN_PASSWORD",)  # the children have no use for it
 
 
 @click.command("panel", cls=CatalogueCommand)
@@ -100,7 +101,8 @@ class _Child:
     def start(self) -> None:
         flask = [sys.executable, "-m", "flask", "--app", str(ROOT / "wsgi.py"), self.command]
         bound = [sys.executable, "-I", "-S", str(launch.__file__), str(os.getpid()), "0", *flask]
-        self.pid = os.posix_spawn(bound[0], bound, os.environ, setpgroup=0)
+        environment = {name: os.environ[name] for name in os.environ if name not in _OURS_ALONE}
+        self.pid = os.posix_spawn(bound[0], bound, environment, setpgroup=0)
         self._started = time.monotonic()
 
     def has_ended(self) -> bool:
@@ -170,6 +172,7 @@ def _tell_first_admin(admin: admins.NewAdmin | None) -> None:
     click.echo(f"Sign in as    {admin.username}")
     if admin.generated_password:
         click.echo(f"Password      {admin.generated_password}    (shown only now)")
+        click.echo("              Change it in the panel: your name, then Change password.")
     else:
         click.echo("Password      that of BACKSTOP_ADMIN_PASSWORD")
 

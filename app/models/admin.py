@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from cuid2 import create_id
-from sqlalchemy import String
+from sqlalchemy import String, false
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.extensions import Model
@@ -19,6 +19,7 @@ class Admin(Model):
     id: Mapped[str] = mapped_column(String(32), primary_key=True, default=create_id)
     username: Mapped[str] = mapped_column(String(64), unique=True)
     password_hash: Mapped[str] = mapped_column(String(255))
+    password_generated: Mapped[bool] = mapped_column(default=False, server_default=false())
     created_at: Mapped[datetime] = mapped_column(Moment, default=now)
 
     sessions: Mapped[list[AdminSession]] = relationship(

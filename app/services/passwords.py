@@ -1,4 +1,4 @@
-"""Passwords: hashed, compared, and never too many at once."""
+"""Passwords: which ones will do; hashed, compared, and never too many at once."""
 
 import threading
 from collections.abc import Iterator
@@ -6,9 +6,16 @@ from contextlib import contextmanager
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
+from zxcvbn import zxcvbn
 
 from app.config import WEB_THREADS
-from app.errors import TooManyAttempts
+from app.errors import InvalidInput, TooManyAttempts
+
+MIN_LENGTH, MAX_LENGTH = 12, 1_000  # characters
+
+# Who guesses cleverly tries common passwords, words, dates and keys in a row first.
+_TOO_FEW_GUESSES = 10**6
+_JUDGED = 72  # characters; zxcvbn's time grows with their square
 
 # OWASP's second choice for argon2id: 19 MiB, two passes.
 _hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
@@ -25,6 +32,22 @@ _NOBODYS_HASH = (
 _PATIENCE = 10.0  # seconds that a sign-in waits for its turn
 _known_turn, _strangers_turn = threading.Lock(), threading.Lock()
 _strangers_places = threading.BoundedSemaphore(WEB_THREADS // 2)
+
+
+def refuse_weak(password: str, username: str) -> None:
+    """Raise InvalidInput for a new password that is too short, too long or too easy to guess."""
+    if not MIN_LENGTH <= len(password) <= MAX_LENGTH:
+        raise InvalidInput(
+            f"a password has {MIN_LENGTH} to {MAX_LENGTH} characters",
+            hint="Longer is better than complicated: four random words will do.",
+        )
+    judged = zxcvbn(password[:_JUDGED], user_inputs=[username, "backstop"])
+    if judged["guesses"] < _TOO_FEW_GUESSES:
+        raise InvalidInput(
+            "this password is too easy to guess",
+            detail="It is common, repeats itself, or is made of your name or the panel's.",
+            hint="Four random words will do.",
+        )
 
 
 def hash_of(password: str) -> str:

@@ -12,13 +12,12 @@ from datetime import datetime, timedelta
 from sqlalchemy import delete, select, update
 from sqlalchemy.exc import IntegrityError
 
-from app.errors import InvalidInput, NotSignedIn, TooManyAttempts
+from app.errors import NotSignedIn, TooManyAttempts, WrongPassword
 from app.extensions import db, writing
 from app.models import Admin, AdminSession, KnownPlace, SignInThrottle
 from app.models.types import now
-from app.services import passwords
+from app.services import admins, passwords
 from app.services.admins import (
-    MAX_PASSWORD,
     MAX_USERNAME,
     find_admin,
     has_password,
@@ -67,10 +66,23 @@ def sign_in(username: str, password: str, *, address: str) -> str:
 def confirm_password(username: str, password: str, *, address: str) -> None:
     """Make sure that whoever is signed in is still there, before what cannot be taken lightly.
 
-    Throttled together with sign-in. Raises InvalidInput, TooManyAttempts.
+    Throttled together with sign-in. Raises WrongPassword, TooManyAttempts.
     """
     if _checked(username, password, address, known=True) is None:
-        raise InvalidInput("the password is wrong")
+        raise WrongPassword("the password is wrong")
+
+
+def change_password(token: str, old: str, new: str, *, address: str) -> None:
+    """Change the password of whoever is in this session; all their other sessions end.
+
+    Raises NotSignedIn, WrongPassword, TooManyAttempts, InvalidInput.
+    """
+    session = find_session(token)
+    if session is None:
+        raise NotSignedIn("the session has ended")
+    username = session.admin.username
+    confirm_password(username, old, address=address)
+    admins.change_password(username, new, but=_hashed(token))
 
 
 def find_session(token: str) -> AdminSession | None:
@@ -120,7 +132,7 @@ def _checked(username: str, password: str, address: str, *, known: bool) -> Admi
     with passwords.turn(known=known):
         _admit(keys)
         admin = find_admin(username)
-        is_right = has_password(admin, password[: MAX_PASSWORD + 1])
+        is_right = has_password(admin, password[: passwords.MAX_LENGTH + 1])
     if admin is None or not is_right:
         logger.warning("sign-in failed username=%r address=%s", username, address)
         return None

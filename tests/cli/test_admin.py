@@ -30,9 +30,9 @@ def test_an_admin_is_created_listed_and_removed(flask_admin, app: Flask):
 
 
 def test_a_password_is_changed(flask_admin, app: Flask):
-    assert flask_admin("password", "admin", password="quite another").exit_code == 0
+    assert flask_admin("password", "admin", password="quite another one").exit_code == 0
     signed_in = app.test_client().post(
-        "/api/admin/session", json={"username": "admin", "password": "quite another"}
+        "/api/admin/session", json={"username": "admin", "password": "quite another one"}
     )
     assert signed_in.status_code == 200
 
@@ -40,10 +40,11 @@ def test_a_password_is_changed(flask_admin, app: Flask):
 @pytest.mark.parametrize(
     ("words", "password", "told"),
     [
-        (("create", "admin"), "long enough", 'there is an admin "admin" already'),
-        (("create", "ann"), "short", "a password has 8 to 1000 characters"),
-        (("create", "ann"), "", "a password has 8 to 1000 characters"),
-        (("password", "nobody"), "long enough", 'there is no admin "nobody"'),
+        (("create", "admin"), "her own password", 'there is an admin "admin" already'),
+        (("create", "ann"), "short", "a password has 12 to 1000 characters"),
+        (("create", "ann"), "", "a password has 12 to 1000 characters"),
+        (("create", "ann"), "annannannann", "this password is too easy to guess"),
+        (("password", "nobody"), "her own password", 'there is no admin "nobody"'),
         (("remove", "nobody"), "", 'there is no admin "nobody"'),
         (("remove", "admin"), "", '"admin" is the only admin'),
     ],

@@ -245,11 +245,14 @@ def test_a_wrong_setting_is_one_clear_message(home: Home, name: str, value: str)
 
 def test_an_unreachable_database_is_told_and_the_panel_starts(home: Home):
     url = "postgresql://ann:canary-password@127.0.0.1:1/shop"
-    with Panel(home, DATABASE_URL=url) as panel:
+    first = {"BACKSTOP_ADMIN_PASSWORD": "canary-password of ours"}
+    with Panel(home, DATABASE_URL=url, **first) as panel:
         assert 'no connection to database "shop"' in panel.text()
         assert "starts all the same" in panel.text()
         answer = requests.get(f"http://127.0.0.1:{panel.port}/admin/login", timeout=9)
         assert answer.status_code == 200
+        for name in ("web", "worker"):
+            assert "BACKSTOP_ADMIN_PASSWORD" not in panel.part(name).environ()
     assert "canary-password" not in panel.text()
 
 

@@ -5,8 +5,9 @@ from collections.abc import Callable
 import pytest
 from flask import Flask
 
-from app.errors import Conflict, InvalidInput, NotFound
-from app.services import admins
+from app.errors import ConfigurationError, Conflict, InvalidInput, NotFound
+from app.extensions import writing
+from app.services import admins, passwords
 from app.services.sign_in import find_session, sign_in
 from tests.conftest import PASSWORD
 
@@ -35,10 +36,10 @@ def test_only_the_hash_of_a_password_is_kept():
 @pytest.mark.parametrize("username", ["", " ann", "ann ", "a\nb", "x" * 65, "tab\t"])
 def test_a_username_that_cannot_be_is_refused(username: str):
     with pytest.raises(InvalidInput):
-        admins.create_admin(username, "long enough")
+        admins.create_admin(username, "her own password")
 
 
-@pytest.mark.parametrize("password", ["", "seven77", "x" * 1001])
+@pytest.mark.parametrize("password", ["", "eleven char", "x" * 1001])
 def test_a_password_that_cannot_be_is_refused(password: str):
     with pytest.raises(InvalidInput):
         admins.create_admin("ann", password)
@@ -68,7 +69,7 @@ def test_the_last_admin_cannot_be_removed():
 
 
 def test_an_unknown_admin_is_told():
-    for act in (admins.remove_admin, lambda name: admins.change_password(name, "long enough")):
+    for act in (admins.remove_admin, lambda name: admins.change_password(name, "her own password")):
         with pytest.raises(NotFound):
             act("nobody")
 
@@ -78,3 +79,40 @@ def test_passwords_are_compared_as_they_are_typed():
     assert admins.has_password(admins.get_admin("ann"), "pässwörd with ' \" % 🐘")
     assert not admins.has_password(admins.get_admin("ann"), "password with ' \" % 🐘")
     assert not admins.has_password(None, "anything")
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        " " * 12,
+        "aaaaaaaaaaaa",
+        "123456789012",
+        "qwertyuiop12",
+        "password1234",
+        "passwordpassword",
+        "adminadmin12",
+        "backstop2026",
+        "gloriosa1234",  # the username
+        "iloveyou1234",
+    ],
+)
+def test_a_password_that_everybody_guesses_is_refused(password: str):
+    with pytest.raises(InvalidInput, match="too easy to guess"):
+        admins.create_admin("gloriosa", password)
+    admins.create_admin("gloriosa", "four random words do")
+    with pytest.raises(InvalidInput, match="too easy to guess"):
+        admins.change_password("gloriosa", password)
+
+
+def test_a_short_password_of_former_days_still_signs_in():
+    with writing():
+        admins.get_admin("admin").password_hash = passwords.hash_of("eight888")
+    assert find_session(sign_in("admin", "eight888", address="127.0.0.1"))
+
+
+def test_settings_that_make_no_admin_are_told_by_name(make_app: Callable[..., Flask]):
+    app = make_app(admin_password="too short")
+    with app.app_context(), writing() as session:
+        session.delete(admins.get_admin("admin"))
+    with app.app_context(), pytest.raises(ConfigurationError, match="BACKSTOP_ADMIN_PASSWORD"):
+        admins.create_first_admin()

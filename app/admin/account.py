@@ -1,0 +1,41 @@
+"""One's own account: the password."""
+
+from flask import Blueprint, flash, redirect, render_template, url_for
+from flask.typing import ResponseReturnValue
+
+from app import auth
+from app.admin.forms import PasswordChangeForm
+from app.admin.passwords import refusal_of, told
+from app.errors import InvalidInput, TooManyAttempts, WrongPassword
+from app.services.passwords import MIN_LENGTH
+
+blueprint = Blueprint("account", __name__, url_prefix="/password")
+
+
+@blueprint.get("")
+def edit() -> ResponseReturnValue:
+    """The form."""
+    return _page(PasswordChangeForm())
+
+
+@blueprint.post("")
+def update() -> ResponseReturnValue:
+    """Change it; other sessions end, this one goes on."""
+    form = PasswordChangeForm()
+    if form.new.data != form.again.data:
+        form.again.errors = ["This is not the same password."]
+        return _page(form), 422
+    try:
+        auth.change_password(form.password.data or "", form.new.data or "")
+    except (WrongPassword, TooManyAttempts) as error:
+        refusal = refusal_of(error, form)
+        return _page(form), *refusal
+    except InvalidInput as error:
+        form.new.errors = [told(error)]
+        return _page(form), 422
+    flash("The password has been changed. Your other sessions have ended.", "success")
+    return redirect(url_for("admin.backups.index"))
+
+
+def _page(form: PasswordChangeForm) -> str:
+    return render_template("account/password.html", form=form, shortest=MIN_LENGTH)
