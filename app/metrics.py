@@ -137,6 +137,11 @@ _OF_NEWEST: list[tuple[str, str, Callable[[Newest], float | None]]] = [
 
 _OF_DATABASE: list[tuple[str, str, Callable[[OfDatabase], float | None]]] = [
     (
+        "last_good_timestamp_seconds",
+        "When the newest good backup had ended; 0 where completed ones are there and none is good.",
+        lambda of: _seconds(of.last_good) or (None if of.newest is None else 0),
+    ),
+    (
         "last_failure_timestamp_seconds",
         "When the newest failed backup was asked for.",
         lambda of: _seconds(of.last_failure),

@@ -11,7 +11,7 @@ from app.downloads import dump_response
 from app.errors import AppError, Conflict, InvalidInput
 from app.models import DatabaseBackup, Status, Trigger
 from app.services import backups as service
-from app.services import listing, pins, runs
+from app.services import good, listing, pins, runs
 from app.services.databases import database_name
 from app.services.proofs import best_proofs, list_proofs
 from app.services.restoring import restore_by_hand
@@ -133,7 +133,7 @@ def delete(filename: str) -> ResponseReturnValue:
 
 
 def _delete_page(backup: DatabaseBackup, form: DropForm) -> str:
-    is_last_good = pins.is_last_good(backup)
+    is_last_good = good.is_last_good(backup)
     return render_template(
         "backups/delete.html", backup=backup, form=form, is_last_good=is_last_good
     )
@@ -146,14 +146,16 @@ def _list(form: NotesForm) -> str:
     page = listing.list_backups(
         limit=25, before=request.args.get("before"), status=chosen, query=query
     )
-    newest_good = listing.find_newest_good()
+    newest_good = good.find_newest_good()
+    newest_bad = good.find_newest_bad(newest_good)
     return render_template(
         "backups/index.html",
         form=form,
         page=page,
         newest_good=newest_good,
+        newest_bad=newest_bad,
         next_backup=find_next_backup(),
-        proofs=best_proofs([*page.backups, *filter(None, [newest_good])]),
+        proofs=best_proofs([*page.backups, *filter(None, [newest_good, newest_bad])]),
         database=database_name(),
         statuses=[each.value for each in Status],
         status=chosen.value if chosen else "",

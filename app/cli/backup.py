@@ -23,7 +23,7 @@ from app.services.admins import list_admins
 from app.services.catalogue import prepare_catalogue, set_aside_if_damaged
 from app.services.checks import Verdict, check_backups
 from app.services.databases import database_in_use
-from app.services.pins import is_last_good
+from app.services.good import is_last_good
 from app.services.proofs import best_proofs, list_proofs
 from app.services.reconcile import adopt, reconcile
 from app.services.restoring import restore_by_hand

@@ -16,7 +16,7 @@ from app.services import restores as service
 from app.services.backups import own_user
 from app.services.contents import choose_tables
 from app.services.databases import database_in_use
-from app.services.listing import get_newest_good
+from app.services.good import get_newest_good
 from app.services.proofs import proof_of
 
 group = Group("restore", help="Look after drills and restores; flask backup restore makes them.")

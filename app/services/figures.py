@@ -12,6 +12,7 @@ from sqlalchemy import Select, func, select
 from app.extensions import db
 from app.models import DatabaseBackup, Level, Proof, Result, Status, Trigger
 from app.services.databases import DatabaseName, storage
+from app.services.good import last_good_of_each
 from app.services.pending import FOREIGN
 from app.services.proofs import best_of_many
 from app.services.workers import is_silent, list_workers
@@ -36,6 +37,7 @@ class OfDatabase:
     """The figures of one database."""
 
     newest: Newest | None = None
+    last_good: datetime | None = None  # when the newest good backup had ended
     last_failure: datetime | None = None  # when the newest FAILED one was asked for
     last_drill: datetime | None = None  # when one of its backups last was restored and right
 
@@ -57,6 +59,8 @@ def read_figures() -> Figures:
     backups, stored = _count()
     databases: defaultdict[DatabaseName, OfDatabase] = defaultdict(OfDatabase)
     _find_newest(databases)
+    for name, moment in last_good_of_each().items():
+        databases[name].last_good = moment
     _find_failures(databases)
     _find_drills(databases)
     heard = list_workers()

@@ -8,7 +8,7 @@ from cuid2 import create_id
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from app.errors import AppError, NotFound
+from app.errors import AppError
 from app.extensions import db, writing
 from app.models import (
     ActOutcome,
@@ -17,19 +17,15 @@ from app.models import (
     Fact,
     Firing,
     Kind,
-    Level,
     Outcome,
-    Proof,
     Restore,
-    Result,
     Schedule,
-    Status,
     Task,
     Trigger,
 )
 from app.services import audit, backups, deliveries, heartbeats, pruning, restores
-from app.services.databases import database_name
 from app.services.deliveries import Message
+from app.services.good import get_newest_good
 from app.services.heartbeats import Beat
 from app.services.manifests import MAX_NOTES, moment_text
 from app.services.proofs import was_not_possible
@@ -82,7 +78,7 @@ def attempt(firing_id: str, at: datetime) -> None:
             )
         else:
             restores.queue_restore(
-                _newest_good(),
+                get_newest_good().filename,
                 Kind.DRILL,
                 trigger=Trigger.SCHEDULE,
                 created_by=schedule.name,
@@ -96,30 +92,6 @@ def notes_of(schedule: Schedule, due: datetime) -> str:
     """The notes of a scheduled backup: {schedule} and {due} are filled in, nothing else."""
     filled = schedule.notes.replace("{due}", moment_text(due) or "")
     return filled.replace("{schedule}", schedule.name)[:MAX_NOTES]
-
-
-def _newest_good() -> str:
-    """The backup that a drill tries: whole, ours, and nothing speaks against it."""
-    server, database = database_name()
-    doubted = select(Proof.backup_id).where(Proof.result == Result.FAILED)
-    read = select(Proof.backup_id).where(Proof.result == Result.PASSED, Proof.level >= Level.READ)
-    newest = (
-        select(DatabaseBackup.filename)
-        .where(
-            DatabaseBackup.server == server,
-            DatabaseBackup.database == database,
-            DatabaseBackup.status == Status.COMPLETED,
-            DatabaseBackup.delete_requested_at.is_(None),
-            DatabaseBackup.foreign.is_(False),
-            DatabaseBackup.id.in_(read),
-            DatabaseBackup.id.not_in(doubted),
-        )
-        .order_by(DatabaseBackup.created_at.desc())
-        .limit(1)
-    )
-    if (found := db.session.scalar(newest)) is None:
-        raise NotFound("there is no good backup to drill")
-    return found
 
 
 def settle(firing_id: str, at: datetime) -> None:

@@ -84,25 +84,6 @@ def get_backup(filename: str) -> DatabaseBackup:
     return backup
 
 
-def find_newest_good() -> DatabaseBackup | None:
-    """The newest completed backup of ours whose file is there: what a restore would use."""
-    chosen = (
-        _visible()
-        .where(DatabaseBackup.status == Status.COMPLETED, DatabaseBackup.foreign.is_(False))
-        .order_by(DatabaseBackup.created_at.desc())
-        .limit(MAX_LIMIT)
-    )
-    return next((each for each in db.session.scalars(chosen) if has_file(each)), None)
-
-
-def get_newest_good() -> DatabaseBackup:
-    """The same. Raises NotFound where there is none."""
-    backup = find_newest_good()
-    if backup is None:
-        raise NotFound("there is no good backup yet", hint="Make one: flask backup create.")
-    return backup
-
-
 def has_file(backup: DatabaseBackup) -> bool:
     """Whether the dump of a completed backup is where it should be."""
     return backup.is_completed and storage().has(backup.filename)

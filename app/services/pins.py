@@ -2,20 +2,15 @@
 
 import logging
 
-from sqlalchemy import Select, select
-
 from app.errors import Conflict, InvalidInput
-from app.extensions import db, writing
-from app.models import DatabaseBackup, Status
+from app.extensions import writing
+from app.models import DatabaseBackup
 from app.models.types import now
-from app.services.listing import get_backup, has_file
+from app.services.listing import get_backup
 from app.services.manifests import MAX_PIN_REASON
 from app.services.outcomes import renew_manifest
-from app.services.proofs import best_proofs
 
 logger = logging.getLogger(__name__)
-
-_LOOKED_AT = 50  # other backups, of which one must be good
 
 
 def pin_backup(filename: str, reason: str, *, by: str) -> DatabaseBackup:
@@ -48,21 +43,6 @@ def refuse_pinned(backup: DatabaseBackup) -> None:
         )
 
 
-def is_last_good(backup: DatabaseBackup) -> bool:
-    """Whether no other good backup of its database would be left: what those who delete must know.
-
-    Good is what is ours, has its file, and has not failed a proof.
-    """
-    if backup.foreign or not has_file(backup):
-        return False
-    others = list(db.session.scalars(_others_of(backup)))
-    best = best_proofs([backup, *others])
-    failed = {backup_id for backup_id, proof in best.items() if proof.is_failed}
-    return backup.id not in failed and not any(
-        each.id not in failed and has_file(each) for each in others
-    )
-
-
 def _set(filename: str, reason: str, by: str) -> DatabaseBackup:
     with writing():
         backup = get_backup(filename)
@@ -76,20 +56,3 @@ def _set(filename: str, reason: str, by: str) -> DatabaseBackup:
     renew_manifest(backup_id)
     logger.info("backup %s filename=%s by=%r", "pinned" if reason else "unpinned", filename, by)
     return get_backup(filename)
-
-
-def _others_of(backup: DatabaseBackup) -> Select[DatabaseBackup]:
-    """The newest other completed backups of the same database."""
-    return (
-        select(DatabaseBackup)
-        .where(
-            DatabaseBackup.server == backup.server,
-            DatabaseBackup.database == backup.database,
-            DatabaseBackup.status == Status.COMPLETED,
-            DatabaseBackup.delete_requested_at.is_(None),
-            DatabaseBackup.foreign.is_(False),
-            DatabaseBackup.id != backup.id,
-        )
-        .order_by(DatabaseBackup.created_at.desc())
-        .limit(_LOOKED_AT)
-    )

@@ -6,16 +6,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 
-from sqlalchemy import select
-
 from app.errors import AppError, Conflict, NotFound
 from app.extensions import db
-from app.models import ActOutcome, DatabaseBackup, Proof, Result
+from app.models import ActOutcome, DatabaseBackup
 from app.models.types import now
 from app.services import audit
 from app.services.acts import tell
 from app.services.backups import remove_backup
 from app.services.databases import DatabaseName, database_name, storage
+from app.services.good import is_good
 from app.services.history import History
 from app.services.policies import get_policy, last_prune, note_prune
 from app.services.reconcile import tolerating
@@ -137,7 +136,7 @@ def _refusal(plan: Plan) -> Callable[[DatabaseBackup], None]:
     """Raises Conflict for what must not go after all."""
 
     def refuse(backup: DatabaseBackup) -> None:
-        if plan.newest_good is None or not _is_still_good(plan.newest_good, plan.at):
+        if plan.newest_good is None or not _is_still_good(plan.newest_good):
             raise _NothingGood("the newest good backup is not good any more")
         if backup.is_pinned:
             raise Conflict("it was pinned meanwhile")
@@ -147,11 +146,7 @@ def _refusal(plan: Plan) -> Callable[[DatabaseBackup], None]:
     return refuse
 
 
-def _is_still_good(newest: Candidate, since: datetime) -> bool:
+def _is_still_good(newest: Candidate) -> bool:
+    """Also that nobody deletes it until our own transaction ends."""
     row = db.session.get(DatabaseBackup, newest.id, with_for_update=True, populate_existing=True)
-    if row is None or row.delete_requested_at is not None or not storage().has(row.filename):
-        return False
-    failed = select(Proof.id).where(
-        Proof.backup_id == row.id, Proof.result == Result.FAILED, Proof.proved_at >= since
-    )
-    return db.session.scalar(failed.limit(1)) is None
+    return row is not None and is_good(row)

@@ -206,14 +206,6 @@ def test_a_shortened_dump_is_not_handed_out():
         backups.open_backup(backup.filename)
 
 
-def test_the_newest_good_backup_is_one_whose_file_is_there():
-    older, newer = make(), make()
-    (folder() / newer.filename).unlink()
-    found = listing.find_newest_good()
-    assert found is not None
-    assert found.id == older.id
-
-
 def test_delete_removes_dump_manifest_and_row():
     backup, other = make(), make()
     backups.delete_backup(backup.filename)

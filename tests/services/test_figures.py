@@ -1,5 +1,6 @@
 """What is measured from outside."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -84,6 +85,23 @@ def test_a_dump_that_is_there_is_told():
     storage().folder.mkdir()
     (storage().folder / filename_of(START + timedelta(days=1))).touch()
     assert figures_of().newest.is_there
+
+
+def test_the_newest_good_backup_is_told_beside_the_newest_one():
+    for days in range(4):
+        plant(days)
+    storage().folder.mkdir()
+    for days in (0, 1, 3):
+        (storage().folder / filename_of(START + timedelta(days=days))).touch()
+    assert figures_of().last_good == START + timedelta(days=3, seconds=61)
+    failed = plant(4)
+    (storage().folder / filename_of(START + timedelta(days=4))).touch()
+    prove(failed, 4, Level.READ, Result.FAILED)
+    (storage().folder / filename_of(START + timedelta(days=3))).unlink()
+    assert figures_of().newest.finished_at == START + timedelta(days=4, seconds=61)
+    assert figures_of().last_good == START + timedelta(days=1, seconds=61)
+    shutil.rmtree(storage().folder)
+    assert figures_of().last_good is None
 
 
 def test_databases_of_one_name_on_two_servers_are_two():

@@ -72,7 +72,7 @@ def test_a_drill_takes_the_newest_backup_that_nothing_speaks_against():
 def test_a_drill_without_a_good_backup_fails_at_once():
     drill = due(Task.DRILL)
     scheduling.turn()
-    told = "there is no good backup to drill"
+    told = "there is no good backup yet"
     assert came_of(drill) == (Outcome.FAILED, 1, told)
     assert recorded() == [("drill.create", "schedule", "s", "", "failed", told)]
 

@@ -23,7 +23,7 @@ from app.models import (
     Status,
     Trigger,
 )
-from app.services import backups, checks, listing, pins, policies, pruning
+from app.services import backups, checks, good, listing, policies, pruning
 from app.services.databases import database_name, storage
 from app.services.history import History
 from app.services.pins import pin_backup, unpin_backup
@@ -441,7 +441,7 @@ def test_the_last_good_backup_of_a_database_is_known_as_such():
 
     def last_good() -> set[str]:
         names = (last, failed, damaged, lost, foreign, other)
-        found = {each for each in names if pins.is_last_good(listing.get_backup(each))}
+        found = {each for each in names if good.is_last_good(listing.get_backup(each))}
         db.session.commit()  # what is planted next shall be seen
         return found
 

@@ -10,7 +10,7 @@ from app.models import DatabaseBackup, Status
 from app.models.types import now
 from app.services.databases import storage
 from app.services.doctor.findings import Finding, names, ok, problem, warning
-from app.services.listing import find_newest_good
+from app.services.good import find_newest_good
 
 _MONTH, _DAY = timedelta(days=30), timedelta(days=1)
 _SOON, _YEARS = 7, 3650  # days until the disk is full: too few, and too many to be told

@@ -11,14 +11,14 @@ from app.config import settings
 from app.extensions import db
 from app.models import Admin, DatabaseBackup, Fact, Level, Proof, Status
 from app.postgres.connection import is_refusal
-from app.services.databases import DatabaseName, storage
+from app.services.databases import DatabaseName
+from app.services.good import find_newest_good
 from app.services.manifests import moment_text
 from app.services.troubles.trouble import Trouble, ended_as, size_text, trouble_of
 
 _BEFORE = 5  # backups with which a new one is compared
 _ENOUGH = 3  # of them, before it is
 _SHORT = timedelta(minutes=1)  # what takes no longer than so much more is not slow
-_LOOKED_BACK = 50  # backups among which the newest good one is looked for
 
 
 def failing(name: DatabaseName) -> Iterator[Trouble]:
@@ -48,13 +48,11 @@ def failing(name: DatabaseName) -> Iterator[Trouble]:
 
 
 def too_old(name: DatabaseName, at: datetime) -> Iterator[Trouble]:
-    """No good one whose dump is there, for longer than the setting allows."""
+    """No good one for longer than the setting allows."""
     bound = timedelta(seconds=settings().alarm_max_age)
     if not bound:
         return
-    completed = _ours(name).where(DatabaseBackup.status == Status.COMPLETED).limit(_LOOKED_BACK)
-    made = completed.with_only_columns(DatabaseBackup.filename, DatabaseBackup.created_at)
-    newest = next((row for row in db.session.execute(made) if storage().has(row.filename)), None)
+    newest = find_newest_good(name)
     # Where there is none yet, the panel's own beginning counts.
     since = newest.created_at if newest else db.session.scalar(select(func.min(Admin.created_at)))
     if since is None or at - since <= bound:

@@ -11,7 +11,7 @@ from app.errors import Conflict, InvalidInput, NotFound
 from app.models import Kind, Level, Result
 from app.postgres.conninfo import Conninfo, parse_url
 from app.postgres.tools import Toolchain
-from app.services import listing, proofs, uploads
+from app.services import good, listing, proofs, uploads
 from app.services.databases import storage
 from app.services.reconcile import reconcile
 from tests.conftest import Database, url_of
@@ -74,7 +74,7 @@ def test_a_foreign_dump_is_taken_in_and_told_for_what_it_is(elsewhere: Database,
     assert made.contents["tables"] == [{"schema": "crm", "name": "people", "rows": 30}]
     assert made.contents["foreign"]["functions"] == ["crm.powerful()"]
     assert made.contents["foreign"]["extensions"] == ["hstore"]
-    assert listing.find_newest_good() is None  # it says nothing of our own database
+    assert good.find_newest_good() is None  # it says nothing of our own database
 
 
 def test_a_foreign_dump_is_restored_to_a_role_without_power(dump: Path, leftovers, made):
