@@ -14,6 +14,7 @@ from app.admin.appearance import chosen_theme
 from app.models import ActOutcome
 from app.problems import problem
 from app.services.acts import tell
+from app.services.catalogue_errors import explain
 
 logger = logging.getLogger(__name__)
 
@@ -93,10 +94,8 @@ def _tell_app_error(error: errors.AppError) -> ResponseReturnValue:
 def _tell_catalogue_error(error: DatabaseError) -> ResponseReturnValue:
     is_told_enough = isinstance(error, OperationalError)
     logger.error("catalogue not usable error=%r", str(error.orig), exc_info=not is_told_enough)
-    told = errors.AppError(
-        "the catalogue cannot be used just now",
-        hint="It is locked, read-only, damaged or not reachable; flask doctor tells more.",
-    )
+    told = explain(error)
+    told.detail = ""  # it may speak of hosts and roles, and anybody may ask
     return _answer(told, HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": "5"})
 
 

@@ -1,4 +1,4 @@
-"""How Alembic runs our migrations: one process at a time, all or nothing."""
+"""How Alembic runs our migrations: one process at a time, all or nothing, no row lost."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ from flask import current_app
 
 from app.extensions import Model, db
 from app.models.types import Moment
+from app.services.upgrades import Upgrade
 
 # Any number that all panels agree on; see pg_advisory_xact_lock.
 MIGRATION_LOCK = 0x6D696772617465
@@ -17,21 +18,32 @@ def _plain_type(kind: str, item: Any, _context: Any) -> Any:
     return "sa.DateTime(timezone=True)" if kind == "type" and isinstance(item, Moment) else False
 
 
+def _wanted() -> Any:
+    """The revision to go to; None where a command only looks."""
+    try:
+        return context.get_revision_argument()
+    except KeyError:
+        return None
+
+
 def run_migrations() -> None:
     """Bring the catalogue to the wanted revision."""
     with db.engine.connect() as plain:
+        upgrade = Upgrade(plain, context.config.attributes.get("say"))
         connection = plain.execution_options(begin_with="BEGIN IMMEDIATE")
         context.configure(
             connection=connection,
             target_metadata=Model.metadata,
             render_item=_plain_type,
             transactional_ddl=True,  # SQLite's is, though Alembic does not count on it
+            on_version_apply=upgrade.say_step,
             **current_app.extensions["migrate"].configure_args,
         )
         with context.begin_transaction():
             if connection.dialect.name == "postgresql":
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
-            context.run_migrations()
+            with upgrade.run(context.get_context().get_current_revision(), _wanted()):
+                context.run_migrations()
 
 
 run_migrations()

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import click
 
-from app.cli.groups import Group, TellingCommand, ending_by_signals
+from app.cli.groups import Group, TellingCommand, ending_by_signals, say_beside
 from app.cli.progress import print_asserted, progress_shown
 from app.config import CANCEL_PATIENCE
 from app.errors import AppError, Conflict, InvalidInput, VerificationError
@@ -267,7 +267,7 @@ def rebuild() -> None:
     aside = set_aside_if_damaged()
     if aside is not None:
         click.echo(f"The damaged catalogue is now {aside}")
-    prepare_catalogue()
+    prepare_catalogue(say_beside)
     unproven = 0
     for result in checks.rebuild():
         click.echo(f"{result.filename}\t{result.in_words}{_MENDED.get(result.verdict, '')}")

@@ -18,6 +18,7 @@ from app.auditing import recorded
 from app.errors import AppError
 from app.services import claims
 from app.services.catalogue import prepare_catalogue
+from app.services.catalogue_errors import explain
 
 
 class TellingCommand(click.Command):
@@ -33,17 +34,13 @@ class TellingCommand(click.Command):
         try:
             with ctx.ensure_object(ScriptInfo).load_app().app_context():
                 if self.needs_catalogue:
-                    prepare_catalogue()
+                    prepare_catalogue(say_beside)
                 with recorded(ctx):
                     return super().invoke(ctx)
         except AppError as error:
             told = error
         except DatabaseError as error:
-            told = AppError(
-                "the catalogue cannot be used just now",
-                detail=f"{error.orig}.",
-                hint="Is its disk full or read-only, or its server away? flask doctor looks.",
-            )
+            told = explain(error)
         finally:
             logger.setLevel(level)
         click.echo(told.in_words(), err=True)
@@ -60,6 +57,11 @@ class Group(click.Group):
     """Commands that need the catalogue."""
 
     command_class = CatalogueCommand
+
+
+def say_beside(line: str) -> None:
+    """A line for whoever watches, beside what the command itself prints."""
+    click.echo(line, err=True)
 
 
 def read_secret(file: Path, option: str) -> str:

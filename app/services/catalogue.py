@@ -1,6 +1,7 @@
 """The catalogue itself: the panel's own records, at their newest form."""
 
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,28 +22,52 @@ from app.extensions import Model, db
 from app.models.types import now
 from app.postgres.connection import open_session
 from app.postgres.conninfo import Conninfo, parse_url
+from app.services.catalogue_errors import explain
+from app.services.upgrades import find_copies
 
 logger = logging.getLogger(__name__)
 
 
-def prepare_catalogue() -> None:
+def prepare_catalogue(say: Callable[[str], None] | None = None) -> None:
     """Make the catalogue, or bring it to the newest form; quick where it is.
 
-    Raises ConfigurationError where it cannot be opened, or where it would be
-    the very database that is backed up.
+    An upgrade tells `say` what it does, in lines. Raises ConfigurationError
+    where it cannot be opened, where a newer Backstop has made it, or where it
+    would be the very database that is backed up.
     """
     _refuse_the_database_itself()
+    migrations = _migrations()
+    migrations.attributes["say"] = say
     try:
-        command.upgrade(_migrations(), "head")
-    except (DatabaseError, CommandError) as error:
-        reason = " ".join(str(getattr(error, "orig", error)).split())
+        command.upgrade(migrations, "head")
+    except CommandError as error:
+        raise _made_by_a_newer_one() from error
+    except DatabaseError as error:
+        told = explain(error)
         raise ConfigurationError(
-            "the catalogue cannot be opened",
-            detail=f"{_shown_url()}: {reason}.",
-            hint="Check BACKSTOP_CATALOGUE_URL, or the owner and rights of the instance folder."
-            if isinstance(error, OperationalError)
-            else "If it is damaged: flask backup rebuild makes it anew from the manifests.",
+            told.message,
+            detail=f"{_shown_url()}: {told.detail}",
+            hint=told.hint,
         ) from error
+
+
+def _made_by_a_newer_one() -> ConfigurationError:
+    """What to do where the catalogue is at a revision that is not ours."""
+    current, known = find_revisions()
+    copies = find_copies(Path(make_url(settings().catalogue_url).database or ""))
+    ours = next((path for revision, path in copies.items() if revision in known), None)
+    if db.engine.dialect.name != "sqlite":
+        back = "restore the copy of it that you made before the upgrade"
+    elif ours is None:
+        back = "put a copy of it from before the upgrade in its place"
+    else:
+        back = f"put {ours}, the copy from before the upgrade, in its place"
+    return ConfigurationError(
+        "the catalogue was made by a newer Backstop",
+        detail=f"{_shown_url()}: it is at revision {current}, and this version knows {known[0]}.",
+        hint=f"Run the newer version again; or stop the panel and {back}."
+        " It knows nothing of what was done since: flask backup reconcile --adopt finds the dumps.",
+    )
 
 
 def set_aside_if_damaged() -> Path | None:
@@ -74,10 +99,11 @@ def _is_whole() -> bool:
     try:
         found = db.session.scalar(text("PRAGMA integrity_check"))
     except OperationalError as error:
+        told = explain(error)
         raise ConfigurationError(
-            "the catalogue cannot be opened",
-            detail=f"{_shown_url()}: {error.orig}.",
-            hint="Check the owner and rights of the instance folder; stop the panel first.",
+            told.message,
+            detail=f"{_shown_url()}: {told.detail}",
+            hint=f"{told.hint} Stop the panel first.",
         ) from error
     except DatabaseError:
         return False

@@ -232,7 +232,7 @@ def test_a_locked_away_catalogue_is_told(make_app: Callable[..., Flask], app: Fl
         db.engine.dispose()
     result = runner(app)("list")
     assert result.exit_code == 1
-    assert "Error: the catalogue cannot be opened" in result.stderr
+    assert "Error: the catalogue is damaged" in result.stderr
 
 
 def queued(app: Flask) -> str:

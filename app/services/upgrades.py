@@ -1,0 +1,121 @@
+"""An upgrade of the catalogue: a copy first, a word for each step, and no row lost."""
+
+import logging
+import os
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic.runtime.migration import MigrationInfo
+from alembic.script import Script
+from sqlalchemy import Connection
+
+from app.errors import ConfigurationError
+
+_KEPT_COPIES = 3
+_MARK = ".revision-"
+
+logger = logging.getLogger(__name__)
+
+
+class Upgrade:
+    """One run of migrations over a connection, which has not begun a transaction yet.
+
+    SQLite changes a table by making it anew and dropping the old one, which would
+    delete all rows that refer to it: so its foreign keys are off meanwhile. The
+    connection leaves the pool, so that nobody else works without them.
+    """
+
+    def __init__(self, connection: Connection, say: Callable[[str], None] | None) -> None:
+        self._connection = connection
+        self._say = say or logger.info
+        self._is_upgrade = False  # rather than the making of a new catalogue
+        self._on_sqlite = connection.dialect.name == "sqlite"
+        if self._on_sqlite:
+            raw = connection.connection.driver_connection
+            connection.detach()
+            raw.execute("PRAGMA foreign_keys = OFF")  # type: ignore[union-attr]
+
+    @contextmanager
+    def run(self, current: str | None, wanted: str | None) -> Iterator[None]:
+        """Copy the catalogue, let the migrations run inside, and look for orphans they made.
+
+        Runs inside their transaction, which holds off other writers. Raises ConfigurationError.
+        """
+        if wanted is None or wanted == current:
+            yield
+            return
+        self._is_upgrade = current is not None
+        orphans = self._orphans()
+        if current is not None:
+            self._say(
+                f"Upgrading the catalogue from revision {current} to {wanted}."
+                " With many backups this takes minutes."
+            )
+            if self._on_sqlite:
+                copy = _keep_copy(Path(self._connection.engine.url.database or ""), current)
+                self._say(f"A copy of it as it was: {copy}")
+        yield
+        if made := self._orphans() - orphans:
+            raise ConfigurationError(
+                "the upgrade would lose what rows refer to; the catalogue is as it was",
+                detail="; ".join(f"{table}: {number} rows" for table, number in made.items()),
+                hint="Run the version that you had before, and report this.",
+            )
+        if self._is_upgrade:
+            self._say("The catalogue is upgraded.")
+
+    def say_step(self, step: MigrationInfo, **_: Any) -> None:
+        """Alembic's callback after each migration."""
+        script = step.up_revision
+        if self._is_upgrade and isinstance(script, Script):
+            self._say(f"  {script.revision}: {script.doc}")
+
+    def _orphans(self) -> Counter[str]:
+        """How many rows of each table refer to a row that is not there."""
+        if not self._on_sqlite:
+            return Counter()
+        found = self._connection.exec_driver_sql("PRAGMA foreign_key_check")
+        return Counter(table for table, *_ in found)
+
+
+def find_copies(catalogue: Path) -> dict[str, Path]:
+    """The copies that were kept before upgrades of a SQLite file, by revision, newest first."""
+    copies = catalogue.parent.glob(f"{catalogue.name}{_MARK}*[0-9]")
+    newest_first = sorted(copies, key=lambda each: each.stat().st_mtime, reverse=True)
+    return {each.name.rpartition(_MARK)[2]: each for each in newest_first}
+
+
+def _keep_copy(path: Path, revision: str) -> Path:
+    """A copy of the catalogue as it was last committed; those of old upgrades go."""
+    copy = path.with_name(f"{path.name}{_MARK}{revision}")
+    partial = copy.with_name(f"{copy.name}.partial")
+    try:
+        partial.unlink(missing_ok=True)
+        os.close(os.open(partial, os.O_CREAT | os.O_EXCL, mode=0o600))
+        with closing(sqlite3.connect(path)) as reader:
+            reader.execute("VACUUM INTO ?", [str(partial)])
+        _make_durable(partial)
+        partial.rename(copy)
+        _make_durable(path.parent)
+        for old in list(find_copies(path).values())[_KEPT_COPIES:]:
+            old.unlink()
+    except (OSError, sqlite3.Error) as error:
+        partial.unlink(missing_ok=True)
+        raise ConfigurationError(
+            "the catalogue cannot be copied before its upgrade, and stays as it was",
+            detail=f"{error}.",
+            hint=f"Make room in {path.parent}, as much as the catalogue takes, and try again.",
+        ) from error
+    return copy
+
+
+def _make_durable(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
