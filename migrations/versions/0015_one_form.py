@@ -7,8 +7,8 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0014"
-down_revision = "0013"
+revision = "0015"
+down_revision = "0014"
 branch_labels = None
 depends_on = None
 
@@ -145,4 +145,4 @@ def _proof(level: int, evidence: dict[str, Any], seconds: float) -> dict[str, An
 
 
 def downgrade() -> None:
-    """0013 has the same form."""
+    """0014 has the same form."""
