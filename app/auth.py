@@ -15,7 +15,7 @@ from app.models import Admin, AdminSession
 from app.models.types import now
 from app.services import sign_in as sign_in_service
 from app.services.acts import tell
-from app.services.sign_in import BLOCK, place_of, without_port
+from app.services.sign_in import BLOCK, Confirm, place_of, without_port
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -97,11 +97,18 @@ def change_password(old: str, new: str) -> None:
         sign_in_service.change_password(current_user.token, old, new, address=address)
 
 
-def confirm_password(password: str) -> None:
-    """Make sure that it is still the admin who is asking. Raises WrongPassword, TooManyAttempts."""
+def confirming(password: str) -> Confirm:
+    """What makes sure, when it is called, that it is still the admin who is asking.
+
+    It raises WrongPassword, TooManyAttempts.
+    """
     username, address = signed_in_admin().username, request.remote_addr or ""
-    with _refusals_told(address):
-        sign_in_service.confirm_password(username, password, address=address)
+
+    def confirm() -> None:
+        with _refusals_told(address):
+            sign_in_service.confirm_password(username, password, address=address)
+
+    return confirm
 
 
 def sign_out() -> None:

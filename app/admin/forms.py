@@ -234,6 +234,12 @@ class RetentionForm(Form):
     time_zone = StringField("Time zone", default="UTC", render_kw=_SHORT)
 
 
+class DropKeptForm(PasswordForm):
+    """Drop a database that is kept, told by name and with the password."""
+
+    name = StringField(render_kw={"autocomplete": "off", "autocapitalize": "none"})
+
+
 class DropForm(Form):
     """Drop something, told by name."""
 

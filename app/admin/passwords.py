@@ -3,15 +3,12 @@
 from app import auth
 from app.admin.forms import PasswordForm
 from app.errors import AppError, TooManyAttempts, WrongPassword
+from app.services.sign_in import Confirm
 
 
-def refusal_of_password(form: PasswordForm) -> tuple[int, dict[str, str]] | None:
-    """Status and headers, with the error on the form; None where the password is right."""
-    try:
-        auth.confirm_password(form.password.data or "")
-    except (WrongPassword, TooManyAttempts) as error:
-        return refusal_of(error, form)
-    return None
+def confirming(form: PasswordForm) -> Confirm:
+    """What makes sure that the form's password is that of the admin who is asking."""
+    return auth.confirming(form.password.data or "")
 
 
 def refusal_of(

@@ -7,8 +7,8 @@ from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from app import auth
-from app.admin.forms import DropForm, PasswordForm, RestoreForm
-from app.admin.passwords import refusal_of_password, told
+from app.admin.forms import DropKeptForm, PasswordForm, RestoreForm
+from app.admin.passwords import confirming, refusal_of, told
 from app.config import CANCEL_PATIENCE
 from app.errors import (
     AppError,
@@ -16,6 +16,8 @@ from app.errors import (
     InvalidInput,
     PostgresError,
     StorageError,
+    TooManyAttempts,
+    WrongPassword,
 )
 from app.models import Kind, Trigger
 from app.postgres.selection import Name
@@ -61,13 +63,22 @@ def create(filename: str) -> ResponseReturnValue:
         return _wizard(filename, form), 422
     kind = Kind(form.mode.data)
     is_beside = kind is Kind.BESIDE
-    refusal = None if is_beside else _refusal_of_name(filename, form) or refusal_of_password(form)
-    if refusal is not None:
-        return _wizard(filename, form), *refusal
+    if not is_beside and not _is_named(filename, form):
+        return _wizard(filename, form), 422
     into = (form.into.data or "").strip() if is_beside else ""
     superuser = bool(form.superuser.data)
     try:
-        return _started(filename, kind, into=into, tables=tables, as_superuser=superuser)
+        return _started(
+            filename,
+            kind,
+            into=into,
+            tables=tables,
+            as_superuser=superuser,
+            confirm=confirming(form),
+        )
+    except (WrongPassword, TooManyAttempts) as error:
+        refusal = refusal_of(error, form)
+        return _wizard(filename, form), *refusal
     except InvalidInput as error:
         (form.into if is_beside else form.superuser).errors = [told(error)]
         return _wizard(filename, form), 422
@@ -113,11 +124,12 @@ def confirm_undo(restore_id: str) -> ResponseReturnValue:
 def undo(restore_id: str) -> ResponseReturnValue:
     """Bring the old database back."""
     restore, form = service.get_restore(restore_id), PasswordForm()
-    refusal = refusal_of_password(form)
-    if refusal is not None:
-        return render_template("restores/undo.html", restore=restore, form=form), *refusal
+    by = auth.signed_in_admin().username
     try:
-        aside = service.undo_restore(restore_id, by=auth.signed_in_admin().username)
+        aside = service.undo_restore(restore_id, by=by, confirm=confirming(form))
+    except (WrongPassword, TooManyAttempts) as error:
+        refusal = refusal_of(error, form)
+        return render_template("restores/undo.html", restore=restore, form=form), *refusal
     except (Conflict, PostgresError) as error:
         flash(told(error), "danger")
         return _to_page(restore_id)
@@ -129,18 +141,22 @@ def undo(restore_id: str) -> ResponseReturnValue:
 def confirm_drop(restore_id: str) -> ResponseReturnValue:
     """Ask before the kept database is gone."""
     restore = service.get_restore(restore_id)
-    return render_template("restores/drop.html", restore=restore, form=DropForm())
+    return render_template("restores/drop.html", restore=restore, form=DropKeptForm())
 
 
 @blueprint.post("/restores/<restore_id>/drop")
 def drop_kept(restore_id: str) -> ResponseReturnValue:
-    """Drop the kept database, if it was named."""
-    restore, form = service.get_restore(restore_id), DropForm()
+    """Drop the kept database, if it was named and the password is right."""
+    restore, form = service.get_restore(restore_id), DropKeptForm()
     if (form.name.data or "").strip() != restore.database.strip():
         form.name.errors = [f"Type {restore.database} to drop what is kept of it."]
         return render_template("restores/drop.html", restore=restore, form=form), 422
+    by = auth.signed_in_admin().username
     try:
-        service.drop_kept(restore_id, by=auth.signed_in_admin().username)
+        service.drop_kept(restore_id, by=by, confirm=confirming(form))
+    except (WrongPassword, TooManyAttempts) as error:
+        refusal = refusal_of(error, form)
+        return render_template("restores/drop.html", restore=restore, form=form), *refusal
     except (Conflict, PostgresError) as error:
         flash(told(error), "danger")
     else:
@@ -200,14 +216,14 @@ def _before(filename: str, kind: Kind, tables: Sequence[Name] = ()) -> dict[str,
         return {"told": None, "refused": error}
 
 
-def _refusal_of_name(filename: str, form: RestoreForm) -> tuple[int, dict[str, str]] | None:
-    """Status and headers, with the error on the form; None where the database is named."""
+def _is_named(filename: str, form: RestoreForm) -> bool:
+    """Whether the database is named that is replaced; else the form tells."""
     try:
         service.refuse_unconfirmed(filename, form.confirm.data or "")
     except InvalidInput as error:
         form.confirm.errors = [told(error)]
-        return 422, {}
-    return None
+        return False
+    return True
 
 
 def _to_page(restore_id: str) -> ResponseReturnValue:

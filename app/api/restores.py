@@ -4,6 +4,7 @@ from flask import Blueprint, jsonify, url_for
 from flask.typing import ResponseReturnValue
 
 from app.api.schemas import (
+    ConfirmedSchema,
     NewRestoreSchema,
     NothingSchema,
     PreviewSchema,
@@ -11,7 +12,7 @@ from app.api.schemas import (
     read_body,
     read_query,
 )
-from app.auth import signed_in_admin
+from app.auth import confirming, signed_in_admin
 from app.config import CANCEL_PATIENCE
 from app.errors import Conflict
 from app.models import Kind, Restore, Trigger
@@ -45,6 +46,7 @@ def create(filename: str) -> ResponseReturnValue:
         into=body["into"],
         as_superuser=body["confirm_superuser"],
         tables=[(each["schema"], each["name"]) for each in body["tables"]],
+        confirm=confirming(body["password"]),
     )
     return _accepted(restore, "Restore started")
 
@@ -86,8 +88,8 @@ def cancel(restore_id: str) -> ResponseReturnValue:
 @blueprint.post("/restores/<restore_id>/undo")
 def undo(restore_id: str) -> ResponseReturnValue:
     """Bring back the database that was replaced."""
-    read_body(NothingSchema())
-    aside = service.undo_restore(restore_id, by=signed_in_admin().username)
+    confirm = confirming(read_body(ConfirmedSchema())["password"])
+    aside = service.undo_restore(restore_id, by=signed_in_admin().username, confirm=confirm)
     restore = service.get_restore(restore_id)
     return _told(restore, f"{restore.database} is what it was before; the other one is {aside}")
 
@@ -95,7 +97,8 @@ def undo(restore_id: str) -> ResponseReturnValue:
 @blueprint.delete("/restores/<restore_id>/kept")
 def drop_kept(restore_id: str) -> ResponseReturnValue:
     """Drop the database that is kept."""
-    service.drop_kept(restore_id, by=signed_in_admin().username)
+    confirm = confirming(read_body(ConfirmedSchema())["password"])
+    service.drop_kept(restore_id, by=signed_in_admin().username, confirm=confirm)
     restore = service.get_restore(restore_id)
     return _told(restore, f"Database {restore.kept} has been dropped")
 

@@ -66,6 +66,12 @@ class NothingSchema(Schema):
     """The body of a request that says everything by its address."""
 
 
+class ConfirmedSchema(Schema):
+    """The body of what takes the password once more."""
+
+    password = fields.String(load_default="")
+
+
 class TableSchema(Schema):
     """A table by its name."""
 
@@ -73,8 +79,8 @@ class TableSchema(Schema):
     name = fields.String(required=True)
 
 
-class NewRestoreSchema(Schema):
-    """The body of a request for a restore."""
+class NewRestoreSchema(ConfirmedSchema):
+    """The body of a request for a restore; over the living database with the password."""
 
     mode = fields.Enum(Kind, by_value=True, required=True, validate=validate.NoneOf([Kind.DRILL]))
     into = fields.String(load_default="")

@@ -25,6 +25,7 @@ from app.services.listing import get_backup
 from app.services.reconcile import reconcile, tolerating
 from app.services.restore_run import run_claimed
 from app.services.runs import telling
+from app.services.sign_in import Confirm, at_the_terminal
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ def queue_restore(
     tables: Sequence[Name] = (),
     as_superuser: bool = False,
     restore_id: str = "",
+    confirm: Confirm = at_the_terminal,
 ) -> Restore:
     """Ask for a drill or a restore of a completed backup; returns its PENDING row at once.
 
@@ -52,9 +54,12 @@ def queue_restore(
     restored without the others. `as_superuser` says that a restore in place may
     run what is hidden in the dump as one. Raises NotFound, Conflict if the
     backup is not COMPLETED or another restore runs, InvalidInput for a name or
-    a superuser of whom nothing was said; but for a drill, whose row tells it,
+    a superuser of whom nothing was said, and what `confirm` raises before the living
+    database is touched; but for a drill, whose row tells it,
     also what stands in the way on the server: Conflict, NotPossible, StorageError.
     """
+    if kind in (Kind.REPLACE, Kind.IN_PLACE):
+        confirm()
     if kind is not Kind.DRILL:
         _refuse_at_once(filename, kind, into, tables)
     restore = _insert(
@@ -178,22 +183,25 @@ def wait_for_restore(restore_id: str, seconds: float) -> Restore:
         time.sleep(_POLL)
 
 
-def undo_restore(restore_id: str, *, by: str) -> str:
+def undo_restore(restore_id: str, *, by: str, confirm: Confirm = at_the_terminal) -> str:
     """Bring back the database that a restore has replaced; returns the other's new name.
 
-    Raises NotFound, Conflict, PostgresError.
+    Raises NotFound, Conflict, PostgresError, and what `confirm` raises.
     """
+    if not get_restore(restore_id).can_be_undone:
+        raise Conflict("this restore cannot be undone: nothing of before is kept")
+    confirm()
     return swaps.undo(restore_id, by=by)
 
 
-def drop_kept(restore_id: str, *, by: str) -> None:
+def drop_kept(restore_id: str, *, by: str, confirm: Confirm = at_the_terminal) -> None:
     """Drop the database that a replace, or its undo, has set aside.
 
-    Raises NotFound, Conflict where there is none, PostgresError.
+    Raises NotFound, Conflict where there is none, PostgresError, and what `confirm` raises.
     """
-    restore = get_restore(restore_id)
-    if not restore.has_kept:
+    if not get_restore(restore_id).has_kept:
         raise Conflict("this restore has no database to drop")
+    confirm()
     scratch.drop_kept(restore_id)
     logger.info("kept database dropped restore=%s by=%r", restore_id, by)
 

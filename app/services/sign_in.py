@@ -6,6 +6,7 @@ import logging
 import math
 import re
 import secrets
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
 
@@ -25,6 +26,10 @@ from app.services.admins import (
 )
 
 logger = logging.getLogger(__name__)
+
+#: Makes sure that it is still the admin who is asking, or raises; called by what cannot
+#: be taken lightly.
+Confirm = Callable[[], None]
 
 IDLE = timedelta(hours=12)  # a session ends when it is not used for so long
 ABSOLUTE = timedelta(days=7)  # and in any case after this
@@ -63,11 +68,17 @@ def sign_in(username: str, password: str, *, address: str) -> str:
     return token
 
 
+def at_the_terminal() -> None:
+    """Nothing to confirm: whoever has a shell here may do everything already."""
+
+
 def confirm_password(username: str, password: str, *, address: str) -> None:
     """Make sure that whoever is signed in is still there, before what cannot be taken lightly.
 
     Throttled together with sign-in. Raises WrongPassword, TooManyAttempts.
     """
+    if not password:
+        raise WrongPassword("this takes your password once more")
     if _checked(username, password, address, known=True) is None:
         raise WrongPassword("the password is wrong")
 

@@ -79,7 +79,7 @@ def test_a_replace_takes_name_and_password_and_so_does_its_undo(
     wrong = [
         ({"confirm": "another", "password": PASSWORD}, f"Type {shop.name} to replace it"),
         ({"confirm": shop.name, "password": "not mine"}, "The password is wrong."),
-        ({"confirm": shop.name}, "The password is wrong."),
+        ({"confirm": shop.name}, "This takes your password once more."),
     ]
     for fields, told in wrong:
         answer = sent(admin, wizard, mode="replace", **fields)
@@ -105,10 +105,12 @@ def test_a_replace_takes_name_and_password_and_so_does_its_undo(
     assert shop.run("SELECT count(*) FROM orders") == [(0,)]
 
     assert page.link("Drop it…") == f"{url}/drop"
-    assert sent(admin, f"{url}/drop", f"{url}/drop", name="another").status_code == 422
-    page = followed(admin, sent(admin, f"{url}/drop", f"{url}/drop", name=shop.name))
+    sure = {"name": shop.name, "password": PASSWORD}
+    for wrong in ({"name": "another"}, {"password": "not mine"}, {"password": ""}):
+        assert sent(admin, f"{url}/drop", f"{url}/drop", **sure | wrong).status_code == 422
+    page = followed(admin, sent(admin, f"{url}/drop", f"{url}/drop", **sure))
     assert "was dropped" in page.text
-    page = followed(admin, sent(admin, f"{url}/drop", f"{url}/drop", name=shop.name))
+    page = followed(admin, sent(admin, f"{url}/drop", f"{url}/drop", **sure))
     assert "This restore has no database to drop." in page.text
 
 

@@ -13,9 +13,10 @@ from app.models import Kind, Level, Proof, Restore, Result, Status, Trigger
 from app.models.types import now
 from app.services import listing, restores
 from tests.api.test_downloads import is_problem, planted
-from tests.conftest import Database
+from tests.conftest import PASSWORD, Database
 
 RESTORES = "/api/admin/restores"
+SURE = {"password": PASSWORD}
 ROW = {
     "id", "filename", "kind", "status", "createdAt", "server", "database", "trigger",
     "createdBy", "startedAt", "finishedAt", "error", "result", "safetyBackup", "kept",
@@ -109,18 +110,23 @@ def test_a_replace_is_undone_and_its_rest_dropped(admin: FlaskClient, shop: Data
     filename = admin.post("/api/admin/backup").get_json()["backup"]["filename"]
     shop.run("DELETE FROM orders")
     url = f"/api/admin/backup/{filename}/restores"
-    answer = admin.post(url, json={"mode": "replace", "confirm": shop.name})
+    body = {"mode": "replace", "confirm": shop.name}
+    assert is_problem(admin.post(url, json=body), 422)
+    answer = admin.post(url, json=body | SURE)
     assert answer.status_code == 202, answer.text
     done = ended(admin, answer.headers["Location"])
     assert done["status"] == "COMPLETED", done
     assert done["canBeUndone"] is True
     assert done["safetyBackup"] != filename
     assert shop.run("SELECT count(*) FROM orders") == [(500,)]
-    undone = admin.post(f"{answer.headers['Location']}/undo")
+    for body in ({}, {"password": "not mine"}):
+        assert is_problem(admin.post(f"{answer.headers['Location']}/undo", json=body), 422)
+        assert is_problem(admin.delete(f"{answer.headers['Location']}/kept", json=body), 422)
+    undone = admin.post(f"{answer.headers['Location']}/undo", json=SURE)
     assert undone.status_code == 200, undone.text
     assert undone.get_json()["restore"]["undoneBy"] == "admin"
     assert shop.run("SELECT count(*) FROM orders") == [(0,)]
-    dropped = admin.delete(f"{answer.headers['Location']}/kept")
+    dropped = admin.delete(f"{answer.headers['Location']}/kept", json=SURE)
     assert dropped.get_json()["restore"]["droppedAt"]
     assert is_problem(admin.delete(f"{answer.headers['Location']}/kept"), 409)
 
@@ -285,6 +291,8 @@ def test_a_restore_in_place_takes_the_name_and_the_word(admin: FlaskClient, shop
     url, body = f"/api/admin/backup/{filename}/restores", {"mode": "in place"}
     assert is_problem(admin.post(url, json=body), 422)
     body["confirm"] = shop.name
+    assert is_problem(admin.post(url, json=body), 422)
+    body |= SURE
     refused = admin.post(url, json=body)
     assert is_problem(refused, 422)
     assert "confirmSuperuser" in refused.get_json()["hint"]

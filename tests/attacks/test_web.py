@@ -1,6 +1,7 @@
 """What strangers and guests try on the panel's pages and API, and that nothing comes of it."""
 
 import io
+import re
 
 import pytest
 from flask import Flask
@@ -11,7 +12,7 @@ from wtforms.fields.core import UnboundField
 
 from app.admin import forms
 from app.extensions import db
-from app.models import AuditEntry
+from app.models import AuditEntry, Kind
 from tests.admin.test_backups import token_on
 from tests.api.test_downloads import planted
 from tests.api.test_restores import planted_restore
@@ -140,3 +141,40 @@ def test_only_true_and_false_are_true_and_false(
     assert ann.get("/api/admin/alarms", query_string={"open": "on"}).status_code == 422
     for open_ in ("true", "false"):
         assert ann.get("/api/admin/alarms", query_string={"open": open_}).status_code == 200
+
+
+def test_the_living_database_and_what_is_kept_of_it_take_the_password(panel: Flask):
+    """Over the API as on the pages: a session left open is not enough."""
+    client = signed_in(panel)
+    filename = planted(panel)
+    restore = planted_restore(panel, filename, kind=Kind.REPLACE, kept="shop_before")
+    pages, api = f"/admin/restores/{restore}", f"/api/admin/restores/{restore}"
+    named = {"name": "shop_restored", "confirm": "shop"}
+    form = {"csrf_token": token_on(client)} | named
+    for password in ({}, {"password": ""}, {"password": "guessed"}, {"password": "x" * 1001}):
+        for answer in (
+            *(
+                client.post(
+                    f"/api/admin/backup/{filename}/restores",
+                    json={"mode": mode, "confirm": "shop"} | password,
+                )
+                for mode in ("replace", "in place")
+            ),
+            client.post(f"{api}/undo", json=password),
+            client.delete(f"{api}/kept", json=password),
+            *(
+                client.post(
+                    f"/admin/backup/{filename}/restore", data=form | {"mode": mode} | password
+                )
+                for mode in ("replace", "in place")
+            ),
+            client.post(f"{pages}/undo", data=form | password),
+            client.post(f"{pages}/drop", data=form | password),
+        ):
+            assert answer.status_code in (422, 429), answer.request.path
+            assert re.search("password|failed sign-ins", answer.text), answer.text
+    rows = client.get(api).json
+    assert (rows["kept"], rows["undoneAt"], rows["droppedAt"]) == ("shop_before", None, None)
+    found = client.get("/api/admin/restores").json["restores"]
+    assert {each["kind"] for each in found if each["filename"] == filename} == {"replace"}
+    assert len([each for each in found if each["filename"] == filename]) == 1

@@ -49,6 +49,7 @@ def test_a_backup_is_drilled_put_in_place_and_taken_back(page: Page, shop: Datab
     assert shop.run("SELECT count(*) FROM orders") == [(0,)]
     page.get_by_role("link", name="Drop it…").click()
     page.get_by_label("to confirm").fill(shop.name)
+    page.get_by_label("Your password").fill(PASSWORD)
     page.get_by_role("button", name="Drop database").click()
     expect(page.get_by_text("was dropped")).to_be_visible()
 
