@@ -1,5 +1,6 @@
 """Who is asking: sign in, stay signed in, sign out."""
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -41,7 +42,19 @@ class PanelRequest(Request):
 
 
 class CookieSessions(SecureCookieSessionInterface):
-    """Flask's sessions, with cookies that are Secure wherever the request was."""
+    """Flask's sessions, with cookies for this panel alone, Secure wherever the request was."""
+
+    digest_method = staticmethod(hashlib.sha256)
+
+    def get_cookie_name(self, app: Flask) -> str:
+        """A name that no other host can set over HTTPS, and that no other port shares.
+
+        Browsers send a cookie to all ports of its host: panels side by side would sign
+        each other's admins out.
+        """
+        port = urlsplit(request.host_url).port
+        name = super().get_cookie_name(app) + (f"-{port}" if port else "")
+        return f"__Host-{name}" if request.is_secure else name
 
     def get_cookie_secure(self, app: Flask) -> bool:  # noqa: ARG002
         return request.is_secure

@@ -30,6 +30,7 @@ _LARGEST_PORT = 65_535
 _SHORTEST_KEY = 16  # characters
 _MOST_PERCENT = 10_000
 _LISTEN = re.compile(r"[^\s/]+:\d{1,5}")
+_HOST = re.compile(r"[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]")
 _SHORTEST_TOKEN = 16
 _LOG_FORMAT = re.compile(r"text|json")
 _ON_OFF = re.compile(r"on|off")
@@ -49,6 +50,7 @@ class Settings:
     restore_url: str | None  # who loads restores; None: a role is made for each
     secret_key: str  # signs sessions
     listen: str  # host:port where waitress listens
+    hosts: tuple[str, ...]  # names under which the panel is asked for; none: any
     instance_dir: Path  # catalogue, queue, embedded server, keys
     backup_dir: Path  # the local storage
     catalogue_url: str  # the panel's own records
@@ -153,6 +155,7 @@ def _read(env: FileAwareEnv) -> Settings:
         restore_url=env.str("BACKSTOP_RESTORE_URL", None) or None,
         secret_key=_secret_key(env, instance_dir),
         listen=_listen(env, "BACKSTOP_LISTEN") or "127.0.0.1:3000",
+        hosts=_hosts(env),
         instance_dir=instance_dir,
         backup_dir=_path(env, "BACKSTOP_BACKUP_DIR") or ROOT / "backups",
         catalogue_url=_catalogue_url(env, instance_dir),
@@ -249,6 +252,14 @@ def _listen(env: FileAwareEnv, name: str) -> str | None:
     if value is not None and int(value.rpartition(":")[2]) > _LARGEST_PORT:
         raise ValueError(f"{name}: the port must not be larger than {_LARGEST_PORT}")
     return value
+
+
+def _hosts(env: FileAwareEnv) -> tuple[str, ...]:
+    names = (env.str("BACKSTOP_HOSTS", None) or "").replace(",", " ").split()
+    for name in names:
+        if not _HOST.fullmatch(name):
+            raise ValueError("BACKSTOP_HOSTS must be names or addresses, without ports")
+    return tuple(name.strip("[]").lower() for name in names)
 
 
 def _path(env: FileAwareEnv, name: str) -> Path | None:

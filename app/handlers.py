@@ -3,6 +3,7 @@
 import logging
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlsplit
 
 from flask import Flask, Response, current_app, redirect, request, url_for
 from flask.typing import ResponseReturnValue
@@ -11,6 +12,7 @@ from werkzeug.exceptions import HTTPException
 
 from app import errors
 from app.admin.appearance import chosen_theme
+from app.config import settings
 from app.models import ActOutcome
 from app.problems import problem
 from app.services.acts import tell
@@ -36,6 +38,8 @@ STATUSES: dict[type[errors.AppError], int] = {
     errors.Interrupted: 503,
 }
 
+_SIGN_OUTS = ("admin.sessions.delete", "admin.sessions.delete_all", "api.sessions.delete")
+
 # Bootstrap's CSS carries its own small images as data.
 _CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
@@ -46,6 +50,7 @@ _CSP = (
 
 def init_app(app: Flask) -> None:
     """Bind the handlers to the application."""
+    app.before_request(refuse_other_hosts)
     app.before_request(refuse_other_sites)
     app.after_request(_add_headers)
     app.register_error_handler(errors.AppError, _tell_app_error)
@@ -56,6 +61,22 @@ def init_app(app: Flask) -> None:
 def status_of(error: errors.AppError) -> int:
     """The HTTP status of an error: that of its nearest ancestor in the table."""
     return next(STATUSES[each] for each in type(error).__mro__ if each in STATUSES)
+
+
+def refuse_other_hosts() -> None:
+    """Refuse who asks for the panel under a name that is not its own. Raises Forbidden.
+
+    Whoever owns another name can let it lead here, and then ask as from our own pages.
+    Those who only look whether the panel lives may ask by its address.
+    """
+    ours = settings().hosts
+    if ours and request.blueprint != "monitoring":
+        name = urlsplit(request.host_url).hostname
+        if name not in ours:
+            raise errors.Forbidden(
+                "the panel has no such name",
+                hint="BACKSTOP_HOSTS lists the names under which it is asked for.",
+            )
 
 
 def refuse_other_sites() -> None:
@@ -71,7 +92,7 @@ def refuse_other_sites() -> None:
     if site is not None:
         ours = site in ("same-origin", "none")
     else:
-        ours = origin is None or origin.partition("://")[2] == request.host
+        ours = origin is None or origin == request.host_url.rstrip("/")
     if not ours:
         raise errors.Forbidden(
             "the request comes from another site",
@@ -140,6 +161,8 @@ def _add_headers(response: Response) -> Response:
     headers["Referrer-Policy"] = "same-origin"
     headers["Cross-Origin-Opener-Policy"] = "same-origin"
     headers["Cross-Origin-Resource-Policy"] = "same-origin"
+    if request.endpoint in _SIGN_OUTS and response.status_code < HTTPStatus.BAD_REQUEST:
+        headers["Clear-Site-Data"] = '"storage"'  # not cookies: those of other ports would go too
     if request.is_secure:
         headers["Strict-Transport-Security"] = "max-age=31536000"
     if request.endpoint not in ("static", "bootstrap.static"):

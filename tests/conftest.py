@@ -340,6 +340,7 @@ def settings_in(folder: Path, database_url: str, **changes: Any) -> Settings:
         restore_url=None,
         secret_key="only for tests, never elsewhere",
         listen="127.0.0.1:0",
+        hosts=(),
         instance_dir=instance,
         backup_dir=folder / "backups",
         catalogue_url=f"sqlite:///{instance / 'catalogue.db'}",

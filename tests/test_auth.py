@@ -104,9 +104,35 @@ def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(panel: Flask):
 
 
 def test_the_cookie_is_secure_where_the_request_was(panel: Flask):
-    assert set_by(tried(panel, PASSWORD, base_url="https://localhost"))["secure"]
+    answer = tried(panel, PASSWORD, base_url="https://localhost")
     page = panel.test_client().get("/admin/login", base_url="https://localhost")
-    assert set_by(page)["secure"]
+    for each in (answer, page):
+        cookie = set_by(each, f"__Host-{COOKIE}")
+        assert (cookie["secure"], cookie["path"], cookie["domain"]) == (True, "/", "")
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("http://localhost", "backstop"),
+        ("http://localhost:3000", "backstop-3000"),
+        ("http://[::1]:3001", "backstop-3001"),
+        ("https://backups.example.org", "__Host-backstop"),
+        ("https://backups.example.org:8443", "__Host-backstop-8443"),
+    ],
+)
+def test_panels_on_other_ports_of_a_host_have_cookies_of_their_own(
+    panel: Flask, url: str, name: str
+):
+    client = panel.test_client()
+    answer = tried(client, PASSWORD, base_url=url)
+    assert answer.headers["Set-Cookie"].startswith(f"{name}=")
+    assert client.get("/api/admin/backup", base_url=url).status_code == 200
+
+
+def test_the_cookie_is_signed_with_sha_256(panel: Flask):
+    _, _, signature = value_of(signed_in(panel)).rsplit(".", 2)
+    assert len(signature) == 43  # 32 bytes in base64
 
 
 @pytest.mark.parametrize(("proxies", "secure"), [(0, False), (1, True)])
@@ -115,7 +141,8 @@ def test_only_a_trusted_proxy_is_believed_that_it_was_https(
 ):
     with panel_in(tmp_path, sqlite_template, trusted_proxies=proxies) as app:
         answer = tried(app, PASSWORD, headers={"X-Forwarded-Proto": "https"})
-        assert bool(set_by(answer)["secure"]) is secure
+        cookie = set_by(answer, f"__Host-{COOKIE}" if secure else COOKIE)
+        assert bool(cookie["secure"]) is secure
 
 
 def test_the_session_changes_at_sign_in(panel: Flask):

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from app.extensions import writing
 from app.handlers import STATUSES, status_of
 from app.services import backups, listing
 from tests.api.test_downloads import fetched, is_problem, planted, state_of
-from tests.conftest import Database, as_catalogue, signed_in
+from tests.conftest import Database, as_catalogue, panel_in, signed_in
 
 
 def is_error_page(answer: TestResponse, status: int) -> bool:
@@ -293,6 +294,9 @@ OTHER_SITES = [
     {"Sec-Fetch-Site": ""},
     # No address at all: urlsplit raises ValueError.
     {"Origin": "http://["},
+    # Our own name under another scheme.
+    {"Origin": "https://localhost"},
+    {"Origin": "file://localhost"},
 ]
 OUR_OWN = [
     {},
@@ -371,3 +375,47 @@ def test_log_lines_of_errors_cannot_be_forged(panel: Flask, caplog: pytest.LogCa
     failed = [r.getMessage() for r in caplog.records if "sign-in failed" in r.getMessage()]
     assert len(failed) == 1
     assert "\n" not in failed[0]
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("backups.example.org", 200),
+        ("BACKUPS.example.org:8443", 200),
+        ("[::1]:3000", 200),
+        ("evil.example", 403),
+        ("backups.example.org.evil.example", 403),
+        ("127.0.0.1", 403),
+        ("a b", 403),
+    ],
+)
+def test_the_panel_answers_to_its_own_names_alone(
+    tmp_path: Path, sqlite_template: Path, host: str, status: int
+):
+    with panel_in(tmp_path, sqlite_template, hosts=("backups.example.org", "::1")) as app:
+        visitor = app.test_client()
+        assert visitor.get("/admin/login", headers={"Host": host}).status_code == status
+        if status == 403:
+            assert is_problem(visitor.get("/api/admin/backup", headers={"Host": host}), 403)
+            assert visitor.get("/healthz", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize("url", ["/admin/logout", "/admin/logout/everywhere", "/api/admin/session"])
+def test_what_the_browser_keeps_goes_at_sign_out(panel: Flask, url: str):
+    client = signed_in(panel)
+    page = client.get("/admin/backup").text
+    token = page.partition('name="csrf_token" value="')[2].partition('"')[0]
+    method = "DELETE" if "api" in url else "POST"
+    answer = client.open(url, method=method, data={"csrf_token": token} if method == "POST" else {})
+    assert answer.status_code in (200, 302)
+    assert answer.headers["Clear-Site-Data"] == '"storage"'
+    assert "Clear-Site-Data" not in client.get("/admin/login").headers
+
+
+@pytest.mark.parametrize(
+    "host", ["a b", "x:abc", "x:99999", "x:0", "[", "[::1", "a@b:1", "é", ":", ""]
+)
+def test_a_host_that_is_none_is_no_defect(panel: Flask, host: str):
+    visitor = panel.test_client()
+    for path in ("/admin/login", "/api/admin/backup", "/healthz", "/nothing"):
+        assert visitor.get(path, headers={"Host": host}).status_code < 500
