@@ -9,6 +9,7 @@ from app.config import Settings, bind_settings, load_settings
 from app.extensions import bootstrap, csrf, db, migrate
 from app.postgres.conninfo import parse_url
 from app.queue import queue
+from app.services.drill_server import refuse_live_name
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -19,6 +20,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     settings = settings or load_settings()
     if settings.database_url:
         parse_url(settings.database_url)  # a wrong one is told now, not at the first backup
+    refuse_live_name(settings)
     logs.configure(settings.log_format)
     app = Flask(__name__, instance_path=str(settings.instance_dir))
     app.url_map.merge_slashes = False  # a doubled slash is no page, and no redirect to one

@@ -8,7 +8,6 @@ start with a message that names the setting.
 import os
 import re
 import secrets
-import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +45,9 @@ class Settings:
     """The settings of one panel, checked. Durations are in seconds."""
 
     database_url: str | None  # the database to back up; None: the embedded sample
-    drill_url: str | None  # a server for drills; None: that of the database
+    drill_url: str | None  # a server for drills; None: one is made for each
+    drill_on_live: bool  # whether that may be the server of the database itself
+    drill_timeout: int  # how long a drill may take in all
     drill_amcheck: bool  # whether drills run pg_amcheck
     restore_url: str | None  # who loads restores; None: a role is made for each
     secret_key: str  # signs sessions
@@ -131,8 +132,6 @@ def load_settings(dotenv: Path | None = ROOT / ".env") -> Settings:
     """
     env = FileAwareEnv(strip_whitespace=True)
     if dotenv is not None:
-        for path in (dotenv, *_read_by_flask()):
-            _refuse_of_others(path)
         env.read_env(dotenv, recurse=False)
     try:
         return _read(env)
@@ -149,36 +148,13 @@ def load_settings(dotenv: Path | None = ROOT / ".env") -> Settings:
         ) from error
 
 
-def _read_by_flask() -> list[Path]:
-    """The files that the flask command has read already, from where it was started."""
-    if os.environ.get("FLASK_SKIP_DOTENV"):
-        return []
-    here = Path.cwd()
-    found = ([each / name for each in (here, *here.parents)] for name in (".env", ".flaskenv"))
-    return [path for paths in found for path in [next(filter(Path.is_file, paths), None)] if path]
-
-
-def _refuse_of_others(path: Path) -> None:
-    """Raise ConfigurationError for a file that somebody else may write: it names programs."""
-    try:
-        found = path.stat()
-    except OSError:
-        return
-    trusted = (0, os.geteuid(), ROOT.stat().st_uid)  # the last one could change the code as well
-    if found.st_uid not in trusted or found.st_mode & stat.S_IWOTH:
-        raise ConfigurationError(
-            f"{path} may be written by somebody else",
-            detail="Settings name programs, which would run with your rights.",
-            hint="Run the command in another folder, set FLASK_SKIP_DOTENV=1, or mend the file's"
-            " owner and mode.",
-        )
-
-
 def _read(env: FileAwareEnv) -> Settings:
     instance_dir = _folder(env, "BACKSTOP_INSTANCE_DIR", ROOT / "instance", mode=0o711)
     return Settings(
         database_url=env.str("DATABASE_URL", None) or None,
         drill_url=env.str("BACKSTOP_DRILL_URL", None) or None,
+        drill_on_live=_matching(env, "BACKSTOP_DRILL_ON_LIVE", _ON_OFF, "on or off") == "on",
+        drill_timeout=_seconds(env, "BACKSTOP_DRILL_TIMEOUT", 86_400),
         drill_amcheck=_matching(env, "BACKSTOP_DRILL_AMCHECK", _ON_OFF, "on or off") != "off",
         restore_url=env.str("BACKSTOP_RESTORE_URL", None) or None,
         secret_key=_secret_key(env, instance_dir),

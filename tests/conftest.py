@@ -336,6 +336,8 @@ def settings_in(folder: Path, database_url: str, **changes: Any) -> Settings:
     defaults = Settings(
         database_url=database_url,
         drill_url=None,
+        drill_on_live=False,
+        drill_timeout=120,
         drill_amcheck=False,  # it would cost each drill a tenth of a second
         restore_url=None,
         secret_key="only for tests, never elsewhere",
@@ -403,25 +405,6 @@ def make_app(settings: Settings) -> Iterator[Callable[..., Flask]]:
 def app(make_app: Callable[..., Flask]) -> Flask:
     """The application, its catalogue ready and one admin in it."""
     return make_app()
-
-
-@pytest.fixture
-def leftovers(server: Conninfo) -> Callable[[], list[str]]:
-    """Ask for what restores have left on the server: databases, roles, sessions."""
-    admin = Database("postgres", url_of(server, "postgres"))
-
-    def ask() -> list[str]:
-        return [
-            name
-            for (name,) in admin.run(
-                "SELECT datname FROM pg_database WHERE starts_with(datname, 'backstop_')"
-                " UNION ALL SELECT rolname FROM pg_roles WHERE starts_with(rolname, 'backstop_')"
-                " UNION ALL SELECT application_name FROM pg_stat_activity"
-                " WHERE starts_with(application_name, 'backstop restore')"
-            )
-        ]
-
-    return ask
 
 
 @pytest.fixture

@@ -83,6 +83,7 @@ class Entry:
     definition: str
     copy: bytes  # the statement before its rows, as it stands in the archive
     needs: tuple[int, ...]  # ids of others
+    tablespace: str = ""  # empty: that of the database
 
     @property
     def sequence_value(self) -> tuple[int, bool] | None:
@@ -149,7 +150,7 @@ class _Reader:
         self._text()  # how it is dropped
         copy = self._raw()
         schema = self._text()
-        self._text()  # tablespace
+        tablespace = self._text()
         if self._version >= _TABLE_METHOD:
             self._text()
         if self._version >= _KIND_OF_RELATION:
@@ -160,7 +161,7 @@ class _Reader:
         while need := self._text():
             needs.append(int(need))
         self._take(1 + self._offset)  # where its data lies
-        return Entry(number, kind, schema, name, owner, definition, copy, tuple(needs))
+        return Entry(number, kind, schema, name, owner, definition, copy, tuple(needs), tablespace)
 
     def _take(self, length: int) -> bytes:
         if length > min(self._size, _LONGEST_FIELD):

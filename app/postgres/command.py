@@ -23,7 +23,7 @@ import psutil
 
 from app.errors import ToolError
 
-_LAUNCH = str(Path(__file__).with_name("launch.py"))
+LAUNCH = str(Path(__file__).with_name("launch.py"))
 _TICK = 0.25  # seconds between two looks at a program that is silent
 _END_TICK = 0.005  # seconds between two looks whether it has ended
 _GRACE = 1.0  # seconds between SIGTERM and SIGKILL
@@ -106,7 +106,7 @@ def run(
         raise ToolError(f"{argv[0]} cannot be started", detail=f"{os.strerror(reason)}.")
     if bound:
         command = [
-            sys.executable, "-I", "-S", _LAUNCH, str(os.getpid()), str(memory), *command,
+            sys.executable, "-I", "-S", LAUNCH, str(os.getpid()), str(memory), *command,
         ]  # fmt: skip
     try:
         process = subprocess.Popen(

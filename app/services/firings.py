@@ -109,21 +109,14 @@ def settle(firing_id: str, at: datetime) -> None:
             _fail(firing_id, "its job was lost before it began", at, passes=True)
     elif job.is_completed:
         end(firing_id, Outcome.COMPLETED, "", at, subject=job.filename)
-        if isinstance(job, DatabaseBackup) and (told := pruning.prune_after(job)):
-            _add_to_result(firing_id, told)
+        if isinstance(job, DatabaseBackup):
+            pruning.prune_after(job)
     elif not job.is_pending:
         passes, ended = job.error_is_passing, Outcome.FAILED
         if isinstance(job, Restore) and _was_not_possible(job):
             ended = Outcome.NOT_POSSIBLE
         _fail(firing_id, job.error_message, at, passes=passes, ended=ended)
     db.session.commit()
-
-
-def _add_to_result(firing_id: str, told: str) -> None:
-    """Say what came of a due time after it had ended."""
-    added = update(Firing).where(Firing.id == firing_id).values(told=told)
-    with tolerating(), writing() as session:
-        session.execute(added)
 
 
 def _was_not_possible(drill: Restore) -> bool:

@@ -26,7 +26,7 @@ from app.extensions import db, writing
 from app.models import DatabaseBackup, Restore, Status
 from app.models.types import now
 from app.postgres.conninfo import remove_stale_passfiles
-from app.services import claims
+from app.services import claims, drill_server
 from app.services.databases import private_dir, storage
 from app.services.effects import has_taken_effect
 from app.services.manifests import columns_of, read_manifest
@@ -76,6 +76,7 @@ def reconcile() -> Reconciled:
     _renew_manifests()
     _tidy_storage(report)
     remove_stale_passfiles(private_dir())
+    drill_server.sweep()
     with tolerating():  # their server may be away
         sweep()
     return report

@@ -1,5 +1,6 @@
 """The life of one restore: check the dump, load it beside, compare, and only then use it."""
 
+import itertools
 import logging
 import time
 from collections.abc import Callable
@@ -19,25 +20,26 @@ from app.errors import (
 from app.extensions import db, writing
 from app.models import DatabaseBackup, Kind, Level, Proof, Restore, Result
 from app.models.types import now
+from app.postgres import ownership
 from app.postgres.archive import Entry, read_entries
 from app.postgres.command import Line
+from app.postgres.connection import quoted
 from app.postgres.conninfo import Conninfo
-from app.postgres.databases import Server, maintenance, serving
+from app.postgres.databases import Server, cut_name, maintenance, serving
 from app.postgres.restore import Plan
 from app.postgres.selection import narrowed, select
 from app.postgres.snapshot import hold_snapshot
-from app.services import asserting, before, in_place, scratch
+from app.services import asserting, before, drill_load, drill_server, in_place, scratch
 from app.services.asserting import Asserted
 from app.services.backups import create_backup
 from app.services.databases import configured_database, storage
 from app.services.effects import has_taken_effect
-from app.services.giving_back import give_back
 from app.services.listing import get_backup
 from app.services.loading import Loader, Order, RestoreRun
 from app.services.outcomes import record_failure
-from app.services.placing import put_in_place
 from app.services.proofs import judge
 from app.services.space import refuse_restore_without_space
+from app.services.swaps import swap_in, tell_of
 from app.storages import sha256_of
 
 logger = logging.getLogger(__name__)
@@ -128,6 +130,7 @@ def _order(restore_id: str) -> Order:
         trigger=row.trigger,
         created_by=row.created_by,
         database=row.database,
+        named=backup.database,
         working=row.working,
         filename=row.filename,
         backup_id=backup.id,
@@ -149,6 +152,10 @@ def _order(restore_id: str) -> Order:
 def _restore(run: RestoreRun, order: Order, heard: Line) -> dict[str, Any]:
     """Returns what was found, for the row."""
     entries = _check_dump(run, order)
+    if order.working.startswith(scratch.THROWAWAY):
+        return _drill_apart(run, order, entries, heard)
+    if order.kind is Kind.DRILL:
+        drill_server.refuse_live_server()
     info = scratch.server_of(order.kind)
     if order.tables:
         return _make_tables(run, order, entries, info, heard)
@@ -163,6 +170,21 @@ def _restore(run: RestoreRun, order: Order, heard: Line) -> dict[str, Any]:
         name = order.application_name
         lock.enter_context(hold_snapshot(info, application_name=name, on_wait=run.check))
         return _make(run, order, entries, info, heard, let_go=lock.close)
+
+
+def _drill_apart(
+    run: RestoreRun, order: Order, entries: list[Entry], heard: Line
+) -> dict[str, Any]:
+    """Prove the dump on a server that is there for this drill alone."""
+    with drill_server.server_for(run, order, entries) as server:
+        if not server.is_isolated:
+            drill_load.refuse_for_superusers(order, entries, server)
+            drill_load.prepare(server, order, entries)
+            return _make(run, order, entries, server.info, heard) | {"server": server.described}
+        result, asserted = drill_load.load_and_compare(server, run, order, entries, heard)
+        run.check(now_at_once=True)  # what was cancelled does not complete
+        _judge(run, order, result, asserted)
+        return result | asserted.in_result
 
 
 def _refuse(order: Order, entries: list[Entry], server: Server) -> Plan:
@@ -190,10 +212,7 @@ def _make_tables(
     return found | {
         "leftOut": [*found["leftOut"], *selection.left_out],
         "definitions": selection.definitions,
-        "notCompared": [
-            *found["notCompared"],
-            "all that is neither a chosen table nor made for one",
-        ],
+        "notCompared": ["all that is neither a chosen table nor made for one"],
     }
 
 
@@ -275,15 +294,13 @@ def _make(
             took = time.monotonic() - began
             run.phase = "asserting"  # while all of it belongs to who has no rights
             asserted = asserting.ask(order, toolchain, role, admin, on_wait=run.check)
-            result = give_back(loader, apart, role, admin, found)
-            result["seconds"] = round(took, 3)
+            result = loader.give_back(apart, admin, found) | {"seconds": round(took, 3)}
             run.check(now_at_once=True)  # what was cancelled does not complete
             _judge(run, order, result, asserted)
             result |= asserted.in_result
             if order.kind is Kind.DRILL:
-                del result["keepsRole"]
                 return result
-            return result | put_in_place(run, order, server, result, let_go)
+            return result | _put_in_place(run, order, server, result, let_go)
 
 
 def _judge(run: RestoreRun, order: Order, result: dict[str, Any], asserted: Asserted) -> None:
@@ -347,3 +364,44 @@ def _prove(
             session.add(proof)
     told = (order.filename, level, result.value)
     logger.info("proof made filename=%s level=%d result=%r", *told)
+
+
+def _put_in_place(
+    run: RestoreRun,
+    order: Order,
+    server: Server,
+    result: dict[str, Any],
+    let_go: Callable[[], None],
+) -> dict[str, Any]:
+    """Give the new database its name, now that it is whole."""
+    if order.kind is Kind.REPLACE and (result["differences"] or result["missingRoles"]):
+        roles = [f"role {name} is not there" for name in result["missingRoles"]]
+        raise PostgresError(
+            "the restored database is not what was backed up; the living one stays as it is",
+            detail="; ".join([*roles, *result["differences"]][:10]),
+            hint="Restore beside, and look at both; create missing roles first.",
+        )
+    server.rows(f"ALTER DATABASE {quoted(order.working)} OWNER TO {quoted(result['owner'])}")
+    server.run_all(ownership.access(order.contents, order.working, server.roles()))
+    run.phase = "swapping"
+    run.check(now_at_once=True)
+    if order.kind is Kind.REPLACE:
+        let_go()
+        return swap_in(order.id, order.contents.get("comment"))
+    before.refuse_taken(server, order.database)
+    with serving(server.info, application_name="backstop swap") as last:  # not to be cancelled
+        steps = [f"ALTER DATABASE {quoted(order.working)} RENAME TO {quoted(order.database)}"]
+        owner = result["owner"]
+        if order.foreign and not settings().restore_url:
+            owner = _free_role(last, order.database)
+            steps += scratch.keep_role(order.working, owner)
+        last.rows("; ".join(steps))  # one transaction
+    tell_of(server.info, order.database, order.contents.get("comment"))
+    return {"owner": owner}
+
+
+def _free_role(server: Server, database: str) -> str:
+    """A role's name that is not taken, for the owner of a foreign database."""
+    roles = server.roles()
+    names = (cut_name(database, f"_owner{number or ''}") for number in itertools.count())
+    return next(each for each in names if each not in roles)

@@ -17,7 +17,7 @@ from app.postgres.command import Line
 from app.postgres.databases import NAME_BYTES, cut_name
 from app.postgres.selection import Name
 from app.queue import FAILURES, queue
-from app.services import before, claims, contents, in_place, scratch, swaps
+from app.services import before, claims, contents, drill_server, in_place, scratch, swaps
 from app.services.acts import tell
 from app.services.backups import own_user
 from app.services.databases import database_name
@@ -265,7 +265,8 @@ def _insert(
     if kind is Kind.IN_PLACE:
         in_place.refuse_superuser(as_superuser=as_superuser)
     name = database_name()
-    working = f"{scratch.PREFIX}{restore_id}"
+    apart = drill_server.is_throwaway(kind)
+    working = f"{scratch.THROWAWAY if apart else scratch.PREFIX}{restore_id}"
     restore = Restore(
         id=restore_id,
         filename=filename,

@@ -16,7 +16,6 @@ from app.errors import AppError, Conflict, NotPossible
 from app.extensions import db, writing
 from app.models import Kind, Restore, Status
 from app.models.types import now
-from app.postgres import closing
 from app.postgres.connection import quoted
 from app.postgres.conninfo import Conninfo, parse_url
 from app.postgres.databases import Server, at_database, maintenance, serving
@@ -27,9 +26,8 @@ logger = logging.getLogger(__name__)
 #: How the working database of a restore and its role are called, and what is written on both.
 PREFIX = "backstop_"
 COMMENT = "made by Backstop for restore "
-
-_SPARE = 3600.0  # seconds that a role outlives the longest restore
-_ITS_OWN = frozenset({"options", "passfile", "replication"})
+#: The same for a drill on a server of its own: nothing of it is on a server that stays.
+THROWAWAY = "throwaway_"
 
 
 def server_of(kind: Kind) -> Conninfo:
@@ -60,18 +58,16 @@ def working_database(
     """
     comment = COMMENT + restore_id
     try:
-        if settings().restore_url:
+        if loads_by_url(name):
             role = at_database(parse_url(settings().restore_url or ""), name)
             _refuse_powerful(server, role.parameters["user"])
         else:
             password = secrets.token_urlsafe(24)
-            server.create_role(name, password, comment, lives=settings().dump_timeout + _SPARE)
-            # What the URL sets for its own role may be nothing that this one can do.
-            kept = {key: value for key, value in info.parameters.items() if key not in _ITS_OWN}
+            server.create_role(name, password, comment)
             changes = {"user": name, "dbname": name}
-            role = replace(info, parameters=kept | changes, password=password)
+            role = replace(info, parameters={**info.parameters, **changes}, password=password)
         owner = role.parameters["user"]
-        server.create_database(name, owner, _options(contents, server), comment)
+        server.create_database(name, owner, database_options(contents, server), comment)
         yield role, at_database(info, name)
     finally:
         try:
@@ -83,15 +79,18 @@ def working_database(
             logger.warning("not tidied restore=%s error=%r", restore_id, error.in_words())
 
 
+def loads_by_url(working: str) -> bool:
+    """Whether the role of BACKSTOP_RESTORE_URL loads; a throwaway server does not know it."""
+    return bool(settings().restore_url) and not working.startswith(THROWAWAY)
+
+
 def tidy(server: Server, restore_id: str, name: str) -> None:
     """Drop what a restore has left behind; what we did not make is never touched."""
     # Who made it may have been killed before it could write the comment, and what
     # was loaded as its owner may have changed it.
-    is_ours = server.owner_of(name) == name
-    closing.lock_out(server, name)
-    if is_ours or server.comment_of(name) in ("", COMMENT + restore_id):
-        closing.drop_scratch(server, name)
-    closing.drop_role(server, name)
+    if server.comment_of(name) in ("", COMMENT + restore_id) or server.owner_of(name) == name:
+        server.drop_database(name)
+    server.drop_role(name)
     _tidied(restore_id)
 
 
@@ -103,17 +102,16 @@ def _tidied(restore_id: str) -> None:
             row.tidied_at = now()
 
 
-def keep_role(server: Server, made: str, name: str) -> list[str]:
+def keep_role(made: str, name: str) -> list[str]:
     """What keeps the role of a restore as an owner to whom nobody can sign in.
 
     What a foreign dump brought must not become the admin's: functions that run
     with their owner's rights, indexes that a server builds with them.
     """
-    sees_all = server.ask("SELECT rolbypassrls FROM pg_roles WHERE rolname = %s", made)
     return [
-        f"ALTER ROLE {quoted(made)} NOLOGIN {'NOBYPASSRLS' if sees_all else ''} PASSWORD NULL",
+        f"ALTER ROLE {quoted(made)} NOLOGIN PASSWORD NULL",
         f"ALTER ROLE {quoted(made)} RENAME TO {quoted(name)}",
-        f"COMMENT ON ROLE {quoted(name)} IS 'owns what a restore could give to nobody'",
+        f"COMMENT ON ROLE {quoted(name)} IS 'owns what a foreign dump brought'",
     ]
 
 
@@ -125,7 +123,7 @@ def sweep() -> None:
     kept = [row.id for row in db.session.scalars(old)]
     db.session.commit()
     for restore_id, kind, working in rows:
-        if kind is Kind.IN_PLACE:  # it has made nothing
+        if kind is Kind.IN_PLACE or working.startswith(THROWAWAY):  # it has made nothing there
             _tidied(restore_id)
             continue
         try:
@@ -189,7 +187,7 @@ def _refuse_powerful(server: Server, role: str) -> None:
         )
 
 
-def _options(contents: dict[str, Any], server: Server) -> dict[str, str]:
+def database_options(contents: dict[str, Any], server: Server) -> dict[str, str]:
     """How the database is made: as the one that was dumped."""
     if not contents:
         return {}

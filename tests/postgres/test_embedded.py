@@ -647,7 +647,7 @@ def test_without_the_wheel_the_hosts_programs_serve(place, monkeypatch):
 
 def test_neither_wheel_nor_host_is_one_error_that_says_what_to_install(place, monkeypatch):
     monkeypatch.setattr(installations, "wheel_bin_dir", None)
-    monkeypatch.setattr(installations, "_FOLDERS", ())
+    monkeypatch.setattr(installations, "FOLDERS", ())
     monkeypatch.setenv("PATH", str(place))
     with pytest.raises(ConfigurationError) as raised:
         EmbeddedServer(place / "instance").start()

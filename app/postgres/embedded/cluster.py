@@ -205,7 +205,7 @@ def make_socket_folder(account: Account) -> Path:
     for parent in dict.fromkeys((tempfile.gettempdir(), "/tmp")):  # noqa: S108 - mkdtemp follows
         folder = Path(tempfile.mkdtemp(prefix="backstop-", dir=parent))
         account.take(folder)
-        if _is_fit_for_socket(folder) and account.can_write(folder):
+        if is_fit_for_socket(folder) and account.can_write(folder):
             return folder
         folder.rmdir()
     raise ConfigurationError(
@@ -214,7 +214,8 @@ def make_socket_folder(account: Account) -> Path:
     )
 
 
-def _is_fit_for_socket(folder: Path) -> bool:
+def is_fit_for_socket(folder: Path) -> bool:
+    """Whether a socket in there has a name that libpq takes."""
     length = len(os.fsencode(folder / _SOCKET))
     return length <= _LONGEST_SOCKET and _PLAIN_PATH.fullmatch(str(folder)) is not None
 

@@ -19,13 +19,13 @@ except ImportError:  # an extra: it does not exist for every platform
 #: What is being made lies under such a name until it is whole.
 PARTIAL = "partial-"
 
-_FOLDERS = (
+FOLDERS = (
     "/usr/lib/postgresql/*/bin",
     "/usr/pgsql-*/bin",
     "/opt/homebrew/opt/postgresql@*/bin",
     "/usr/local/opt/postgresql@*/bin",
 )
-_PROGRAMS = ("initdb", "pg_ctl", "postgres")
+PROGRAMS = ("initdb", "pg_ctl", "postgres")
 _OLDEST = 15  # the sample needs it
 _PROBE_TIMEOUT = 20  # seconds
 _INSTALL = "Install PostgreSQL (Debian: apt install postgresql, macOS: brew install postgresql)"
@@ -86,7 +86,7 @@ def _installations(account: Account, copies: Path) -> Iterator[Installation]:
 
 
 def _host_folders() -> Iterator[Path]:
-    for pattern in _FOLDERS:
+    for pattern in FOLDERS:
         yield from sorted(Path("/").glob(pattern.removeprefix("/")))
     on_path = shutil.which("pg_ctl")
     if on_path is not None:
@@ -95,7 +95,7 @@ def _host_folders() -> Iterator[Path]:
 
 def _installation(folder: Path, account: Account) -> Installation | None:
     """What is in the folder, if the account can really run it."""
-    if not all(os.path.lexists(folder / name) for name in _PROGRAMS):
+    if not all(os.path.lexists(folder / name) for name in PROGRAMS):
         return None
     try:
         told = account.run([folder / "postgres", "--version"], timeout=_PROBE_TIMEOUT)

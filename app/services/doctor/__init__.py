@@ -1,6 +1,6 @@
 """The doctor: is everything as a backup needs it? Looks at all, changes nothing."""
 
-from app.services.doctor import catalogue, dumps, machine, server, work
+from app.services.doctor import catalogue, drills, dumps, machine, server, work
 from app.services.doctor.findings import Finding, State, examined, unexamined
 
 __all__ = ["Finding", "State", "examine", "is_healthy"]
@@ -11,6 +11,7 @@ _RECORDED = [
     ("worker", work.look_for_workers),
     ("newest backup", dumps.find_newest),
     ("dumps", dumps.compare_with_rows),
+    ("drills", drills.look_at_drills),
 ]
 
 

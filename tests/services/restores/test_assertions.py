@@ -323,7 +323,7 @@ def test_where_it_cannot_be_run_a_drill_goes_on(
     shop.run(f'ALTER DATABASE "{shop.name}" OWNER TO backs_up')
     try:
         url = url_of(server, shop.name, "backs_up", "known")
-        with make_app(database_url=url, drill_amcheck=True).app_context():
+        with make_app(database_url=url, drill_url=url, drill_amcheck=True).app_context():
             filename = backed_up()
             row = restored(filename, Kind.DRILL)
             words = row.result["amcheck"]

@@ -101,7 +101,7 @@ def test_an_admin_who_is_no_superuser_restores_what_is_his(
     low.own.run(f"CREATE SCHEMA theirs AUTHORIZATION {role}; GRANT SELECT ON orders TO {role}")
     low.own.run("CREATE PUBLICATION told FOR TABLE orders")
     before = low.own.run("SELECT md5(string_agg(t::text, '|' ORDER BY t)) FROM orders t")
-    with make_app(database_url=low.own.url).app_context():
+    with make_app(database_url=low.own.url, drill_url=low.own.url).app_context():
         filename = backed_up()
         assert restored(filename, Kind.DRILL).result["differences"] == []
         beside = restored(filename, Kind.BESIDE, into=f"{low.own.name}_beside")
@@ -134,7 +134,7 @@ def test_what_he_may_not_is_not_possible_and_told_before(
     names = {"role": low.spare_role("SUPERUSER"), "database": low.own.name}
     low.admin.run(trouble.format(**names))
     low.admin.run(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {low.own.name}")
-    with make_app(database_url=low.own.url).app_context():
+    with make_app(database_url=low.own.url, drill_url=low.own.url).app_context():
         filename = backed_up()
         row = attempt(filename, Kind.DRILL)
         assert told.format(**names) in f"{row.error_message} {row.error_detail}"

@@ -1,0 +1,1 @@
+"""A PostgreSQL server for one drill: made from nothing, kept apart, removed whole."""

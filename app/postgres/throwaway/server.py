@@ -1,0 +1,319 @@
+"""Make a server for one drill, start it, and remove it whole.
+
+Everything of it lies in one folder, named after the drill. Its socket lies in
+a short private folder elsewhere, whose name is noted in the first before it is
+made: so whoever comes after a crash finds all that is left.
+"""
+
+import logging
+import os
+import secrets
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import psutil
+
+from app.errors import ConnectError, NotPossible
+from app.postgres.background import Background, beside, run_alone
+from app.postgres.connection import open_session
+from app.postgres.conninfo import Conninfo
+from app.postgres.embedded.cluster import PORT, is_fit_for_socket
+from app.postgres.throwaway.programs import Programs
+from app.postgres.throwaway.sandbox import Isolation, Places, Sandbox
+
+logger = logging.getLogger(__name__)
+
+SUPERUSER = "backstop"
+SERVER = "the server for this drill"  # what people call it
+
+_INITDB_TIMEOUT = 300  # seconds
+_START_TIMEOUT = 120
+_TICK = 0.05
+_SHORT = 2.0  # seconds that a connection may take
+_FAST = ((signal.SIGQUIT, 5.0),)  # immediate: it takes its shared memory along
+_GONE_TIMEOUT = 10.0
+_LAST_WORDS = 1_500  # bytes of the log in an error
+_NO_CHECKSUMS = 18  # the first initdb that makes them by default
+_SOCKETS = "backstop-drill-"  # how the folder of a socket is called
+_LOCKS = 64  # as PostgreSQL has by itself
+_PROGRAMS = ("bwrap", "initdb", "postgres", "setpriv", "unshare")
+
+# What is lost with the server needs no care: neither on disk nor in its log.
+_SETTINGS = {
+    "listen_addresses": "",
+    "port": PORT,
+    "unix_socket_permissions": "0700",
+    "cluster_name": "backstop drill",
+    "fsync": "off",
+    "full_page_writes": "off",
+    "synchronous_commit": "off",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "max_wal_size": "1GB",
+    "checkpoint_timeout": "1d",
+    "autovacuum": "off",
+    "shared_buffers": "128MB",
+    "maintenance_work_mem": "256MB",
+    "max_connections": "20",
+    "max_prepared_transactions": "0",
+    "max_parallel_maintenance_workers": "1",
+    "jit": "off",
+    "logging_collector": "off",
+}
+
+# Ours, whatever the database that is restored has set for its sessions.
+_OPTIONS = " ".join(
+    f"-c {each}"
+    for each in (
+        "default_transaction_read_only=off",
+        "quote_all_identifiers=off",
+        "statement_timeout=0",
+        "lock_timeout=0",
+        "idle_in_transaction_session_timeout=0",
+        "role=none",
+    )
+)
+
+
+@dataclass(frozen=True)
+class Site:
+    """What a server for a drill is made of, and where."""
+
+    folder: Path  # new; all of it lies in there
+    programs: Programs
+    sandbox: Sandbox
+    hidden: tuple[Path, ...] = ()  # what it must not see
+    locks: int = 0  # how many things one transaction must be able to lock
+    memory: int = 0  # limit of each process's address space, in bytes; 0: none
+
+    @property
+    def cluster(self) -> Path:
+        return self.folder / "cluster"
+
+    @property
+    def data(self) -> Path:
+        return self.cluster / "data"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log"
+
+    @property
+    def sockets(self) -> Path:
+        """The folder of the socket, as it was noted."""
+        return Path((self.folder / "sockets").read_text(encoding="utf-8"))
+
+    @property
+    def environment(self) -> dict[str, str]:
+        icu = self.programs.folder.parent / "share" / "icu"  # the musl wheel brings it along
+        more = {"ICU_DATA": str(icu)} if icu.is_dir() else {}
+        return {"PATH": "/usr/bin:/bin", "LC_ALL": "C"} | more
+
+    def inside(self, path: Path) -> str:
+        """What a path of it is called where the server runs."""
+        return str(self.sandbox.inside(path, self._places))
+
+    def argv(self, program: str, *arguments: str) -> list[str]:
+        """The command that runs one of its programs."""
+        return self.sandbox.argv(self._places, self.programs.folder / program, *arguments)
+
+    @property
+    def _places(self) -> Places:
+        return Places(self.cluster, self.sockets, self.programs.folder, self.hidden)
+
+
+@dataclass(frozen=True)
+class Throwaway:
+    """A running server that is there for one drill."""
+
+    site: Site
+    info: Conninfo  # how its superuser signs in
+    process: Background
+
+    @property
+    def is_isolated(self) -> bool:
+        """Whether its superuser may load what a dump brings."""
+        return self.site.sandbox.isolation is not Isolation.NONE
+
+    @property
+    def described(self) -> str:
+        """What people are told of it."""
+        version, isolation = self.site.programs.version, self.site.sandbox.isolation
+        return f"PostgreSQL {version} for this drill alone, {isolation.value}"
+
+    @property
+    def last_words(self) -> str:
+        """The end of its log."""
+        return " ".join(
+            self.site.log.read_bytes()[-_LAST_WORDS:].decode("utf-8", "replace").split()
+        )
+
+
+@contextmanager
+def throwaway_server(site: Site, on_tick: Callable[[], None]) -> Iterator[Throwaway]:
+    """Make a server, and remove it at the end, whatever comes.
+
+    Raises NotPossible where it cannot be made or does not start, and what
+    `on_tick` raises, which is called several times a second.
+    """
+    password = secrets.token_urlsafe(24)
+    try:
+        with _telling():
+            _make_folders(site)
+            _initialise(site, password, on_tick)
+        with site.log.open("ab") as log, _started(site, log) as process:
+            made = Throwaway(site, _conninfo(site, password), process)
+            _wait_until_ready(made, on_tick)
+            yield made
+    finally:
+        remove(site.folder)
+
+
+def remove(folder: Path) -> None:
+    """End what still runs of a drill's server and remove all of its files; safe to repeat."""
+    _end_leftovers(folder)
+    note = folder / "sockets"
+    with suppress(OSError):
+        sockets = Path(note.read_text(encoding="utf-8"))
+        if sockets.name.startswith(_SOCKETS):
+            shutil.rmtree(sockets, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        logger.warning("drill server not removed folder=%s", folder)
+
+
+def processes_of(folder: Path) -> list[psutil.Process]:
+    """What runs for the server in that folder, by where it works or what it was told."""
+    found = []
+    for process in psutil.process_iter(["name"]):
+        if process.info["name"] in _PROGRAMS:
+            with suppress(psutil.Error):  # ended meanwhile
+                if _works_for(process, folder):
+                    found.append(process)
+    return found
+
+
+def _works_for(process: psutil.Process, folder: Path) -> bool:
+    if any(Path(word).is_relative_to(folder) for word in process.cmdline() if word[:1] == "/"):
+        return True
+    try:
+        return Path(process.cwd()).is_relative_to(folder)
+    except psutil.AccessDenied:  # somebody else's
+        return False
+
+
+def _end_leftovers(folder: Path) -> None:
+    deadline = time.monotonic() + _GONE_TIMEOUT
+    number = signal.SIGQUIT
+    while left := [each for each in processes_of(folder) if each.status() != psutil.STATUS_ZOMBIE]:
+        for process in left:
+            # To bubblewrap it means nothing: its server goes with it.
+            by_force = process.name() != "postgres" or number == signal.SIGKILL
+            with suppress(psutil.Error):
+                process.send_signal(signal.SIGKILL if by_force else number)
+        if time.monotonic() > deadline:
+            logger.warning("drill server does not end folder=%s", folder)
+            return
+        if time.monotonic() > deadline - _GONE_TIMEOUT / 2:
+            number = signal.SIGKILL
+        time.sleep(_TICK)
+
+
+@contextmanager
+def _telling() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise NotPossible(
+            "no server for the drill could be made",
+            detail=f"{error}.",
+            hint="Is there room where the instance folder lies, and may we write there?",
+        ) from error
+
+
+def _make_folders(site: Site) -> None:
+    """The folders of the cluster and of its socket, each for the account alone."""
+    site.folder.parent.mkdir(parents=True, exist_ok=True)
+    needs_passage = site.sandbox.isolation is not Isolation.BUBBLEWRAP and os.geteuid() == 0
+    site.folder.mkdir()
+    site.folder.chmod(0o711 if needs_passage else 0o700)
+    parents = (Path(tempfile.gettempdir()), Path("/tmp"))  # noqa: S108 - the name is random
+    sockets = [parent / f"{_SOCKETS}{secrets.token_hex(6)}" for parent in parents]
+    short = next(filter(is_fit_for_socket, sockets), sockets[-1])
+    (site.folder / "sockets").write_text(str(short), encoding="utf-8")
+    account = site.sandbox.account
+    for made in (site.cluster, short):
+        made.mkdir(mode=0o700)
+        account.take(made)
+    passwd = f"backstop:x:{account.uid}:{account.gid}::/:/bin/sh\n"
+    _write(site, site.cluster / "passwd", passwd)
+
+
+def _write(site: Site, path: Path, text: str) -> None:
+    path.write_text(text, encoding="ascii")
+    path.chmod(0o600)
+    site.sandbox.account.take(path)
+
+
+def _initialise(site: Site, password: str, on_tick: Callable[[], None]) -> None:
+    password_file = site.cluster / "password"
+    _write(site, password_file, password)
+    argv = site.argv(
+        "initdb", "-D", site.inside(site.data), "-E", "UTF8", "--no-locale", "--no-sync",
+        "-U", SUPERUSER, "-A", "scram-sha-256", f"--pwfile={site.inside(password_file)}",
+        *(["--no-data-checksums"] if site.programs.version.major >= _NO_CHECKSUMS else []),
+    )  # fmt: skip
+    try:
+        status, text = run_alone(
+            argv, environment=site.environment, timeout=_INITDB_TIMEOUT, on_tick=on_tick
+        )
+    except TimeoutError:
+        status, text = 1, f"initdb took longer than {_INITDB_TIMEOUT} s"
+    if status != 0:
+        raise NotPossible(
+            "no server for the drill could be made", detail=" ".join(text[-_LAST_WORDS:].split())
+        )
+    password_file.unlink()
+
+
+def _started(site: Site, log: BinaryIO) -> AbstractContextManager[Background]:
+    chosen = _SETTINGS | {
+        "unix_socket_directories": site.inside(site.sockets),
+        "max_locks_per_transaction": str(_LOCKS + site.locks // int(_SETTINGS["max_connections"])),
+    }
+    words = [word for name, value in chosen.items() for word in ("-c", f"{name}={value}")]
+    argv = site.argv("postgres", "-D", site.inside(site.data), *words)
+    politely = () if site.sandbox.isolation is Isolation.BUBBLEWRAP else _FAST
+    return beside(
+        argv, environment=site.environment, log=log, memory=site.memory, politely=politely
+    )
+
+
+def _wait_until_ready(server: Throwaway, on_tick: Callable[[], None]) -> None:
+    deadline = time.monotonic() + _START_TIMEOUT
+    info = server.info
+    while server.process.status is None and time.monotonic() < deadline:
+        on_tick()
+        with (
+            suppress(ConnectError),
+            open_session(info, application_name="backstop look", patience=_SHORT),
+        ):
+            return
+        time.sleep(_TICK)
+    raise NotPossible(
+        "the server for the drill does not start",
+        detail=server.last_words,
+        hint="Does this machine have the memory and the shared memory that it needs?",
+    )
+
+
+def _conninfo(site: Site, password: str) -> Conninfo:
+    where = {"host": str(site.sockets), "port": PORT, "user": SUPERUSER, "dbname": "postgres"}
+    return Conninfo(where | {"options": _OPTIONS}, password, server=SERVER)
