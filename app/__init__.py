@@ -8,7 +8,7 @@ from app import admin, api, auditing, auth, cli, formatting, handlers, logs, mon
 from app.config import Settings, bind_settings, load_settings
 from app.extensions import bootstrap, csrf, db, migrate
 from app.postgres.conninfo import parse_url
-from app.queue import queue
+from app.queue import init_queues
 from app.services.drill_server import refuse_live_name
 
 
@@ -46,7 +46,7 @@ def _bind_extensions(app: Flask, settings: Settings) -> None:
     auth.init_app(app)
     csrf.init_app(app)
     bootstrap.init_app(app)
-    queue.init_app(app, settings.queue_url)
+    init_queues(app, settings.queue_url, settings.secret_key)
 
 
 def _index() -> ResponseReturnValue:

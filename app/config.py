@@ -67,6 +67,7 @@ class Settings:
     scrub_every: int  # after how long a dump is read again
     keep_replaced: int  # how long a database that was replaced is kept for an undo
     max_jobs: int  # how many backups may wait or run at once, of all databases
+    workers: int  # how many backups one worker process runs at once
     worker_stop: str  # what a worker that is told to stop does with its backup
     api_wait: int  # how long POST /api/admin/backup waits at most
     upload_limit: int  # GiB; how large a dump that is brought from elsewhere may be
@@ -176,6 +177,7 @@ def _read(env: FileAwareEnv) -> Settings:
         scrub_every=_seconds(env, "BACKSTOP_SCRUB_EVERY", 30 * 86_400),
         keep_replaced=_seconds(env, "BACKSTOP_KEEP_REPLACED", 7 * 86_400),
         max_jobs=_number(env, "BACKSTOP_MAX_JOBS", 4, least=1, most=100),
+        workers=_number(env, "BACKSTOP_WORKERS", 2, least=1, most=32),
         worker_stop=_matching(env, "BACKSTOP_WORKER_STOP", _WORKER_STOP, "interrupt or wait")
         or "interrupt",
         api_wait=_number(env, "BACKSTOP_API_WAIT", 50, least=0, most=3600),

@@ -18,7 +18,7 @@ from werkzeug import Request, Response
 from app.config import ROOT
 from app.errors import AppError
 from app.models import Status, Trigger
-from app.queue import FAILURES, queue
+from app.queue import FAILURES, count_waiting
 from app.services.databases import DatabaseName, storage
 from app.services.figures import Newest, OfDatabase, read_figures
 
@@ -92,7 +92,7 @@ def _of_catalogue() -> Iterator[Metric]:
 
 
 def _of_queue() -> Iterator[Metric]:
-    yield _gauge("queue_length", "Tasks that wait for a worker.", value=queue.pending_count())
+    yield _gauge("queue_length", "Tasks that wait for a worker.", value=count_waiting())
 
 
 def _of_storage() -> Iterator[Metric]:

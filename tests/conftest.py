@@ -25,7 +25,7 @@ from app.extensions import db
 from app.postgres.conninfo import Conninfo
 from app.postgres.embedded import EmbeddedServer
 from app.postgres.tools import Toolchain, Version, choose_toolchain, find_toolchains
-from app.queue import queue
+from app.queue import QUEUES, queue
 from app.services import admins, claims
 from app.services.catalogue import prepare_catalogue
 from tests.servers import a_server
@@ -357,6 +357,7 @@ def settings_in(folder: Path, database_url: str, **changes: Any) -> Settings:
         keep_replaced=7 * 86_400,
         scrub_every=30 * 86_400,
         max_jobs=4,
+        workers=1,
         worker_stop="interrupt",
         api_wait=30,
         upload_limit=1,
@@ -448,15 +449,20 @@ class working:  # noqa: N801 - reads as a word: with working(app)
         assert queue.app is app
 
     def __enter__(self) -> None:
-        self.consumer = queue.create_consumer(
-            workers=1, max_delay=0.1, periodic=False, check_worker_health=False
-        )
-        self.consumer._set_signal_handlers = lambda: None
-        self.consumer.start()
+        self.consumers = [
+            each.create_consumer(
+                workers=1, max_delay=0.1, periodic=False, check_worker_health=False
+            )
+            for each in QUEUES
+        ]
+        for each in self.consumers:
+            each._set_signal_handlers = lambda: None
+            each.start()
 
     def __exit__(self, *_: object) -> None:
         claims.stop_runs()
-        self.consumer.stop(graceful=True)
+        for each in self.consumers:
+            each.stop(graceful=True)
         claims._stopping.clear()
 
 

@@ -1,9 +1,10 @@
-"""flask worker: run queued backups."""
+"""flask worker: run queued backups, drills and restores, and what is due by itself."""
 
-import itertools
 import logging
 import signal
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import click
 from flask import Flask, current_app
@@ -12,79 +13,123 @@ from app.cli.groups import CatalogueCommand, unwind_on_signals
 from app.cli.lookout import Lookout
 from app.config import settings
 from app.models.worker import HEARTBEAT
-from app.queue import queue
+from app.queue import proofs_queue, queue, restores_queue
 from app.services import backups, claims, restores, schedules, scheduling, scrubs, workers
 from app.services.databases import database_in_use
 from app.services.reconcile import reconcile, tolerating
 
 logger = logging.getLogger(__name__)
 
+_BEAT = HEARTBEAT.total_seconds()
+_TEND_EVERY = 30.0  # seconds between two looks for what was lost
 _SCRUB_EVERY = 30.0  # seconds between two looks for a scrub that is due
-_FORGET_EVERY = 360  # heartbeats between two looks for what is no longer worth keeping
-_LOOK_EVERY = 3  # heartbeats between two looks for what was lost
+_FORGET_EVERY = 3600.0  # seconds between two looks for what is no longer worth keeping
+_LAST_WORDS = 5.0  # seconds for what still goes on when the worker ends
 
 
 @click.command("worker", cls=CatalogueCommand)
 def worker() -> None:
-    """Run queued backups until SIGTERM or Ctrl-C.
+    """Run queued backups, drills and restores until SIGTERM or Ctrl-C.
 
     What becomes of a running one is told by BACKSTOP_WORKER_STOP: it is ended
     cleanly (interrupt), or waited for until a second signal comes (wait).
     """
     logging.getLogger("app").setLevel(logging.INFO)
-    stopping = threading.Event()
     unwind_on_signals()  # until we can tell a running backup: the server is let go
+    app = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
     with database_in_use():
-        # An idle worker of huey looks less and less often, by default each ten
-        # seconds: too seldom for somebody who has clicked.
-        consumer = queue.create_consumer(workers=1, max_delay=0.4, periodic=False)
-        consumer.start()
-
-        def stop(*_: object) -> None:
-            if stopping.is_set() or settings().worker_stop == "interrupt":
-                claims.stop_runs()
-            claims.leave_after_this_run()
-            stopping.set()
-
-        # In place of huey's, which do not tell a running backup.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, stop)
-        app = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
-        threading.Thread(target=_scrub, args=(app, stopping), daemon=True).start()
-        with current_app.app_context(), tolerating():
+        consumers = _start_consumers()
+        stopping = _stop_on_signals()
+        with app.app_context(), tolerating():
             schedules.make_first_schedules()
+        ended = threading.Event()
+        # Each in a thread of its own: what takes long holds up nothing else.
+        beating = _Loop(app, ended, _BEAT, workers.beat)
+        others = [
+            _Loop(app, stopping, _BEAT, scheduling.turn),
+            _Loop(app, stopping, _TEND_EVERY, _tend),
+            _Loop(app, stopping, _SCRUB_EVERY, scrubs.scrub_due),
+            _Loop(app, stopping, _FORGET_EVERY, scheduling.forget),
+        ]
         lookout = Lookout(app)
-        lookout.start()
+        for each in (beating, *others, lookout):
+            each.start()
         logger.info("worker started")
-        for turn in itertools.count():
-            # A context of its own each time, so that nothing read is kept.
-            with current_app.app_context(), tolerating():
-                workers.beat()
-                if turn % _LOOK_EVERY == 0:
-                    reconcile()
-                    backups.run_unclaimed()
-                    restores.run_unclaimed()
-                scheduling.turn()
-                if turn % _FORGET_EVERY == 0:
-                    scheduling.forget()
-            consumer.check_worker_health()
-            if stopping.wait(HEARTBEAT.total_seconds()):
-                break
+        while not stopping.wait(_BEAT):
+            for each in consumers:
+                each.check_worker_health()
         logger.info("worker stops")
         lookout.stop()
-        consumer.stop_flag.set()
-        for _, thread in consumer.worker_threads:
-            while thread.is_alive():
-                thread.join(HEARTBEAT.total_seconds())
-                with current_app.app_context(), tolerating():
-                    workers.beat()
-        consumer.stop(graceful=True)
-        with current_app.app_context(), tolerating():
+        _end_consumers(consumers)
+        for each in others:
+            each.join(_LAST_WORDS)
+        ended.set()
+        beating.join(_LAST_WORDS)
+        with app.app_context(), tolerating():
             workers.sign_off()
 
 
-def _scrub(app: Flask, stopping: threading.Event) -> None:
-    """Read old dumps again when a scrub is due, beside whatever else is done."""
-    while not stopping.wait(_SCRUB_EVERY):
-        with app.app_context(), tolerating():
-            scrubs.scrub_due()
+class _Loop(threading.Thread):
+    """Does one thing again and again, until the worker ends."""
+
+    def __init__(
+        self, app: Flask, ended: threading.Event, seconds: float, do: Callable[[], None]
+    ) -> None:
+        super().__init__(name=do.__name__, daemon=True)
+        self._app, self._ended, self._seconds, self._do = app, ended, seconds, do
+
+    def run(self) -> None:
+        while True:
+            # A context of its own each time, so that nothing read is kept.
+            with self._app.app_context(), tolerating():
+                self._do()
+            if self._ended.wait(self._seconds):
+                break
+
+
+def _tend() -> None:
+    """Look after what was lost."""
+    reconcile()
+    backups.run_unclaimed()
+    restores.run_unclaimed()
+
+
+def _start_consumers() -> list[Any]:
+    """Threads for each kind of work: no backup ever waits for a drill or a restore.
+
+    An idle one of huey looks less and less often, by default each ten seconds:
+    too seldom for somebody who has clicked.
+    """
+    number = {queue: settings().workers, restores_queue: 1, proofs_queue: 1}
+    consumers = [
+        each.create_consumer(workers=threads, max_delay=0.4, periodic=False)
+        for each, threads in number.items()
+    ]
+    for each in consumers:
+        each.start()
+    return consumers
+
+
+def _stop_on_signals() -> threading.Event:
+    """Set when we are to end; in place of huey's handlers, which do not tell a running backup."""
+    stopping = threading.Event()
+
+    def stop(*_: object) -> None:
+        if stopping.is_set() or settings().worker_stop == "interrupt":
+            claims.stop_runs()
+        claims.leave_after_this_run()
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    return stopping
+
+
+def _end_consumers(consumers: list[Any]) -> None:
+    for each in consumers:
+        each.stop_flag.set()
+    for each in consumers:
+        for _, thread in each.worker_threads:
+            while thread.is_alive():
+                thread.join(_BEAT)
+        each.stop(graceful=True)

@@ -23,7 +23,7 @@ from app.extensions import db, writing
 from app.models import DatabaseBackup, Restore, Status, Trigger
 from app.models.types import now
 from app.postgres.command import Line
-from app.queue import FAILURES, queue
+from app.queue import FAILURES, proofs_queue, queue
 from app.services import claims
 from app.services.acts import tell
 from app.services.backup_run import run_claimed
@@ -33,7 +33,7 @@ from app.services.manifests import MAX_NOTES, moment_text
 from app.services.outcomes import renew_manifest
 from app.services.pending import insert_pending, list_unclaimed
 from app.services.pins import refuse_pinned
-from app.services.reconcile import reconcile, tolerating
+from app.services.reconcile import reconcile, settle_dead_runs, tolerating
 from app.services.runs import telling
 
 logger = logging.getLogger(__name__)
@@ -101,10 +101,17 @@ def run_backup(
         run_claimed(backup_id, on_line, on_news)
 
 
+@proofs_queue.task()  # type: ignore[untyped-decorator]  # huey has no types
+def run_import(backup_id: str) -> None:
+    """The same for a dump that is taken in: no backup waits behind it."""
+    run_backup.call_local(backup_id)
+
+
 def run_unclaimed() -> None:
-    """Wake a worker for pending backups that nobody has taken: their task was lost."""
+    """Wake a worker for pending backups that nobody has taken, if their task was lost."""
     for backup in list_unclaimed(older_than=timedelta(seconds=5)):
         wake_worker(backup)
+    db.session.commit()
 
 
 def wait_for_backup(backup_id: str, seconds: float) -> DatabaseBackup:
@@ -130,7 +137,7 @@ def cancel_backup(filename: str, *, by: str) -> None:
     seconds (`wait_for_backup`). Raises NotFound, Conflict if it has ended.
     """
     with tolerating():
-        reconcile()  # a runner that is gone cannot hear it
+        settle_dead_runs()  # a runner that is gone cannot hear it
     with writing():
         backup = get_backup(filename)
         if not backup.is_pending:
@@ -238,9 +245,11 @@ def _restores_of(filename: str) -> Select[int]:
 
 
 def wake_worker(backup: DatabaseBackup) -> None:
-    """Let a worker take it; without one it waits."""
+    """Let a worker take it, unless its task waits already; without one it waits."""
+    tasks, run = (proofs_queue, run_import) if backup.foreign else (queue, run_backup)
     try:
-        run_backup(backup.id)
+        if not tasks.holds(backup.id):
+            run(backup.id)
     except FAILURES as error:
         # The row is what counts: a worker finds it at its next look.
         logger.warning("worker not woken filename=%s error=%r", backup.filename, str(error))

@@ -23,6 +23,7 @@ from app.models import (
     Task,
     Trigger,
 )
+from app.queue import FAILURES
 from app.services import audit, backups, deliveries, heartbeats, pruning, restores
 from app.services.deliveries import Message
 from app.services.good import get_newest_good
@@ -110,13 +111,20 @@ def settle(firing_id: str, at: datetime) -> None:
     elif job.is_completed:
         end(firing_id, Outcome.COMPLETED, "", at, subject=job.filename)
         if isinstance(job, DatabaseBackup):
-            pruning.prune_after(job)
+            _let_prune(job.id)
     elif not job.is_pending:
         passes, ended = job.error_is_passing, Outcome.FAILED
         if isinstance(job, Restore) and _was_not_possible(job):
             ended = Outcome.NOT_POSSIBLE
         _fail(firing_id, job.error_message, at, passes=passes, ended=ended)
     db.session.commit()
+
+
+def _let_prune(backup_id: str) -> None:
+    try:
+        pruning.prune_after(backup_id)
+    except FAILURES as error:  # the next backup lets it be done too
+        logger.warning("not pruned backup=%s error=%r", backup_id, str(error))
 
 
 def _was_not_possible(drill: Restore) -> bool:

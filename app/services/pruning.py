@@ -10,6 +10,7 @@ from app.errors import AppError, Conflict, NotFound
 from app.extensions import db
 from app.models import ActOutcome, DatabaseBackup
 from app.models.types import now
+from app.queue import restores_queue
 from app.services import audit
 from app.services.acts import tell
 from app.services.backups import remove_backup
@@ -116,8 +117,15 @@ def prune(of: DatabaseName | None = None, *, by: str, at: datetime | None = None
     return report
 
 
-def prune_after(backup: DatabaseBackup) -> None:
-    """Prune the database of a backup that was completed by a schedule; raises nothing."""
+@restores_queue.task()  # type: ignore[untyped-decorator]  # huey has no types
+def prune_after(backup_id: str) -> None:
+    """Prune the database of a backup that was completed by a schedule; raises nothing.
+
+    A worker does it, beside what is due: it may take minutes.
+    """
+    backup = db.session.get(DatabaseBackup, backup_id)
+    if backup is None:
+        return
     name = DatabaseName(backup.server, backup.database)
     if not get_policy(name).is_empty:
         with tolerating():

@@ -83,8 +83,9 @@ def reconcile() -> Reconciled:
 
 
 def settle_dead_runs() -> None:
-    """End the backups whose runner is gone, and look at nothing else: it may be asked often."""
+    """End what has lost its runner, and look at nothing else: it may be asked often."""
     _settle_dead_runs(Reconciled())
+    _settle_dead_restores(Reconciled())
 
 
 def adopt(filename: str) -> None:

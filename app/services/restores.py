@@ -16,13 +16,13 @@ from app.models import Kind, Restore, Status, Trigger
 from app.postgres.command import Line
 from app.postgres.databases import NAME_BYTES, cut_name
 from app.postgres.selection import Name
-from app.queue import FAILURES, queue
+from app.queue import FAILURES, proofs_queue, restores_queue
 from app.services import before, claims, contents, drill_server, in_place, scratch, swaps
 from app.services.acts import tell
 from app.services.backups import own_user
 from app.services.databases import database_name
 from app.services.listing import get_backup
-from app.services.reconcile import reconcile, tolerating
+from app.services.reconcile import reconcile, settle_dead_runs, tolerating
 from app.services.restore_run import run_claimed
 from app.services.runs import telling
 from app.services.sign_in import Confirm, at_the_terminal
@@ -72,11 +72,7 @@ def queue_restore(
         as_superuser=as_superuser,
         restore_id=restore_id or create_id(),
     )
-    try:
-        run_restore(restore.id)
-    except FAILURES as error:
-        # The row is what counts: a worker finds it at its next look.
-        logger.warning("worker not woken restore=%s error=%r", restore.id, str(error))
+    _wake_worker(restore)
     return restore
 
 
@@ -112,7 +108,7 @@ def create_restore(
     return get_restore(restore_id)
 
 
-@queue.task()  # type: ignore[untyped-decorator]  # huey has no types
+@restores_queue.task()  # type: ignore[untyped-decorator]  # huey has no types
 def run_restore(
     restore_id: str, on_line: Line | None = None, on_news: Callable[[], None] = lambda: None
 ) -> None:
@@ -121,14 +117,29 @@ def run_restore(
         run_claimed(restore_id, on_line, on_news)
 
 
+@proofs_queue.task()  # type: ignore[untyped-decorator]  # huey has no types
+def run_drill(restore_id: str) -> None:
+    """The same for a drill, by threads of its own."""
+    run_restore.call_local(restore_id)
+
+
 def run_unclaimed() -> None:
-    """Wake a worker for a restore that nobody has taken: its task was lost."""
-    waiting = select(Restore.id).where(
-        Restore.status == Status.PENDING, Restore.claimed_by.is_(None)
-    )
-    for restore_id in list(db.session.scalars(waiting)):
-        run_restore(restore_id)
+    """Wake a worker for a restore that nobody has taken, if its task was lost."""
+    waiting = select(Restore).where(Restore.status == Status.PENDING, Restore.claimed_by.is_(None))
+    for restore in list(db.session.scalars(waiting)):
+        _wake_worker(restore)
     db.session.commit()
+
+
+def _wake_worker(restore: Restore) -> None:
+    """Queue its task, unless that waits already."""
+    queue, run = (proofs_queue, run_drill) if restore.is_drill else (restores_queue, run_restore)
+    try:
+        if not queue.holds(restore.id):
+            run(restore.id)
+    except FAILURES as error:
+        # The row is what counts: a worker finds it at its next look.
+        logger.warning("worker not woken restore=%s error=%r", restore.id, str(error))
 
 
 def get_restore(restore_id: str) -> Restore:
@@ -161,7 +172,7 @@ def cancel_restore(restore_id: str, *, by: str) -> None:
     Raises NotFound, Conflict if it has ended.
     """
     with tolerating():
-        reconcile()
+        settle_dead_runs()
     with writing():
         restore = get_restore(restore_id)
         if not restore.is_pending:

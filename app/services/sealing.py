@@ -7,13 +7,12 @@ import base64
 from functools import lru_cache
 
 from cryptography.fernet import Fernet, InvalidToken
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from app.config import settings
 from app.errors import ConfigurationError
+from app.keys import derived_key
 
-_LABEL = b"backstop: secrets in the catalogue, 1"
+_PURPOSE = "backstop: secrets in the catalogue, 1"
 
 
 def seal(secret: str) -> str:
@@ -35,5 +34,4 @@ def unseal(sealed: str) -> str:
 
 @lru_cache(maxsize=8)
 def _fernet(secret_key: str) -> Fernet:
-    derived = HKDF(algorithm=SHA256(), length=32, salt=None, info=_LABEL)
-    return Fernet(base64.urlsafe_b64encode(derived.derive(secret_key.encode())))
+    return Fernet(base64.urlsafe_b64encode(derived_key(secret_key, _PURPOSE)))

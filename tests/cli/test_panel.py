@@ -324,6 +324,7 @@ class Worker:
             "BACKSTOP_INSTANCE_DIR": str(settings.instance_dir),
             "BACKSTOP_BACKUP_DIR": str(settings.backup_dir),
             "DATABASE_URL": settings.database_url,
+            "SECRET_KEY": settings.secret_key,
             **more,
         }
         self.log = settings.instance_dir / "worker.log"

@@ -30,7 +30,7 @@ from app.extensions import db, writing
 from app.models import DatabaseBackup, Status, Trigger
 from app.models.types import now
 from app.postgres.tools import find_toolchains
-from app.queue import queue
+from app.queue import init_queues, queue
 from app.services import backups, claims
 from app.services.manifests import moment_text, read_manifest
 from app.services.pending import list_unclaimed
@@ -81,8 +81,8 @@ class Lab(Home):
     @contextmanager
     def context(self) -> Iterator[None]:
         """The application's context in our own process: a Python process costs time."""
-        if queue.app is not self.app:  # there is but one queue
-            queue.init_app(self.app, self.settings.queue_url)
+        if queue.app is not self.app:  # there is but one of each queue
+            init_queues(self.app, self.settings.queue_url, self.settings.secret_key)
         with self.app.app_context():
             yield
             db.session.remove()

@@ -2,13 +2,12 @@
 
 from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
-from flask import Flask
 from sqlalchemy import select
 
 from app.config import settings
+from app.errors import StorageError
 from app.extensions import db, writing
 from app.models import (
     AuditEntry,
@@ -25,7 +24,16 @@ from app.models import (
     types,
 )
 from app.models.types import now
-from app.services import alarms, claims, listing, restores, schedules, scheduling, scrubs
+from app.services import (
+    alarms,
+    claims,
+    listing,
+    restore_run,
+    restores,
+    schedules,
+    scheduling,
+    scrubs,
+)
 from tests.services.restores.conftest import backed_up
 from tests.services.test_scrubs import make, newest_proof
 
@@ -143,22 +151,25 @@ def test_a_scrub_that_was_not_possible_says_so_once_and_fails_nothing():
 
 
 def test_a_drill_that_was_not_possible_raises_no_alarm_of_a_failure(
-    make_app: Callable[..., Flask], tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch,
 ):
+    def no_disk(*_: object) -> None:
+        raise StorageError("the disk is away")
+
     filename = backed_up()
+    monkeypatch.setattr(restore_run, "_check_dump", no_disk)
     with writing() as session:
         session.add(Notifier(id="n", name="n", url="", target="", facts=None))
-    with make_app(pg_bin_dir=tmp_path).app_context():
-        made = schedules.add_schedule("s", Task.DRILL, "0 3 * * *", created_by="ann")
-        for minute in range(2):
-            drill = schedules.run_now(made.id, by="ann").id
-            scheduling.turn()
-            restores.run_restore.call_local(restores.list_restores()[0].id)
-            scheduling.turn()
-            assert came_of(drill)[0] is Outcome.NOT_POSSIBLE, minute
-        assert newest_proof(filename).result is Result.NOT_POSSIBLE
-        alarms.look(now(), files=False)
-        assert alarms.list_open() == []
+    made = schedules.add_schedule("s", Task.DRILL, "0 3 * * *", created_by="ann")
+    for minute in range(2):
+        drill = schedules.run_now(made.id, by="ann").id
+        scheduling.turn()
+        restores.run_restore.call_local(restores.list_restores()[0].id)
+        scheduling.turn()
+        assert came_of(drill)[0] is Outcome.NOT_POSSIBLE, minute
+    assert newest_proof(filename).result is Result.NOT_POSSIBLE
+    alarms.look(now(), files=False)
+    assert alarms.list_open() == []
     told = [tuple(each) for each in db.session.execute(select(Delivery.fact, Delivery.title))]
     assert told == [("not-possible", "Backstop: Schedule s was not possible")]
 

@@ -300,13 +300,13 @@ def test_a_prune_that_lies_ahead_tells_of_a_clock_that_was_set_back():
 def test_after_a_scheduled_backup_its_database_is_pruned_and_nothing_is_raised(monkeypatch):
     newest, _ = made(timedelta(0)), made(DAY)
     backup = db.session.scalar(select(DatabaseBackup).filter_by(filename=newest))
-    pruning.prune_after(backup)
+    pruning.prune_after.call_local(backup.id)
     assert len(listed()) == 2
     policies.set_policy(Policy(keep_last=1), by="ann")
-    pruning.prune_after(backup)
+    pruning.prune_after.call_local(backup.id)
     assert listed() == {newest}
     monkeypatch.setattr(pruning, "History", None)
-    pruning.prune_after(backup)
+    pruning.prune_after.call_local(backup.id)
 
 
 def test_what_goes_after_a_scheduled_backup_is_in_the_audit():
@@ -314,7 +314,7 @@ def test_what_goes_after_a_scheduled_backup_is_in_the_audit():
     policies.set_policy(Policy(keep_last=1), by="ann")
     backup = listing.get_backup(newest)
     for _ in range(2):  # and nothing where nothing goes
-        pruning.prune_after(backup)
+        pruning.prune_after.call_local(backup.id)
     (entry,) = db.session.scalars(select(AuditEntry))
     assert (entry.action, entry.face, entry.actor) == (
         "retention.prune", "schedule", backup.created_by,

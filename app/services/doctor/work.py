@@ -5,7 +5,7 @@ from datetime import timedelta
 from humanize import naturaltime
 
 from app.models.types import now
-from app.queue import FAILURES, queue
+from app.queue import FAILURES, count_waiting
 from app.services.doctor.findings import Finding, discreet, ok, problem, warning
 from app.services.pending import list_unclaimed
 from app.services.workers import is_silent, list_workers
@@ -16,7 +16,7 @@ _START = "Start one with flask worker, or everything with flask panel."
 def look_at_queue() -> Finding:
     """Whether it can be reached."""
     try:
-        waiting = queue.pending_count()
+        waiting = count_waiting()
     except FAILURES as error:
         return problem(
             "queue",
