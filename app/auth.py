@@ -2,13 +2,15 @@
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from flask import Flask, Request, request, session
 from flask.sessions import SecureCookieSessionInterface
 from flask_login import UserMixin, current_user, login_user, logout_user
+from itsdangerous import BadSignature
+from werkzeug.sansio.http import parse_cookie
 
 from app.errors import AppError, NotSignedIn, TooManyAttempts
 from app.extensions import login_manager
@@ -58,6 +60,20 @@ class CookieSessions(SecureCookieSessionInterface):
 
     def get_cookie_secure(self, app: Flask) -> bool:  # noqa: ARG002
         return request.is_secure
+
+
+def is_signed_cookie(app: Flask, header: str) -> bool:
+    """Whether a Cookie header has one that this panel gave to an admin, signed in still or not.
+
+    For what must not wait for the catalogue.
+    """
+    serializer = app.session_interface.get_signing_serializer(app)  # type: ignore[attr-defined]
+    for name, value in parse_cookie(header).items():
+        if app.config["SESSION_COOKIE_NAME"] in name:
+            with suppress(BadSignature):
+                if "_user_id" in serializer.loads(value):
+                    return True
+    return False
 
 
 def init_app(app: Flask) -> None:

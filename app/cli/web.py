@@ -11,6 +11,7 @@ import click
 from flask import Flask, current_app
 from waitress.server import create_server
 
+from app.cli.connections import guarded_server
 from app.cli.groups import CatalogueCommand
 from app.cli.lookout import Lookout
 from app.config import UPLOAD_PART, WEB_THREADS, settings
@@ -31,14 +32,12 @@ def web() -> None:
     logging.getLogger("app").setLevel(logging.INFO)
     app = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
     try:
-        server = create_server(
+        server = guarded_server(
             app,
-            listen=settings().listen,
+            settings().listen,
+            behind_proxy=bool(settings().trusted_proxies),
             threads=WEB_THREADS,
-            connection_limit=500,  # idle ones must not keep others out
             max_request_body_size=_MAX_BODY,
-            clear_untrusted_proxy_headers=not settings().trusted_proxies,
-            ident=None,
         )
     except OSError as error:
         raise cannot_listen(error, settings().listen, "BACKSTOP_LISTEN") from error
