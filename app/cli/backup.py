@@ -27,6 +27,7 @@ from app.services.good import is_last_good
 from app.services.proofs import best_proofs, list_proofs
 from app.services.reconcile import adopt, reconcile
 from app.services.restoring import restore_by_hand
+from app.services.schedule_reading import find_next_backup
 
 group = Group("backup", help="Make backups of the database, and look after them.")
 
@@ -37,6 +38,12 @@ _MENDED = {
     Verdict.CATALOGUE: "; the row has been made anew",
     Verdict.MANIFEST: "; the manifest has been made anew",
 }
+
+_NOT_BROUGHT_BACK = (
+    "No backup is scheduled in this catalogue. What only the old one knew is not brought back:"
+    " schedules, the retention policy, notifiers, assertions, admins, drill results and the audit."
+    " Set them up anew: flask settings import FILE, or flask schedule create."
+)
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -263,6 +270,9 @@ def rebuild() -> None:
     Stop worker and web first. A SQLite catalogue that is damaged is set aside,
     and kept. Rows that disagree with a manifest which its dump proves are made
     anew; so are manifests, where dump and row agree. No dump is touched.
+
+    Schedules, retention, notifiers, assertions, admins and the audit are in the
+    catalogue alone: they do not come back.
     """
     aside = set_aside_if_damaged()
     if aside is not None:
@@ -275,6 +285,8 @@ def rebuild() -> None:
     reconcile()
     if not list_admins():
         click.echo("There is no admin in this catalogue: make one with flask admin create NAME.")
+    if find_next_backup() is None:
+        click.echo(_NOT_BROUGHT_BACK)
     if unproven:
         raise AppError(
             f"{unproven} of the dumps are not what they were, and were left alone",

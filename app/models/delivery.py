@@ -10,6 +10,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.extensions import Model
 from app.models.types import Moment, Word, now
 
+#: The fact of a test message: whoever sent it sees what comes of it, and nobody else.
+TEST = "test"
+
 
 class DeliveryStatus(enum.Enum):
     """Where a message stands."""

@@ -12,6 +12,7 @@ from app import notifiers as carriers
 from app.errors import Conflict, InvalidInput, NotFound, NotifierError
 from app.extensions import db, writing
 from app.models import Delivery, DeliveryStatus, Fact, Notifier
+from app.models.delivery import TEST
 from app.services.deliveries import attempt, queue_claimed
 from app.services.sealing import seal
 
@@ -103,7 +104,7 @@ def send_test(notifier_id: str, at: datetime, *, by: str) -> None:
         notifier = get_notifier(notifier_id)
         body = f"Sent by {by}: what is told over {notifier.name} arrives here."
         delivery_id = queue_claimed(
-            session, notifier, at, fact="test", title="Backstop: a test", body=body
+            session, notifier, at, fact=TEST, title="Backstop: a test", body=body
         )
     attempt(delivery_id, at, seconds=_TEST_PATIENCE)
     delivery = db.session.get(Delivery, delivery_id)

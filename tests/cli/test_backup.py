@@ -277,6 +277,8 @@ def test_rebuild_brings_a_lost_catalogue_back(
     assert result.exit_code == 0, result.output
     assert f"{name}\tnot in the catalogue: and whole" in result.stdout
     assert "flask admin create" in result.stdout
+    assert "No backup is scheduled" in result.stdout
+    assert "is not brought back: schedules, the retention policy" in result.stdout
     after = flask_backup("show", name, "--json").stdout
     assert json.loads(after) | {"log": ""} == json.loads(before) | {"log": ""}
     assert flask_backup("check").exit_code == 0

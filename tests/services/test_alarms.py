@@ -28,7 +28,7 @@ from app.models import (
 from app.models.backup import filename_of
 from app.models.types import now
 from app.models.worker import HEARTBEAT
-from app.services import alarms, claims
+from app.services import alarms, claims, deliveries
 from app.services.databases import database_name
 from app.services.sealing import seal
 from app.services.troubles import machine
@@ -384,6 +384,18 @@ def test_a_notifier_that_takes_nothing_is_an_alarm_of_its_own():
     alarms.look(now())
     assert kinds() == ["notifier-failed"]
     delivery("b", attempts=1, status=DeliveryStatus.SENT, ended_at=now())
+    alarms.look(now())
+    assert kinds() == []
+
+
+@pytest.mark.parametrize("status", [DeliveryStatus.QUEUED, DeliveryStatus.FAILED])
+def test_a_test_of_a_notifier_raises_no_alarm(status: DeliveryStatus):
+    """Neither while it is under way nor where it fails: who sent it sees what came of it."""
+    notifier = db.session.get_one(Notifier, "n")
+    db.session.commit()
+    with writing() as session:
+        sent = deliveries.queue_claimed(session, notifier, now(), fact="test", title="", body="")
+        session.get_one(Delivery, sent).status = status
     alarms.look(now())
     assert kinds() == []
 

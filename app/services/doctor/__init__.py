@@ -8,6 +8,7 @@ __all__ = ["Finding", "State", "examine", "is_healthy"]
 # What only a catalogue that can be read tells.
 _RECORDED = [
     ("clock", catalogue.find_rows_of_the_future),
+    ("schedule", work.look_for_schedule),
     ("worker", work.look_for_workers),
     ("newest backup", dumps.find_newest),
     ("dumps", dumps.compare_with_rows),

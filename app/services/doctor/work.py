@@ -3,11 +3,16 @@
 from datetime import timedelta
 
 from humanize import naturaltime
+from sqlalchemy import select
 
+from app.extensions import db
+from app.models import DatabaseBackup, Status, Trigger
 from app.models.types import now
 from app.queue import FAILURES, count_waiting
 from app.services.doctor.findings import Finding, discreet, ok, problem, warning
+from app.services.manifests import moment_text
 from app.services.pending import list_unclaimed
+from app.services.schedule_reading import find_next_backup
 from app.services.workers import is_silent, list_workers
 
 _START = "Start one with flask worker, or everything with flask panel."
@@ -24,6 +29,23 @@ def look_at_queue() -> Finding:
             "Check BACKSTOP_QUEUE_URL; until then backups wait for a worker's look each 30 s.",
         )
     return ok("queue", f"can be used; tasks that wait: {waiting}")
+
+
+def look_for_schedule() -> Finding:
+    """Whether a backup will be made by itself."""
+    due = find_next_backup()
+    if due is not None:
+        return ok("schedule", f"the next backup is due at {moment_text(due)}")
+    scheduled = select(DatabaseBackup.id).filter_by(
+        status=Status.COMPLETED, trigger=Trigger.SCHEDULE
+    )
+    if db.session.scalar(scheduled.limit(1)) is None:
+        return ok("schedule", "no backup is scheduled, and none ever was")
+    return warning(
+        "schedule",
+        "backups were made by a schedule, and none is scheduled now",
+        "A rebuilt catalogue has no schedules, retention or notifiers: set them up anew.",
+    )
 
 
 def look_for_workers() -> Finding:

@@ -21,6 +21,7 @@ from app.models import (
     Status,
     Worker,
 )
+from app.models.delivery import TEST
 from app.models.worker import HEARTBEAT
 from app.services import claims
 from app.services.databases import storage
@@ -92,6 +93,7 @@ def failing_notifiers(at: datetime) -> Iterator[Trouble]:
         Delivery.created_at > at - timedelta(days=1),
         Delivery.status != DeliveryStatus.SENT,
         Delivery.attempts >= _TRIED,
+        Delivery.fact != TEST,
         ~exists().where(
             taken.notifier_id == Notifier.id,
             taken.created_at > at - timedelta(days=2),

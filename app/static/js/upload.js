@@ -15,7 +15,12 @@ async function ask(url, options = {}) {
   if (answer.ok) return answer;
   const told = await answer.json().catch(() => ({}));
   const words = [told.title, told.detail, told.hint].filter(Boolean).join(" ");
-  throw Object.assign(new Error(words || `The server answered ${answer.status}.`), {
+  // Of an answer without words the panel knows nothing: a proxy in front has given it.
+  const proxy =
+    answer.status === 413
+      ? "A proxy in front of the panel refuses parts of 16 MiB: raise its limit (nginx: client_max_body_size)."
+      : `The server answered ${answer.status}.`;
+  throw Object.assign(new Error(words || proxy), {
     status: answer.status,
   });
 }

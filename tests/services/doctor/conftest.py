@@ -20,7 +20,7 @@ OK, WARNING, PROBLEM = State.OK, State.WARNING, State.PROBLEM
 SUBJECTS = [
     "server", "pg_dump", "server clock", "tables", "row security", "large objects",
     "backup folder", "instance folder", "secret key", "catalogue", "migrations", "queue",
-    "clock", "worker", "newest backup", "dumps", "drills", "free space",
+    "clock", "schedule", "worker", "newest backup", "dumps", "drills", "free space",
 ]  # fmt: skip
 
 
@@ -59,7 +59,6 @@ def plant(age: timedelta, size: int, **more: object) -> None:
                 size=size,
                 server="s",
                 database="d",
-                trigger=Trigger.CLI,
-                **{"status": Status.COMPLETED} | more,
+                **{"status": Status.COMPLETED, "trigger": Trigger.CLI} | more,
             )
         )

@@ -8,13 +8,13 @@ from flask import Flask
 
 from app.config import settings as current_settings
 from app.extensions import writing
-from app.models import Trigger, Worker
+from app.models import Task, Trigger, Worker
 from app.models.types import now
 from app.queue import queue
-from app.services import backups, claims, workers
+from app.services import backups, claims, schedules, workers
 from app.services.doctor import Finding
 from tests.conftest import on_catalogues
-from tests.services.doctor.conftest import OK, PROBLEM, WARNING, found
+from tests.services.doctor.conftest import OK, PROBLEM, WARNING, found, plant
 
 pytestmark = pytest.mark.usefixtures("context")
 
@@ -33,6 +33,17 @@ def test_a_queue_that_cannot_be_used_is_a_problem(app: Flask):
     line = found("queue")
     assert line.state is PROBLEM
     assert "BACKSTOP_QUEUE_URL" in line.hint
+
+
+def test_a_schedule_that_is_gone_is_a_warning_as_after_a_rebuild():
+    assert found("schedule").told == "no backup is scheduled, and none ever was"
+    plant(timedelta(hours=1), 1, trigger=Trigger.SCHEDULE)
+    line = found("schedule")
+    assert line.state is WARNING
+    assert "set them up anew" in line.hint
+    schedules.add_schedule("nightly", Task.BACKUP, "0 2 * * *", created_by="ann")
+    line = found("schedule")
+    assert (line.state, line.told[:23]) == (OK, "the next backup is due ")
 
 
 def heard(ago: timedelta, worker: str = "elsewhere boot ns 1 2") -> None:
