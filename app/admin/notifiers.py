@@ -6,6 +6,7 @@ from flask import Blueprint, flash, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
 
 from app.admin.forms import NotifierForm
+from app.admin.passwords import told
 from app.auth import signed_in_admin
 from app.errors import AppError, Conflict, InvalidInput, NotifierError
 from app.models import GOOD_NEWS, Fact
@@ -66,6 +67,8 @@ def test(notifier_id: str) -> ResponseReturnValue:
         service.send_test(notifier_id, now(), by=signed_in_admin().username)
     except NotifierError as error:
         flash(f"{error.message[:1].upper()}{error.message[1:]}: {error.detail}", "danger")
+    except Conflict as error:
+        flash(told(error), "danger")
     else:
         flash("The test message was taken. See whether it has arrived.", "success")
     return redirect(url_for(".show", notifier_id=notifier_id))

@@ -53,8 +53,8 @@ class _Said(logging.Handler):
 
 def _by_apprise(asked: dict[str, Any]) -> dict[str, Any]:
     NotificationManager().disable(*_LOCAL)  # type: ignore[no-untyped-call]
-    # A URL can name a file whose content is sent along: none of ours is.
-    AttachmentManager().remove("file")  # type: ignore[no-untyped-call]
+    # A URL can name a file or an address whose content is sent along: nothing of ours is read.
+    AttachmentManager().remove("file", "http", "https")  # type: ignore[no-untyped-call]
     asset = AppriseAsset(app_id="Backstop", app_desc="Backstop", app_url="", storage_mode="memory")
     carrier = Apprise.instantiate(asked["url"], asset=asset)
     if carrier is None:

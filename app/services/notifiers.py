@@ -1,6 +1,7 @@
 """Notifiers: where people are told of backups that fail, and of much else."""
 
 import logging
+import threading
 from datetime import datetime
 from string import Template
 from typing import Any
@@ -9,6 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
 from app import notifiers as carriers
+from app.config import WEB_THREADS
 from app.errors import Conflict, InvalidInput, NotFound, NotifierError
 from app.extensions import db, writing
 from app.models import Delivery, DeliveryStatus, Fact, Notifier
@@ -24,6 +26,7 @@ MAX_URL = 2_000
 MAX_TITLE = 200
 MAX_BODY = 2_000
 _TEST_PATIENCE = 15  # seconds; somebody waits for it
+_tests = threading.BoundedSemaphore(WEB_THREADS // 2)  # the other threads are for the rest
 
 #: What a template may ask for.
 PLACEHOLDERS = ("title", "text", "fact", "level", "server", "database", "time")
@@ -98,8 +101,18 @@ def remove_notifier(notifier_id: str, *, by: str) -> None:
 def send_test(notifier_id: str, at: datetime, *, by: str) -> None:
     """Send a message now and wait for the end of it; it is recorded as all others.
 
-    Raises NotFound, and NotifierError where it was not taken.
+    Raises NotFound, Conflict where too many wait for theirs already, and NotifierError
+    where it was not taken.
     """
+    if not _tests.acquire(blocking=False):
+        raise Conflict("too many tests at once", hint="Wait until one of them has ended.")
+    try:
+        _send_test(notifier_id, at, by)
+    finally:
+        _tests.release()
+
+
+def _send_test(notifier_id: str, at: datetime, by: str) -> None:
     with writing() as session:
         notifier = get_notifier(notifier_id)
         body = f"Sent by {by}: what is told over {notifier.name} arrives here."
