@@ -8,6 +8,7 @@ start with a message that names the setting.
 import os
 import re
 import secrets
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,6 +134,8 @@ def load_settings(dotenv: Path | None = ROOT / ".env") -> Settings:
     """
     env = FileAwareEnv(strip_whitespace=True)
     if dotenv is not None:
+        for path in (dotenv, *_read_by_flask()):
+            _refuse_of_others(path)
         env.read_env(dotenv, recurse=False)
     try:
         return _read(env)
@@ -147,6 +150,31 @@ def load_settings(dotenv: Path | None = ROOT / ".env") -> Settings:
             f"a setting is wrong: {error}",
             hint="Every setting and its form is described in docs/settings.md.",
         ) from error
+
+
+def _read_by_flask() -> list[Path]:
+    """The files that the flask command has read already, from where it was started."""
+    if os.environ.get("FLASK_SKIP_DOTENV"):
+        return []
+    here = Path.cwd()
+    found = ([each / name for each in (here, *here.parents)] for name in (".env", ".flaskenv"))
+    return [path for paths in found for path in [next(filter(Path.is_file, paths), None)] if path]
+
+
+def _refuse_of_others(path: Path) -> None:
+    """Raise ConfigurationError for a file that somebody else may write: it names programs."""
+    try:
+        found = path.stat()
+    except OSError:
+        return
+    trusted = (0, os.geteuid(), ROOT.stat().st_uid)  # the last one could change the code as well
+    if found.st_uid not in trusted or found.st_mode & stat.S_IWOTH:
+        raise ConfigurationError(
+            f"{path} may be written by somebody else",
+            detail="Settings name programs, which would run with your rights.",
+            hint="Run the command in another folder, set FLASK_SKIP_DOTENV=1, or mend the file's"
+            " owner and mode.",
+        )
 
 
 def _read(env: FileAwareEnv) -> Settings:

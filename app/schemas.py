@@ -29,6 +29,7 @@ from app.models import (
 from app.services import audit, listing, proofs, runs, schedule_reading
 from app.services.doctor import Finding, is_healthy
 from app.services.manifests import camel_case, moment_text
+from app.services.outlook import Outlook
 from app.services.periods import length_text
 from app.services.pruning import Preview, Pruned
 from app.services.restoring import restore_by_hand
@@ -304,6 +305,22 @@ def retention_plan(preview: Preview) -> dict[str, Any]:
         "excess": preview.excess,
         "removing": [_verdict(each) for each in preview.removing],
         "keeping": [_verdict(each) for each in preview.keeping],
+    }
+
+
+def retention_outlook(outlook: Outlook) -> dict[str, Any]:
+    """A policy, whether it may act by itself, when, and what goes then."""
+    standing, preview = outlook.standing, outlook.preview
+    return {
+        "policy": retention_policy(preview.policy),
+        "confirmedAt": moment_text(standing.confirmed_at),
+        "nextPruneAt": None if standing.waits else moment_text(outlook.next_backup_at),
+        "outlook": outlook.in_words(),
+        "wouldRemove": _tally(preview.removed)
+        | {"filenames": [each.backup.filename for each in preview.removing]},
+        "lastRemoval": None
+        if standing.removed_at is None
+        else {"at": moment_text(standing.removed_at)} | _tally(standing.removed),
     }
 
 

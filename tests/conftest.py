@@ -409,6 +409,25 @@ def app(make_app: Callable[..., Flask]) -> Flask:
 
 
 @pytest.fixture
+def leftovers(server: Conninfo) -> Callable[[], list[str]]:
+    """Ask for what restores have left on the server: databases, roles, sessions."""
+    admin = Database("postgres", url_of(server, "postgres"))
+
+    def ask() -> list[str]:
+        return [
+            name
+            for (name,) in admin.run(
+                "SELECT datname FROM pg_database WHERE starts_with(datname, 'backstop_')"
+                " UNION ALL SELECT rolname FROM pg_roles WHERE starts_with(rolname, 'backstop_')"
+                " UNION ALL SELECT application_name FROM pg_stat_activity"
+                " WHERE starts_with(application_name, 'backstop restore')"
+            )
+        ]
+
+    return ask
+
+
+@pytest.fixture
 def context(app: Flask) -> Iterator[None]:
     """The application's context, for tests of services."""
     with app.app_context():

@@ -54,7 +54,8 @@ def toolchain(major: int) -> Toolchain:
 
 
 @contextmanager
-def a_server(major: int, home: Path) -> Iterator[Conninfo]:
+def a_server(major: int, home: Path, *settings: str) -> Iterator[Conninfo]:
+    """A server of its own; `settings` are lines of its configuration."""
     folder = programs(major)
     home.mkdir()
     home.chmod(0o711)
@@ -66,6 +67,8 @@ def a_server(major: int, home: Path) -> Iterator[Conninfo]:
     made = Cluster(home / "data", home / "log", installation, account)
     password = secrets.token_urlsafe(12)
     made.initialise(password)
+    with (home / "data" / "postgresql.conf").open("a") as file:
+        file.writelines(f"{each}\n" for each in settings)
     sockets = cluster.make_socket_folder(account)
     try:
         made.start(sockets)

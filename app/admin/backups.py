@@ -11,7 +11,7 @@ from app.downloads import dump_response
 from app.errors import AppError, Conflict, InvalidInput
 from app.models import DatabaseBackup, Status, Trigger
 from app.services import backups as service
-from app.services import good, listing, pins, runs
+from app.services import good, listing, pins, policies, runs
 from app.services.databases import database_name
 from app.services.proofs import best_proofs, list_proofs
 from app.services.restoring import restore_by_hand
@@ -157,6 +157,7 @@ def _list(form: NotesForm) -> str:
         next_backup=find_next_backup(),
         proofs=best_proofs([*page.backups, *filter(None, [newest_good, newest_bad])]),
         database=database_name(),
+        retention=policies.get_standing(),
         statuses=[each.value for each in Status],
         status=chosen.value if chosen else "",
         query=query,

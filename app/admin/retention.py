@@ -3,12 +3,13 @@
 from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from app.admin.forms import RetentionForm
+from app.admin.forms import DropForm, RetentionForm
 from app.auth import signed_in_admin
 from app.errors import AppError, InvalidInput
 from app.formatting import bytes_text, policy_form
 from app.services import policies, pruning
 from app.services.databases import database_name
+from app.services.outlook import get_outlook
 from app.services.periods import PERIODS, length_of
 from app.services.retention import Policy
 
@@ -34,25 +35,56 @@ def update() -> ResponseReturnValue:
         policies.set_policy(policy, by=signed_in_admin().username)
     except InvalidInput as error:
         return _page(form, error), 422
-    flash("The retention policy has been saved. Nothing has been removed yet.", "success")
+    outlook = get_outlook(limit=0)
+    going = outlook.preview.removed.in_words
+    told = f"Nothing has been removed yet; {going} would go now. {outlook.in_words()}"
+    flash(f"The retention policy has been saved. {told}", "success")
     return redirect(url_for(".index"))
 
 
 @blueprint.get("/prune")
 def confirm_prune() -> ResponseReturnValue:
     """Ask before backups go."""
-    preview = pruning.preview(limit=_SHOWN)
-    return render_template("retention/prune.html", preview=preview, database=database_name())
+    return _question(DropForm())
 
 
 @blueprint.post("/prune")
 def prune() -> ResponseReturnValue:
-    """Remove what the policy does not keep."""
+    """Remove what the policy does not keep, if the database was named."""
+    form = DropForm()
+    if not _is_named(form):
+        return _question(form), 422
     done = pruning.prune(by=signed_in_admin().username)
     flash(f"Backups removed: {len(done.removed)}, {bytes_text(done.size)}.", "success")
     for name, why in list((done.spared | done.failed).items())[:_SHOWN]:
         flash(f"{name} is still there: {why}.", "danger" if name in done.failed else "warning")
     return redirect(url_for(".index"))
+
+
+@blueprint.post("/confirm")
+def confirm() -> ResponseReturnValue:
+    """Let scheduled backups remove what the policy does not keep, if the database was named."""
+    form = DropForm()
+    if not _is_named(form):
+        return _question(form), 422
+    policies.confirm_policy(policies.get_policy(), by=signed_in_admin().username)
+    flash(f"The retention policy is confirmed. {get_outlook(limit=0).in_words()}", "success")
+    return redirect(url_for(".index"))
+
+
+def _is_named(form: DropForm) -> bool:
+    database = database_name().database
+    if (form.name.data or "").strip() == database.strip():
+        return True
+    form.name.errors = [f"Type {database} to remove backups of it."]
+    return False
+
+
+def _question(form: DropForm) -> str:
+    outlook = get_outlook(_SHOWN)
+    return render_template(
+        "retention/prune.html", form=form, outlook=outlook, database=database_name()
+    )
 
 
 def _policy_of(form: RetentionForm) -> Policy:
@@ -74,11 +106,13 @@ def _policy_of(form: RetentionForm) -> Policy:
 
 
 def _page(form: RetentionForm, error: AppError | None = None, tried: Policy | None = None) -> str:
+    outlook = get_outlook(_SHOWN)
     return render_template(
         "retention/index.html",
         form=form,
         error=error,
         tried=tried,
         database=database_name(),
-        preview=pruning.preview(policy=tried, limit=_SHOWN),
+        outlook=outlook,
+        preview=pruning.preview(policy=tried, limit=_SHOWN) if tried else outlook.preview,
     )

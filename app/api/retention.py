@@ -1,12 +1,15 @@
 """The retention policy, what it would do, and doing it, as JSON."""
 
+from typing import Any
+
 from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
 from app.api.schemas import PlanSchema, PruneSchema, RetentionSchema, read_body, read_query
 from app.auth import signed_in_admin
-from app.schemas import pruned, retention_plan, retention_policy
+from app.schemas import pruned, retention_outlook, retention_plan
 from app.services import policies, pruning
+from app.services.outlook import get_outlook
 from app.services.retention import Policy
 
 blueprint = Blueprint("retention", __name__)
@@ -15,15 +18,22 @@ blueprint = Blueprint("retention", __name__)
 @blueprint.get("/retention")
 def show() -> ResponseReturnValue:
     """The policy of the configured database."""
-    return jsonify({"policy": retention_policy(policies.get_policy())})
+    return jsonify(_told())
 
 
 @blueprint.put("/retention")
 def update() -> ResponseReturnValue:
     """Replace it; nothing goes before the next prune."""
     wanted = Policy(**read_body(RetentionSchema()))
-    policy = policies.set_policy(wanted, by=signed_in_admin().username)
-    return {"success": True, "policy": retention_policy(policy)}
+    policies.set_policy(wanted, by=signed_in_admin().username)
+    return {"success": True} | _told()
+
+
+@blueprint.post("/retention/confirm")
+def confirm() -> ResponseReturnValue:
+    """Let scheduled backups remove what the policy does not keep."""
+    policies.confirm_policy(policies.get_policy(), by=signed_in_admin().username)
+    return {"success": True} | _told()
 
 
 @blueprint.get("/retention/plan")
@@ -37,6 +47,11 @@ def plan() -> ResponseReturnValue:
 def prune() -> ResponseReturnValue:
     """Remove what the policy does not keep, or only say what that is."""
     if read_body(PruneSchema())["dry_run"]:
-        return {"success": True, "dryRun": True, "plan": retention_plan(pruning.preview())}
+        return {"success": True, "dryRun": True, "plan": retention_plan(pruning.dry_run())}
     done = pruning.prune(by=signed_in_admin().username)
     return {"success": not done.failed, "dryRun": False, "pruned": pruned(done)}
+
+
+def _told() -> dict[str, Any]:
+    """The policy, and what it will do by itself."""
+    return retention_outlook(get_outlook())

@@ -11,15 +11,18 @@ import click
 from app.cli.groups import CatalogueCommand, Group
 from app.errors import AppError
 from app.formatting import bytes_text, moment_short, policy_text, printable
-from app.schemas import backup_row, pruned, retention_plan, retention_policy
+from app.schemas import backup_row, pruned, retention_outlook, retention_plan
 from app.services import pins, policies, pruning
 from app.services.backups import own_user
+from app.services.databases import database_name
+from app.services.outlook import get_outlook
 from app.services.periods import length_of
 from app.services.retention import Verdict
 
 group = Group("retention", help="Say which backups are kept when room is made.")
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_NAMED = 20  # backups
 _COUNTS = {
     "last": "the newest N",
     "hourly": "the newest of each of the last N hours that have a backup",
@@ -61,9 +64,8 @@ def _rules(command: Callable[..., None]) -> Callable[..., None]:
 @group.command("show")
 @_json
 def show(as_json: bool) -> None:
-    """Show the policy of the configured database."""
-    policy = policies.get_policy()
-    click.echo(_as_json(retention_policy(policy)) if as_json else policy_text(policy))
+    """Show the policy of the configured database, and when it acts."""
+    _tell_outlook(as_json=as_json)
 
 
 @group.command("set")
@@ -72,24 +74,66 @@ def show(as_json: bool) -> None:
 def set_(as_json: bool, **rules: Any) -> None:
     """Change the policy; what is not named stays, and 0 turns a rule off.
 
-    Nothing goes before the next prune: flask backup prune --dry-run tells what will.
+    Nothing goes at once. A policy that may remove more than the one before waits
+    until it is confirmed: by flask retention confirm, or by a prune.
     """
     named = {name: value for name, value in rules.items() if value is not None}
-    policy = policies.set_policy(replace(policies.get_policy(), **named), by=own_user())
-    click.echo(_as_json(retention_policy(policy)) if as_json else policy_text(policy))
+    policies.set_policy(replace(policies.get_policy(), **named), by=own_user())
+    _tell_outlook(as_json=as_json)
+
+
+@group.command("confirm")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def confirm(yes: bool) -> None:
+    """Let scheduled backups remove what the policy does not keep."""
+    outlook = get_outlook(_NAMED)
+    if not yes:
+        _name_removals(outlook.preview)
+        click.confirm("Let each scheduled backup remove what the policy does not keep?", abort=True)
+    policies.confirm_policy(outlook.preview.policy, by=own_user())
+    click.echo(get_outlook(limit=0).in_words())
+
+
+def _tell_outlook(*, as_json: bool) -> None:
+    outlook = get_outlook(None if as_json else _NAMED)
+    if as_json:
+        told = retention_outlook(outlook)
+        click.echo(_as_json(told.pop("policy") | told))
+        return
+    click.echo(policy_text(outlook.preview.policy))
+    if not outlook.standing.is_empty:
+        click.echo(outlook.in_words())
+        _name_removals(outlook.preview)
+        if outlook.standing.waits:
+            click.echo("Confirm it: flask retention confirm")
+
+
+def _name_removals(preview: pruning.Preview) -> None:
+    """What would go now; the names of as many as anybody reads."""
+    going = preview.removed
+    click.echo(f"{going.in_words} would go now.")
+    for each in preview.removing:
+        click.echo(f"  {each.backup.filename}")
+    if going.number > len(preview.removing):
+        click.echo(
+            f"  and {going.number - len(preview.removing)} older: flask backup prune --dry-run"
+        )
 
 
 @click.command("prune", cls=CatalogueCommand)
 @click.option("--dry-run", is_flag=True, help="Only tell what would go and what would stay.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @_json
-def prune(dry_run: bool, as_json: bool) -> None:
+def prune(dry_run: bool, yes: bool, as_json: bool) -> None:
     """Remove the backups that the retention policy does not keep.
 
     Exits with 1 if one of them could not be removed.
     """
     if dry_run:
-        _tell(pruning.preview(), as_json=as_json)
+        _tell(pruning.dry_run(), as_json=as_json)
         return
+    if not yes:
+        _ask_before(as_json=as_json)
     done = pruning.prune(by=own_user())
     if as_json:
         click.echo(_as_json(pruned(done)))
@@ -106,6 +150,15 @@ def prune(dry_run: bool, as_json: bool) -> None:
             f"{len(done.failed)} of the backups could not be removed",
             hint="Their rows are still there; the next prune tries again.",
         )
+
+
+def _ask_before(*, as_json: bool) -> None:
+    found = pruning.preview(limit=_NAMED)
+    if found.removed.number:
+        if not as_json:
+            _name_removals(found)
+        database = database_name().database
+        click.confirm(f"Remove these backups of {database}?", abort=True, err=as_json)
 
 
 def _tell(preview: pruning.Preview, *, as_json: bool) -> None:

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from cuid2 import create_id
-from sqlalchemy import BigInteger, String, UniqueConstraint
+from sqlalchemy import BigInteger, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.extensions import Model
@@ -31,6 +31,12 @@ class RetentionPolicy(Model):
     updated_by: Mapped[str] = mapped_column(String(255))
     # A prune that lies ahead tells of a clock that was set back.
     pruned_at: Mapped[datetime | None] = mapped_column(Moment)
+    # When an admin let it remove backups; a tightened policy is confirmed anew.
+    confirmed_at: Mapped[datetime | None] = mapped_column(Moment)
+    # The last prune that removed something.
+    removed_at: Mapped[datetime | None] = mapped_column(Moment)
+    removed_number: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
+    removed_size: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
 
     __table_args__ = (
         UniqueConstraint("server", "database", name="uq_retention_policies_of_database"),

@@ -5,7 +5,7 @@ import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -17,6 +17,15 @@ from app.errors import ConfigurationError
 
 _SCHEMES = ("postgres", "postgresql")
 _PASSFILE = "pgpass-"
+
+# What a program of ours needs whatever is set for the database or the role, by the first
+# major version of the server that knows it.
+_UNDISTURBED = {
+    0: "-c default_transaction_read_only=off -c quote_all_identifiers=off"
+    " -c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0",
+    14: "-c idle_session_timeout=0",
+    17: "-c transaction_timeout=0",
+}
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,13 @@ class Conninfo:
         connection string itself. None leaves a parameter out.
         """
         return str(make_dsn(None, **dict(self.parameters) | changes))
+
+
+def undisturbed(info: Conninfo, major: int) -> Conninfo:
+    """The same for a program: what is set for the database or the role does not act on it."""
+    options = [info.parameters.get("options", "")]
+    options += [text for since, text in _UNDISTURBED.items() if major >= since]
+    return replace(info, parameters={**info.parameters, "options": " ".join(options).strip()})
 
 
 def parse_url(url: str) -> Conninfo:

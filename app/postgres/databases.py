@@ -25,20 +25,21 @@ _BATCH = 100  # statements sent at once
 
 # Nothing that a database brings along shall act on us: neither functions and operators
 # in the place of ours (so the path comes first, by a statement that calls none), nor
-# its event triggers (from 17 on).
+# its event triggers (from 17 on), nor what is set for it or for our role.
 _GUARDED = """
     SET search_path = pg_catalog, pg_temp;
-    SELECT set_config(name, CASE name WHEN 'event_triggers' THEN 'off' ELSE '0' END, false)
+    SELECT set_config(name, CASE WHEN name LIKE '%timeout' THEN '0' ELSE 'off' END, false)
     FROM pg_catalog.pg_settings
     WHERE name IN ('statement_timeout', 'lock_timeout', 'transaction_timeout',
-                   'idle_in_transaction_session_timeout', 'idle_session_timeout')
+                   'idle_in_transaction_session_timeout', 'idle_session_timeout',
+                   'default_transaction_read_only', 'quote_all_identifiers')
        OR (name = 'event_triggers' AND (SELECT rolsuper FROM pg_catalog.pg_roles
                                         WHERE rolname = current_user))
 """
 
 
 _END_SESSIONS = """
-    SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+    SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity
     WHERE application_name = %s AND pid <> pg_backend_pid()
 """
 _SESSIONS_END = 10.0  # seconds
@@ -63,20 +64,16 @@ _FORCED = """
     WHERE relrowsecurity AND relforcerowsecurity AND relowner = current_user::regrole
 """
 
-_OF_EXTENSIONS = """
+# All but what belongs to extensions and those who sign in may not read.
+_READABLE = """
     SELECT nspname, relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
-    JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
-    WHERE relkind IN ('r', 'S') AND pg_get_userbyid(relowner) <> %s
+    WHERE relkind IN ('r', 'S') AND (
+        NOT EXISTS (SELECT FROM pg_depend
+                    WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e')
+        OR has_schema_privilege(n.oid, 'USAGE') AND
+           CASE relkind WHEN 'S' THEN has_sequence_privilege(c.oid, 'SELECT')
+                        ELSE has_table_privilege(c.oid, 'SELECT') END)
 """
-
-_COMMENTED = {
-    "databases": """
-        SELECT datname, told FROM pg_database, shobj_description(oid, 'pg_database') told
-        WHERE starts_with(told, %s)""",
-    "roles": """
-        SELECT rolname, told FROM pg_roles, shobj_description(oid, 'pg_authid') told
-        WHERE starts_with(told, %s)""",
-}
 
 
 class Server:
@@ -171,16 +168,20 @@ class Server:
         except (psutil.Error, OSError):
             return None
 
-    def create_role(self, name: str, password: str, comment: str) -> None:
-        """A role that may sign in and nothing else; only the password's hash is sent."""
+    def create_role(self, name: str, password: str, comment: str, *, lives: float) -> None:
+        """A role that may sign in for so many seconds, and do nothing else.
+
+        Only the password's hash is sent. Who signs in can change the password,
+        but not until when it is valid.
+        """
         hashed = self._session.encrypted(password, name)
         bypass = "BYPASSRLS" if self.ask(_MAY_GIVE_BYPASSRLS) else ""
+        until = self.ask("SELECT (now() + make_interval(secs => %s))::text", lives)
         self.rows(
             f"CREATE ROLE {quoted(name)} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE"
-            f" NOREPLICATION {bypass} PASSWORD %s",
-            hashed,
+            f" NOREPLICATION {bypass} PASSWORD {literal(hashed)} VALID UNTIL {literal(until)}"
         )
-        self.rows(f"COMMENT ON ROLE {quoted(name)} IS %s", comment)
+        self.rows(f"COMMENT ON ROLE {quoted(name)} IS {literal(comment)}")
         if not self.is_superuser():  # to give it a database, and to take that back
             self.rows(f"GRANT {quoted(name)} TO CURRENT_USER")
 
@@ -201,7 +202,12 @@ class Server:
             raise PostgresError(
                 "no new database could be made", detail=text, hint=hint_for(text)
             ) from None
-        self.rows(f"COMMENT ON DATABASE {quoted(name)} IS %s", comment)
+        self.comment_on(name, comment)
+
+    def comment_on(self, database: str, comment: str | None) -> None:
+        """Write the comment of a database."""
+        text = "NULL" if comment is None else literal(comment)
+        self.rows(f"COMMENT ON DATABASE {quoted(database)} IS {text}")
 
     def end_sessions(self, application_name: str) -> None:
         """End all sessions of this name but ours, in any database, and see them gone.
@@ -228,21 +234,18 @@ class Server:
         return str(self.ask(sql, name) or "")
 
     def drop_database(self, name: str) -> None:
-        """Drop a database with all sessions in it; one that is gone is no error."""
+        """Drop a database, or a template, with all sessions in it, unless it is gone already."""
         if self.has_database(name):
+            self.rows(f"ALTER DATABASE {quoted(name)} IS_TEMPLATE false")
             self.rows(f"DROP DATABASE IF EXISTS {quoted(name)} WITH (FORCE)")
 
     def drop_role(self, name: str) -> None:
         """Drop a role that owns nothing any more; one that is gone is no error."""
         self.rows(f"DROP ROLE IF EXISTS {quoted(name)}")
 
-    def commented(self, catalog: str, comment: str) -> list[tuple[str, str]]:
-        """The "databases" or "roles" whose comment begins so: name and comment."""
-        return [(name, text) for name, text in self.rows(_COMMENTED[catalog], comment)]
-
-    def parts_of_extensions(self, but: str) -> set[tuple[str, str]]:
-        """Schema and name of their tables and sequences that another role than `but` owns."""
-        return {(schema, name) for schema, name in self.rows(_OF_EXTENSIONS, but)}
+    def readable(self) -> set[tuple[str, str]]:
+        """Schema and name of all tables and sequences but those of extensions that we may not."""
+        return {(schema, name) for schema, name in self.rows(_READABLE)}
 
     @contextmanager
     def seeing_all_rows(self) -> Iterator[None]:
@@ -259,12 +262,20 @@ class Server:
 
 
 @contextmanager
+def guarded_session(
+    info: Conninfo, *, application_name: str, on_wait: Any = None
+) -> Iterator[Session]:
+    """A session on which nothing of a database acts. Raises ConnectError, AppError."""
+    with open_session(info, application_name=application_name, on_wait=on_wait) as session:
+        Server(session, info).rows(_GUARDED)
+        yield session
+
+
+@contextmanager
 def serving(info: Conninfo, *, application_name: str, on_wait: Any = None) -> Iterator[Server]:
     """A Server through a session of its own. Raises ConnectError, AppError."""
-    with open_session(info, application_name=application_name, on_wait=on_wait) as session:
-        server = Server(session, info)
-        server.rows(_GUARDED)
-        yield server
+    with guarded_session(info, application_name=application_name, on_wait=on_wait) as session:
+        yield Server(session, info)
 
 
 def maintenance(info: Conninfo) -> Conninfo:

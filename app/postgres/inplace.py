@@ -150,7 +150,7 @@ def over_living(server: Server, entries: Iterable[Entry]) -> list[Entry]:
         of_extension = entry.kind == "COMMENT" and entry.name.startswith("EXTENSION ")
         if (entry.kind, entry.name) in there:
             stays.add(entry.id)
-        elif not (of_extension and stays.intersection(entry.needs)):
+        elif not (of_extension and (not entry.needs or stays.intersection(entry.needs))):
             kept.append(entry)
     return _children_first(kept)
 

@@ -3,7 +3,8 @@
 User code (functions, checks, triggers, expressions, the data itself) is loaded
 by a role that signed in without superuser rights: a restore by a superuser runs
 what is hidden in a dump as the server's own user, and `--role` does not help,
-for RESET ROLE leads back. What only a superuser can create is loaded apart.
+for RESET ROLE leads back. Extensions are made before any code of the dump can run,
+in our own words; what else only a superuser can create comes last.
 """
 
 import re
@@ -14,18 +15,18 @@ from pathlib import Path
 from app.errors import NotPossible, PostgresError, RestoreError
 from app.postgres import command
 from app.postgres.archive import Entry
-from app.postgres.connection import hint_for
-from app.postgres.conninfo import Conninfo
+from app.postgres.connection import hint_for, quoted
+from app.postgres.conninfo import Conninfo, undisturbed
 from app.postgres.tools import Toolchain, Version
 
 # Created by a superuser alone, after everything that they could act upon.
-_LAST = ("EVENT TRIGGER", "PUBLICATION", "PUBLICATION TABLE", "PUBLICATION TABLES IN SCHEMA")
+LAST = ("EVENT TRIGGER", "PUBLICATION", "PUBLICATION TABLE", "PUBLICATION TABLES IN SCHEMA")
 # Of tables that are named: whoever owns them may, and may then write about it.
 _OWN_PUBLICATION = re.compile(
     r"CREATE PUBLICATION (?!.* FOR ALL )|ALTER PUBLICATION .* ADD TABLE |COMMENT ON PUBLICATION "
 )
 # A subscription would begin to pull from another server, or steal its slot.
-_NEVER = ("SUBSCRIPTION", "SUBSCRIPTION TABLE")
+NEVER = ("SUBSCRIPTION", "SUBSCRIPTION TABLE")
 # What ends a pg_restore without speaking against the archive.
 _NOT_ITS_FAULT = r"No space left|connection|terminat|shutting down|out of (shared )?memory"
 _FOR_SUPERUSERS = (
@@ -35,6 +36,8 @@ _FOR_SUPERUSERS = (
 # What pg_restore sets from 17 on, and no server before knows.
 _SETS_MORE = 17
 _UNKNOWN = 'ERROR:  unrecognized configuration parameter "transaction_timeout"'
+_NAME = r'("(?:[^"]|"")+"|[\w$]+)'
+_CREATE_EXTENSION = re.compile(rf"CREATE EXTENSION (?:IF NOT EXISTS )?{_NAME} WITH SCHEMA {_NAME};")
 _ERROR = "pg_restore: error: "
 _ONE_ERROR = "pg_restore: warning: errors ignored on restore: 1"
 _HIDDEN_ROWS = "affected by row-level security"
@@ -49,28 +52,34 @@ _OVER_LIVING = ("--clean", "--if-exists", "--single-transaction")
 class Plan:
     """The entries of an archive by who loads them, and in which order."""
 
-    first: list[Entry]  # by the admin: extensions that are not trusted
+    schemas: list[Entry]  # by the admin: where extensions go
+    extensions: list[Entry]  # by the admin, in our own words
     load: list[Entry]  # by the role without rights: everything else
-    configuration: list[Entry]  # by the admin: rows of extensions' own tables
-    last: list[Entry]  # by the admin: event triggers and publications
+    configuration: list[Entry]  # of these: rows of extensions' own tables
+    last: list[Entry]  # by the admin: event triggers, publications, what is said of extensions
     grants: list[Entry]  # by the admin, when the owners are right
     left_out: list[Entry]  # by nobody
-
-    def without_admin(self) -> "Plan":
-        """The same for a foreign archive: nothing of it is loaded by the admin."""
-        apart = [*self.first, *self.configuration, *self.last, *self.grants]
-        return Plan([], self.load, [], [], [], [*self.left_out, *apart])
+    untrusted: frozenset[str]  # extensions that only a superuser may create
 
     @property
     def privileged(self) -> list[str]:
-        """What comes from the admin's connection, for people: kind and name."""
-        return _named([*self.first, *self.configuration, *self.last])
+        """What needs a superuser, for people: kind and name."""
+        return _named([*self.untrusted_extensions, *self.last])
 
     @property
     def for_superusers(self) -> list[str]:
         """What of it an admin who is no superuser cannot create."""
         others = [each for each in self.last if not _OWN_PUBLICATION.match(each.definition)]
-        return _named([*self.first, *self.configuration, *others])
+        return _named([*self.untrusted_extensions, *others])
+
+    @property
+    def untrusted_extensions(self) -> list[Entry]:
+        return [each for each in self.extensions if each.name in self.untrusted]
+
+    @property
+    def defined(self) -> list[Entry]:
+        """All that is there when it is compared, before it is given back."""
+        return [*self.schemas, *self.extensions, *self.load]
 
     @property
     def left_out_names(self) -> list[str]:
@@ -83,39 +92,62 @@ def _named(entries: list[Entry]) -> list[str]:
     return [f"{each.kind} {each.name}" for each in told]
 
 
-def plan(entries: Iterable[Entry], untrusted: frozenset[str]) -> Plan:
-    """Divide an archive's entries; `untrusted` are extensions that a superuser must create."""
+def plan(entries: Iterable[Entry], untrusted: frozenset[str], *, is_foreign: bool = False) -> Plan:
+    """Divide an archive's entries; `untrusted` are extensions that a superuser must create.
+
+    Nothing of a foreign archive is loaded by the admin.
+    """
     entries = list(entries)
     own = {(each.schema, each.name) for each in entries if each.kind in ("TABLE", "SEQUENCE")}
-    found = Plan([], [], [], [], [], [])
+    found = Plan([], [], [], [], [], [], [], untrusted)
+    last = found.left_out if is_foreign else found.last
+    by_kind = {
+        **dict.fromkeys(LAST, last),
+        **dict.fromkeys(_GRANTS, found.left_out if is_foreign else found.grants),
+        **dict.fromkeys(NEVER, found.left_out),
+    }
     place: dict[int, list[Entry]] = {}
     for entry in entries:
-        if entry.kind == "EXTENSION" and entry.name in untrusted:
-            chosen = found.first
+        chosen = by_kind.get(entry.kind, found.load)
+        if entry.kind == "EXTENSION":
+            of_strangers = found.left_out if entry.name in untrusted else found.load
+            chosen = of_strangers if is_foreign else found.extensions
         elif entry.kind in _ROWS and (entry.schema, entry.name) not in own:
-            chosen = found.configuration
-        elif entry.kind in _LAST:
-            chosen = found.last
-        elif entry.kind in _GRANTS:
-            chosen = found.grants
-        elif entry.kind in _NEVER:
-            chosen = found.left_out
+            found.configuration.append(entry)
+            chosen = found.left_out if is_foreign else found.load
         elif entry.kind in _TOLD_OF_OTHERS:  # it needs what it speaks of
             chosen = next((place[each] for each in entry.needs if each in place), found.load)
-        else:
-            chosen = found.load
+            # That of plpgsql speaks of nothing in the archive: the server has it already.
+            if entry.name.startswith("EXTENSION ") and not (is_foreign and entry.needs):
+                chosen = last
         place[entry.id] = chosen
         chosen.append(entry)
-    schemas = {_schema_of(each) for each in found.first}
+    schemas = {schema for each in found.extensions for _, schema in [_extension(each)]}
     for entry in [each for each in found.load if each.kind == "SCHEMA" and each.name in schemas]:
         found.load.remove(entry)
-        found.first.insert(0, entry)
+        found.schemas.append(entry)
     return found
 
 
-def _schema_of(extension: Entry) -> str:
-    """Where an extension is put: CREATE EXTENSION … WITH SCHEMA name;"""
-    name = extension.definition.partition(" WITH SCHEMA ")[2].strip().rstrip(";")
+def creating_extension(entry: Entry) -> str:
+    """What makes it, written by us: the admin obeys no text of an archive. Raises RestoreError."""
+    name, schema = _extension(entry)
+    return f"CREATE EXTENSION IF NOT EXISTS {quoted(name)} WITH SCHEMA {quoted(schema)}"
+
+
+def _extension(entry: Entry) -> tuple[str, str]:
+    """Name and schema of an extension."""
+    found = _CREATE_EXTENSION.fullmatch(entry.definition.strip())
+    if found is None:
+        raise RestoreError(
+            f"the entry of extension {entry.name} in the archive cannot be read",
+            detail=entry.definition[:200],
+        )
+    name, schema = (_unquoted(each) for each in found.groups())
+    return name, schema
+
+
+def _unquoted(name: str) -> str:
     return name[1:-1].replace('""', '"') if name.startswith('"') else name
 
 
@@ -164,7 +196,7 @@ def load(
         "--no-password", f"--use-list={list_file}",
         *(_OVER_LIVING if over_living else [f"--jobs={1 if is_older else jobs}"]),
         *([] if with_owners else ["--no-owner", "--no-privileges"]),
-        "-d", info.dsn(application_name=None), archive,
+        "-d", undisturbed(info, server.major).dsn(application_name=None), archive,
     ]  # fmt: skip
     try:
         outcome = command.run(

@@ -173,8 +173,8 @@ def toolchain_for(oldest_reader: int, compression: str, server: Server) -> Toolc
 
 def divide(entries: list[Entry], contents: dict[str, Any], server: Server) -> Plan:
     """Who loads what of an archive on this server."""
-    apart = plan(entries, server.untrusted_extensions(_extensions(contents)))
-    return apart.without_admin() if "foreign" in contents else apart
+    untrusted = server.untrusted_extensions(_extensions(contents))
+    return plan(entries, untrusted, is_foreign="foreign" in contents)
 
 
 def _extensions(contents: dict[str, Any]) -> list[str]:

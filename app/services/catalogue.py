@@ -20,8 +20,8 @@ from app.config import ROOT, settings
 from app.errors import AppError, ConfigurationError
 from app.extensions import Model, db
 from app.models.types import now
-from app.postgres.connection import open_session
 from app.postgres.conninfo import Conninfo, parse_url
+from app.postgres.databases import guarded_session
 from app.services.catalogue_errors import explain
 from app.services.upgrades import find_copies
 
@@ -166,7 +166,7 @@ def _refuse_the_database_itself() -> None:
 
 def _identity(info: Conninfo) -> str:
     """What tells one database from another, whatever its server is called."""
-    with open_session(info, application_name="backstop") as session:
+    with guarded_session(info, application_name="backstop") as session:
         return str(
             session.ask(
                 "SELECT oid || ' ' || pg_postmaster_start_time()"

@@ -1,5 +1,6 @@
-"""Count the rows and read the sequences of what was restored, each by who may see it."""
+"""Count the rows and read the sequences of what was restored, by who has loaded it."""
 
+import math
 from collections.abc import Callable, Iterator
 from operator import itemgetter
 from typing import Any
@@ -16,43 +17,21 @@ _PARTS: dict[str, tuple[str, Callable[..., str], Callable[[list[Any]], Any]]] = 
 }
 
 
-def count_own(server: Server, role: str, contents: Census) -> Census:
-    """What `role` finds, who has loaded it: planning can run user code too.
+def count_own(server: Server, contents: Census) -> Census:
+    """What the role finds that has loaded it and is signed in: planning can run user code too.
 
-    What belongs to others' extensions it may not see; that stays uncounted.
+    Uncounted stays what is gone, and what belongs to extensions and was not lent to it.
     """
-    server.rows("ANALYZE")
-    others = server.parts_of_extensions(role)
+    server.rows("ANALYZE", patience=math.inf)  # whoever waits may end it
+    readable = server.readable()
     with server.seeing_all_rows():
-        return _counted(server, contents, lambda name: name not in others)
+        return _counted(server, contents, readable.__contains__)
 
 
 def count_all(server: Server, contents: Census) -> Census:
     """What a superuser finds on a server that nobody else has to do with."""
-    server.rows("ANALYZE")
+    server.rows("ANALYZE", patience=math.inf)
     return _counted(server, contents, lambda _: True)
-
-
-def count_rest(server: Server, role: str, contents: Census, found: Census) -> Census:
-    """The same with what belongs to extensions, by who may see it.
-
-    In these nobody without rights can have hidden anything.
-    """
-    left = {
-        (each["schema"], each["name"])
-        for part, (word, *_) in _PARTS.items()
-        for each in found[part]
-        if each[word] is None
-    }
-    names = server.parts_of_extensions(role) & left
-    more = _counted(server, contents, names.__contains__)
-    return {
-        part: [
-            each if each[word] is not None else other
-            for each, other in zip(found[part], more[part], strict=True)
-        ]
-        for part, (word, *_) in _PARTS.items()
-    }
 
 
 def _counted(
@@ -75,4 +54,4 @@ def _asked(
     server: Server, statement: Callable[..., str], named: list[tuple[int, str, str]]
 ) -> Iterator[Any]:
     for at in range(0, len(named), _BATCH):
-        yield from server.rows(statement(named[at : at + _BATCH]))
+        yield from server.rows(statement(named[at : at + _BATCH]), patience=math.inf)

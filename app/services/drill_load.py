@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from app.errors import (
     ConfigurationError,
@@ -26,7 +26,8 @@ from app.postgres.census import STATEMENTS, Census, differences
 from app.postgres.command import Line
 from app.postgres.conninfo import Conninfo
 from app.postgres.databases import Server, at_database, serving
-from app.postgres.restore import plan
+from app.postgres.definitions import changes, definitions, dump_definitions
+from app.postgres.restore import LAST, NEVER, plan
 from app.postgres.throwaway.around import make_roles, make_tablespaces, roles_named_in
 from app.postgres.throwaway.server import Throwaway
 from app.postgres.tools import Toolchain, find_toolchains
@@ -50,6 +51,14 @@ _OF_THIS_MACHINE = re.compile(
     r"|not supported (in|by) this build|unrecognized (configuration parameter|object type)"
     r"|invalid (locale|value for parameter \"(lc_|TimeZone|default_text_search_config))"
 )
+
+
+class _Parts(NamedTuple):
+    """The entries of an archive, in the order in which they are loaded."""
+
+    first: list[Entry]
+    last: list[Entry]  # event triggers, and what nothing else needs
+    left_out: list[Entry]
 
 
 def prepare(server: Throwaway, order: Order, entries: list[Entry]) -> None:
@@ -84,29 +93,27 @@ def load_and_compare(
         info = _make_database(server, run, order)
         toolchain = toolchain_for(server, order)
         loader = Loader(run, order, toolchain, server.site.programs.version, heard)
-        parts = plan(entries, frozenset())
-        last = {each.id for each in parts.last}
-        left_out = {each.id for each in parts.left_out}
+        parts = _divided(entries)
         began = time.monotonic()
         run.phase = "loading"
-        first = [each for each in entries if each.id not in last | left_out]
-        loader.load(info, first, jobs=_jobs(order), with_owners=True)
+        loader.load(info, parts.first, jobs=_jobs(order), with_owners=True)
         run.phase = "comparing"
         with loader.serving(info) as admin:
             found = count_all(admin, order.contents) | _census(admin, order.contents)
+        changed = [] if order.foreign else _changes(loader, entries, info)
         took = time.monotonic() - began
         run.phase = "asserting"
         asserted = asserting.ask(order, toolchain, info, info, on_wait=run.check)
         # Event triggers act upon all that follows: before 17 they cannot be turned off.
         loader.load(info, parts.last, with_owners=True)
     result = {
-        "differences": differences(order.contents, found)[:_TOLD],
+        "differences": [*changed, *differences(order.contents, found)][:_TOLD],
         "tables": len(found["tables"]),
         "rows": sum(each["rows"] or 0 for each in found["tables"]),
         "missingRoles": [],
         "owner": order.contents.get("owner"),
         "privileged": [],
-        "leftOut": parts.left_out_names,
+        "leftOut": [f"{each.kind} {each.name}" for each in parts.left_out],
         "server": server.described,
         "seconds": round(took, 3),
     }
@@ -131,17 +138,44 @@ def _make_database(server: Throwaway, run: RestoreRun, order: Order) -> Conninfo
     run.check(now_at_once=True)
     with serving(server.info, application_name=order.application_name) as admin:
         roles = admin.roles()
-        owner = order.contents.get("owner")
+        wanted, ourselves = order.contents.get("owner"), server.info.parameters["user"]
+        owner = str(wanted) if wanted in roles else ourselves
         admin.create_database(
             name,
-            owner if owner in roles else server.info.parameters["user"],
+            owner,
             scratch.database_options(order.contents, admin),
             scratch.COMMENT + order.id,
         )
         for statement in ownership.settings(order.contents, name, roles):
             admin.rows(statement)
-        admin.run_all(ownership.access(order.contents, name, roles))
+        admin.run_all(ownership.access(order.contents, name, owner, roles))
     return at_database(server.info, name)
+
+
+def _divided(entries: list[Entry]) -> _Parts:
+    parts = _Parts([], [], [])
+    last: set[int] = set()
+    for entry in entries:
+        if entry.kind in NEVER:
+            parts.left_out.append(entry)
+        elif entry.kind in LAST or (entry.kind == "COMMENT" and last.intersection(entry.needs)):
+            parts.last.append(entry)
+            last.add(entry.id)
+        else:
+            parts.first.append(entry)
+    return parts
+
+
+def _changes(loader: Loader, entries: list[Entry], info: Conninfo) -> list[str]:
+    """What is not defined as in the dump, in words."""
+    with loader.running(info) as running:
+        there = dump_definitions(loader.toolchain, info, running)
+    same = loader.order.major == loader.toolchain.version.major
+    return list(
+        changes(
+            definitions(plan(entries, frozenset()).defined), definitions(there), same_version=same
+        )
+    )
 
 
 def _census(admin: Server, contents: Census) -> Census:

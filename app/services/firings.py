@@ -111,7 +111,7 @@ def settle(firing_id: str, at: datetime) -> None:
     elif job.is_completed:
         end(firing_id, Outcome.COMPLETED, "", at, subject=job.filename)
         if isinstance(job, DatabaseBackup):
-            _let_prune(job.id)
+            _let_prune(job.id, firing_id)
     elif not job.is_pending:
         passes, ended = job.error_is_passing, Outcome.FAILED
         if isinstance(job, Restore) and _was_not_possible(job):
@@ -120,9 +120,9 @@ def settle(firing_id: str, at: datetime) -> None:
     db.session.commit()
 
 
-def _let_prune(backup_id: str) -> None:
+def _let_prune(backup_id: str, firing_id: str) -> None:
     try:
-        pruning.prune_after(backup_id)
+        pruning.prune_after(backup_id, firing_id)
     except FAILURES as error:  # the next backup lets it be done too
         logger.warning("not pruned backup=%s error=%r", backup_id, str(error))
 

@@ -116,10 +116,10 @@ def _refuse_powerless(server: Server, apart: Plan) -> None:
             f"only its owner can restore a database in place, and that is {owner}",
             hint=f"Let BACKSTOP_RESTORE_URL sign in as {quoted(owner)}. {_BESIDE}",
         )
-    if apart.first or apart.last:
+    if apart.privileged:
         raise NotPossible(
             "the backup holds what only a superuser can drop and create",
-            detail=", ".join(f"{each.kind} {each.name}" for each in (*apart.first, *apart.last)),
+            detail=", ".join(apart.privileged),
             hint=_BESIDE,
         )
 

@@ -9,25 +9,25 @@ from typing import Any
 from app.config import settings
 from app.errors import NotPossible, PostgresError, RestoreError
 from app.models import Kind, Restore, Trigger
-from app.postgres import ownership
+from app.postgres import lending, ownership
 from app.postgres.archive import Entry
-from app.postgres.census import Census, differences
+from app.postgres.census import Census
 from app.postgres.command import Line
 from app.postgres.connection import quoted
 from app.postgres.conninfo import Conninfo, client_environment
 from app.postgres.databases import Server, serving
+from app.postgres.definitions import Running
 from app.postgres.restore import Plan, load, took_too_long
-from app.postgres.selection import Name, narrowed_to
+from app.postgres.selection import Name
 from app.postgres.tools import Toolchain, Version
 from app.services import claims, scratch
-from app.services.counts import count_own, count_rest
+from app.services.counts import count_own
 from app.services.databases import private_dir, storage
 from app.services.runs import Run
 
 _JOBS = 2  # what pg_restore loads at once
 _BIG = 64 * 1024**2  # bytes of a dump from which on that pays
 _LOADED = 85  # per cent of the whole
-_TOLD = 100  # differences that are kept
 
 
 class RestoreRun(Run):
@@ -123,20 +123,37 @@ class Loader:
     def __init__(
         self, run: RestoreRun, order: Order, toolchain: Toolchain, version: Version, heard: Line
     ) -> None:
-        self._run, self._order = run, order
-        self._toolchain, self._version, self._heard = toolchain, version, heard
+        self._run, self.order = run, order
+        self.toolchain, self._version, self._heard = toolchain, version, heard
+        self.extensions: list[Any] = []  # as they were before anything was loaded
+        self.taking_back: list[str] = []  # statements, for what was lent
 
     def load_all(self, apart: Plan, role: Conninfo, admin: Conninfo) -> None:
-        """All but what comes last: objects and rows, by the role without rights."""
+        """All but what comes last: extensions by the admin, then the rest by the role."""
         self._run.phase = "loading"
-        self.load(admin, apart.first)
-        schemas = [each.name for each in apart.first if each.kind == "SCHEMA"]
-        if schemas:
+        if not self.order.foreign:
             with self.serving(admin) as server:
-                owner = quoted(role.parameters["user"])
-                server.run_all(f"ALTER SCHEMA {quoted(name)} OWNER TO {owner}" for name in schemas)
-        self.load(role, apart.load, jobs=_JOBS if self._order.size > _BIG else 1)
-        self.load(admin, apart.configuration)
+                self._prepare(server, apart, role.parameters["user"])
+        self.load(role, apart.load, jobs=_JOBS if self.order.size > _BIG else 1)
+
+    def _prepare(self, server: Server, apart: Plan, role: str) -> None:
+        """What the admin does while nothing of the dump is there yet."""
+        contents, working = self.order.contents, self.order.working
+        roles = server.roles()
+        owner = contents.get("owner")
+        heir = owner if owner in roles else str(server.ask("SELECT current_user"))
+        server.rows(f"ALTER DATABASE {quoted(working)} OWNER TO {quoted(heir)}")
+        lending.make_extensions(server, apart, owner=heir)
+        of_extensions = [
+            (each["schema"], each["name"])
+            for each in contents.get("tables", [])
+            if each.get("extension")
+        ]
+        self.taking_back = lending.lend(server, apart, of_extensions, role)
+        server.rows(f"ALTER DATABASE {quoted(working)} OWNER TO {quoted(role)}")
+        for statement in ownership.settings(contents, working, roles):
+            server.rows(statement)
+        self.extensions = lending.extensions_of(server)
 
     def load(
         self,
@@ -148,7 +165,7 @@ class Loader:
         over_living: Callable[[], None] | None = None,
     ) -> None:
         """Load these entries, signed in as `info` says; `over_living` is called meanwhile."""
-        order = self._order
+        order = self.order
         self._run.check(now_at_once=True)  # in place, there is no way back after it
 
         def tick() -> None:
@@ -161,7 +178,7 @@ class Loader:
         try:
             with client_environment(info, private_dir()) as environment:
                 load(
-                    self._toolchain,
+                    self.toolchain,
                     storage().path_of(order.filename),
                     info,
                     entries,
@@ -187,62 +204,24 @@ class Loader:
         finally:
             list_file.unlink(missing_ok=True)
 
+    @contextmanager
+    def running(self, info: Conninfo) -> Iterator[Running]:
+        """What a program needs that asks the database which we have loaded."""
+        with client_environment(info, private_dir()) as environment:
+            yield Running(
+                scratch.list_file(self.order.id),
+                environment | {"PGAPPNAME": self.order.application_name},
+                settings().dump_timeout,
+                self._run.check,
+                partial(claims.note_process, self.order.id, job=Restore),
+            )
+
     def serving(self, info: Conninfo) -> AbstractContextManager[Server]:
         """A session there that is ended by a cancel."""
-        name = self._order.application_name
+        name = self.order.application_name
         return serving(info, application_name=name, on_wait=self._run.check)
 
     def count(self, role: Conninfo) -> Census:
         """Rows and sequences, asked by who has no rights."""
         with self.serving(role) as server:
-            return count_own(server, role.parameters["user"], self._order.contents)
-
-    def give_back(self, apart: Plan, admin: Conninfo, found: Census) -> dict[str, Any]:
-        """Owners, grants and settings as they were, by the admin; then all is compared."""
-        expected, working = self._order.contents, quoted(self._order.working)
-        with self.serving(admin) as server:
-            if self._order.tables:
-                expected = narrowed_to(expected, server.census("owned"))
-            roles = server.roles()
-            missing = sorted(ownership.roles_of(expected) - roles)
-            # What was loaded could have written another one, as the owner, and set something.
-            comment = scratch.COMMENT + self._order.id
-            server.rows(f"COMMENT ON DATABASE {working} IS %s", comment)
-            server.rows(f"ALTER DATABASE {working} RESET ALL")
-            if self._order.foreign:  # all of it stays with who has loaded it
-                heir = server.owner_of(self._order.working)
-            else:
-                found = found | self._return(server, apart, admin, expected, found)
-                owner = expected.get("owner")
-                heir = owner if owner in roles else server.ask("SELECT current_user")
-                if not scratch.loads_by_url(self._order.working):
-                    server.rows(f"REASSIGN OWNED BY {working} TO {quoted(heir)}")
-                    server.rows(f"DROP OWNED BY {working}")
-            # Nothing comes after it that its event triggers could act upon: before 17
-            # they cannot be turned off.
-            self.load(admin, apart.last, with_owners=not missing)
-        return {
-            "differences": differences(expected, found)[:_TOLD],
-            "tables": len(found["tables"]),
-            "rows": sum(each["rows"] or 0 for each in found["tables"]),
-            "missingRoles": missing,
-            "owner": heir,
-            "privileged": apart.privileged,
-            "leftOut": apart.left_out_names,
-        }
-
-    def _return(
-        self, server: Server, apart: Plan, admin: Conninfo, expected: Census, found: Census
-    ) -> Census:
-        """Give each object to its owner, and take stock of what cannot differ then."""
-        roles, working = server.roles(), self._order.working
-        missing = ownership.roles_of(expected) - roles
-        for _ in range(2):  # the second time for sequences that have no table
-            server.run_all(ownership.owners(expected, server.census("owned"), roles))
-        server.run_all(ownership.owners_of_large_objects(apart.load, roles))
-        if not missing:
-            self.load(admin, apart.grants, with_owners=True)
-        for statement in ownership.settings(expected, working, roles):
-            server.rows(statement)
-        parts = ("objects", "settings") if missing else ("objects", "owned", "settings")
-        return count_rest(server, working, expected, found) | server.census(*parts)
+            return count_own(server, self.order.contents)

@@ -2,25 +2,28 @@
 
 import logging
 import re
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Select, select
 
-from app.errors import InvalidInput
+from app.errors import Conflict, InvalidInput
 from app.extensions import db, writing
 from app.models import RetentionPolicy
 from app.models.types import now
+from app.services.acts import tell
 from app.services.databases import DatabaseName, database_name
 from app.services.periods import PERIODS
 from app.services.retention import Policy
+from app.services.timelines import Tally
 
 logger = logging.getLogger(__name__)
 
 MAX_PLACES = 1_000  # of one rule
 _MAX_SIZE = 2**62  # bytes
 _HOUR = timedelta(hours=1)
+_NONE = Tally(0, 0)
 _COUNTS = ("keep_last", *PERIODS)
 _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,3})?) *([kmgtp]?)(i?)b?", re.IGNORECASE)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
@@ -28,7 +31,10 @@ _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 
 def get_policy(of: DatabaseName | None = None) -> Policy:
     """That of a database; without one, of that which is configured. None was made: it is empty."""
-    row = db.session.scalar(_of(of or database_name()))
+    return _policy_of(db.session.scalar(_of(of or database_name())))
+
+
+def _policy_of(row: RetentionPolicy | None) -> Policy:
     if row is None:
         return Policy()
     within = None if row.keep_within is None else row.keep_within * _HOUR
@@ -39,7 +45,7 @@ def get_policy(of: DatabaseName | None = None) -> Policy:
 def set_policy(policy: Policy, *, by: str) -> Policy:
     """Let the configured database have this one; nothing goes before the next prune.
 
-    Raises InvalidInput.
+    One that may remove what the one before kept waits to be confirmed. Raises InvalidInput.
     """
     refuse_wrong(policy)
     name = database_name()
@@ -48,11 +54,14 @@ def set_policy(policy: Policy, *, by: str) -> Policy:
         told["keep_within"] = policy.keep_within // _HOUR or None
     with writing() as session:
         row = session.scalar(_of(name).with_for_update())
+        before = _policy_of(row)
         if row is None:
             row = RetentionPolicy(**name._asdict())
             session.add(row)
         for key, value in told.items():
             setattr(row, key, value)
+        if not _policy_of(row).keeps_all_of(before):
+            row.confirmed_at = None
         row.updated_at, row.updated_by = now(), by[:255]
     logger.info("retention policy set database=%r by=%r policy=%r", name.database, by, policy)
     return get_policy(name)
@@ -64,12 +73,53 @@ def last_prune(of: DatabaseName) -> datetime | None:
     return row.pruned_at if row is not None else None
 
 
-def note_prune(of: DatabaseName, at: datetime) -> None:
-    """Write down that backups of this database were pruned."""
+def note_prune(of: DatabaseName, at: datetime, removed: Tally = _NONE) -> None:
+    """Write down that backups of this database were pruned, and how many bytes that were."""
     with writing() as session:
         row = session.scalar(_of(of))
         if row is not None:
             row.pruned_at = at
+            if removed.number:
+                row.removed_at, (row.removed_number, row.removed_size) = at, removed
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a policy may do by itself, and what it did last."""
+
+    is_empty: bool
+    confirmed_at: datetime | None
+    removed_at: datetime | None = None
+    removed: Tally = _NONE
+
+    @property
+    def waits(self) -> bool:
+        """Whether scheduled backups remove nothing by it until an admin confirms it."""
+        return not self.is_empty and self.confirmed_at is None
+
+
+def get_standing(of: DatabaseName | None = None) -> Standing:
+    """How the policy of a database stands; without one, of that which is configured."""
+    row = db.session.scalar(_of(of or database_name()))
+    if row is None:
+        return Standing(is_empty=True, confirmed_at=None)
+    removed = Tally(row.removed_number, row.removed_size)
+    return Standing(_policy_of(row).is_empty, row.confirmed_at, row.removed_at, removed)
+
+
+def confirm_policy(policy: Policy, of: DatabaseName | None = None, *, by: str) -> None:
+    """Let scheduled backups remove what this policy does not keep.
+
+    Raises Conflict if the database has another one by now.
+    """
+    name = of or database_name()
+    with writing() as session:
+        row = session.scalar(_of(name).with_for_update())
+        if row is None or _policy_of(row) != policy:
+            raise Conflict("the retention policy was changed meanwhile", hint="Look at it again.")
+        row.confirmed_at = row.confirmed_at or now()
+    tell(subject=name.database)
+    logger.info("retention policy confirmed database=%r by=%r", name.database, by)
 
 
 def size_of(text: str) -> int:

@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 
+from sqlalchemy import update
+
 from app.errors import AppError, Conflict, NotFound
-from app.extensions import db
-from app.models import ActOutcome, DatabaseBackup
+from app.extensions import db, writing
+from app.models import ActOutcome, DatabaseBackup, Firing
 from app.models.types import now
 from app.queue import restores_queue
 from app.services import audit
@@ -17,7 +19,13 @@ from app.services.backups import remove_backup
 from app.services.databases import DatabaseName, database_name, storage
 from app.services.good import is_good
 from app.services.history import History
-from app.services.policies import get_policy, last_prune, note_prune
+from app.services.policies import (
+    confirm_policy,
+    get_policy,
+    get_standing,
+    last_prune,
+    note_prune,
+)
 from app.services.reconcile import tolerating
 from app.services.retention import Plan, Policy, Verdict, decide
 from app.services.timelines import Candidate, Tally
@@ -46,6 +54,13 @@ class Pruned:
     spared: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
 
+    def in_short(self) -> str:
+        """How much went, and how much should have gone."""
+        gone, failed = Tally(len(self.removed), self.size), len(self.failed)
+        told = f"retention removed {gone.in_words}" if gone.number else ""
+        missed = f"{failed} could not be removed" if failed else ""
+        return "; ".join(filter(None, [told, missed]))
+
     def in_words(self) -> str:
         """What went, and what should have gone."""
         told = f"removed {len(self.removed)}: {', '.join(self.removed)}" if self.removed else ""
@@ -56,6 +71,12 @@ class Pruned:
 
 class _NothingGood(Conflict):
     """The newest good backup is not what it was when it was planned to keep it."""
+
+
+def dry_run() -> Preview:
+    """A dry run, as somebody asks for it: what a prune would do now."""
+    tell(detail="dry run")
+    return preview()
 
 
 def preview(
@@ -69,7 +90,6 @@ def preview(
 
     Without a name it is the configured database. At most `limit` backups of each.
     """
-    tell(detail="dry run")
     name, at = of or database_name(), at or now()
     policy = policy or get_policy(name)
     history = History(name, at)
@@ -83,15 +103,25 @@ def preview(
 
 
 def prune(of: DatabaseName | None = None, *, by: str, at: datetime | None = None) -> Pruned:
-    """Remove what the policy of a database does not keep, oldest first.
+    """Remove what the policy of a database does not keep, as an admin asks; that confirms it.
+
+    Raises Conflict if the policy changes at the same moment.
+    """
+    name, policy = of or database_name(), get_policy(of)
+    if not policy.is_empty:
+        confirm_policy(policy, name, by=by)
+    return _prune(name, policy, by, at or now())
+
+
+def _prune(name: DatabaseName, policy: Policy, by: str, at: datetime) -> Pruned:
+    """Remove what a policy does not keep, oldest first.
 
     Each is looked at once more before it goes: a pin or a reader that came
     meanwhile wins. What cannot be removed is told, and stops no other; but
     nothing goes once the newest good backup is not good any more.
     """
-    name, at = of or database_name(), at or now()
     history = History(name, at)
-    plan = decide(history, get_policy(name), at, last_prune(name))
+    plan = decide(history, policy, at, last_prune(name))
     report = Pruned()
     for verdict in reversed(list(history.removed(plan))):
         backup = verdict.backup
@@ -108,7 +138,7 @@ def prune(of: DatabaseName | None = None, *, by: str, at: datetime | None = None
         else:
             report.removed.append(backup.filename)
             report.size += backup.size
-    note_prune(name, at)
+    note_prune(name, at, Tally(len(report.removed), report.size))
     tell(subject=name.database, detail=report.in_words() or "nothing to remove")
     logger.info(
         "pruned database=%r by=%r removed=%d spared=%d failed=%d",
@@ -118,26 +148,47 @@ def prune(of: DatabaseName | None = None, *, by: str, at: datetime | None = None
 
 
 @restores_queue.task()  # type: ignore[untyped-decorator]  # huey has no types
-def prune_after(backup_id: str) -> None:
+def prune_after(backup_id: str, firing_id: str = "") -> None:
     """Prune the database of a backup that was completed by a schedule; raises nothing.
 
-    A worker does it, beside what is due: it may take minutes.
+    A policy that nobody has confirmed removes nothing. What there is to say of it is added
+    to the firing. A worker does it, beside what is due: it may take minutes.
     """
     backup = db.session.get(DatabaseBackup, backup_id)
-    if backup is None:
-        return
+    if backup is not None and (told := _prune_after(backup)):
+        added = update(Firing).where(Firing.id == firing_id).values(told=told)
+        with tolerating(), writing() as session:
+            session.execute(added)
+
+
+def _prune_after(backup: DatabaseBackup) -> str:
     name = DatabaseName(backup.server, backup.database)
-    if not get_policy(name).is_empty:
-        with tolerating():
-            report = prune(name, by="schedule")
-            if told := report.in_words():
-                audit.record_unattended(
-                    "retention.prune",
-                    backup.created_by,
-                    subject=name.database,
-                    outcome=ActOutcome.FAILED if report.failed else ActOutcome.DONE,
-                    detail=told,
-                )
+    standing, policy = get_standing(name), get_policy(name)
+    if standing.is_empty:
+        return ""
+    if standing.waits:
+        return _kept_back(name)
+    told = ""
+    with tolerating():
+        report = _prune(name, policy, "schedule", now())
+        told = report.in_short()
+        if report.in_words():
+            audit.record_unattended(
+                "retention.prune",
+                backup.created_by,
+                subject=name.database,
+                outcome=ActOutcome.FAILED if report.failed else ActOutcome.DONE,
+                detail=report.in_words(),
+            )
+    return told
+
+
+def _kept_back(name: DatabaseName) -> str:
+    with tolerating():
+        going = preview(name, limit=0).removed
+        if going.number:
+            return f"retention would remove {going.in_words}, once its policy is confirmed"
+    return ""
 
 
 def _refusal(plan: Plan) -> Callable[[DatabaseBackup], None]:

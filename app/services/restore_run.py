@@ -1,6 +1,5 @@
 """The life of one restore: check the dump, load it beside, compare, and only then use it."""
 
-import itertools
 import logging
 import time
 from collections.abc import Callable
@@ -20,12 +19,10 @@ from app.errors import (
 from app.extensions import db, writing
 from app.models import DatabaseBackup, Kind, Level, Proof, Restore, Result
 from app.models.types import now
-from app.postgres import ownership
 from app.postgres.archive import Entry, read_entries
 from app.postgres.command import Line
-from app.postgres.connection import quoted
 from app.postgres.conninfo import Conninfo
-from app.postgres.databases import Server, cut_name, maintenance, serving
+from app.postgres.databases import Server, maintenance, serving
 from app.postgres.restore import Plan
 from app.postgres.selection import narrowed, select
 from app.postgres.snapshot import hold_snapshot
@@ -34,12 +31,13 @@ from app.services.asserting import Asserted
 from app.services.backups import create_backup
 from app.services.databases import configured_database, storage
 from app.services.effects import has_taken_effect
+from app.services.giving_back import give_back
 from app.services.listing import get_backup
 from app.services.loading import Loader, Order, RestoreRun
 from app.services.outcomes import record_failure
+from app.services.placing import put_in_place
 from app.services.proofs import judge
 from app.services.space import refuse_restore_without_space
-from app.services.swaps import swap_in, tell_of
 from app.storages import sha256_of
 
 logger = logging.getLogger(__name__)
@@ -212,7 +210,10 @@ def _make_tables(
     return found | {
         "leftOut": [*found["leftOut"], *selection.left_out],
         "definitions": selection.definitions,
-        "notCompared": ["all that is neither a chosen table nor made for one"],
+        "notCompared": [
+            *found["notCompared"],
+            "all that is neither a chosen table nor made for one",
+        ],
     }
 
 
@@ -294,13 +295,15 @@ def _make(
             took = time.monotonic() - began
             run.phase = "asserting"  # while all of it belongs to who has no rights
             asserted = asserting.ask(order, toolchain, role, admin, on_wait=run.check)
-            result = loader.give_back(apart, admin, found) | {"seconds": round(took, 3)}
+            result = give_back(loader, apart, role, admin, found)
+            result["seconds"] = round(took, 3)
             run.check(now_at_once=True)  # what was cancelled does not complete
             _judge(run, order, result, asserted)
             result |= asserted.in_result
             if order.kind is Kind.DRILL:
+                del result["keepsRole"]
                 return result
-            return result | _put_in_place(run, order, server, result, let_go)
+            return result | put_in_place(run, order, server, result, let_go)
 
 
 def _judge(run: RestoreRun, order: Order, result: dict[str, Any], asserted: Asserted) -> None:
@@ -364,44 +367,3 @@ def _prove(
             session.add(proof)
     told = (order.filename, level, result.value)
     logger.info("proof made filename=%s level=%d result=%r", *told)
-
-
-def _put_in_place(
-    run: RestoreRun,
-    order: Order,
-    server: Server,
-    result: dict[str, Any],
-    let_go: Callable[[], None],
-) -> dict[str, Any]:
-    """Give the new database its name, now that it is whole."""
-    if order.kind is Kind.REPLACE and (result["differences"] or result["missingRoles"]):
-        roles = [f"role {name} is not there" for name in result["missingRoles"]]
-        raise PostgresError(
-            "the restored database is not what was backed up; the living one stays as it is",
-            detail="; ".join([*roles, *result["differences"]][:10]),
-            hint="Restore beside, and look at both; create missing roles first.",
-        )
-    server.rows(f"ALTER DATABASE {quoted(order.working)} OWNER TO {quoted(result['owner'])}")
-    server.run_all(ownership.access(order.contents, order.working, server.roles()))
-    run.phase = "swapping"
-    run.check(now_at_once=True)
-    if order.kind is Kind.REPLACE:
-        let_go()
-        return swap_in(order.id, order.contents.get("comment"))
-    before.refuse_taken(server, order.database)
-    with serving(server.info, application_name="backstop swap") as last:  # not to be cancelled
-        steps = [f"ALTER DATABASE {quoted(order.working)} RENAME TO {quoted(order.database)}"]
-        owner = result["owner"]
-        if order.foreign and not settings().restore_url:
-            owner = _free_role(last, order.database)
-            steps += scratch.keep_role(order.working, owner)
-        last.rows("; ".join(steps))  # one transaction
-    tell_of(server.info, order.database, order.contents.get("comment"))
-    return {"owner": owner}
-
-
-def _free_role(server: Server, database: str) -> str:
-    """A role's name that is not taken, for the owner of a foreign database."""
-    roles = server.roles()
-    names = (cut_name(database, f"_owner{number or ''}") for number in itertools.count())
-    return next(each for each in names if each not in roles)

@@ -28,7 +28,7 @@ least as much, and so does a larger limit; what goes at a time also goes at a la
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from operator import attrgetter
@@ -41,6 +41,7 @@ from app.services.timelines import Candidate, Key, Listed, Range, Spared, Timeli
 DAY = timedelta(days=1)
 _EVER = datetime.min.replace(tzinfo=UTC)
 _NEVER = datetime.max.replace(tzinfo=UTC)
+_NO_LIMIT = 2**63  # bytes
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,25 @@ class Policy:
     def is_empty(self) -> bool:
         """Whether nothing can ever go by it."""
         return not self.has_rules and not self.max_total_size
+
+    def keeps_all_of(self, other: "Policy") -> bool:
+        """Whether it surely removes nothing that the other one keeps.
+
+        Beside a limit in size, more that is kept of one kind can push out another.
+        """
+        if self.is_empty:
+            return True
+        if other.is_empty:
+            return False
+        same_rules = replace(self, max_total_size=other.max_total_size) == other
+        if self.max_total_size:
+            return same_rules and self.max_total_size >= (other.max_total_size or _NO_LIMIT)
+        if not other.has_rules or self.time_zone != other.time_zone:
+            return same_rules
+        if (self.keep_within or timedelta(0)) < (other.keep_within or timedelta(0)):
+            return False
+        counts = ("keep_last", *PERIODS)
+        return all((getattr(self, name) or 0) >= (getattr(other, name) or 0) for name in counts)
 
 
 class Verdict(NamedTuple):

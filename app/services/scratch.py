@@ -16,6 +16,7 @@ from app.errors import AppError, Conflict, NotPossible
 from app.extensions import db, writing
 from app.models import Kind, Restore, Status
 from app.models.types import now
+from app.postgres import closing
 from app.postgres.connection import quoted
 from app.postgres.conninfo import Conninfo, parse_url
 from app.postgres.databases import Server, at_database, maintenance, serving
@@ -28,6 +29,9 @@ PREFIX = "backstop_"
 COMMENT = "made by Backstop for restore "
 #: The same for a drill on a server of its own: nothing of it is on a server that stays.
 THROWAWAY = "throwaway_"
+
+_SPARE = 3600.0  # seconds that a role outlives the longest restore
+_ITS_OWN = frozenset({"options", "passfile", "replication"})
 
 
 def server_of(kind: Kind) -> Conninfo:
@@ -63,9 +67,11 @@ def working_database(
             _refuse_powerful(server, role.parameters["user"])
         else:
             password = secrets.token_urlsafe(24)
-            server.create_role(name, password, comment)
+            server.create_role(name, password, comment, lives=settings().dump_timeout + _SPARE)
+            # What the URL sets for its own role may be nothing that this one can do.
+            kept = {key: value for key, value in info.parameters.items() if key not in _ITS_OWN}
             changes = {"user": name, "dbname": name}
-            role = replace(info, parameters={**info.parameters, **changes}, password=password)
+            role = replace(info, parameters=kept | changes, password=password)
         owner = role.parameters["user"]
         server.create_database(name, owner, database_options(contents, server), comment)
         yield role, at_database(info, name)
@@ -88,9 +94,11 @@ def tidy(server: Server, restore_id: str, name: str) -> None:
     """Drop what a restore has left behind; what we did not make is never touched."""
     # Who made it may have been killed before it could write the comment, and what
     # was loaded as its owner may have changed it.
-    if server.comment_of(name) in ("", COMMENT + restore_id) or server.owner_of(name) == name:
-        server.drop_database(name)
-    server.drop_role(name)
+    is_ours = server.owner_of(name) == name
+    closing.lock_out(server, name)
+    if is_ours or server.comment_of(name) in ("", COMMENT + restore_id):
+        closing.drop_scratch(server, name)
+    closing.drop_role(server, name)
     _tidied(restore_id)
 
 
@@ -102,16 +110,17 @@ def _tidied(restore_id: str) -> None:
             row.tidied_at = now()
 
 
-def keep_role(made: str, name: str) -> list[str]:
+def keep_role(server: Server, made: str, name: str) -> list[str]:
     """What keeps the role of a restore as an owner to whom nobody can sign in.
 
     What a foreign dump brought must not become the admin's: functions that run
     with their owner's rights, indexes that a server builds with them.
     """
+    sees_all = server.ask("SELECT rolbypassrls FROM pg_roles WHERE rolname = %s", made)
     return [
-        f"ALTER ROLE {quoted(made)} NOLOGIN PASSWORD NULL",
+        f"ALTER ROLE {quoted(made)} NOLOGIN {'NOBYPASSRLS' if sees_all else ''} PASSWORD NULL",
         f"ALTER ROLE {quoted(made)} RENAME TO {quoted(name)}",
-        f"COMMENT ON ROLE {quoted(name)} IS 'owns what a foreign dump brought'",
+        f"COMMENT ON ROLE {quoted(name)} IS 'owns what a restore could give to nobody'",
     ]
 
 

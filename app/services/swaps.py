@@ -10,9 +10,9 @@ from app.errors import AppError, Conflict, NotFound, PostgresError
 from app.extensions import db, writing
 from app.models import Restore
 from app.models.types import now
-from app.postgres.connection import Session, open_session, quoted, told
+from app.postgres.connection import Session, quoted, told
 from app.postgres.conninfo import Conninfo
-from app.postgres.databases import Server, cut_name, maintenance, serving
+from app.postgres.databases import Server, cut_name, guarded_session, maintenance, serving
 from app.postgres.snapshot import hold_snapshot
 from app.services.databases import configured_database
 from app.services.scratch import application_name, kept_until, refuse_another_server
@@ -26,7 +26,7 @@ _TICK = 0.005  # seconds between two rounds of ending sessions
 _HELD = 2.0  # seconds that a rename is held back at most
 
 _SESSIONS = """
-    SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+    SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity
     WHERE datname = %s AND pid <> pg_backend_pid()
 """
 _NOT_OURS_TO_END = """
@@ -84,7 +84,7 @@ def tell_of(where: Conninfo, database: str, comment: str | None) -> None:
     """Write the comment of a database that is in its place; without one it is as good."""
     try:
         with serving(where, application_name="backstop swap") as server:
-            server.rows(f"COMMENT ON DATABASE {quoted(database)} IS %s", comment)
+            server.comment_on(database, comment)
     except AppError as error:
         logger.warning("no comment written database=%r error=%r", database, error.in_words())
 
@@ -150,9 +150,9 @@ def _swap(info: Conninfo, name: str, renames: list[tuple[str, str]]) -> float:
     where = maintenance(info)
     for _ in range(_TRIES):
         with (
-            open_session(where, application_name=name) as holding,
-            open_session(where, application_name=name) as renaming,
-            open_session(where, application_name=name) as ending,
+            guarded_session(where, application_name=name) as holding,
+            guarded_session(where, application_name=name) as renaming,
+            guarded_session(where, application_name=name) as ending,
         ):
             pid = renaming.ask("SELECT pg_catalog.pg_backend_pid()")
             began = time.monotonic()

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
+from humanize import naturalsize
+
 Key = tuple[datetime, str]  # backups are in order by time and id
 
 
@@ -55,6 +57,12 @@ class Tally(NamedTuple):
 
     number: int
     size: int  # bytes
+
+    @property
+    def in_words(self) -> str:
+        """2 backups (1.2 MiB)"""
+        backups = "1 backup" if self.number == 1 else f"{self.number:,} backups"
+        return f"{backups} ({naturalsize(self.size, binary=True)})"
 
 
 class Timeline(Protocol):

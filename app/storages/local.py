@@ -22,7 +22,7 @@ from typing import BinaryIO
 
 from app import locks
 from app.errors import ObjectMissing, StorageError
-from app.storages.telling import telling, translated
+from app.storages.telling import not_a_link, telling, translated
 from app.storages.uploads import Uploads
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,200}\.dump")
@@ -209,12 +209,8 @@ class LocalStorage:
 
     def _partials(self) -> Path:
         """The folder of the partials, made when needed."""
-        partials = self.folder / _PARTIAL
+        partials = not_a_link(self.folder / _PARTIAL)
         partials.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if partials.is_symlink():
-            raise StorageError(
-                f"{partials} is a link", hint="Dumps are not written through links; remove it."
-            )
         return partials
 
     def _entries(self, folder: Path) -> Iterator[os.DirEntry[str]]:

@@ -3,6 +3,7 @@
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from app.errors import StorageError, StorageFull
 
@@ -30,3 +31,12 @@ def translated(message: str, error: OSError) -> StorageError:
     return StorageError(
         message, detail=detail, hint="Check the folder's owner and rights (BACKSTOP_BACKUP_DIR)."
     )
+
+
+def not_a_link(folder: Path) -> Path:
+    """The same folder, there or not. Raises StorageError if it is a link to elsewhere."""
+    if folder.is_symlink():
+        raise StorageError(
+            f"{folder} is a link", hint="Dumps are not written through links; remove it."
+        )
+    return folder

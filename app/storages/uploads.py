@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from app import locks
 from app.errors import Conflict, NotFound
-from app.storages.telling import telling
+from app.storages.telling import not_a_link, telling
 
 KEPT = 24 * 3600  # seconds after the last part
 
@@ -29,16 +29,17 @@ class Uploads:
         self._folder = folder
 
     def path_of(self, upload_id: str) -> Path:
-        """Where it lies. Raises NotFound for what is no id."""
+        """Where it lies. Raises NotFound for what is no id, StorageError behind a link."""
         if not _ID.fullmatch(upload_id):
             raise NotFound("no upload has this id")
-        return self._folder / f"{_PREFIX}{upload_id}"
+        return not_a_link(self._folder) / f"{_PREFIX}{upload_id}"
 
     def begin(self, upload_id: str) -> None:
         """Make room for one. Raises StorageError."""
         with telling("the upload cannot begin"):
+            path = self.path_of(upload_id)
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.close(locks.create_locked(self.path_of(upload_id)))
+            os.close(locks.create_locked(path))
 
     def append(self, upload_id: str, offset: int, blocks: Iterable[bytes]) -> int:
         """Add a part where the last one ended; returns how many bytes have come, durably.
@@ -91,7 +92,7 @@ class Uploads:
         """Remove those to which nothing was added for a day; returns their ids."""
         gone = []
         with telling("old uploads cannot be removed"):
-            for path in self._folder.glob(f"{_PREFIX}*"):
+            for path in not_a_link(self._folder).glob(f"{_PREFIX}*"):
                 with suppress(FileNotFoundError):
                     if path.lstat().st_mtime < time.time() - KEPT and locks.remove_unlocked(path):
                         gone.append(path.name.removeprefix(_PREFIX))

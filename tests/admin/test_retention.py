@@ -33,9 +33,29 @@ def test_a_policy_is_tried_saved_and_carried_out(panel: Flask, ann: FlaskClient)
     ]  # fmt: skip
     page = seen(ann, page.link("Prune now…"))
     assert "2 of shop, 20.0 KiB in all; 1 stay" in page.text
-    page = followed(ann, sent(ann, f"{PAGE}/prune", f"{PAGE}/prune"))
+    assert sent(ann, f"{PAGE}/prune", f"{PAGE}/prune", name="").status_code == 422
+    assert dump_of(panel, names[1]).exists()
+    page = followed(ann, sent(ann, f"{PAGE}/prune", f"{PAGE}/prune", name="shop"))
     assert "Backups removed: 2, 20.0 KiB." in page.text
     assert [dump_of(panel, each).exists() for each in names] == [True, False, False]
+
+
+def test_a_new_policy_is_confirmed_before_it_acts_by_itself(panel: Flask, ann: FlaskClient):  # noqa: F811
+    for days in (0.01, 1, 2):
+        proven(panel, days)
+    notice = "The retention policy of shop is not confirmed"
+    assert notice not in seen(ann, LIST).text
+    page = followed(ann, sent(ann, PAGE, PAGE, keep_last="1"))
+    assert "Nothing has been removed yet; 2 backups (20.0 KiB) would go now." in page.text
+    assert "It removes nothing by itself until it is confirmed" in page.text
+    assert notice in seen(ann, LIST).text
+    question = page.link("Confirm the policy…")
+    assert sent(ann, f"{PAGE}/confirm", question, name="crm").status_code == 422
+    page = followed(ann, sent(ann, f"{PAGE}/confirm", question, name="shop"))
+    assert "The retention policy is confirmed." in page.text
+    assert notice not in seen(ann, LIST).text
+    followed(ann, sent(ann, f"{PAGE}/prune", f"{PAGE}/prune", name="shop"))
+    assert "Retention removed 2 backups (20.0 KiB)" in seen(ann, LIST).text
 
 
 def test_what_cannot_be_meant_comes_back_with_what_was_typed(panel: Flask, ann: FlaskClient):  # noqa: F811

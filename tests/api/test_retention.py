@@ -45,12 +45,12 @@ def proven(app: Flask, days: float, **values: Any) -> str:
 
 
 def test_the_policy_is_read_and_replaced_whole(ann: FlaskClient):
-    assert ann.get(RETENTION).get_json() == {"policy": NOTHING}
+    assert ann.get(RETENTION).get_json()["policy"] == NOTHING
     wanted = {"keepLast": 3, "keepWithin": "1w12h", "maxTotalSize": 2**40, "timeZone": "Asia/Tokyo"}
     answer = ann.put(RETENTION, json=wanted)
     assert answer.get_json()["policy"] == NOTHING | wanted | {"keepWithin": "7d12h"}
     assert ann.put(RETENTION, json={"keepDaily": 7}).status_code == 200
-    assert ann.get(RETENTION).get_json() == {"policy": NOTHING | {"keepDaily": 7}}
+    assert ann.get(RETENTION).get_json()["policy"] == NOTHING | {"keepDaily": 7}
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_the_policy_is_read_and_replaced_whole(ann: FlaskClient):
 def test_what_cannot_be_meant_is_refused(ann: FlaskClient, wrong: dict[str, Any]):
     answer = ann.put(RETENTION, json=wrong)
     assert (answer.status_code, answer.content_type) == (422, "application/problem+json")
-    assert ann.get(RETENTION).get_json() == {"policy": NOTHING}
+    assert ann.get(RETENTION).get_json()["policy"] == NOTHING
 
 
 def test_a_plan_and_a_dry_run_tell_what_a_prune_then_does(panel: Flask, ann: FlaskClient):
@@ -89,6 +89,27 @@ def test_a_plan_and_a_dry_run_tell_what_a_prune_then_does(panel: Flask, ann: Fla
     assert sorted(done["pruned"]["removed"]) == sorted(names[1:])
     assert (done["success"], done["pruned"]["spared"]) == (True, {})
     assert [each["filename"] for each in ann.get(BACKUP).get_json()["backups"]] == names[:1]
+
+
+def test_a_new_policy_says_what_would_go_and_waits_until_it_is_confirmed(
+    panel: Flask, ann: FlaskClient
+):
+    names = [proven(panel, days) for days in (0.01, 1, 2)]
+    saved = ann.put(RETENTION, json={"keepLast": 1}).get_json()
+    assert saved["confirmedAt"] is None
+    assert saved["nextPruneAt"] is None
+    assert saved["wouldRemove"]["number"] == 2
+    assert saved["wouldRemove"]["filenames"] == names[1:]
+    assert "until it is confirmed" in saved["outlook"]
+    confirmed = ann.post(f"{RETENTION}/confirm").get_json()
+    assert confirmed["confirmedAt"]
+    assert confirmed["lastRemoval"] is None
+    assert dump_of(panel, names[2]).exists()
+    ann.post(f"{BACKUP}/prune")
+    last = ann.get(RETENTION).get_json()["lastRemoval"]
+    assert (last["number"], last["size"] > 0) == (2, True)
+    assert ann.put(RETENTION, json={"keepLast": 2}).get_json()["confirmedAt"]
+    assert ann.put(RETENTION, json={"keepLast": 1}).get_json()["confirmedAt"] is None
 
 
 def test_a_backup_is_pinned_and_unpinned(panel: Flask, ann: FlaskClient):

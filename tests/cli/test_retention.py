@@ -7,6 +7,7 @@ import pytest
 from click.testing import Result
 from flask import Flask
 
+from tests.api.test_downloads import dump_of
 from tests.api.test_retention import panel, proven  # noqa: F401 - a fixture
 
 Run = Callable[..., Result]
@@ -21,8 +22,11 @@ def run(panel: Flask) -> Run:  # noqa: F811
 def test_the_policy_is_shown_and_changed_by_what_is_named(run: Run):
     assert run("retention", "show").output == "There is no retention policy: nothing is removed.\n"
     words = ("--keep-daily", "7", "--keep-within", "30d", "--max-total-size", "1.5 TiB")
-    told = "keep daily 7, keep within 30d, at most 1.5 TiB; in UTC\n"
-    assert run("retention", "set", *words).output == told
+    told = run("retention", "set", *words).output.splitlines()
+    assert told[0] == "keep daily 7, keep within 30d, at most 1.5 TiB; in UTC"
+    assert told[1].startswith("It removes nothing by itself until it is confirmed; then it acts")
+    assert told[2] == "0 backups (0 Bytes) would go now."
+    assert told[3] == "Confirm it: flask retention confirm"
     run("retention", "set", "--keep-daily", "0", "--time-zone", "Europe/Berlin")
     shown = json.loads(run("retention", "show", "--json").output)
     assert (shown["keepDaily"], shown["keepWithin"], shown["maxTotalSize"], shown["timeZone"]) == (
@@ -51,12 +55,29 @@ def test_a_dry_run_tells_and_a_prune_removes(run: Run, panel: Flask):  # noqa: F
     assert told[1].startswith(f"GO    {old}")
     assert told[2:] == ["keep last 1; in UTC", "1 would stay, 10.0 KiB; 1 would go, 10.0 KiB."]
     assert len(json.loads(run("backup", "prune", "--dry-run", "--json").output)["removing"]) == 1
-    assert run("backup", "prune").output == f"{old}\tremoved\n1 removed, 10.0 KiB.\n"
+    asked = run("backup", "prune", input="n\n")
+    assert (asked.exit_code, f"  {old}\n" in asked.output) == (1, True)
+    assert "Remove these backups of shop? [y/N]" in asked.output
+    assert dump_of(panel, old).exists()
+    assert run("backup", "prune", "--yes").output == f"{old}\tremoved\n1 removed, 10.0 KiB.\n"
     assert json.loads(run("backup", "prune", "--json").output)["removed"] == []
     acts = json.loads(run("audit", "list", "--action", "retention.prune", "--json").output)
     assert [each["detail"] for each in acts["entries"]] == [
-        "nothing to remove", f"removed 1: {old}", "dry run", "dry run",
+        "nothing to remove", f"removed 1: {old}", "not confirmed", "dry run", "dry run",
     ]  # fmt: skip
+
+
+def test_a_policy_is_confirmed_after_a_look_at_what_goes(run: Run, panel: Flask):  # noqa: F811
+    _, old = proven(panel, 0.01), proven(panel, 1)
+    set_ = run("retention", "set", "--keep-last", "1").output
+    assert f"1 backup (10.0 KiB) would go now.\n  {old}\n" in set_
+    asked = run("retention", "confirm", input="n\n")
+    assert (asked.exit_code, old in asked.output) == (1, True)
+    assert json.loads(run("retention", "show", "--json").output)["confirmedAt"] is None
+    confirmed = run("retention", "confirm", "--yes")
+    assert confirmed.output == "It acts after each scheduled backup; none is scheduled now.\n"
+    assert "until it is confirmed" not in run("retention", "show").output
+    assert dump_of(panel, old).exists()
 
 
 def test_a_pinned_backup_is_deleted_only_after_it_was_unpinned(run: Run, panel: Flask):  # noqa: F811

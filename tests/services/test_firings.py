@@ -24,16 +24,20 @@ from app.models import (
     types,
 )
 from app.models.types import now
+from app.queue import restores_queue
 from app.services import (
     alarms,
+    backups,
     claims,
     listing,
+    policies,
     restore_run,
     restores,
     schedules,
     scheduling,
     scrubs,
 )
+from app.services.retention import Policy
 from tests.services.restores.conftest import backed_up
 from tests.services.test_scrubs import make, newest_proof
 
@@ -75,6 +79,19 @@ def test_a_drill_takes_the_newest_backup_that_nothing_speaks_against():
     scheduling.turn()
     assert came_of(drill)[:2] == (Outcome.COMPLETED, 1)
     assert recorded() == [("drill.create", "schedule", "s", good, "done", "")]
+
+
+def test_what_retention_does_after_a_scheduled_backup_is_in_its_result():
+    backed_up()
+    policies.set_policy(Policy(keep_last=1), by="ann")
+    for name, told in (("a", "retention would remove 1 "), ("b", "retention removed 2 ")):
+        nightly = due(Task.BACKUP, name)
+        scheduling.turn()
+        backups.run_backup.call_local(listing.list_backups(limit=1).backups[0].id)
+        scheduling.turn()
+        restores_queue.execute(restores_queue.dequeue())
+        assert came_of(nightly)[2].startswith(told)
+        policies.confirm_policy(policies.get_policy(), by="ann")
 
 
 def test_a_drill_without_a_good_backup_fails_at_once():

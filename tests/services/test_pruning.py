@@ -67,6 +67,12 @@ def listed() -> set[str]:
     return found
 
 
+def confirmed(**rules: Any) -> None:
+    """A policy that may remove backups after each scheduled one."""
+    policies.set_policy(Policy(**rules), by="ann")
+    policies.confirm_policy(Policy(**rules), by="ann")
+
+
 def prune(**rules: Any) -> pruning.Pruned:
     policies.set_policy(Policy(**rules), by="ann")
     return pruning.prune(by="ann", at=AT)
@@ -302,7 +308,7 @@ def test_after_a_scheduled_backup_its_database_is_pruned_and_nothing_is_raised(m
     backup = db.session.scalar(select(DatabaseBackup).filter_by(filename=newest))
     pruning.prune_after.call_local(backup.id)
     assert len(listed()) == 2
-    policies.set_policy(Policy(keep_last=1), by="ann")
+    confirmed(keep_last=1)
     pruning.prune_after.call_local(backup.id)
     assert listed() == {newest}
     monkeypatch.setattr(pruning, "History", None)
@@ -311,7 +317,7 @@ def test_after_a_scheduled_backup_its_database_is_pruned_and_nothing_is_raised(m
 
 def test_what_goes_after_a_scheduled_backup_is_in_the_audit():
     newest, old = made(HOUR), made(9 * DAY)
-    policies.set_policy(Policy(keep_last=1), by="ann")
+    confirmed(keep_last=1)
     backup = listing.get_backup(newest)
     for _ in range(2):  # and nothing where nothing goes
         pruning.prune_after.call_local(backup.id)
@@ -320,6 +326,66 @@ def test_what_goes_after_a_scheduled_backup_is_in_the_audit():
         "retention.prune", "schedule", backup.created_by,
     )  # fmt: skip
     assert (entry.subject, entry.detail) == (backup.database, f"removed 1: {old}")
+
+
+def test_a_policy_that_nobody_has_confirmed_removes_nothing_by_itself():
+    newest, _ = made(HOUR), made(9 * DAY)
+    policies.set_policy(Policy(keep_last=1), by="ann")
+    told = pruning._prune_after(listing.get_backup(newest))
+    assert told.startswith("retention would remove 1 backup (")
+    assert told.endswith("), once its policy is confirmed")
+    assert len(listed()) == 2
+    policies.confirm_policy(policies.get_policy(), by="ann")
+    told = pruning._prune_after(listing.get_backup(newest))
+    assert told.startswith("retention removed 1 backup (")
+    assert listed() == {newest}
+    standing = policies.get_standing()
+    assert (standing.waits, standing.removed.number) == (False, 1)
+    assert pruning._prune_after(listing.get_backup(newest)) == ""
+    assert policies.get_standing() == standing
+
+
+def test_a_prune_that_an_admin_asks_for_confirms_the_policy():
+    made(HOUR)
+    prune(keep_last=1)
+    assert not policies.get_standing().waits
+
+
+def test_a_confirmation_is_of_the_policy_that_was_looked_at():
+    policies.set_policy(Policy(keep_last=5), by="ann")
+    policies.set_policy(Policy(keep_last=1), by="bob")
+    with pytest.raises(Conflict, match="changed meanwhile"):
+        policies.confirm_policy(Policy(keep_last=5), by="ann")
+    assert policies.get_standing().waits
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "waits"),
+    [
+        (Policy(), Policy(keep_last=100), True),
+        (Policy(keep_last=3), Policy(), False),
+        (Policy(keep_last=3), Policy(keep_last=3), False),
+        (Policy(keep_last=3), Policy(keep_last=4, keep_daily=7), False),
+        (Policy(keep_last=3), Policy(keep_last=2), True),
+        (Policy(keep_last=3, keep_daily=7), Policy(keep_last=30), True),
+        (Policy(keep_within=2 * DAY), Policy(keep_within=3 * DAY), False),
+        (Policy(keep_within=2 * DAY), Policy(keep_within=DAY), True),
+        (Policy(keep_daily=7), Policy(keep_daily=7, time_zone="Asia/Tokyo"), True),
+        (Policy(keep_last=3), Policy(keep_last=3, max_total_size=10), True),
+        (Policy(max_total_size=10), Policy(max_total_size=20), False),
+        (Policy(max_total_size=10), Policy(max_total_size=9), True),
+        (Policy(max_total_size=10), Policy(keep_last=1), True),
+        (Policy(keep_last=3, max_total_size=9), Policy(keep_last=3), False),
+        (Policy(keep_last=3, max_total_size=9), Policy(keep_last=4, max_total_size=9), True),
+    ],
+)
+def test_a_policy_that_may_remove_more_is_confirmed_anew(
+    before: Policy, after: Policy, waits: bool
+):
+    policies.set_policy(before, by="ann")
+    policies.confirm_policy(policies.get_policy(), by="ann")
+    policies.set_policy(after, by="ann")
+    assert policies.get_standing().waits is waits
 
 
 def test_the_number_of_queries_does_not_grow_with_the_backups():

@@ -118,7 +118,7 @@ def test_a_drill_s_server_that_is_away_says_nothing_of_the_backup(make_app, shop
         assert row.error_message.startswith("no connection")
         newest, read = proofs.list_proofs(row_id(filename))
         assert (newest.level, newest.result) == (Level.RESTORED, Result.NOT_POSSIBLE)
-        assert read.level is Level.READ
+        assert read.level == Level.READ
 
 
 def test_a_backup_is_not_deleted_while_it_waits_for_its_restore():

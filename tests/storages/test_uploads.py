@@ -356,6 +356,30 @@ def test_a_file_is_held_by_one_until_that_lets_it_go(tmp_path: Path):
     assert path.read_bytes() == b"Kept"
 
 
+def test_nothing_is_written_or_read_through_a_linked_folder(
+    storage: LocalStorage, uploads: Uploads, tmp_path: Path
+):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / f"upload_{ID}").write_bytes(b"theirs")
+    storage.folder.mkdir(parents=True)
+    (storage.folder / ".partial").symlink_to(elsewhere)
+    for act in (
+        lambda: uploads.begin("another"),
+        lambda: uploads.append(ID, 6, [b"ours"]),
+        lambda: uploads.received(ID),
+        lambda: uploads.open(ID),
+        lambda: uploads.remove(ID),
+        uploads.remove_old,
+        lambda: storage.stage(NAME),
+    ):
+        with pytest.raises(StorageError, match="is a link"):
+            act()
+    assert {each.name: each.read_bytes() for each in elsewhere.iterdir()} == {
+        f"upload_{ID}": b"theirs"
+    }
+
+
 def test_a_link_is_not_locked_through(tmp_path: Path):
     (tmp_path / "target").touch()
     (tmp_path / "link").symlink_to("target")

@@ -23,7 +23,7 @@ import psutil
 from app.errors import ConnectError, NotPossible
 from app.postgres.background import Background, beside, run_alone
 from app.postgres.connection import open_session
-from app.postgres.conninfo import Conninfo
+from app.postgres.conninfo import Conninfo, undisturbed
 from app.postgres.embedded.cluster import PORT, is_fit_for_socket
 from app.postgres.throwaway.programs import Programs
 from app.postgres.throwaway.sandbox import Isolation, Places, Sandbox
@@ -67,19 +67,6 @@ _SETTINGS = {
     "jit": "off",
     "logging_collector": "off",
 }
-
-# Ours, whatever the database that is restored has set for its sessions.
-_OPTIONS = " ".join(
-    f"-c {each}"
-    for each in (
-        "default_transaction_read_only=off",
-        "quote_all_identifiers=off",
-        "statement_timeout=0",
-        "lock_timeout=0",
-        "idle_in_transaction_session_timeout=0",
-        "role=none",
-    )
-)
 
 
 @dataclass(frozen=True)
@@ -316,4 +303,6 @@ def _wait_until_ready(server: Throwaway, on_tick: Callable[[], None]) -> None:
 
 def _conninfo(site: Site, password: str) -> Conninfo:
     where = {"host": str(site.sockets), "port": PORT, "user": SUPERUSER, "dbname": "postgres"}
-    return Conninfo(where | {"options": _OPTIONS}, password, server=SERVER)
+    # Whoever's role the database makes its sessions begin with, we are ourselves.
+    made = Conninfo(where | {"options": "-c role=none"}, password, server=SERVER)
+    return undisturbed(made, site.programs.version.major)

@@ -1,6 +1,6 @@
 """What the tests of restores share: backups, restores, and what they may leave behind."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -33,25 +33,6 @@ def restored(filename: str, kind: Kind, **more: Any) -> Restore:
     row = attempt(filename, kind, **more)
     assert row.is_completed, (row.error_message, row.error_detail, row.log)
     return row
-
-
-@pytest.fixture
-def leftovers(server: Conninfo) -> Callable[[], list[str]]:
-    """Ask for what restores have left on the server: databases, roles, sessions."""
-    admin = Database("postgres", url_of(server, "postgres"))
-
-    def ask() -> list[str]:
-        return [
-            name
-            for (name,) in admin.run(
-                "SELECT datname FROM pg_database WHERE starts_with(datname, 'backstop_')"
-                " UNION ALL SELECT rolname FROM pg_roles WHERE starts_with(rolname, 'backstop_')"
-                " UNION ALL SELECT application_name FROM pg_stat_activity"
-                " WHERE starts_with(application_name, 'backstop restore')"
-            )
-        ]
-
-    return ask
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ def test_missing_roles_are_named_with_what_creates_them(living: Database):
     assert told["missingRoles"] == [one, other]
     with pytest.raises(Conflict, match="roles of the backup are missing") as refused:
         restores.tell_before(filename, Kind.REPLACE)
-    assert f'CREATE ROLE "{one}";' in refused.value.hint
+    assert f'CREATE ROLE "{one}" WITH NOSUPERUSER ' in refused.value.hint
     row = attempt(filename, Kind.REPLACE)
     assert (row.status, row.safety_backup) == (Status.FAILED, None)  # before anything is done
     try:

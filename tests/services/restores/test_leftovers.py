@@ -26,7 +26,7 @@ def test_a_restore_that_was_cancelled_leaves_nothing(
 
     def load(self: running.Loader, info: object, entries: list, **more: object) -> None:
         if entries:
-            restores.cancel_restore(self._order.id, by="bob")
+            restores.cancel_restore(self.order.id, by="bob")
         real(self, info, entries, **more)
 
     monkeypatch.setattr(running.Loader, "load", load)
@@ -44,7 +44,7 @@ def test_a_cancel_during_a_long_statement_leaves_nothing(
 
     def count(self: running.Loader, role: object) -> object:
         with self.serving(role) as server:
-            restores.cancel_restore(self._order.id, by="bob")
+            restores.cancel_restore(self.order.id, by="bob")
             server.rows("SELECT pg_sleep(60)")
         return real(self, role)
 

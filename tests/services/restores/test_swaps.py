@@ -127,13 +127,13 @@ def difference(database: Database) -> Iterator[str]:
 @contextmanager
 def cancelled(database: Database) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
-        real = running.Loader.give_back
+        real = running.give_back
 
-        def give_back(self: running.Loader, *args: object):
-            restores.cancel_restore(self._order.id, by="bob")
-            return real(self, *args)
+        def give_back(loader: running.Loader, *args: object):
+            restores.cancel_restore(loader.order.id, by="bob")
+            return real(loader, *args)
 
-        patch.setattr(running.Loader, "give_back", give_back)
+        patch.setattr(running, "give_back", give_back)
         yield "cancelled by bob"
 
 

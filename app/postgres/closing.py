@@ -1,0 +1,94 @@
+"""Keep everybody else out of a database that was loaded, and drop it whatever was done to it.
+
+Who has loaded a dump owned the database meanwhile, and so did the code in the dump: it
+may have granted rights, changed its own password, prepared a transaction, or made the
+database a template, which cannot be dropped.
+"""
+
+import time
+
+from app.errors import PostgresError
+from app.postgres.connection import quoted
+from app.postgres.databases import Server, at_database, serving
+from app.postgres.ownership import literal
+
+_PATIENCE = 10.0  # seconds
+_TICK = 0.02
+
+_GRANTEES = """
+    SELECT DISTINCT rolname
+    FROM pg_database, aclexplode(datacl) JOIN pg_roles r ON r.oid = grantee
+    WHERE datname = %s AND rolname <> current_user
+"""
+_END_SESSIONS = """
+    SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity
+    WHERE (datname = %s OR usename = %s) AND pid <> pg_backend_pid()
+"""
+_DEPENDS = """
+    SELECT DISTINCT datname FROM pg_shdepend JOIN pg_database d ON d.oid = dbid
+    WHERE refclassid = 'pg_authid'::regclass AND datallowconn
+      AND refobjid = (SELECT oid FROM pg_roles WHERE rolname = %s)
+"""
+
+
+def lock_out(server: Server, role: str) -> None:
+    """Let nobody sign in any more as a role that was made for a restore."""
+    if role in server.roles():
+        server.rows(f"ALTER ROLE {quoted(role)} NOLOGIN PASSWORD NULL")
+
+
+def close(server: Server, database: str, role: str) -> None:
+    """Make a database ours alone: no grant on it, no session in it, none of `role` anywhere.
+
+    Raises PostgresError where the sessions do not end.
+    """
+    name = quoted(database)
+    server.rows(f"ALTER DATABASE {name} OWNER TO CURRENT_USER")
+    granted = [each for (each,) in server.rows(_GRANTEES, database)]
+    whom = ["PUBLIC", *map(quoted, granted)]
+    server.run_all(f"REVOKE ALL ON DATABASE {name} FROM {each}" for each in whom)
+    end_sessions(server, database, role)
+    _roll_back_prepared(server, database)
+
+
+def end_sessions(server: Server, database: str, role: str) -> None:
+    """End all sessions in a database and all of a role, and see them gone."""
+    deadline = time.monotonic() + _PATIENCE
+    while server.ask(_END_SESSIONS, database, role):
+        if time.monotonic() > deadline:
+            raise PostgresError(
+                f'sessions in database "{database}" do not end',
+                hint="pg_stat_activity shows them.",
+            )
+        time.sleep(_TICK)
+
+
+def drop_scratch(server: Server, database: str) -> None:
+    """Drop a database that was loaded, whatever the code in the dump did to keep it."""
+    if not server.has_database(database):
+        return
+    prepared = "SELECT count(*) FROM pg_prepared_xacts WHERE database = %s"
+    if server.ask(prepared, database):
+        name = quoted(database)
+        server.rows(f"ALTER DATABASE {name} RESET ALL")
+        server.rows(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+        inside = at_database(server.info, database)
+        with serving(inside, application_name="backstop tidy") as there:
+            _roll_back_prepared(there, database)
+    server.drop_database(database)
+
+
+def _roll_back_prepared(server: Server, database: str) -> None:
+    """In that database itself: a transaction ends only where it began."""
+    gids = server.rows("SELECT gid FROM pg_prepared_xacts WHERE database = %s", database)
+    for (gid,) in gids:
+        server.rows(f"ROLLBACK PREPARED {literal(gid)}")
+
+
+def drop_role(server: Server, role: str) -> None:
+    """Drop a role of ours with what it made, or was granted, in other databases."""
+    for (database,) in server.rows(_DEPENDS, role):
+        inside = at_database(server.info, database)
+        with serving(inside, application_name="backstop tidy") as there:
+            there.rows(f"DROP OWNED BY {quoted(role)}")
+    server.drop_role(role)

@@ -1,0 +1,58 @@
+"""Give a restored database its name, its owner and its rights, now that it is whole."""
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+from app.errors import PostgresError
+from app.models import Kind
+from app.postgres import ownership
+from app.postgres.connection import quoted
+from app.postgres.databases import Server, cut_name, serving
+from app.services import before, scratch
+from app.services.loading import Order, RestoreRun
+from app.services.swaps import swap_in, tell_of
+
+
+def put_in_place(
+    run: RestoreRun,
+    order: Order,
+    server: Server,
+    result: dict[str, Any],
+    let_go: Callable[[], None],
+) -> dict[str, Any]:
+    """Give the new database its name, now that it is whole."""
+    refused = [*result["differences"], *result["missingRoles"], *result["notCompared"]]
+    if order.kind is Kind.REPLACE and refused:
+        roles = [f"role {name} is not there" for name in result["missingRoles"]]
+        not_compared = [f"not compared: {each}" for each in result["notCompared"]]
+        raise PostgresError(
+            "the restored database is not what was backed up; the living one stays as it is",
+            detail="; ".join([*roles, *result["differences"], *not_compared][:10]),
+            hint="Restore beside, and look at both; create missing roles first.",
+        )
+    owner, keeps_role = result["owner"], result.pop("keepsRole")
+    server.rows(f"ALTER DATABASE {quoted(order.working)} OWNER TO {quoted(owner)}")
+    server.run_all(ownership.access(order.contents, order.working, owner, server.roles()))
+    run.phase = "swapping"
+    run.check(now_at_once=True)
+    if order.kind is Kind.REPLACE:
+        let_go()
+        return swap_in(order.id, order.contents.get("comment"))
+    before.refuse_taken(server, order.database)
+    with serving(server.info, application_name="backstop swap") as last:  # not to be cancelled
+        steps = [f"ALTER DATABASE {quoted(order.working)} RENAME TO {quoted(order.database)}"]
+        if keeps_role:
+            kept = _free_role(last, order.database)
+            steps += scratch.keep_role(last, order.working, kept)
+            owner = kept if owner == order.working else owner
+        last.rows("; ".join(steps))  # one transaction
+    tell_of(server.info, order.database, order.contents.get("comment"))
+    return {"owner": owner}
+
+
+def _free_role(server: Server, database: str) -> str:
+    """A role's name that is not taken, for the owner of a foreign database."""
+    roles = server.roles()
+    names = (cut_name(database, f"_owner{number or ''}") for number in itertools.count())
+    return next(each for each in names if each not in roles)
