@@ -10,11 +10,18 @@ from typing import BinaryIO
 
 import click
 
-from app.cli.groups import Group, TellingCommand, ending_by_signals, say_beside
+from app.cli.groups import Group, TellingCommand, ending_by_signals, for_one_database, say_beside
 from app.cli.progress import print_asserted, progress_shown
-from app.config import CANCEL_PATIENCE
+from app.config import CANCEL_PATIENCE, settings
 from app.errors import AppError, Conflict, InvalidInput, VerificationError
-from app.formatting import brought_text, bytes_text, duration_text, moment_short, proof_text
+from app.formatting import (
+    brought_text,
+    bytes_text,
+    duration_text,
+    moment_short,
+    printable,
+    proof_text,
+)
 from app.models import DatabaseBackup, Level, Proof, Status, Trigger
 from app.schemas import backup_details, backup_row, backups_in_list
 from app.services import backups as service
@@ -52,6 +59,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--notes", default="", help="A note to find it by.")
 @click.option("--quiet", "-q", is_flag=True, help="Print errors only; good for cron.")
 @_json
+@for_one_database
 def create(notes: str, quiet: bool, as_json: bool) -> None:
     """Back up the database now, in this terminal.
 
@@ -65,7 +73,11 @@ def create(notes: str, quiet: bool, as_json: bool) -> None:
         _insist_on_completed(backup)
     if not as_json and not quiet:
         took = duration_text(backup.duration)
-        click.echo(f"{backup.filename} ({bytes_text(backup.size)}, {took}, read back whole)")
+        of = f"of {printable(backup.database)} on {printable(backup.server)}"
+        size = bytes_text(backup.size)
+        click.echo(f"{backup.filename} {of} ({size}, {took}, read back whole)")
+    if quiet and not settings().database_url:
+        click.echo("This was the sample: DATABASE_URL is not set.", err=True)
 
 
 @group.command("import")
