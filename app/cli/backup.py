@@ -63,7 +63,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def create(notes: str, quiet: bool, as_json: bool) -> None:
     """Back up the database now, in this terminal.
 
-    Exits with 0 only if the backup is COMPLETED.
+    Exits with 0 only if the backup is COMPLETED and its rows are those that were counted.
     """
     with ending_by_signals():
         with database_in_use(), progress_shown(quiet=quiet) as callbacks:
@@ -71,6 +71,7 @@ def create(notes: str, quiet: bool, as_json: bool) -> None:
         if as_json:
             click.echo(_as_json(backup_row(backup)))
         _insist_on_completed(backup)
+        _insist_on_its_rows(backup)
     if not as_json and not quiet:
         took = duration_text(backup.duration)
         of = f"of {printable(backup.database)} on {printable(backup.server)}"
@@ -100,9 +101,27 @@ def import_(file: Path, notes: str, quiet: bool, as_json: bool) -> None:
             click.echo(_as_json(backup_row(backup)))
         _insist_on_completed(backup)
     if not as_json and not quiet:
-        click.echo(f"{backup.filename} ({bytes_text(backup.size)}, read whole)")
+        found = _differences(backup)
+        told = f"not proven: {found[0]}" if found else "read whole"
+        click.echo(f"{backup.filename} ({bytes_text(backup.size)}, {told})")
         for line in brought_text(backup.contents):
             click.echo(line)
+
+
+def _differences(backup: DatabaseBackup) -> list[str]:
+    """What spoke against the dump when it was read back."""
+    read = (backup.contents or {}).get("read") or {"evidence": {"differences": []}}
+    found: list[str] = read["evidence"]["differences"]
+    return found
+
+
+def _insist_on_its_rows(backup: DatabaseBackup) -> None:
+    if found := _differences(backup):
+        raise AppError(
+            f"{backup.filename} was read back, and is not what was counted",
+            detail="; ".join(found),
+            hint="The dump is kept, with a failed proof. Make another backup.",
+        )
 
 
 def _insist_on_completed(backup: DatabaseBackup) -> None:

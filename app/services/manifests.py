@@ -133,7 +133,10 @@ def _checksum(content: dict[str, Any]) -> str:
 
 
 def _written(content: dict[str, Any]) -> bytes:
-    return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False).encode()
+    try:
+        return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # a name that fits no encoding
+        return json.dumps(content, indent=2, sort_keys=True).encode()
 
 
 def camel_case(name: str) -> str:

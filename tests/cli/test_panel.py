@@ -26,7 +26,7 @@ from app.models import DatabaseBackup, Status, Trigger
 from app.postgres.embedded import EmbeddedServer
 from app.services import backups, listing
 from app.services.runs import progress_of
-from tests.conftest import Database, locked, sessions, waiting
+from tests.conftest import HELD, HOLD, Database, locked, sessions, waiting
 
 PATIENCE = 60  # seconds
 
@@ -307,8 +307,9 @@ def test_sigterm_to_the_terminal_leaves_a_failed_row_and_no_file(home: Home, sho
 
     url = {"DATABASE_URL": shop.url}
     names = {path.name for path in (home.folder / "backups").glob("*.dump")}
+    shop.run(HELD)
     with closing(psycopg2.connect(shop.url)) as holder, holder.cursor() as cursor:
-        cursor.execute("LOCK TABLE orders IN ACCESS EXCLUSIVE MODE")
+        cursor.execute(HOLD)
         create = psutil.Popen(
             [sys.executable, "-m", "flask", "backup", "create"],
             cwd=ROOT,
@@ -318,7 +319,7 @@ def test_sigterm_to_the_terminal_leaves_a_failed_row_and_no_file(home: Home, sho
         )
         partials = home.folder / "backups" / ".partial"
         wait_until(lambda: any(partials.glob("*.dump")), "the dump to begin")
-        wait_until(lambda: create.children(recursive=True), "pg_dump")
+        wait_until(lambda: any(each.name() == "pg_dump" for each in create.children()), "pg_dump")
         (pg_dump,) = create.children(recursive=True)
         create.send_signal(signal.SIGTERM)
         assert create.wait(PATIENCE) == 128 + signal.SIGTERM
