@@ -35,6 +35,7 @@ from app.services.proofs import best_proofs, list_proofs
 from app.services.reconcile import adopt, reconcile
 from app.services.restoring import restore_by_hand
 from app.services.schedule_reading import find_next_backup
+from app.services.trust import trust_backup
 
 group = Group("backup", help="Make backups of the database, and look after them.")
 
@@ -327,7 +328,10 @@ def rebuild() -> None:
 
 @group.command("reconcile")
 @click.option("--adopt", "wants_adoption", is_flag=True, help="Give dumps without a row a new one.")
-def reconcile_(wants_adoption: bool) -> None:
+@click.option(
+    "--trust", is_flag=True, help="With --adopt: also those whose manifest is not signed are ours."
+)
+def reconcile_(wants_adoption: bool, trust: bool) -> None:
     """Bring catalogue and files in line after something was killed."""
     report = reconcile()
     done = {
@@ -342,8 +346,8 @@ def reconcile_(wants_adoption: bool) -> None:
             click.echo(f"{name}\t{what}")
     refused = 0
     for name in report.unknown:
-        outcome = _adopted(name) if wants_adoption else "not in the catalogue (--adopt)"
-        refused += wants_adoption and outcome != "adopted"
+        outcome = _adopted(name, trust) if wants_adoption else "not in the catalogue (--adopt)"
+        refused += wants_adoption and not outcome.startswith("adopted")
         click.echo(f"{name}\t{outcome}")
     if refused:
         raise AppError(
@@ -352,12 +356,29 @@ def reconcile_(wants_adoption: bool) -> None:
         )
 
 
-def _adopted(name: str) -> str:
+def _adopted(name: str, trust: bool) -> str:
     try:
-        adopt(name)
+        is_ours = adopt(name)
+        if not is_ours and trust:
+            trust_backup(name, by=service.own_user())
     except AppError as error:
         return str(error)
-    return "adopted"
+    return "adopted" if is_ours or trust else "adopted as foreign: not signed by this panel"
+
+
+@group.command("trust")
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def trust_(name: str, yes: bool) -> None:
+    """Say that a backup whose manifest this panel has not signed is one of yours.
+
+    Such a backup is foreign: nothing of it is restored with a superuser's
+    rights. Trust it only if you know where it comes from.
+    """
+    if not yes:
+        click.confirm(f"Was {name} made by you, and kept where nobody else writes?", abort=True)
+    trust_backup(name, by=service.own_user())
+    click.echo(f"{name} is trusted: it is no longer foreign.")
 
 
 def _line(backup: DatabaseBackup, proof: Proof | None) -> str:
