@@ -101,6 +101,7 @@ def test_its_commands_name_encoding_locale_and_the_dump():
     assert shlex.split(restore) == wanted
 
 
+@panel
 def test_a_database_s_name_is_quoted_in_its_commands():
     backup = DatabaseBackup(database="it's a=b", filename="x.dump", trigger=Trigger.CLI)
     create, restore = read_manifest(build_manifest(backup))["restore"]
