@@ -7,7 +7,6 @@ each is a key of its own. Nothing that a user has named can begin a new line.
 import json
 import logging
 import re
-import sys
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,20 +15,15 @@ _NAMES = re.compile(r" (\w+)=")
 
 
 def configure(log_format: str) -> None:
-    """Write the log to stderr, in `text` or `json`; a log that others have set up stays theirs.
-
-    On a terminal, where a person reads along, long records have a short form.
-    """
+    """Write the log to stderr, in `text` or `json`; a log that others have set up stays theirs."""
     handler = logging.StreamHandler()
-    is_read = sys.stderr.isatty()
-    handler.setFormatter(_Json() if log_format == "json" else _Text(is_short=is_read))
+    handler.setFormatter(_Json() if log_format == "json" else _Text())
     logging.basicConfig(handlers=[handler])
 
 
 class _Text(logging.Formatter):
-    def __init__(self, *, is_short: bool) -> None:
+    def __init__(self) -> None:
         super().__init__("%(asctime)s level=%(levelname)s logger=%(name)s %(message)s")
-        self._is_short = is_short
 
     def format(self, record: logging.LogRecord) -> str:
         """A traceback is indented: no line of it passes for a record."""
@@ -37,8 +31,7 @@ class _Text(logging.Formatter):
         return "\n    ".join(map(_in_one_line, lines))
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-        short = getattr(record, "short", None) if self._is_short else None
-        record.message = _in_one_line(short or record.message)
+        record.message = _in_one_line(record.message)
         return super().formatMessage(record)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from app.cli.groups import CatalogueCommand, Group, ending_by_signals, for_one_database
+from app.cli.groups import CatalogueCommand, Group, ending_by_signals
 from app.cli.progress import print_asserted, progress_shown
 from app.config import CANCEL_PATIENCE
 from app.errors import AppError, Conflict
@@ -34,7 +34,6 @@ _yes = click.option("--yes", is_flag=True, help="Do not ask.")
 @click.argument("name", required=False)
 @click.option("--latest", is_flag=True, help="Drill the newest good backup.")
 @click.option("--quiet", "-q", is_flag=True, help="Print errors only; good for cron.")
-@for_one_database
 def drill(name: str | None, latest: bool, quiet: bool) -> None:
     """Prove a backup: restore it into a scratch database, compare, and drop that.
 
@@ -68,10 +67,9 @@ def drill(name: str | None, latest: bool, quiet: bool) -> None:
 @click.option(
     "--as-superuser",
     is_flag=True,
-    help="In place: let what is hidden in the dump run with a superuser's rights.",
+    help="Let what is hidden in the dump run with a superuser's rights.",
 )
 @_yes
-@for_one_database
 def restore_(
     name: str,
     *,
@@ -92,8 +90,6 @@ def restore_(
     """
     if replace and in_place:
         raise click.UsageError("Choose one of --replace and --in-place.")
-    if as_superuser and not in_place:
-        raise click.UsageError("--as-superuser is for --in-place.")
     kind = Kind.REPLACE if replace else Kind.IN_PLACE if in_place else Kind.BESIDE
     tables = choose_tables(name, wanted)
     with database_in_use():

@@ -165,6 +165,16 @@ _COMMENT = """
     WHERE datname = current_database()
 """
 
+# What belongs to the database as such. Read through to_jsonb: which columns there are
+# depends on the version.
+_PROPERTIES = """
+    SELECT jsonb_build_object(
+        'connectionLimit', datconnlimit, 'isTemplate', datistemplate,
+        'tablespace', spcname, 'icuRules', to_jsonb(d) -> 'daticurules')
+    FROM pg_database d JOIN pg_tablespace t ON t.oid = dattablespace
+    WHERE datname = current_database()
+"""
+
 #: Each value of a census, and the statement whose one value it is.
 STATEMENTS = {
     "objects": _OBJECTS,
@@ -172,6 +182,7 @@ STATEMENTS = {
     "settings": _SETTINGS,
     "access": _ACCESS,
     "comment": _COMMENT,
+    "properties": _PROPERTIES,
 }
 
 

@@ -33,8 +33,9 @@ _DEPENDS = """
 
 def lock_out(server: Server, role: str) -> None:
     """Let nobody sign in any more as a role that was made for a restore."""
-    if role in server.roles():
-        server.rows(f"ALTER ROLE {quoted(role)} NOLOGIN PASSWORD NULL")
+    for (rules,) in server.rows("SELECT rolsuper FROM pg_roles WHERE rolname = %s", role):
+        more = "NOSUPERUSER" if rules else ""
+        server.rows(f"ALTER ROLE {quoted(role)} NOLOGIN {more} PASSWORD NULL")
 
 
 def close(server: Server, database: str, role: str) -> None:
@@ -91,4 +92,6 @@ def drop_role(server: Server, role: str) -> None:
         inside = at_database(server.info, database)
         with serving(inside, application_name="backstop tidy") as there:
             there.rows(f"DROP OWNED BY {quoted(role)}")
+    if role in server.roles():  # for what it was granted of the server as such
+        server.rows(f"DROP OWNED BY {quoted(role)}")
     server.drop_role(role)

@@ -1,22 +1,21 @@
 """Make, name and drop databases and roles on a server, as its admin."""
 
 import re
-import shutil
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
-import psutil
 import psycopg2
 from psycopg2.errorcodes import INSUFFICIENT_PRIVILEGE
 
-from app.errors import NotPossible, PostgresError
+from app.errors import ConnectError, NotPossible, PostgresError
 from app.postgres.census import STATEMENTS, Census
 from app.postgres.connection import Session, hint_for, open_session, quoted, told
 from app.postgres.conninfo import Conninfo
 from app.postgres.ownership import literal
+from app.postgres.room import WHERE, free_where
 from app.postgres.tools import Version
 
 NAME_BYTES = 63  # what is longer, the server cuts off
@@ -42,6 +41,8 @@ _END_SESSIONS = """
     SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity
     WHERE application_name = %s AND pid <> pg_backend_pid()
 """
+_LOOK = "backstop look"
+_MAINTENANCE = ("postgres", "template1")  # where one can be without being in the way
 _SESSIONS_END = 10.0  # seconds
 _TICK = 0.02
 
@@ -50,14 +51,6 @@ _MAY_GIVE_BYPASSRLS = """
     SELECT rolsuper OR rolbypassrls AND current_setting('server_version_num')::int >= 160000
     FROM pg_roles WHERE rolname = current_user
 """
-
-# What serves us, when it began, and where it writes, if we may know.
-_WHERE = """
-    SELECT pid, extract(epoch FROM backend_start)::float,
-           (SELECT setting FROM pg_settings WHERE name = 'data_directory')
-    FROM pg_stat_activity WHERE pid = pg_backend_pid()
-"""
-_NEAR = 2.0  # seconds
 
 _FORCED = """
     SELECT nspname, relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
@@ -121,6 +114,11 @@ class Server:
         """The names of all roles."""
         return {name for (name,) in self.rows("SELECT rolname FROM pg_roles")}
 
+    def tablespaces(self) -> set[str]:
+        """Those in which we may make something."""
+        mine = "SELECT spcname FROM pg_tablespace WHERE has_tablespace_privilege(oid, 'CREATE')"
+        return {"pg_default", *(name for (name,) in self.rows(mine))}
+
     def is_superuser(self) -> bool:
         return bool(self.ask("SELECT rolsuper FROM pg_roles WHERE rolname = current_user"))
 
@@ -159,14 +157,7 @@ class Server:
 
     def free_space(self) -> int | None:
         """Bytes left where it keeps its databases; None where that cannot be seen from here."""
-        ((pid, began, folder),) = self.rows(_WHERE)
-        try:
-            process = psutil.Process(pid)
-            # Else it runs on another machine, or in a container with other folders.
-            is_here = "postgres" in process.name() and abs(process.create_time() - began) < _NEAR
-            return shutil.disk_usage(folder).free if folder and is_here else None
-        except (psutil.Error, OSError):
-            return None
+        return free_where(*self.rows(WHERE)[0])
 
     def create_role(self, name: str, password: str, comment: str, *, lives: float) -> None:
         """A role that may sign in for so many seconds, and do nothing else.
@@ -279,8 +270,23 @@ def serving(info: Conninfo, *, application_name: str, on_wait: Any = None) -> It
 
 
 def maintenance(info: Conninfo) -> Conninfo:
-    """The same server by another database than those that are renamed or dropped."""
-    return at_database(info, "template1" if info.database == "postgres" else "postgres")
+    """The same server by another database than the one of `info`, which may be renamed.
+
+    The first that lets us in. Raises ConnectError.
+    """
+    others = [each for each in _MAINTENANCE if each != info.database]
+    for name in others[:-1]:
+        with suppress(ConnectError), open_session(at_database(info, name), application_name=_LOOK):
+            return at_database(info, name)
+    return at_database(info, others[-1])
+
+
+def neighbour(info: Conninfo) -> Conninfo:
+    """The same where nothing is renamed: the database of `info` itself serves at last."""
+    found = maintenance(info)
+    with suppress(ConnectError), open_session(found, application_name=_LOOK):
+        return found
+    return info
 
 
 def at_database(info: Conninfo, name: str) -> Conninfo:

@@ -27,6 +27,8 @@ _NOT_COMPARED = frozenset(
         "STDSTRINGS", "SUBSCRIPTION", "SUBSCRIPTION TABLE", "TABLE DATA",
     }
 )  # fmt: skip
+# What a new database brings along, so that pg_dump does not always tell of it.
+_BROUGHT = (("SCHEMA", "public"), ("EXTENSION", "plpgsql"))
 _SPEAKS_OF_THE_REST = re.compile(
     r"(DATABASE|EVENT TRIGGER|EXTENSION|LARGE OBJECT|PUBLICATION|SUBSCRIPTION|SCHEMA public\Z)"
 )
@@ -102,7 +104,7 @@ def definitions(entries: Iterable[Entry]) -> Definitions:
 def _is_compared(entry: Entry) -> bool:
     if entry.kind in ("COMMENT", "SECURITY LABEL"):
         return not _SPEAKS_OF_THE_REST.match(entry.name)
-    return entry.kind not in _NOT_COMPARED and (entry.kind, entry.name) != ("SCHEMA", "public")
+    return entry.kind not in _NOT_COMPARED and (entry.kind, entry.name) not in _BROUGHT
 
 
 def changes(expected: Definitions, found: Definitions, *, same_version: bool) -> Iterator[str]:
@@ -119,8 +121,8 @@ def changes(expected: Definitions, found: Definitions, *, same_version: bool) ->
 
 
 def _texts(definitions: list[str], same_version: bool) -> list[str]:
-    settled = map(_settled, definitions)
-    return sorted(settled if same_version else map(_without_qualifiers, settled))
+    texts = map(settled, definitions)
+    return sorted(texts if same_version else map(_without_qualifiers, texts))
 
 
 def _without_qualifiers(definition: str) -> str:
@@ -128,7 +130,7 @@ def _without_qualifiers(definition: str) -> str:
     return _QUALIFIER.sub(lambda found: found[0] if found[1] else "", definition)
 
 
-def _settled(definition: str) -> str:
+def settled(definition: str) -> str:
     """The text as it is once it was read and printed again; most texts are so at once.
 
     A cast of an array is printed as casts of its elements from then on, and a

@@ -92,6 +92,19 @@ def lend(server: Server, apart: Plan, tables: Iterable[Name], role: str) -> list
     return [f"REVOKE {privileges} {name} FROM {whom}" for privileges, name in rows]
 
 
+def lend_tablespaces(server: Server, wanted: set[str], role: str) -> tuple[list[str], list[str]]:
+    """Let `role` use these tablespaces.
+
+    Returns those that are not to be had, and the statements that take the others back.
+    """
+    missing = sorted(wanted - server.tablespaces())
+    if missing:  # pg_restore knows all or none
+        return missing, []
+    whom = quoted(role)
+    server.run_all(f"GRANT CREATE ON TABLESPACE {quoted(each)} TO {whom}" for each in wanted)
+    return [], [f"REVOKE CREATE ON TABLESPACE {quoted(each)} FROM {whom}" for each in wanted]
+
+
 def extensions_of(server: Server) -> list[Any]:
     """What tells whether the extensions of a database are those that they were."""
     return list(server.ask(_EXTENSIONS))

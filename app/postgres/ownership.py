@@ -187,6 +187,15 @@ def access(contents: Census, database: str, owner: str, roles: set[str]) -> Iter
             yield f"GRANT {privilege} ON DATABASE {name} TO {whom}{option}"
 
 
+def properties(contents: Census, database: str) -> Iterator[str]:
+    """What else was set for the database as such, and can be set at last."""
+    known = contents.get("properties") or {}
+    if known.get("connectionLimit", -1) != -1:
+        yield f"ALTER DATABASE {quoted(database)} CONNECTION LIMIT {int(known['connectionLimit'])}"
+    if known.get("isTemplate"):
+        yield f"ALTER DATABASE {quoted(database)} IS_TEMPLATE true"
+
+
 def literal(text: str) -> str:
     """A text as SQL takes it, whatever is in it and whatever the session's settings."""
     escaped = text.replace("\\", "\\\\").replace("'", "''")

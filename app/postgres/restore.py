@@ -12,12 +12,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.errors import NotPossible, PostgresError, RestoreError
+from app.errors import PostgresError, RestoreError
 from app.postgres import command
 from app.postgres.archive import Entry
-from app.postgres.connection import hint_for, quoted
+from app.postgres.connection import quoted
 from app.postgres.conninfo import Conninfo, undisturbed
-from app.postgres.encodings import printable
 from app.postgres.tools import Toolchain, Version
 
 # Created by a superuser alone, after everything that they could act upon.
@@ -28,12 +27,6 @@ _OWN_PUBLICATION = re.compile(
 )
 # A subscription would begin to pull from another server, or steal its slot.
 NEVER = ("SUBSCRIPTION", "SUBSCRIPTION TABLE")
-# What ends a pg_restore without speaking against the archive.
-_NOT_ITS_FAULT = r"No space left|connection|terminat|shutting down|out of (shared )?memory"
-_FOR_SUPERUSERS = (
-    r"must be (superuser|owner of|able to SET ROLE|member of)"
-    r"|permission denied (to|for (language|foreign-data wrapper)) "
-)
 # What pg_restore sets from 17 on, and no server before knows.
 _SETS_MORE = 17
 _UNKNOWN = 'ERROR:  unrecognized configuration parameter "transaction_timeout"'
@@ -41,12 +34,20 @@ _NAME = r'("(?:[^"]|"")+"|[\w$]+)'
 _CREATE_EXTENSION = re.compile(rf"CREATE EXTENSION (?:IF NOT EXISTS )?{_NAME} WITH SCHEMA {_NAME};")
 _ERROR = "pg_restore: error: "
 _ONE_ERROR = "pg_restore: warning: errors ignored on restore: 1"
-_HIDDEN_ROWS = "affected by row-level security"
+_ENTRY = re.compile(r"from TOC entry (\d+);")
 _ROWS = ("TABLE DATA", "SEQUENCE SET")
 _GRANTS = ("ACL", "DEFAULT ACL")
 _TOLD_OF_OTHERS = ("COMMENT", "SECURITY LABEL")
 # Without the transaction this would leave tables with doubled rows.
 _OVER_LIVING = ("--clean", "--if-exists", "--single-transaction")
+
+
+class NotLoaded(Exception):
+    """pg_restore ended with these words, at an entry of the archive if it names one."""
+
+    def __init__(self, words: str, entry: int | None) -> None:
+        super().__init__(words)
+        self.words, self.entry = words, entry
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Plan:
 
 def _named(entries: list[Entry]) -> list[str]:
     told = (each for each in entries if each.kind not in _TOLD_OF_OTHERS)
-    return [printable(f"{each.kind} {each.name}") for each in told]
+    return [f"{each.kind} {each.name}" for each in told]
 
 
 def plan(entries: Iterable[Entry], untrusted: frozenset[str], *, is_foreign: bool = False) -> Plan:
@@ -163,6 +164,7 @@ def load(
     jobs: int = 1,
     with_owners: bool = False,
     over_living: bool = False,
+    without_tablespaces: bool = False,
     timeout: float,
     environment: Mapping[str, str],
     on_line: command.Line,
@@ -175,21 +177,24 @@ def load(
     everything belongs to who signs in, and nothing is granted. `over_living`
     drops each of them first, and does all or nothing. Else a `server` that is
     older than pg_restore may refuse one setting, and nothing else. Raises
-    RestoreError where the archive cannot be loaded, PostgresError where the
-    server gave way; what `on_tick` raises ends pg_restore and comes out.
+    NotLoaded where pg_restore fails, PostgresError where it takes too long; what
+    `on_tick` raises ends pg_restore and comes out.
     """
     numbers = [each.id for each in entries]
     if not numbers:
         return
     is_older = server.major < _SETS_MORE <= toolchain.version.major and not over_living
     ignored: list[str] = []
+    at: list[int] = []  # the entry that is told to be at fault
 
     def heard(line: str) -> None:
         on_line(line)
+        at.extend(map(int, _ENTRY.findall(line)))
         if is_older and line.startswith(_ERROR):
             if ignored or not line.endswith(_UNKNOWN):
-                raise _failure(line.removeprefix(_ERROR))
+                raise NotLoaded(line.removeprefix(_ERROR), at[-1] if at else None)
             ignored.append(line)
+            at.clear()
 
     list_file.write_text("".join(f"{number};\n" for number in numbers), encoding="ascii")
     argv: list[str | Path] = [
@@ -197,6 +202,7 @@ def load(
         "--no-password", f"--use-list={list_file}",
         *(_OVER_LIVING if over_living else [f"--jobs={1 if is_older else jobs}"]),
         *([] if with_owners else ["--no-owner", "--no-privileges"]),
+        *(["--no-tablespaces"] if without_tablespaces else []),
         "-d", undisturbed(info, server.major).dsn(application_name=None), archive,
     ]  # fmt: skip
     try:
@@ -213,7 +219,7 @@ def load(
         raise took_too_long(timeout) from None
     is_whole = ignored and outcome.status == 1 and outcome.log.endswith(_ONE_ERROR)
     if outcome.status != 0 and not is_whole:
-        raise _failure(outcome.last_words)
+        raise NotLoaded(outcome.last_words, at[-1] if at else None)
 
 
 def took_too_long(seconds: float) -> PostgresError:
@@ -223,20 +229,3 @@ def took_too_long(seconds: float) -> PostgresError:
         detail="It is not known whether the backup restores.",
         hint="Raise BACKSTOP_DUMP_TIMEOUT if the database is that large.",
     )
-
-
-def _failure(words: str) -> PostgresError:
-    if re.search(_FOR_SUPERUSERS, words):
-        return NotPossible(
-            "the dump holds what only a superuser can create",
-            detail=words,
-            hint="Whoever restores is none, for safety; docs/restoring.md tells how by hand.",
-        )
-    if _HIDDEN_ROWS in words:
-        return NotPossible(
-            "row-level security hides rows from the role that restores",
-            detail=words,
-            hint="Give the role of BACKSTOP_RESTORE_URL BYPASSRLS, or let a superuser restore.",
-        )
-    kind = PostgresError if re.search(_NOT_ITS_FAULT, words) else RestoreError
-    return kind("pg_restore failed", detail=words, hint=hint_for(words))

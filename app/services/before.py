@@ -10,8 +10,9 @@ from app.errors import Conflict, NotPossible
 from app.extensions import db
 from app.models import DatabaseBackup, Kind, Restore, Status
 from app.postgres.archive import Entry, read_entries
-from app.postgres.databases import Server, maintenance, serving
+from app.postgres.databases import Server, neighbour, serving
 from app.postgres.ownership import creating, owners_of, roles_of
+from app.postgres.privileges import superuser_only
 from app.postgres.restore import Plan, plan
 from app.postgres.selection import Name, narrowed, select
 from app.postgres.tools import Toolchain, choose_toolchain, find_toolchains
@@ -21,6 +22,8 @@ from app.services.proofs import best_proofs
 from app.services.space import refuse_restore_without_space, refuse_without_space, tell_room
 from app.services.swaps import refuse_unswappable
 
+_TOLD = 20  # names that are told
+
 _CONNECTED = """
     SELECT count(*) FROM pg_stat_activity
     WHERE datname = %s AND backend_type = 'client backend'
@@ -28,11 +31,17 @@ _CONNECTED = """
 
 
 def tell(
-    backup: DatabaseBackup, kind: Kind, target: str, chosen: Sequence[Name] = ()
+    backup: DatabaseBackup,
+    kind: Kind,
+    target: str,
+    chosen: Sequence[Name] = (),
+    *,
+    as_superuser: bool | None = None,
 ) -> dict[str, Any]:
     """What a restore of this kind would do, for all faces; `target` is the new database.
 
     Of some tables it tells too which come without rows, and what is left out.
+    Without a word about a superuser (None) it tells that one is needed.
 
     Raises what would refuse it: ConnectError, Conflict, NotPossible, StorageError.
     """
@@ -51,7 +60,7 @@ def tell(
     }
     db.session.commit()
     info = scratch.server_of(kind)
-    with serving(maintenance(info), application_name="backstop look") as server:
+    with serving(neighbour(info), application_name="backstop look") as server:
         toolchain_for(oldest_reader, compression, server)
         with storage().open(filename) as file:
             entries = read_entries(file)
@@ -66,7 +75,10 @@ def tell(
             told |= _look_around(contents, entries)
             refuse_restore_without_space(server, size)
         else:
-            refuse(server, kind, target, contents, apart, size=size)
+            for_superusers = superuser_only(server, apart.load)
+            refuse(server, kind, target, contents, apart, size=size, as_superuser=as_superuser)
+            told["forSuperusers"] = for_superusers
+            told["powers"] = server.ask("SELECT current_user::text") if for_superusers else ""
         if kind in (Kind.REPLACE, Kind.IN_PLACE):
             refuse_without_space(
                 database_name(), size or 0, compression, "the backup that is made before"
@@ -111,6 +123,11 @@ def _remarks(told: dict[str, Any], *, is_older: bool) -> Iterator[str]:
         yield f"role {name} is not there: its owners and grants are not brought back"
     if told["privileged"]:
         yield f"made by our admin, as only a superuser may: {', '.join(told['privileged'])}"
+    if told.get("forSuperusers"):
+        yield (
+            f"only a superuser can create {', '.join(told['forSuperusers'])}: if you trust whoever"
+            " could write into the database, say that a superuser may load it"
+        )
     for name in told["definitions"]:
         yield f"{name} is made without its rows: others need it to exist"
     if told["leftOut"]:
@@ -126,6 +143,7 @@ def refuse(
     apart: Plan,
     *,
     size: int | None,
+    as_superuser: bool | None,
 ) -> None:
     """Raise what is known to end such a restore before anything is loaded.
 
@@ -133,6 +151,8 @@ def refuse(
     Conflict, NotPossible, StorageFull.
     """
     _refuse_impossible(server, contents, apart)
+    if as_superuser is not None:
+        _refuse_for_superusers(server, contents, apart, as_superuser=as_superuser)
     if kind is Kind.REPLACE:
         missing = sorted(roles_of(contents) - server.roles())
         if missing:
@@ -146,6 +166,30 @@ def refuse(
     if kind is Kind.BESIDE:
         refuse_taken(server, target)
     refuse_restore_without_space(server, size)
+
+
+def _refuse_for_superusers(
+    server: Server, contents: dict[str, Any], apart: Plan, *, as_superuser: bool
+) -> None:
+    """Raise NotPossible for what a role without rights cannot load, by name."""
+    names = superuser_only(server, apart.load)
+    if not names:
+        return
+    told = f"{', '.join(names[:_TOLD])}."
+    if not as_superuser:
+        raise NotPossible(
+            "the backup holds what only a superuser can create",
+            detail=told,
+            hint="If you trust whoever could write into the database, let a superuser load it:"
+            ' --as-superuser, or "confirmSuperuser": true. Else restore by hand.',
+        )
+    if "foreign" in contents or settings().restore_url or not server.is_superuser():
+        raise NotPossible(
+            "the backup holds what only a superuser can create, and none may load it",
+            detail=told,
+            hint="It is foreign, or our role is no superuser, or BACKSTOP_RESTORE_URL names one"
+            " that is none. Restore it by hand.",
+        )
 
 
 def refuse_taken(server: Server, target: str) -> None:

@@ -27,6 +27,7 @@ from app.postgres.command import Line
 from app.postgres.conninfo import Conninfo
 from app.postgres.databases import Server, at_database, serving
 from app.postgres.definitions import changes, definitions, dump_definitions
+from app.postgres.privileges import superuser_only
 from app.postgres.restore import LAST, NEVER, plan
 from app.postgres.throwaway.around import make_roles, make_tablespaces, roles_named_in
 from app.postgres.throwaway.server import Throwaway
@@ -71,7 +72,8 @@ def prepare(server: Throwaway, order: Order, entries: list[Entry]) -> None:
 def refuse_for_superusers(order: Order, entries: list[Entry], server: Throwaway) -> None:
     """Raise NotPossible, by name, for what only a superuser can make: nobody there may be one."""
     with serving(server.info, application_name=order.application_name) as admin:
-        names = before.divide(entries, order.contents, admin).for_superusers
+        apart = before.divide(entries, order.contents, admin)
+        names = [*apart.for_superusers, *superuser_only(admin, apart.load)]
     if names:
         raise NotPossible(
             "the backup holds what only a superuser can create, and drills are not isolated here",

@@ -62,6 +62,7 @@ def give_back(
         if not scratch.loads_by_url(order.working):
             closing.lock_out(server, user)
         closing.close(server, order.working, user)
+        server.run_all(loader.taking_tablespaces)
         server.comment_on(order.working, scratch.COMMENT + order.id)
         server.rows(f"ALTER DATABASE {quoted(order.working)} RESET ALL")
         if order.tables:
@@ -90,9 +91,16 @@ def give_back(
         "owner": returned.owner,
         "keepsRole": bool(returned.left) and not scratch.loads_by_url(order.working),
         "privileged": apart.privileged,
-        "leftOut": apart.left_out_names,
+        "leftOut": [*apart.left_out_names, *_not_carried(loader)],
         "notCompared": not_compared,
     }
+
+
+def _not_carried(loader: Loader) -> list[str]:
+    """What this server cannot keep as it was, in words."""
+    wanted = (loader.order.contents.get("properties") or {}).get("tablespace", "pg_default")
+    of_database = [] if wanted in loader.tablespaces else [wanted]
+    return [f"tablespace {each}" for each in {*loader.missing_tablespaces, *of_database}]
 
 
 def _changes(
@@ -101,10 +109,17 @@ def _changes(
     """What is not defined as in the dump, in words."""
     server, admin = by
     major = server.version.major
-    with loader.running(admin) as running:
-        there = dump_definitions(toolchain, undisturbed(admin, major), running)
-    same_version = loader.order.major == major
-    told = list(changes(definitions(apart.defined), definitions(there), same_version=same_version))
+    expected, same_version = definitions(apart.defined), loader.order.major == major
+    told: list[str] = []
+    for quotes in ("off", "on"):  # around all names, as a setting may have had it
+        asking = undisturbed(admin, major, quotes=quotes)
+        with loader.running(admin) as running:
+            there = definitions(dump_definitions(toolchain, asking, running))
+        found = list(changes(expected, there, same_version=same_version))
+        told = told or found
+        if not found:
+            told = []
+            break
     if not told and extensions_of(server) != loader.extensions:
         told.append("an extension was changed while the dump was loaded")
     return told

@@ -7,17 +7,18 @@ from functools import partial
 from typing import Any
 
 from app.config import settings
-from app.errors import NotPossible, PostgresError, RestoreError
+from app.errors import AppError, NotPossible, PostgresError, RestoreError
 from app.models import Kind, Restore, Trigger
 from app.postgres import lending, ownership
 from app.postgres.archive import Entry
+from app.postgres.blame import code_of, judge
 from app.postgres.census import Census
 from app.postgres.command import Line
 from app.postgres.connection import quoted
 from app.postgres.conninfo import Conninfo, client_environment
 from app.postgres.databases import Server, serving
 from app.postgres.definitions import Running
-from app.postgres.restore import Plan, load, took_too_long
+from app.postgres.restore import NotLoaded, Plan, load, took_too_long
 from app.postgres.selection import Name
 from app.postgres.tools import Toolchain, Version
 from app.services import claims, scratch
@@ -27,6 +28,7 @@ from app.services.runs import Run
 
 _JOBS = 2  # what pg_restore loads at once
 _BIG = 64 * 1024**2  # bytes of a dump from which on that pays
+_PUBLIC = ["schema", "public"]
 _LOADED = 85  # per cent of the whole
 
 
@@ -127,6 +129,10 @@ class Loader:
         self.toolchain, self._version, self._heard = toolchain, version, heard
         self.extensions: list[Any] = []  # as they were before anything was loaded
         self.taking_back: list[str] = []  # statements, for what was lent
+        self.taking_tablespaces: list[str] = []  # the same, for what is of the whole server
+        self.without_tablespaces = order.foreign
+        self.missing_tablespaces: list[str] = []
+        self.tablespaces: set[str] = {"pg_default"}  # those that can be had
 
     def load_all(self, apart: Plan, role: Conninfo, admin: Conninfo) -> None:
         """All but what comes last: extensions by the admin, then the rest by the role."""
@@ -143,6 +149,9 @@ class Loader:
         owner = contents.get("owner")
         heir = owner if owner in roles else str(server.ask("SELECT current_user"))
         server.rows(f"ALTER DATABASE {quoted(working)} OWNER TO {quoted(heir)}")
+        owned = contents.get("owned", [])
+        if owned and not self.order.tables and not any(each[:2] == _PUBLIC for each in owned):
+            server.rows("DROP SCHEMA IF EXISTS public")
         lending.make_extensions(server, apart, owner=heir)
         of_extensions = [
             (each["schema"], each["name"])
@@ -153,6 +162,11 @@ class Loader:
         server.rows(f"ALTER DATABASE {quoted(working)} OWNER TO {quoted(role)}")
         for statement in ownership.settings(contents, working, roles):
             server.rows(statement)
+        wanted = {each.tablespace for each in apart.load} - {""}
+        missing, self.taking_tablespaces = lending.lend_tablespaces(server, wanted, role)
+        self.missing_tablespaces = missing
+        self.tablespaces = server.tablespaces()
+        self.without_tablespaces = bool(missing)
         self.extensions = lending.extensions_of(server)
 
     def load(
@@ -187,22 +201,34 @@ class Loader:
                     jobs=jobs,
                     with_owners=with_owners,
                     over_living=over_living is not None,
+                    without_tablespaces=self.without_tablespaces and over_living is None,
                     timeout=settings().dump_timeout,
                     environment=environment | {"PGAPPNAME": order.application_name},
                     on_line=self._heard,
                     on_tick=tick,
                     on_start=partial(claims.note_process, order.id, job=Restore),
                 )
-        except RestoreError as error:
-            if order.major <= self._version.major:
-                raise
-            raise NotPossible(
-                f"this server is older than the one that was dumped, {order.major}",
-                detail=error.detail,
-                hint="Restore on a server of that version or a newer one.",
-            ) from error
+        except NotLoaded as error:
+            ask = info if over_living is None else None  # what lives is not tried again
+            raise self._reason(ask, entries, error) from None
         finally:
             list_file.unlink(missing_ok=True)
+
+    def _reason(self, ask: Conninfo | None, entries: list[Entry], error: NotLoaded) -> AppError:
+        """What it says of the backup that these could not be loaded."""
+        entry = next((each for each in entries if each.id == error.entry), None)
+
+        def code(entry: Entry) -> str:
+            return code_of(ask, self.order.application_name, entry) if ask else ""
+
+        found = judge(error.words, entry, code)
+        if isinstance(found, RestoreError) and self.order.major > self._version.major:
+            return NotPossible(
+                f"this server is older than the one that was dumped, {self.order.major}",
+                detail=found.detail,
+                hint="Restore on a server of that version or a newer one.",
+            )
+        return found
 
     @contextmanager
     def running(self, info: Conninfo) -> Iterator[Running]:

@@ -23,9 +23,10 @@ from app.postgres.archive import Entry, read_entries
 from app.postgres.command import Line
 from app.postgres.conninfo import Conninfo
 from app.postgres.databases import Server, maintenance, serving
-from app.postgres.locking import hold_lock
+from app.postgres.privileges import superuser_only
 from app.postgres.restore import Plan
 from app.postgres.selection import narrowed, select
+from app.postgres.snapshot import hold_snapshot
 from app.services import asserting, before, drill_load, drill_server, in_place, scratch
 from app.services.asserting import Asserted
 from app.services.backups import create_backup
@@ -166,7 +167,7 @@ def _restore(run: RestoreRun, order: Order, heard: Line) -> dict[str, Any]:
     _save_living(run, order, heard)
     with ExitStack() as lock:  # no backup begins of what is about to be replaced
         name = order.application_name
-        lock.enter_context(hold_lock(info, application_name=name, on_wait=run.check))
+        lock.enter_context(hold_snapshot(info, application_name=name, on_wait=run.check))
         return _make(run, order, entries, info, heard, let_go=lock.close)
 
 
@@ -189,7 +190,9 @@ def _refuse(order: Order, entries: list[Entry], server: Server) -> Plan:
     """Raise what is known to stand in the way; else who loads what."""
     apart = before.divide(entries, order.contents, server)
     kind, target, size = order.kind, order.database, order.database_size
-    before.refuse(server, kind, target, order.contents, apart, size=size)
+    before.refuse(
+        server, kind, target, order.contents, apart, size=size, as_superuser=order.as_superuser
+    )
     return apart
 
 
@@ -230,7 +233,7 @@ def _load_in_place(
         in_place.prepare(server, order.contents, entries, as_superuser=order.as_superuser)
     _save_living(run, order, heard)
     with (  # no backup begins meanwhile; the lock has another name, for the others may be ended
-        hold_lock(configured_database(), application_name=f"{name} lock", on_wait=run.check),
+        hold_snapshot(configured_database(), application_name=f"{name} lock", on_wait=run.check),
         serving(info, application_name=name, on_wait=run.check) as server,
     ):
         prepared = in_place.prepare(
@@ -283,10 +286,10 @@ def _make(
     with serving(where, application_name=order.application_name, on_wait=run.check) as server:
         toolchain = before.toolchain_for(order.oldest_reader, order.compression, server)
         apart = _refuse(order, entries, server)  # now, rather than after everything is loaded
-        with scratch.working_database(server, info, order.id, order.working, order.contents) as (
-            role,
-            admin,
-        ):
+        rules = order.as_superuser and bool(superuser_only(server, apart.load))
+        with scratch.working_database(
+            server, info, order.id, order.working, order.contents, as_superuser=rules
+        ) as (role, admin):
             loader = Loader(run, order, toolchain, server.version, heard)
             began = time.monotonic()
             loader.load_all(apart, role, admin)

@@ -51,7 +51,7 @@ def queue_restore(
     A `restore_id` that was chosen before becomes the row's.
     `into` is the new database of a restore beside (`proposed_name` without);
     the others name theirs themselves. Into such a database some `tables` can be
-    restored without the others. `as_superuser` says that a restore in place may
+    restored without the others. `as_superuser` says that a superuser may
     run what is hidden in the dump as one. Raises NotFound, Conflict if the
     backup is not COMPLETED or another restore runs, InvalidInput for a name or
     a superuser of whom nothing was said, and what `confirm` raises before the living
@@ -61,7 +61,7 @@ def queue_restore(
     if kind in (Kind.REPLACE, Kind.IN_PLACE):
         confirm()
     if kind is not Kind.DRILL:
-        _refuse_at_once(filename, kind, into, tables)
+        _refuse_at_once(filename, kind, into, tables, as_superuser=as_superuser)
     restore = _insert(
         filename,
         kind,
@@ -236,7 +236,12 @@ def refuse_unconfirmed(filename: str, confirmed: str) -> None:
 
 
 def tell_before(
-    filename: str, kind: Kind, into: str = "", tables: Sequence[Name] = ()
+    filename: str,
+    kind: Kind,
+    into: str = "",
+    tables: Sequence[Name] = (),
+    *,
+    as_superuser: bool | None = None,
 ) -> dict[str, Any]:
     """What a restore would do, before it is asked for.
 
@@ -250,13 +255,15 @@ def tell_before(
     `queue_restore`, and ConnectError where the server cannot be asked.
     """
     target = _checked_target(filename, kind, into, tables)
-    return before.tell(get_backup(filename), kind, target, tables)
+    return before.tell(get_backup(filename), kind, target, tables, as_superuser=as_superuser)
 
 
-def _refuse_at_once(filename: str, kind: Kind, into: str, tables: Sequence[Name]) -> None:
+def _refuse_at_once(
+    filename: str, kind: Kind, into: str, tables: Sequence[Name], *, as_superuser: bool
+) -> None:
     """Raise what is known to end a restore; a server that only the worker reaches is not asked."""
     try:
-        tell_before(filename, kind, into, tables)
+        tell_before(filename, kind, into, tables, as_superuser=as_superuser)
     except ConnectError as error:
         logger.warning("not looked before a restore error=%r", error.in_words())
 

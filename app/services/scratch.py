@@ -19,7 +19,7 @@ from app.models.types import now
 from app.postgres import closing
 from app.postgres.connection import quoted
 from app.postgres.conninfo import Conninfo, parse_url
-from app.postgres.databases import Server, at_database, maintenance, serving
+from app.postgres.databases import Server, at_database, neighbour, serving
 from app.services.databases import configured_database, database_name, private_dir
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,13 @@ def list_file(restore_id: str) -> Path:
 
 @contextmanager
 def working_database(
-    server: Server, info: Conninfo, restore_id: str, name: str, contents: dict[str, Any]
+    server: Server,
+    info: Conninfo,
+    restore_id: str,
+    name: str,
+    contents: dict[str, Any],
+    *,
+    as_superuser: bool = False,
 ) -> Iterator[tuple[Conninfo, Conninfo]]:
     """An empty database as the one that was dumped, and how role and admin sign in there.
 
@@ -68,6 +74,8 @@ def working_database(
         else:
             password = secrets.token_urlsafe(24)
             server.create_role(name, password, comment, lives=settings().dump_timeout + _SPARE)
+            if as_superuser:  # somebody has said that it may
+                server.rows(f"ALTER ROLE {quoted(name)} SUPERUSER")
             # What the URL sets for its own role may be nothing that this one can do.
             kept = {key: value for key, value in info.parameters.items() if key not in _ITS_OWN}
             changes = {"user": name, "dbname": name}
@@ -159,7 +167,7 @@ def drop_kept(restore_id: str) -> None:
         refuse_another_server(row)
     if kept is not None:
         info = configured_database()
-        with serving(maintenance(info), application_name="backstop sweep") as server:
+        with serving(neighbour(info), application_name="backstop sweep") as server:
             server.drop_database(kept)
     with writing() as session:
         session.get_one(Restore, restore_id).dropped_at = now()
@@ -214,4 +222,10 @@ def database_options(contents: dict[str, Any], server: Server) -> dict[str, str]
         options["LOCALE_PROVIDER"] = provider
         if provider != "libc":
             options[f"{provider.upper()}_LOCALE"] = contents["locale"]
+    properties = contents.get("properties") or {}
+    if provider == "icu" and properties.get("icuRules"):
+        options["ICU_RULES"] = properties["icuRules"]
+    tablespace = properties.get("tablespace")
+    if tablespace != "pg_default" and tablespace in server.tablespaces():
+        options["TABLESPACE"] = tablespace
     return options

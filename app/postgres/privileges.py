@@ -1,0 +1,58 @@
+"""What of an archive only a superuser can create, found before anything is loaded."""
+
+import re
+from collections.abc import Iterable, Iterator
+
+from app.postgres.archive import Entry
+from app.postgres.databases import Server
+
+_ALWAYS = frozenset(
+    {
+        "ACCESS METHOD", "FOREIGN DATA WRAPPER", "OPERATOR CLASS", "OPERATOR FAMILY",
+        "PROCEDURAL LANGUAGE", "SHELL TYPE", "TEXT SEARCH PARSER", "TEXT SEARCH TEMPLATE",
+        "TRANSFORM",
+    }
+)  # fmt: skip
+_ROUTINES = ("FUNCTION", "PROCEDURE")
+_LANGUAGE = re.compile(r'\n    LANGUAGE ("(?:[^"]|"")+"|\w+)([^\n]*)')
+_SETS = re.compile(r"^    SET (\w+) TO ", re.MULTILINE)
+_BY_TEXT = {
+    "TYPE": re.compile(r"\(\s*INTERNALLENGTH = "),
+    "CAST": re.compile(r" WITHOUT FUNCTION"),
+    "AGGREGATE": re.compile(r"\bM?STYPE = internal\b"),
+}
+
+
+def superuser_only(server: Server, entries: Iterable[Entry]) -> list[str]:
+    """Kind and name of what only a superuser can create; extensions are not among them."""
+    trusted = {"sql", "plpgsql"} | {name for (name,) in server.rows(_TRUSTED)}
+    barred = {name for (name,) in server.rows(_FOR_SUPERUSERS)}
+    return list(_found(entries, trusted, barred))
+
+
+_TRUSTED = "SELECT name FROM pg_available_extension_versions WHERE trusted"
+_FOR_SUPERUSERS = "SELECT name FROM pg_settings WHERE context IN ('superuser', 'superuser-backend')"
+
+
+def _found(entries: Iterable[Entry], trusted: set[str], barred: set[str]) -> Iterator[str]:
+    for entry in entries:
+        by_text = _BY_TEXT.get(entry.kind)
+        if (
+            entry.kind in _ALWAYS
+            or (by_text is not None and by_text.search(entry.definition))
+            or (entry.kind in _ROUTINES and _is_barred(entry.definition, trusted, barred))
+        ):
+            yield f"{entry.kind} {entry.name}"
+
+
+def _is_barred(definition: str, trusted: set[str], barred: set[str]) -> bool:
+    """Whether it is in a language, or sets what, a superuser alone may use."""
+    head = definition.partition("\n    AS ")[0]
+    language = _LANGUAGE.search(head)
+    if language is None:
+        return False
+    return (
+        language[1].strip('"') not in trusted
+        or "LEAKPROOF" in language[2]
+        or not barred.isdisjoint(_SETS.findall(head))
+    )

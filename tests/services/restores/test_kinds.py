@@ -1,0 +1,251 @@
+"""Databases of many kinds come back as they were, or are told not to, and by what."""
+
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from flask import Flask
+
+from app.models import Kind, Level, Result
+from app.postgres.conninfo import Conninfo
+from app.services import backups, proofs, restores
+from tests.conftest import Database, url_of
+from tests.servers import a_server, programs, toolchain
+from tests.services.restores.comparison import seen
+from tests.services.restores.conftest import attempt, backed_up, restored
+
+
+@dataclass(frozen=True)
+class Place:
+    """A server of one major version, and what makes databases there."""
+
+    major: int
+    info: Conninfo
+    admin: Database
+    app: Callable[..., Flask]
+
+    def made(self, sql: str, name: str = "") -> Database:
+        name = name or f"kind_{secrets.token_hex(4)}"
+        self.admin.run(f'CREATE DATABASE "{name}" TEMPLATE template0')
+        database = Database(name, url_of(self.info, name))
+        database.run(sql.replace("{database}", f'"{name}"') or "SELECT 1")
+        return database
+
+    def panel(self, database: Database) -> Flask:
+        return self.on(database.url)
+
+    def on(self, url: str) -> Flask:
+        drill_url = url_of(self.info, "postgres")
+        return self.app(database_url=url, drill_url=drill_url, pg_bin_dir=programs(self.major))
+
+
+@pytest.fixture(params=[15, 17, 18])
+def place(request: pytest.FixtureRequest, make_app: Callable[..., Flask]) -> Iterator[Place]:
+    yield from _place(request, make_app, request.param)
+
+
+@pytest.fixture
+def one_place(request: pytest.FixtureRequest, make_app: Callable[..., Flask]) -> Iterator[Place]:
+    yield from _place(request, make_app, 17)
+
+
+def _place(
+    request: pytest.FixtureRequest, make_app: Callable[..., Flask], major: int
+) -> Iterator[Place]:
+    info = request.getfixturevalue("server" if major == 17 else f"server_{major}")
+    admin = Database("postgres", url_of(info, "postgres"))
+    yield Place(major, info, admin, make_app)
+    for (name,) in admin.run("SELECT datname FROM pg_database WHERE datname ~ '^(kind_|per%)'"):
+        admin.run(f'ALTER DATABASE "{name}" IS_TEMPLATE false')
+        admin.run(f'DROP DATABASE "{name}" WITH (FORCE)')
+    for (name,) in admin.run("SELECT rolname FROM pg_roles WHERE rolname ~ '^kind_'"):
+        admin.run(f"DROP OWNED BY {name}; DROP ROLE {name}")
+
+
+#: What comes back exactly: the drill finds nothing, and neither does plain pg_dump.
+KINDS = {
+    "settings that checks and views depend on": """
+        ALTER DATABASE {database} SET app.tenant = '42';
+        ALTER DATABASE {database} SET timezone = 'Asia/Tokyo';
+        ALTER DATABASE {database} SET default_text_search_config = 'pg_catalog.german';
+        SET app.tenant = '42'; SET timezone = 'Asia/Tokyo';
+        SET default_text_search_config = 'pg_catalog.german';
+        CREATE TABLE r (t int CHECK (t = current_setting('app.tenant')::int), at timestamptz);
+        INSERT INTO r VALUES (42, '2024-01-01 20:00+00');
+        CREATE MATERIALIZED VIEW days AS
+            SELECT at::date AS day, to_tsvector('die Katzen') AS words FROM r;""",
+    "read only by default": """
+        CREATE TABLE r AS SELECT 1 AS n;
+        CREATE PUBLICATION told FOR TABLE r;
+        ALTER DATABASE {database} SET default_transaction_read_only = on;""",
+    "extensions that need each other": "CREATE EXTENSION cube; CREATE EXTENSION earthdistance;",
+    "no schema public": "DROP SCHEMA public; CREATE SCHEMA app; CREATE TABLE app.t (i int);",
+    "a foreign server": """
+        CREATE EXTENSION postgres_fdw;
+        CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host 'nowhere');
+        CREATE USER MAPPING FOR CURRENT_USER SERVER far OPTIONS (user 'ann');
+        CREATE FOREIGN TABLE away (n int) SERVER far;""",
+    "its own properties": """
+        ALTER DATABASE {database} CONNECTION LIMIT 7;
+        ALTER DATABASE {database} IS_TEMPLATE true;
+        COMMENT ON DATABASE {database} IS 'it''s 100 % ours';""",
+    "what is said of plpgsql": """
+        DROP EXTENSION plpgsql CASCADE; CREATE EXTENSION plpgsql;
+        COMMENT ON EXTENSION plpgsql IS 'ours';
+        CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 1; END';""",
+    "checks over lists of words": """
+        CREATE TABLE t (w varchar(9) CHECK (w IN ('one', 'two''s, (x)')), n int);
+        CREATE INDEX ON t (n) WHERE w IN ('one', 'two');
+        CREATE VIEW v AS SELECT n FROM t WHERE w IN ('one', 'two');""",
+}
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_such_a_database_comes_back_as_it_was(kind: str, place: Place):
+    database = place.made(KINDS[kind])
+    tools = toolchain(place.major)
+    before = seen(tools, database)
+    with place.panel(database).app_context():
+        filename = backed_up()
+        assert restored(filename, Kind.DRILL).result["differences"] == []
+        beside = restored(filename, Kind.BESIDE)
+        assert beside.result["differences"] == []
+        copy = Database(beside.database, url_of(place.info, beside.database))
+        assert seen(tools, copy) == before
+        row = restored(filename, Kind.REPLACE)
+        assert seen(tools, database) == before
+        restores.drop_kept(row.id, by="ann")
+        kept = "SELECT count(*) FROM pg_database WHERE datname = %s"
+        assert place.admin.run(kept, row.kept) == [(0,)]
+
+
+#: What only a superuser can create, as it is named.
+FOR_SUPERUSERS = {
+    "CREATE AGGREGATE listed(anynonarray) (SFUNC = array_agg_transfn, STYPE = internal,"
+    " FINALFUNC = array_agg_finalfn, FINALFUNC_EXTRA)": "AGGREGATE listed(anynonarray)",
+    "CREATE FUNCTION pid() RETURNS int LANGUAGE internal AS 'pg_backend_pid'": "FUNCTION pid()",
+    "CREATE FUNCTION tight() RETURNS int LANGUAGE sql LEAKPROOF AS 'SELECT 1'": "FUNCTION tight()",
+    "CREATE FUNCTION quiet() RETURNS int LANGUAGE sql SET log_min_messages = 'error'"
+    " AS 'SELECT 1'": "FUNCTION quiet()",
+    "CREATE CAST (text AS bytea) WITHOUT FUNCTION": "CAST CAST (text AS bytea)",
+    "CREATE OPERATOR CLASS mine FOR TYPE int4 USING btree AS OPERATOR 1 <,"
+    " FUNCTION 1 btint4cmp(int4, int4)": "OPERATOR CLASS mine",
+    "CREATE FOREIGN DATA WRAPPER bare;"
+    " CREATE SERVER far FOREIGN DATA WRAPPER bare": "FOREIGN DATA WRAPPER bare",
+}
+
+
+@pytest.mark.parametrize("sql", list(FOR_SUPERUSERS))
+def test_what_only_a_superuser_can_create_is_told_before_and_needs_a_word(
+    sql: str, one_place: Place
+):
+    database = one_place.made(sql)
+    tools = toolchain(one_place.major)
+    before = seen(tools, database)
+    with one_place.panel(database).app_context():
+        filename = backed_up()
+        row = attempt(filename, Kind.DRILL)
+        assert row.error_message == "the backup holds what only a superuser can create"
+        assert FOR_SUPERUSERS[sql] in row.error_detail
+        assert "loading" not in row.log
+        newest = proofs.list_proofs(backups.get_backup(filename).id)[0]
+        assert (newest.level, newest.result) == (Level.RESTORED, Result.NOT_POSSIBLE)
+        assert restores.tell_before(filename, Kind.BESIDE)["powers"] == "backstop"
+        beside = restored(filename, Kind.BESIDE, as_superuser=True)
+        assert beside.result["differences"] == []
+        copy = Database(beside.database, url_of(one_place.info, beside.database))
+        assert seen(tools, copy) == before
+
+
+def test_what_the_server_s_rights_forbid_says_nothing_of_the_backup(one_place: Place):
+    """A function may raise what it likes; the server's code for it counts."""
+    database = one_place.made("""
+        CREATE FUNCTION refuses() RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
+            IF current_database() LIKE 'backstop%' THEN
+                RAISE 'out of luck' USING ERRCODE = 'insufficient_privilege';
+            END IF;
+            RETURN 1;
+        END $$;
+        CREATE TABLE t AS SELECT 1 AS n;
+        CREATE INDEX ON t ((n + refuses()));""")
+    with one_place.panel(database).app_context():
+        filename = backed_up()
+        row = attempt(filename, Kind.DRILL)
+        assert "out of luck" in row.error_detail
+        newest = proofs.list_proofs(backups.get_backup(filename).id)[0]
+        assert (newest.level, newest.result) == (Level.RESTORED, Result.NOT_POSSIBLE)
+
+
+def test_tablespaces_are_kept_where_they_are_and_named_where_not(
+    one_place: Place, server_15: Conninfo
+):
+    name = f"kind_{secrets.token_hex(4)}"
+    inside = "&options=-c%20allow_in_place_tablespaces%3Don"
+    Database("postgres", one_place.admin.url + inside).run(f"CREATE TABLESPACE {name} LOCATION ''")
+    database = one_place.made(
+        f"CREATE TABLE t AS SELECT 1 AS n; CREATE INDEX ON t (n) TABLESPACE {name}"
+    )
+    before = seen(toolchain(17), database)
+    try:
+        with one_place.panel(database).app_context():
+            filename = backed_up()
+            restored(filename, Kind.REPLACE)
+            assert seen(toolchain(17), database) == before
+        elsewhere = url_of(server_15, "postgres")
+        with one_place.app(database_url=database.url, drill_url=elsewhere).app_context():
+            row = restored(filename, Kind.DRILL)
+            assert row.result["leftOut"] == [f"tablespace {name}"]
+    finally:
+        for (each,) in one_place.admin.run(
+            "SELECT datname FROM pg_database WHERE starts_with(datname, %s)", database.name
+        ):
+            one_place.admin.run(f'DROP DATABASE "{each}" WITH (FORCE)')
+        one_place.admin.run(f"DROP TABLESPACE {name}")
+
+
+def test_a_percent_sign_in_the_name_of_a_database(one_place: Place):
+    database = one_place.made("CREATE TABLE t AS SELECT 1 AS n", "per%cent%20s")
+    database.run("COMMENT ON DATABASE \"per%cent%20s\" IS 'hers'")
+    with one_place.panel(database).app_context():
+        row = restored(backed_up(), Kind.REPLACE)
+        assert one_place.admin.run(
+            "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s",
+            database.name,
+        ) == [("hers",)]
+        restores.undo_restore(row.id, by="ann")
+
+
+def test_a_server_without_database_postgres(passable_dir: Path, make_app: Callable[..., Flask]):
+    with a_server(17, passable_dir / "without_postgres") as info:
+        template = Database("template1", url_of(info, "template1"))
+        template.run("CREATE DATABASE shop")
+        template.run("DROP DATABASE postgres")
+        shop = Database("shop", url_of(info, "shop"))
+        shop.run("CREATE TABLE t AS SELECT 1 AS n")
+        with make_app(database_url=shop.url).app_context():
+            filename = backed_up()
+            restores.tell_before(filename, Kind.REPLACE)
+            restored(filename, Kind.BESIDE)
+            restores.undo_restore(restored(filename, Kind.REPLACE).id, by="ann")
+
+
+def test_an_admin_who_is_no_superuser_restores_what_the_application_owns(place: Place):
+    """As on managed servers: the application owns tables in the schema public, and a schema."""
+    app, admin = (f"kind_{secrets.token_hex(4)}" for _ in range(2))
+    place.admin.run(f"CREATE ROLE {app}")
+    place.admin.run(f"CREATE ROLE {admin} LOGIN CREATEDB CREATEROLE PASSWORD 'pw'")
+    place.admin.run(f"GRANT {app} TO {admin}")
+    database = place.made("")
+    place.admin.run(f"ALTER DATABASE {database.name} OWNER TO {app}")
+    database.run(f"""
+        SET ROLE {app}; CREATE TABLE a (i int); CREATE SCHEMA app;
+        CREATE FUNCTION app.f() RETURNS int LANGUAGE sql AS 'SELECT 1';""")
+    before = seen(toolchain(place.major), database)
+    url = url_of(place.info, database.name, admin, "pw")
+    with place.app(database_url=url, drill_url=url, pg_bin_dir=programs(place.major)).app_context():
+        filename = backed_up()
+        assert restored(filename, Kind.DRILL).result["differences"] == []
+        restored(filename, Kind.REPLACE)
+    assert seen(toolchain(place.major), database) == before
