@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -31,7 +31,8 @@ def written(
 def test_text_is_one_line_of_facts(written: Callable[..., str]):
     line = written("text", "backup queued filename=%s by=%r", "b.dump", "ann")
     moment, facts = line.split(" level=")
-    datetime.strptime(moment, "%Y-%m-%d %H:%M:%S,%f").astimezone()
+    assert moment.endswith("Z")
+    assert abs(datetime.fromisoformat(moment) - datetime.now(UTC)) < timedelta(minutes=1)
     assert facts == "WARNING logger=app.services.pending backup queued filename=b.dump by='ann'\n"
 
 

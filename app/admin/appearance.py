@@ -18,7 +18,7 @@ def update() -> ResponseReturnValue:
     response = make_response(redirect(target))
     if theme in THEMES:
         response.set_cookie(
-            "theme",
+            _cookie(),
             theme,
             max_age=365 * 24 * 3600,
             samesite="Lax",
@@ -28,9 +28,14 @@ def update() -> ResponseReturnValue:
     return response
 
 
+def _cookie() -> str:
+    """Its name; over HTTPS one that no other host can set."""
+    return "__Host-theme" if request.is_secure else "theme"
+
+
 def chosen_theme() -> str:
     """The theme that this browser remembers."""
-    chosen = request.cookies.get("theme", "")
+    chosen = request.cookies.get(_cookie(), "")
     return chosen if chosen in THEMES else "auto"
 
 

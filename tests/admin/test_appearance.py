@@ -60,7 +60,7 @@ def test_the_cookie_is_secure_where_the_request_was(ann: FlaskClient, panel: Fla
     referer = {"Referer": "https://localhost/admin/backup"}
     answer = client.post("/admin/theme", data=form, headers=referer, **https)
     assert answer.status_code == 302
-    assert SimpleCookie(answer.headers["Set-Cookie"])["theme"]["secure"]
+    assert SimpleCookie(answer.headers["Set-Cookie"])["__Host-theme"]["secure"]
 
 
 @pytest.mark.parametrize("theme", ["", "blue", "DARK", '"><script>', "dark; Domain=evil.example"])
