@@ -62,7 +62,8 @@ class Settings:
     admin_password: str | None  # None: generated and printed once
     pg_bin_dir: Path | None  # a folder of client tools that wins over all others
     compression: str | None  # as pg_dump --compress; None: the best the tool has
-    lock_timeout: int  # how long pg_dump waits for a table's lock
+    count_rows: bool  # whether the rows of each table are counted beside pg_dump
+    lock_timeout: int  # how long a backup waits for a table's lock
     stall_timeout: int  # how long a dump may go without a byte moving
     dump_timeout: int  # how long a dump may take in all
     scrub_every: int  # after how long a dump is read again
@@ -199,6 +200,7 @@ def _read(env: FileAwareEnv) -> Settings:
         compression=_matching(
             env, "BACKSTOP_COMPRESSION", _COMPRESSION, "METHOD[:LEVEL], for example zstd:3 or gzip"
         ),
+        count_rows=_matching(env, "BACKSTOP_COUNT_ROWS", _ON_OFF, "on or off") != "off",
         lock_timeout=_seconds(env, "BACKSTOP_LOCK_TIMEOUT", 30),
         stall_timeout=_seconds(env, "BACKSTOP_STALL_TIMEOUT", 300),
         dump_timeout=_seconds(env, "BACKSTOP_DUMP_TIMEOUT", 86_400),

@@ -8,6 +8,7 @@
     ├── NotSignedIn         nobody is signed in, or the password is wrong
     ├── Forbidden           signed in or not, this request is not obeyed
     ├── TooManyAttempts     sign-in is throttled for a while
+    ├── Busy                too much is asked at once, or the machine is slow
     ├── ConfigurationError  a setting or the machine is wrong
     ├── PostgresError       PostgreSQL or its programs said no
     │   ├── ConnectError    no connection to the server
@@ -100,6 +101,19 @@ class TooManyAttempts(AppError):
         super().__init__(message, hint=hint)
         self.retry_after = retry_after  # seconds
         self.since = since  # when this while began, if that is known
+
+
+class Busy(AppError):
+    """Too much is asked at once, or the machine is slow; it can be asked again soon."""
+
+    def __init__(self, message: str, *, retry_after: int, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after  # seconds
+
+    @property
+    def is_passing(self) -> bool:
+        """It is over soon."""
+        return True
 
 
 class ConfigurationError(AppError):

@@ -28,6 +28,7 @@ STATUSES: dict[type[errors.AppError], int] = {
     errors.NotSignedIn: 401,
     errors.Forbidden: 403,
     errors.TooManyAttempts: 429,
+    errors.Busy: 503,
     errors.ConfigurationError: 500,
     errors.PostgresError: 502,
     errors.NotPossible: 409,
@@ -107,7 +108,7 @@ def _tell_app_error(error: errors.AppError) -> ResponseReturnValue:
         tell(detail=error.message, outcome=ActOutcome.REFUSED)
         return redirect(url_for("admin.sessions.new", next=_wanted_page()))
     headers = {}
-    if isinstance(error, errors.TooManyAttempts):
+    if isinstance(error, errors.TooManyAttempts | errors.Busy):
         headers["Retry-After"] = str(error.retry_after)
     return _answer(error, status, headers)
 

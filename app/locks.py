@@ -53,13 +53,14 @@ def remove_unlocked(path: Path) -> bool:
     return True
 
 
-def share(descriptor: int) -> None:
+def share(descriptor: int, *, waits: bool = False) -> None:
     """Let others see that this file is in use, as long as it is open; they may use it too.
 
-    Where files cannot be locked nothing is seen.
+    Where files cannot be locked nothing is seen. Somebody who only looks holds it
+    for a moment: `waits` outlasts that.
     """
     with suppress(OSError):
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_SH | (0 if waits else fcntl.LOCK_NB))
 
 
 def is_shared(path: Path) -> bool:

@@ -7,6 +7,7 @@ each is a key of its own. Nothing that a user has named can begin a new line.
 import json
 import logging
 import re
+import sys
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,15 +16,20 @@ _NAMES = re.compile(r" (\w+)=")
 
 
 def configure(log_format: str) -> None:
-    """Write the log to stderr, in `text` or `json`; a log that others have set up stays theirs."""
+    """Write the log to stderr, in `text` or `json`; a log that others have set up stays theirs.
+
+    On a terminal, where a person reads along, long records have a short form.
+    """
     handler = logging.StreamHandler()
-    handler.setFormatter(_Json() if log_format == "json" else _Text())
+    is_read = sys.stderr.isatty()
+    handler.setFormatter(_Json() if log_format == "json" else _Text(is_short=is_read))
     logging.basicConfig(handlers=[handler])
 
 
 class _Text(logging.Formatter):
-    def __init__(self) -> None:
+    def __init__(self, *, is_short: bool) -> None:
         super().__init__("%(asctime)s level=%(levelname)s logger=%(name)s %(message)s")
+        self._is_short = is_short
 
     def format(self, record: logging.LogRecord) -> str:
         """A traceback is indented: no line of it passes for a record."""
@@ -35,7 +41,8 @@ class _Text(logging.Formatter):
         return _moment(record)
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-        record.message = _in_one_line(record.message)
+        short = getattr(record, "short", None) if self._is_short else None
+        record.message = _in_one_line(short or record.message)
         return super().formatMessage(record)
 
 

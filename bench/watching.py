@@ -32,8 +32,9 @@ sys.path.insert(0, str(ROOT))
 from app import create_app
 from app.extensions import db
 from app.models import Trigger
+from app.postgres.counting import Counting
 from app.postgres.embedded import EmbeddedServer
-from app.postgres.snapshot import Snapshot
+from app.postgres.locking import Lock
 from app.services import backup_run, backups, claims, listing, runs
 from app.services.catalogue import prepare_catalogue
 from app.services.databases import storage
@@ -68,7 +69,7 @@ def compare(rounds: int) -> None:
     dump_once()  # everything is in memory from here on
     for _ in range(rounds):
         counted.append(dump_once())
-        with mock.patch.object(Snapshot, "begin_counting"):
+        with mock.patch.object(Counting, "_count"):
             watched.append(dump_once())
             with nobody_looking():
                 unwatched.append(dump_once())
@@ -113,20 +114,20 @@ def nobody_looking() -> Iterator[None]:
         yield lambda: None
 
     real_look = runs.Run.check
-    real_check = Snapshot.check
+    real_check = Lock.check
 
     def look(run: runs.Run, *, now_at_once: bool = False) -> None:
         if now_at_once:
             real_look(run, now_at_once=True)
 
-    def check(snapshot: Snapshot, *, now: bool = False) -> None:
+    def check(lock: Lock, *, now: bool = False) -> None:
         if now:
-            real_check(snapshot, now=True)
+            real_check(lock, now=True)
 
     with (
         mock.patch.object(backup_run, "watched", unwatched),
         mock.patch.object(runs.Run, "check", look),
-        mock.patch.object(Snapshot, "check", check),
+        mock.patch.object(Lock, "check", check),
         mock.patch.object(claims, "note_process"),
     ):
         yield

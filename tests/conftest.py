@@ -185,11 +185,17 @@ def end_sessions(server: Conninfo, database: str) -> None:
     )
 
 
+# A materialized view cannot be locked, and pg_dump waits for who refreshes it.
+HELD = "CREATE MATERIALIZED VIEW IF NOT EXISTS held AS SELECT 1"
+HOLD = "REFRESH MATERIALIZED VIEW held"
+
+
 @contextmanager
 def locked(shop: Database) -> Iterator[None]:
-    """A table that pg_dump has to wait for."""
+    """Something that pg_dump has to wait for: tables are locked before it begins."""
+    shop.run(HELD)
     with closing(psycopg2.connect(shop.url)) as holder, holder.cursor() as cursor:
-        cursor.execute("LOCK TABLE orders IN ACCESS EXCLUSIVE MODE")
+        cursor.execute(HOLD)
         yield
 
 
@@ -199,10 +205,10 @@ def sessions(shop: Database, filename: str) -> int:
 
 
 def waiting(shop: Database, filename: str) -> bool:
-    """Whether pg_dump stands before the locked table."""
+    """Whether pg_dump stands before what is locked."""
     mine = (
         "SELECT count(*) FROM pg_stat_activity"
-        " WHERE application_name = %s AND wait_event_type = 'Lock' AND query LIKE 'LOCK%%'"
+        " WHERE application_name = %s AND wait_event_type = 'Lock' AND query LIKE '%%viewdef%%'"
     )
     return shop.run(mine, f"backstop {filename}") == [(1,)]
 
@@ -351,6 +357,7 @@ def settings_in(folder: Path, database_url: str, **changes: Any) -> Settings:
         admin_password=PASSWORD,
         pg_bin_dir=None,
         compression=None,
+        count_rows=True,
         lock_timeout=5,
         stall_timeout=60,
         dump_timeout=120,

@@ -15,6 +15,7 @@ class Listener:
 
     answers: int = 200
     heard: list[tuple[str, str]] = field(default_factory=list)  # path and body
+    fetched: list[str] = field(default_factory=list)
     release: threading.Event = field(default_factory=threading.Event)
     at: str = ""
 
@@ -37,6 +38,12 @@ def listening(answers: int = 200, *, hangs: bool = False) -> Iterator[Listener]:
     listener = Listener(answers)
 
     class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            listener.fetched.append(self.path)
+            self.send_response(404)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             listener.heard.append((self.path, body.decode()))

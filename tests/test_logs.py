@@ -28,6 +28,16 @@ def written(
     return write
 
 
+def test_a_long_record_is_short_where_a_person_reads_it(
+    written: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+):
+    short = {"extra": {"short": "audit 7 ann"}}
+    assert written("text", "audit %s", "id=7 hash='…'", **short).endswith("audit id=7 hash='…'\n")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert written("text", "audit %s", "id=7 hash='…'", **short).endswith(" audit 7 ann\n")
+    assert "hash" in written("json", "audit %s", "id=7 hash='…'", **short)
+
+
 def test_text_is_one_line_of_facts(written: Callable[..., str]):
     line = written("text", "backup queued filename=%s by=%r", "b.dump", "ann")
     moment, facts = line.split(" level=")

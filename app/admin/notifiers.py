@@ -8,7 +8,7 @@ from flask.typing import ResponseReturnValue
 from app.admin.forms import NotifierForm
 from app.admin.passwords import told
 from app.auth import signed_in_admin
-from app.errors import AppError, Conflict, InvalidInput, NotifierError
+from app.errors import AppError, Busy, Conflict, InvalidInput, NotifierError
 from app.models import GOOD_NEWS, Fact
 from app.models.types import now
 from app.services import deliveries
@@ -32,7 +32,7 @@ def create() -> ResponseReturnValue:
         created = service.create_notifier(
             url=form.url.data or "", created_by=by, **_values_of(form)
         )
-    except (InvalidInput, Conflict, NotifierError) as error:
+    except (InvalidInput, Conflict, NotifierError, Busy) as error:
         return _list(form, error), _status_of(error)
     flash(f"Notifier {created.name} has been created. Send a test message to it.", "success")
     return redirect(url_for(".show", notifier_id=created.id))
@@ -54,7 +54,7 @@ def update(notifier_id: str) -> ResponseReturnValue:
     changes = _values_of(form) | ({"url": form.url.data} if form.url.data else {})
     try:
         edited = service.edit_notifier(notifier_id, by=signed_in_admin().username, **changes)
-    except (InvalidInput, Conflict, NotifierError) as error:
+    except (InvalidInput, Conflict, NotifierError, Busy) as error:
         return _page(notifier_id, form, error), _status_of(error)
     flash(f"Notifier {edited.name} has been saved.", "success")
     return redirect(url_for(".index"))
@@ -105,6 +105,8 @@ def _facts_of(form: NotifierForm) -> list[str] | None:
 def _status_of(error: AppError) -> int:
     if isinstance(error, NotifierError):
         return 502
+    if isinstance(error, Busy):
+        return 503
     return 409 if isinstance(error, Conflict) else 422
 
 

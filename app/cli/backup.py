@@ -10,11 +10,18 @@ from typing import BinaryIO
 
 import click
 
-from app.cli.groups import Group, TellingCommand, ending_by_signals, say_beside
+from app.cli.groups import Group, TellingCommand, ending_by_signals, for_one_database, say_beside
 from app.cli.progress import print_asserted, progress_shown
-from app.config import CANCEL_PATIENCE
+from app.config import CANCEL_PATIENCE, settings
 from app.errors import AppError, Conflict, InvalidInput, VerificationError
-from app.formatting import brought_text, bytes_text, duration_text, moment_short, proof_text
+from app.formatting import (
+    brought_text,
+    bytes_text,
+    duration_text,
+    moment_short,
+    printable,
+    proof_text,
+)
 from app.models import DatabaseBackup, Level, Proof, Status, Trigger
 from app.schemas import backup_details, backup_row, backups_in_list
 from app.services import backups as service
@@ -28,6 +35,7 @@ from app.services.proofs import best_proofs, list_proofs
 from app.services.reconcile import adopt, reconcile
 from app.services.restoring import restore_by_hand
 from app.services.schedule_reading import find_next_backup
+from app.services.trust import trust_backup
 
 group = Group("backup", help="Make backups of the database, and look after them.")
 
@@ -52,10 +60,11 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--notes", default="", help="A note to find it by.")
 @click.option("--quiet", "-q", is_flag=True, help="Print errors only; good for cron.")
 @_json
+@for_one_database
 def create(notes: str, quiet: bool, as_json: bool) -> None:
     """Back up the database now, in this terminal.
 
-    Exits with 0 only if the backup is COMPLETED.
+    Exits with 0 only if the backup is COMPLETED and its rows are those that were counted.
     """
     with ending_by_signals():
         with database_in_use(), progress_shown(quiet=quiet) as callbacks:
@@ -63,9 +72,14 @@ def create(notes: str, quiet: bool, as_json: bool) -> None:
         if as_json:
             click.echo(_as_json(backup_row(backup)))
         _insist_on_completed(backup)
+        _insist_on_its_rows(backup)
     if not as_json and not quiet:
         took = duration_text(backup.duration)
-        click.echo(f"{backup.filename} ({bytes_text(backup.size)}, {took}, read back whole)")
+        of = f"of {printable(backup.database)} on {printable(backup.server)}"
+        size = bytes_text(backup.size)
+        click.echo(f"{backup.filename} {of} ({size}, {took}, read back whole)")
+    if quiet and not settings().database_url:
+        click.echo("This was the sample: DATABASE_URL is not set.", err=True)
 
 
 @group.command("import")
@@ -88,9 +102,27 @@ def import_(file: Path, notes: str, quiet: bool, as_json: bool) -> None:
             click.echo(_as_json(backup_row(backup)))
         _insist_on_completed(backup)
     if not as_json and not quiet:
-        click.echo(f"{backup.filename} ({bytes_text(backup.size)}, read whole)")
+        found = _differences(backup)
+        told = f"not proven: {found[0]}" if found else "read whole"
+        click.echo(f"{backup.filename} ({bytes_text(backup.size)}, {told})")
         for line in brought_text(backup.contents):
             click.echo(line)
+
+
+def _differences(backup: DatabaseBackup) -> list[str]:
+    """What spoke against the dump when it was read back."""
+    read = (backup.contents or {}).get("read") or {"evidence": {"differences": []}}
+    found: list[str] = read["evidence"]["differences"]
+    return found
+
+
+def _insist_on_its_rows(backup: DatabaseBackup) -> None:
+    if found := _differences(backup):
+        raise AppError(
+            f"{backup.filename} was read back, and is not what was counted",
+            detail="; ".join(found),
+            hint="The dump is kept, with a failed proof. Make another backup.",
+        )
 
 
 def _insist_on_completed(backup: DatabaseBackup) -> None:
@@ -296,7 +328,10 @@ def rebuild() -> None:
 
 @group.command("reconcile")
 @click.option("--adopt", "wants_adoption", is_flag=True, help="Give dumps without a row a new one.")
-def reconcile_(wants_adoption: bool) -> None:
+@click.option(
+    "--trust", is_flag=True, help="With --adopt: also those whose manifest is not signed are ours."
+)
+def reconcile_(wants_adoption: bool, trust: bool) -> None:
     """Bring catalogue and files in line after something was killed."""
     report = reconcile()
     done = {
@@ -311,8 +346,8 @@ def reconcile_(wants_adoption: bool) -> None:
             click.echo(f"{name}\t{what}")
     refused = 0
     for name in report.unknown:
-        outcome = _adopted(name) if wants_adoption else "not in the catalogue (--adopt)"
-        refused += wants_adoption and outcome != "adopted"
+        outcome = _adopted(name, trust) if wants_adoption else "not in the catalogue (--adopt)"
+        refused += wants_adoption and not outcome.startswith("adopted")
         click.echo(f"{name}\t{outcome}")
     if refused:
         raise AppError(
@@ -321,12 +356,29 @@ def reconcile_(wants_adoption: bool) -> None:
         )
 
 
-def _adopted(name: str) -> str:
+def _adopted(name: str, trust: bool) -> str:
     try:
-        adopt(name)
+        is_ours = adopt(name)
+        if not is_ours and trust:
+            trust_backup(name, by=service.own_user())
     except AppError as error:
         return str(error)
-    return "adopted"
+    return "adopted" if is_ours or trust else "adopted as foreign: not signed by this panel"
+
+
+@group.command("trust")
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def trust_(name: str, yes: bool) -> None:
+    """Say that a backup whose manifest this panel has not signed is one of yours.
+
+    Such a backup is foreign: nothing of it is restored with a superuser's
+    rights. Trust it only if you know where it comes from.
+    """
+    if not yes:
+        click.confirm(f"Was {name} made by you, and kept where nobody else writes?", abort=True)
+    trust_backup(name, by=service.own_user())
+    click.echo(f"{name} is trusted: it is no longer foreign.")
 
 
 def _line(backup: DatabaseBackup, proof: Proof | None) -> str:

@@ -4,8 +4,9 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,6 +20,7 @@ from app.errors import AppError
 from app.services import claims
 from app.services.catalogue import prepare_catalogue
 from app.services.catalogue_errors import explain
+from app.services.served import refuse_another_database
 
 
 class TellingCommand(click.Command):
@@ -57,6 +59,21 @@ class Group(click.Group):
     """Commands that need the catalogue."""
 
     command_class = CatalogueCommand
+
+
+def for_one_database(command: Callable[..., None]) -> Callable[..., None]:
+    """A command that takes the configured database: it stops where the panel runs for another."""
+
+    @click.option(
+        "--other-database", is_flag=True, help="Even if the panel runs for another database."
+    )
+    @wraps(command)
+    def checked(*arguments: Any, other_database: bool, **options: Any) -> None:
+        if not other_database:
+            refuse_another_database()
+        command(*arguments, **options)
+
+    return checked
 
 
 def say_beside(line: str) -> None:

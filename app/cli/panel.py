@@ -21,8 +21,14 @@ from app.postgres.connection import open_session
 from app.postgres.embedded import EmbeddedServer
 from app.postgres.tools import find_toolchains
 from app.services import admins
-from app.services.databases import configured_database, database_in_use, embedded_server
+from app.services.databases import (
+    configured_database,
+    database_in_use,
+    database_name,
+    embedded_server,
+)
 from app.services.reconcile import reconcile, tolerating
+from app.services.served import noting_database
 
 _START_TIMEOUT = 60.0  # seconds until the web process must answer
 _STOP_TIMEOUT = 20.0  # seconds until a child that was asked to end is killed
@@ -40,17 +46,18 @@ def panel() -> None:
     logging.getLogger("app").setLevel(logging.INFO)
     _try_to_listen()
     find_toolchains(settings().pg_bin_dir)
-    with database_in_use(insist=True):
+    with database_in_use(insist=True), noting_database():
         # A context of its own: what it has read from the catalogue is let go.
         with current_app.app_context():
             _tell_about_the_database()
             with tolerating():
                 reconcile()
-            _tell_first_admin(admins.create_first_admin())
+            first = admins.create_first_admin()
+            for line in _sign_in(first):  # at once: the start may still fail
+                click.echo(line)
         with _Child("web") as web, _Child("worker") as worker:
             _wait_until_it_answers(web)
-            click.echo(f"\nBackstop runs at http://{settings().listen}/admin/backup")
-            click.echo("Ctrl-C ends it.\n")
+            _tell_how_to_begin(first)
             _watch([worker, web])
 
 
@@ -165,16 +172,32 @@ def _wait_until_it_answers(web: _Child) -> None:
     raise ConfigurationError("the web process does not answer")
 
 
-def _tell_first_admin(admin: admins.NewAdmin | None) -> None:
-    """Print the generated password the moment it counts: it is never shown again."""
+def _tell_how_to_begin(first: admins.NewAdmin | None) -> None:
+    """What somebody needs now, after all that the start has logged."""
+    name = database_name()
+    sample = "" if settings().database_url else ", the sample; set DATABASE_URL to your own"
+    lines = [
+        "",
+        f"Backstop runs at http://{settings().listen}/admin/backup",
+        f"Backs up      {name.database} on {name.server}{sample}",
+        *_sign_in(first),
+        "Ctrl-C ends it.",
+        "",
+    ]
+    click.echo("\n".join(lines))
+
+
+def _sign_in(admin: admins.NewAdmin | None) -> list[str]:
+    """How the first admin signs in; the password that was made is never shown again."""
     if admin is None:
-        return
-    click.echo(f"Sign in as    {admin.username}")
-    if admin.generated_password:
-        click.echo(f"Password      {admin.generated_password}    (shown only now)")
-        click.echo("              Change it in the panel: your name, then Change password.")
-    else:
-        click.echo("Password      that of BACKSTOP_ADMIN_PASSWORD")
+        return []
+    if not admin.generated_password:
+        return [f"Sign in as    {admin.username}", "Password      that of BACKSTOP_ADMIN_PASSWORD"]
+    return [
+        f"Sign in as    {admin.username}",
+        f"Password      {admin.generated_password}    (shown only now)",
+        "              Change it in the panel: your name, then Change password.",
+    ]
 
 
 def _watch(children: list[_Child]) -> None:

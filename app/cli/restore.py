@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from app.cli.groups import CatalogueCommand, Group, ending_by_signals
+from app.cli.groups import CatalogueCommand, Group, ending_by_signals, for_one_database
 from app.cli.progress import print_asserted, progress_shown
 from app.config import CANCEL_PATIENCE
 from app.errors import AppError, Conflict
@@ -34,6 +34,7 @@ _yes = click.option("--yes", is_flag=True, help="Do not ask.")
 @click.argument("name", required=False)
 @click.option("--latest", is_flag=True, help="Drill the newest good backup.")
 @click.option("--quiet", "-q", is_flag=True, help="Print errors only; good for cron.")
+@for_one_database
 def drill(name: str | None, latest: bool, quiet: bool) -> None:
     """Prove a backup: restore it into a scratch database, compare, and drop that.
 
@@ -70,6 +71,7 @@ def drill(name: str | None, latest: bool, quiet: bool) -> None:
     help="Let what is hidden in the dump run with a superuser's rights.",
 )
 @_yes
+@for_one_database
 def restore_(
     name: str,
     *,

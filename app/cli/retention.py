@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from app.cli.groups import CatalogueCommand, Group
+from app.cli.groups import CatalogueCommand, Group, for_one_database
 from app.errors import AppError
 from app.formatting import bytes_text, moment_short, policy_text, printable
 from app.schemas import backup_row, pruned, retention_outlook, retention_plan
@@ -71,6 +71,7 @@ def show(as_json: bool) -> None:
 @group.command("set")
 @_rules
 @_json
+@for_one_database
 def set_(as_json: bool, **rules: Any) -> None:
     """Change the policy; what is not named stays, and 0 turns a rule off.
 
@@ -84,6 +85,7 @@ def set_(as_json: bool, **rules: Any) -> None:
 
 @group.command("confirm")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@for_one_database
 def confirm(yes: bool) -> None:
     """Let scheduled backups remove what the policy does not keep."""
     outlook = get_outlook(_NAMED)
@@ -124,6 +126,7 @@ def _name_removals(preview: pruning.Preview) -> None:
 @click.option("--dry-run", is_flag=True, help="Only tell what would go and what would stay.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @_json
+@for_one_database
 def prune(dry_run: bool, yes: bool, as_json: bool) -> None:
     """Remove the backups that the retention policy does not keep.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from app.cli.groups import Group, read_secret
+from app.cli.groups import Group, for_one_database, read_secret
 from app.formatting import in_zone, moment_short, printable
 from app.models import Firing, Task
 from app.schemas import firing_row, schedule_details, schedule_preview, schedule_rows
@@ -83,6 +83,7 @@ def show(name: str, as_json: bool) -> None:
 @_heartbeat
 @click.option("--paused", is_flag=True, help="Not yet.")
 @_json
+@for_one_database
 def create(
     name: str,
     *,

@@ -18,6 +18,7 @@ from app.config import UPLOAD_PART, WEB_THREADS, settings
 from app.errors import ConfigurationError
 from app.metrics import listener
 from app.services.reconcile import reconcile, tolerating
+from app.services.served import noting_database
 
 # waitress spools a body before the application can refuse it: so a dump is
 # uploaded in parts. All else is refused by the application from 64 KiB on.
@@ -46,7 +47,8 @@ def web() -> None:
     Lookout(app).start()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
-    server.run()
+    with noting_database():
+        server.run()
 
 
 def _serve_figures(app: Flask) -> None:

@@ -17,6 +17,7 @@ from app.queue import proofs_queue, queue, restores_queue
 from app.services import backups, claims, restores, schedules, scheduling, scrubs, workers
 from app.services.databases import database_in_use
 from app.services.reconcile import reconcile, tolerating
+from app.services.served import noting_database
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ def worker() -> None:
     logging.getLogger("app").setLevel(logging.INFO)
     unwind_on_signals()  # until we can tell a running backup: the server is let go
     app = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
-    with database_in_use():
+    with database_in_use(), noting_database():
         consumers = _start_consumers()
         stopping = _stop_on_signals()
         with app.app_context(), tolerating():

@@ -12,16 +12,22 @@ import re
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from app.errors import InvalidInput, NotifierError
+from app.errors import Busy, InvalidInput, NotifierError
 
 _CHILD = Path(__file__).with_name("child.py")
 _START = 20  # seconds for a process to come up, beside what its task may take
 _CHECK = 10  # seconds
+_AT_ONCE = 4  # URLs that are checked: each holds a thread of the web process
+_PATIENCE = 2.0  # seconds for one of these places
+_places = threading.BoundedSemaphore(_AT_ONCE)
 
 #: What a carrier may know of our environment: how to get out to the network.
 _PASSED = re.compile(
@@ -47,8 +53,12 @@ class Target:
 
 
 def check(url: str) -> Target:
-    """What a URL of a notifier means; nothing is sent. Raises InvalidInput, NotifierError."""
-    answer = _ask({"do": "check", "url": url}, _CHECK)
+    """What a URL of a notifier means; nothing is sent. Raises InvalidInput, NotifierError, Busy."""
+    with _a_place():
+        try:
+            answer = _ask({"do": "check", "url": url}, _CHECK)
+        except _TooLate as error:
+            raise _busy("the URL could not be checked in time") from error
     if not answer["ok"]:
         # What follows is the URL, with some letters of its secrets.
         said = [each.partition(" URL")[0] + "." for each in answer["said"]]
@@ -72,6 +82,21 @@ def ping(url: str, what: str, text: str, *, seconds: int = 30) -> None:
     Raises NotifierError.
     """
     _require_ok(_ask({"do": "ping", "url": url, "title": what, "body": text}, seconds), url)
+
+
+@contextmanager
+def _a_place() -> Iterator[None]:
+    """For what a page or a call waits for: a few at once. Raises Busy."""
+    if not _places.acquire(timeout=_PATIENCE):
+        raise _busy("too many URLs are being checked at once")
+    try:
+        yield
+    finally:
+        _places.release()
+
+
+def _busy(message: str) -> Busy:
+    return Busy(message, retry_after=_CHECK, hint="Try again in a moment.")
 
 
 def _require_ok(answer: dict[str, Any], url: str) -> None:
@@ -103,8 +128,12 @@ def _ask(asked: dict[str, Any], seconds: int) -> dict[str, Any]:
     return answer
 
 
+class _TooLate(NotifierError):
+    """It hangs, or the machine is too slow."""
+
+
 def _too_late(seconds: int) -> NotifierError:
-    return NotifierError(
+    return _TooLate(
         f"there was no end to it within {seconds} s", hint="It hangs, or is not reachable."
     )
 

@@ -8,13 +8,14 @@ the list that pg_restore prints cannot be split at names with spaces.
 import os
 import re
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from app.errors import AppError, DumpError, PostgresError, StorageError, ToolError
 from app.postgres import command
+from app.postgres.encodings import python_codec
 from app.postgres.tools import Toolchain
 
 MAGIC = b"PGDMP"
@@ -23,7 +24,7 @@ _CUSTOM = 1
 # What came with which version of the format, and the first major version whose
 # pg_restore reads it (pg_backup_archiver.h, K_VERS_*).
 _TABLE_METHOD, _COMPRESSION_IN_A_BYTE, _KIND_OF_RELATION = (1, 14), (1, 15), (1, 16)
-_OLDEST_READER = {(1, 13): 10, (1, 14): 12, (1, 15): 16, (1, 16): 17}
+_OLDEST_READER = {(1, 12): 10, (1, 13): 10, (1, 14): 12, (1, 15): 16, (1, 16): 17}
 
 _METHODS = {0: "none", 1: "gzip", 2: "lz4", 3: "zstd"}  # pg_compress_algorithm
 
@@ -33,14 +34,13 @@ _METHODS = {0: "none", 1: "gzip", 2: "lz4", 3: "zstd"}  # pg_compress_algorithm
 _READ_MEMORY = 1024**3  # bytes of address space; zstd's long windows need much of it
 _READ_MEMORY_PER_ENTRY = 4096  # bytes
 _LONGEST_FIELD = 256 * 1024**2  # bytes
+_LONGEST_NAME = 1024  # bytes, of a database or a version
 _SHORTEST_ENTRY = 64  # bytes; so a small archive cannot claim many
+_WIDTHS = (4, 8)  # bytes of a number, of an offset
 _READ_SECONDS = 60
 _READ_BYTES_PER_SECOND = 2 * 1024**2  # of the archive; the slowest disk is faster
 _CONTENT_BYTES_PER_SECOND = 20 * 1024**2  # of the database; the slowest processor is faster
 
-_COPY_END, _DATA_END = b" FROM stdin;\n", b"\n\\.\n"
-_LONGEST_COPY = 1024**2  # bytes; 1,600 columns with the longest names take a tenth
-_LARGE_OBJECT = b"SELECT pg_catalog.lo_open("
 _SETVAL = re.compile(r"SELECT pg_catalog\.setval\('(?:[^']|'')*', (-?\d+), (true|false)\);")
 
 # Signals that come from without, such as from the kernel when memory is short.
@@ -50,6 +50,8 @@ _OF_THE_MACHINE = re.compile(
     r"could not (open|close|create) |could not write|Input/output error|No space left"
     r"|Permission denied|Stale file handle|Too many open files|error while loading shared"
 )
+
+_CLIENT_ENCODING = re.compile(rb"client_encoding = '([^']*)'")
 
 _NO_ARCHIVE = "the file is not an archive of pg_dump's custom format"
 
@@ -68,7 +70,7 @@ class Header:
     @property
     def oldest_reader(self) -> int:
         """The oldest major version of pg_restore that reads it."""
-        return _OLDEST_READER.get(self.format, max(_OLDEST_READER.values()))
+        return _OLDEST_READER[self.format]
 
 
 @dataclass(frozen=True)
@@ -106,16 +108,47 @@ def read_entries(archive: BinaryIO) -> list[Entry]:
     """The whole table of contents. Raises DumpError where there is none, StorageError."""
     try:
         reader = _Reader(archive)
-        header = reader.header()
-        return [reader.entry() for _ in range(header.entries)]
+        return _decoded(reader.entries())
     except (ValueError, OverflowError) as error:
         raise DumpError(_NO_ARCHIVE, detail="Its table of contents cannot be read.") from error
     except OSError as error:
         raise _not_read(error) from error
 
 
+def number_width(archive: BinaryIO) -> int:
+    """Bytes of a number, without its sign; leaves the archive behind its table of contents."""
+    reader = _Reader(archive)
+    reader.entries()
+    return reader.width
+
+
 def _not_read(error: OSError) -> StorageError:
     return StorageError("the dump could not be read", detail=f"{error.strerror or error}.")
+
+
+class _RawEntry(NamedTuple):
+    """An entry whose encoding is not known yet."""
+
+    id: int
+    texts: tuple[bytes, ...]  # kind, schema, name, owner, definition, tablespace
+    copy: bytes
+    needs: tuple[int, ...]
+
+
+def _decoded(raw: list[_RawEntry]) -> list[Entry]:
+    """Entries by the encoding that one of them tells; bytes that do not fit become surrogates."""
+    told = next((each.texts[4] for each in raw if each.texts[0] == b"ENCODING"), b"")
+    found = _CLIENT_ENCODING.search(told)
+    codec = python_codec(found[1].decode("ascii", "replace") if found else "UTF8")
+    entries = []
+    for each in raw:
+        kind, schema, name, owner, definition, tablespace = (
+            text.decode(codec, "surrogateescape") for text in each.texts
+        )
+        entries.append(
+            Entry(each.id, kind, schema, name, owner, definition, each.copy, each.needs, tablespace)
+        )
+    return entries
 
 
 class _Reader:
@@ -130,38 +163,50 @@ class _Reader:
         head = self._take(11)
         if not head.startswith(MAGIC) or head[10] != _CUSTOM:
             raise ValueError("another form")
-        self._version, self._width, self._offset = (head[5], head[6]), head[8], head[9]
+        self._version, self.width, self._offset = (head[5], head[6]), head[8], head[9]
+        if self._version not in _OLDEST_READER or not {*head[8:10]} <= {*_WIDTHS}:
+            raise ValueError("a version that nobody knows")
         if self._version >= _COMPRESSION_IN_A_BYTE:
             compression = _METHODS.get(self._take(1)[0], "unknown")
         else:
             compression = "gzip" if self._number() else "none"
         for _ in range(7):  # the moment of its creation
             self._number()
-        database, server, tool = self._text(), self._text(), self._text()
-        return Header(self._version, self._number(), compression, database, server, tool)
+        names = [self._raw() for _ in range(3)]
+        database, server, tool = (name.decode("utf-8", "surrogateescape") for name in names)
+        entries = self._number()
+        if entries <= 0 or max(map(len, names)) > _LONGEST_NAME:  # each tells its encoding
+            raise ValueError("what cannot be")
+        return Header(self._version, entries, compression, database, server, tool)
 
-    def entry(self) -> Entry:
+    def entries(self) -> list[_RawEntry]:
+        number = self.header().entries
+        if number > self._size // _SHORTEST_ENTRY:
+            raise ValueError("more than it has room for")
+        return [self._entry() for _ in range(number)]
+
+    def _entry(self) -> _RawEntry:
         number = self._number()
         self._number()  # whether there is data
-        self._text(), self._text()  # where the server kept it
-        name, kind = self._text(), self._text()
+        self._raw(), self._raw()  # where the server kept it
+        name, kind = self._raw(), self._raw()
         self._number()  # before, with or after the data
-        definition = self._text()
-        self._text()  # how it is dropped
+        definition = self._raw()
+        self._raw()  # how it is dropped
         copy = self._raw()
-        schema = self._text()
-        tablespace = self._text()
+        schema, tablespace = self._raw(), self._raw()
         if self._version >= _TABLE_METHOD:
-            self._text()
+            self._raw()
         if self._version >= _KIND_OF_RELATION:
             self._number()
-        owner = self._text()
-        self._text()  # with oids or without
+        owner = self._raw()
+        self._raw()  # with oids or without
         needs = []
-        while need := self._text():
+        while need := self._raw():
             needs.append(int(need))
         self._take(1 + self._offset)  # where its data lies
-        return Entry(number, kind, schema, name, owner, definition, copy, tuple(needs), tablespace)
+        texts = (kind, schema, name, owner, definition, tablespace)
+        return _RawEntry(number, texts, copy, tuple(needs))
 
     def _take(self, length: int) -> bytes:
         if length > min(self._size, _LONGEST_FIELD):
@@ -172,74 +217,11 @@ class _Reader:
         return taken
 
     def _number(self) -> int:
-        raw = self._take(1 + self._width)
+        raw = self._take(1 + self.width)
         return (-1 if raw[0] else 1) * int.from_bytes(raw[1:], "little")
 
     def _raw(self) -> bytes:
         return self._take(max(self._number(), 0))
-
-    def _text(self) -> str:
-        return self._raw().decode("utf-8", "surrogateescape")
-
-
-class RowCounter:
-    """Counts the rows of each table in what `pg_restore --data-only` writes."""
-
-    def __init__(self, entries: Iterable[Entry]) -> None:
-        self._tables = {each.copy: (each.schema, each.name) for each in entries if each.copy}
-        self._rest = b""
-        self._table: tuple[str, str] | None = None
-        self.rows: dict[tuple[str, str], int] = {}  # by schema and name
-        self.bytes: dict[tuple[str, str], int] = {}  # of these rows, as COPY writes them
-        self.large_objects = 0
-
-    def take(self, chunk: bytes) -> None:
-        """Take the next bytes."""
-        data, at = self._rest + chunk, 0
-        while True:
-            step = (
-                self._statement(data, at)
-                if self._table is None
-                else self._data(data, at, self._table)
-            )
-            if step is None:
-                break
-            at = step
-        self._rest = data[at:]
-
-    def _statement(self, data: bytes, at: int) -> int | None:
-        """Behind the next line; None where it is not whole yet."""
-        if not data.startswith(b"COPY ", at):
-            end = data.find(b"\n", at) + 1
-            self.large_objects += end > 0 and data.startswith(_LARGE_OBJECT, at)
-            return end or None
-        end = at
-        while end := data.find(_COPY_END, end) + 1:  # a name may look like that
-            self._table = self._tables.get(data[at : end + len(_COPY_END) - 1])
-            if self._table is not None:
-                self.rows.setdefault(self._table, 0)
-                self.bytes.setdefault(self._table, 0)
-                return end + len(_COPY_END) - 2  # at its newline: so each row begins with one
-        if len(data) - at > _LONGEST_COPY:
-            raise DumpError("the dump cannot be read back", detail="It copies into no table.")
-        return None
-
-    def _data(self, data: bytes, at: int, table: tuple[str, str]) -> int | None:
-        """Behind the rows that are there; a line of their own ends them."""
-        end = data.find(_DATA_END, at)
-        if end >= 0:
-            self._add(data, at, end, table)
-            self._table = None
-            return end + len(_DATA_END)
-        end = data.rfind(b"\n", max(at, len(data) - len(_DATA_END) + 1))
-        if end < 0 or not _DATA_END.startswith(data[end:]):
-            end = len(data)
-        self._add(data, at, end, table)
-        return end if end > at else None
-
-    def _add(self, data: bytes, at: int, end: int, table: tuple[str, str]) -> None:
-        self.rows[table] += data.count(b"\n", at, end)
-        self.bytes[table] += end - at
 
 
 def read_whole(

@@ -22,6 +22,7 @@ from pathlib import Path
 import psutil
 
 from app.errors import ToolError
+from app.postgres.conninfo import masked
 
 LAUNCH = str(Path(__file__).with_name("launch.py"))
 _TICK = 0.25  # seconds between two looks at a program that is silent
@@ -78,7 +79,7 @@ class Log:
 def run(
     argv: Sequence[str | Path],
     *,
-    environment: Mapping[str, str] | None = None,
+    environment: Mapping[str, str | None] | None = None,
     timeout: float,
     memory: int = 0,
     bound: bool = True,
@@ -111,7 +112,7 @@ def run(
     try:
         process = subprocess.Popen(
             command,
-            env=_clean_environment() | dict(environment or {}),
+            env=_environment(environment or {}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -128,11 +129,15 @@ def run(
         _end(process)
 
 
-def _clean_environment() -> dict[str, str]:
-    """Our environment without our own settings (they carry secrets), in plain C."""
+def _environment(changes: Mapping[str, str | None]) -> dict[str, str]:
+    """Our environment without our own settings (they carry secrets), in plain C.
+
+    None takes a variable away.
+    """
     ours = ("BACKSTOP_", "DATABASE_URL", "SECRET_KEY")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    return kept | {"LC_ALL": "C", "LANGUAGE": "C"}
+    wanted = kept | {"LC_ALL": "C", "LANGUAGE": "C"} | dict(changes)
+    return {name: value for name, value in wanted.items() if value is not None}
 
 
 class _LineReader:
@@ -153,9 +158,7 @@ class _LineReader:
             self._tell(self._rest)
 
     def _tell(self, raw: bytes) -> None:
-        line = raw.decode("utf-8", "replace")
-        for secret in self._secrets:
-            line = line.replace(secret, "*****")
+        line = masked(raw.decode("utf-8", "replace"), self._secrets)
         self.log.add(line)
         if self._on_line is not None:
             self._on_line(line)

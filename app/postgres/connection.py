@@ -13,8 +13,11 @@ from psycopg2.extensions import connection as Connection  # noqa: N812 - it is a
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 from app.errors import ConnectError
-from app.postgres.conninfo import Conninfo
+from app.postgres.conninfo import Conninfo, masked
+from app.postgres.encodings import allow_any_bytes
 from app.postgres.tools import Version
+
+allow_any_bytes()
 
 CONNECT_TIMEOUT = 10  # seconds
 _ANSWER_TIMEOUT = 20  # seconds; what we ask is answered at once by any server that lives
@@ -51,6 +54,24 @@ _REFUSALS = (
     r"|certificate|SSL error"
 )
 _HINTS = (
+    (
+        r"conflict with recovery",
+        (
+            "A standby ends what holds up its recovery: raise max_standby_streaming_delay there,"
+            " set hot_standby_feedback, or back up the primary."
+        ),
+    ),
+    (
+        r"too many connections for (role|database)",
+        "Raise the CONNECTION LIMIT of that role or database: ALTER ROLE, ALTER DATABASE.",
+    ),
+    (
+        r"invalid memory alloc request size",
+        (
+            "A row is larger than the server can send: 1 GB as text, so 512 MB of bytea. Split it,"
+            " or keep it as a large object."
+        ),
+    ),
     (
         r"SSL SYSCALL|connection has been closed unexpectedly|terminating connection",
         "The server or the network ended the connection; the server's log may say why.",
@@ -98,7 +119,7 @@ _HINTS = (
     ),
     (
         r"permission denied",
-        "Grant the role what it lacks; pg_read_all_data is meant for backups.",
+        "Grant the role what it lacks; to read all tables for a backup there is pg_read_all_data.",
     ),
 )
 
@@ -122,6 +143,11 @@ class Session:
     @property
     def server_version(self) -> Version:
         return Version.of_number(self._connection.server_version)
+
+    @property
+    def connection(self) -> Connection:
+        """What lies underneath, for who takes it over while nothing is being asked."""
+        return self._connection
 
     def encrypted(self, password: str, role: str) -> str:
         """A password as the server keeps it: so it is neither sent nor logged."""
@@ -162,7 +188,8 @@ class Session:
         return self._rows()
 
     def _state(self) -> int:
-        state = int(self._connection.poll())
+        with _in_one_encoding():
+            state = int(self._connection.poll())
         if state != POLL_OK and time.monotonic() > self._due:
             raise psycopg2.OperationalError(
                 f"no answer within {self._patience:g} s: timeout expired"
@@ -176,8 +203,17 @@ class Session:
     def _rows(self) -> Rows:
         if self._cursor is None or not self._cursor.description:
             return []
-        with self._cursor as cursor:
+        with self._cursor as cursor, _in_one_encoding():
             return cursor.fetchall()
+
+
+@contextmanager
+def _in_one_encoding() -> Iterator[None]:
+    """What cannot be decoded is an error of the server's, not ours."""
+    try:
+        yield
+    except UnicodeError as error:
+        raise psycopg2.DataError("the server answers in another encoding than it says") from error
 
 
 @contextmanager
@@ -256,7 +292,8 @@ def _dsn(info: Conninfo, application_name: str) -> str:
 @contextmanager
 def _telling(info: Conninfo) -> Iterator[None]:
     try:
-        yield
+        with _in_one_encoding():
+            yield
     except psycopg2.Error as error:
         text = told(error, info)
         raise ConnectError(
@@ -275,9 +312,7 @@ def quoted(name: str) -> str:
 def told(error: psycopg2.Error, info: Conninfo) -> str:
     """The error's text in one line and without secrets."""
     text = " ".join(str(error).split()) or type(error).__name__
-    for secret in info.secrets:
-        text = text.replace(secret, "*****")
-    return text
+    return masked(text, info.secrets)
 
 
 def hint_for(text: str) -> str:

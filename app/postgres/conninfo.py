@@ -1,9 +1,10 @@
 """Where a database is and how to sign in: from a URL to what libpq wants."""
 
+import getpass
 import os
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from app.errors import ConfigurationError
 
 _SCHEMES = ("postgres", "postgresql")
 _PASSFILE = "pgpass-"
+_LONG_ENOUGH = 6  # characters of a secret, to be masked wherever it stands
 
 # What a program of ours needs whatever is set for the database or the role, by the first
 # major version of the server that knows it.
@@ -40,7 +42,7 @@ class Conninfo:
 
     @property
     def database(self) -> str:
-        """The database's name; libpq's default is the user's name."""
+        """The database's name, as it is asked of the server."""
         return self.parameters.get("dbname") or self.parameters.get("user") or ""
 
     @property
@@ -66,6 +68,16 @@ def undisturbed(info: Conninfo, major: int, *, quotes: str = "off") -> Conninfo:
     return replace(info, parameters={**info.parameters, "options": " ".join(options).strip()})
 
 
+def masked(text: str, secrets: Iterable[str]) -> str:
+    """The text without secrets; short ones, which are parts of other words, as whole words."""
+    for secret in secrets:
+        if len(secret) >= _LONG_ENOUGH:
+            text = text.replace(secret, "*****")
+        else:
+            text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "*****", text)
+    return text
+
+
 def parse_url(url: str) -> Conninfo:
     """Read a libpq URL; Prisma's and SQLAlchemy's forms too.
 
@@ -74,16 +86,15 @@ def parse_url(url: str) -> Conninfo:
     """
     scheme, separator, rest = url.strip().partition("://")
     if not separator or scheme.partition("+")[0] not in _SCHEMES:
-        raise ConfigurationError(
-            "DATABASE_URL is not a PostgreSQL URL",
-            hint="It looks like postgresql://user:password@host:5432/database.",
-        )
+        raise _no_url(scheme)
     plain, dropped = _without_foreign_parameters(rest)
     try:
         parameters = parse_dsn(plain)
     except (psycopg2.ProgrammingError, UnicodeDecodeError):
         raise _unreadable() from None  # their texts would quote the password
     _refuse_misread_password(plain, parameters)
+    _refuse_services(parameters)
+    parameters["dbname"] = _database(parameters)
     password = parameters.pop("password", "")
     if password:
         parameters.pop("passfile", None)  # it would win over the password
@@ -93,7 +104,34 @@ def parse_url(url: str) -> Conninfo:
             hint="sslpassword and passwords with line breaks are not supported.",
         )
     notices = tuple(f"DATABASE_URL: {name} is unknown to libpq and was ignored" for name in dropped)
+    if 0 < len(password) < _LONG_ENOUGH:
+        notices += (f"DATABASE_URL: a password of {_LONG_ENOUGH} characters or more hides better",)
     return Conninfo(parameters, password, server=_server(parameters), notices=notices)
+
+
+def _no_url(scheme: str) -> ConfigurationError:
+    hint = "It looks like postgresql://user:password@host:5432/database."
+    if scheme.startswith("jdbc:"):
+        hint = "Leave out jdbc: and write user and password before the host. " + hint
+    elif scheme[:1] in ("'", '"'):
+        hint = "Leave out the quotes around it. " + hint
+    return ConfigurationError("DATABASE_URL is not a PostgreSQL URL", hint=hint)
+
+
+def _refuse_services(parameters: Mapping[str, str]) -> None:
+    """A service file could name another database than the one that we show."""
+    if "service" in parameters or "PGSERVICE" in os.environ:
+        raise ConfigurationError(
+            "services of libpq (service=, PGSERVICE) are not supported",
+            detail="What a service file names would be neither shown nor compared.",
+            hint="Write host, user and database into the URL.",
+        )
+
+
+def _database(parameters: Mapping[str, str]) -> str:
+    """The name where the URL has none: PGDATABASE, else the user's, as libpq has it."""
+    user = parameters.get("user") or os.environ.get("PGUSER") or getpass.getuser()
+    return parameters.get("dbname") or os.environ.get("PGDATABASE") or user
 
 
 def _unreadable() -> ConfigurationError:

@@ -14,6 +14,10 @@ from app.postgres.conninfo import Conninfo
 from app.postgres.tools import Toolchain
 
 
+class ObjectGone(DumpError):
+    """Something that cannot be locked was dropped before pg_dump came to read it."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """How long a dump may wait; all in seconds."""
@@ -23,15 +27,20 @@ class Limits:
     total: int
 
 
+_HAS_GONE = re.compile(r"could not open relation with OID|cache lookup failed|does not exist")
+_IN_OUR_TRANSACTION = "there is already a transaction in progress"  # in a lent session
+_FIRST_ROWS = "pg_dump: dumping contents of table"
+
+
 def dump(
     toolchain: Toolchain,
     info: Conninfo,
     target: Path,
     *,
-    snapshot: str,
+    snapshot: str | None,
     compression: str,
     limits: Limits,
-    environment: Mapping[str, str],
+    environment: Mapping[str, str | None],
     on_line: command.Line,
     on_tick: Callable[[], None],
     on_start: command.Start = None,
@@ -39,14 +48,16 @@ def dump(
 ) -> None:
     """Dump the database, as it was in the snapshot, into the file `target`.
 
+    Without a `snapshot` `info` leads to a session that holds one (see relay.py).
     The file must be there already, empty and private: pg_dump would make one
     that others may read. What `on_tick` raises ends pg_dump and comes out.
     While the file does not grow, what `moved` returns tells by its change
-    that the dump is alive. Raises DumpError, or StorageFull.
+    that the dump is alive. Raises DumpError, ObjectGone before any row was dumped, or
+    StorageFull.
     """
     argv: list[str | Path] = [
         toolchain.pg_dump, "-F", "c", "-b", "-v", "-w",
-        f"--lock-wait-timeout={limits.lock}s", f"--snapshot={snapshot}",
+        f"--lock-wait-timeout={limits.lock}s", *([f"--snapshot={snapshot}"] if snapshot else []),
         f"--compress={_compress_option(compression, toolchain)}",
         # What is left out here comes from PGAPPNAME: sessions are found by it.
         "-f", target, "-d", info.dsn(application_name=None),
@@ -55,7 +66,8 @@ def dump(
 
     def heard(line: str) -> None:
         watch.moved()
-        on_line(line)
+        if _IN_OUR_TRANSACTION not in line:
+            on_line(line)
 
     def tick() -> None:
         watch.look()
@@ -183,4 +195,6 @@ def _failure(outcome: command.Outcome, limits: Limits) -> AppError:
         )
     if outcome.status < 0:
         return ToolError(f"pg_dump was ended by signal {-outcome.status}", detail=words)
-    return DumpError("pg_dump failed", detail=words, hint=hint_for(words))
+    is_gone = _HAS_GONE.search(words) and _FIRST_ROWS not in outcome.log
+    kind = ObjectGone if is_gone else DumpError
+    return kind("pg_dump failed", detail=words, hint=hint_for(words))

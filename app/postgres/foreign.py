@@ -8,7 +8,9 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from app.postgres.archive import Entry, RowCounter
+from app.postgres.archive import Entry
+from app.postgres.encodings import printable
+from app.postgres.rows import RowCounter
 
 MOST_TOLD = 1000  # names of each kind
 
@@ -17,6 +19,15 @@ _SETTING = re.compile(
 )
 _CLIENT_ENCODING = re.compile(r"client_encoding = '([^']*)'")
 _PROVIDERS = {"libc": "c", "icu": "i", "builtin": "b"}  # pg_database.datlocprovider
+
+_PACKED = {
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"PK\x03\x04": "zip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ": "xz",
+    b"\x04\x22\x4d\x18": "lz4",
+}
 
 # What brings code along, or asks for rights: shown before a restore.
 _TOLD = {
@@ -50,7 +61,7 @@ def contents_of(entries: list[Entry], rows: RowCounter) -> dict[str, Any]:
     locale = told.get("LOCALE")
     own_tables = {(entry.schema, entry.name) for entry in entries if entry.kind == "TABLE"}
     return {
-        "encoding": _clean(encoding),
+        "encoding": printable(encoding),
         "collate": told.get("LC_COLLATE", locale),
         "ctype": told.get("LC_CTYPE", locale),
         "localeProvider": _PROVIDERS.get(told.get("LOCALE_PROVIDER", "")),
@@ -59,30 +70,47 @@ def contents_of(entries: list[Entry], rows: RowCounter) -> dict[str, Any]:
         "tables": [
             {"schema": name[0], "name": name[1], "rows": found}
             for name, found in rows.rows.items()
-            if name in own_tables and all(each == _clean(each) for each in name)
+            if name in own_tables and all(each == printable(each) for each in name)
         ],
+        "rowsOnly": not own_tables and bool(rows.rows),
         "foreign": {
             key: names[:MOST_TOLD]
             for key, kinds in _TOLD.items()
             if (names := _names(entries, kinds))
         }
-        | {"owners": sorted({_clean(entry.owner) for entry in entries if entry.owner})[:MOST_TOLD]},
+        | {
+            "owners": sorted({printable(entry.owner) for entry in entries if entry.owner})[
+                :MOST_TOLD
+            ]
+        },
     }
+
+
+def tell_what_it_is(head: bytes, *, is_folder: bool = False) -> str:
+    """What to do with something that is no archive, by its first bytes."""
+    how = "Make one with: pg_dump -F c -f FILE DATABASE"
+    if is_folder:
+        return f"A dump of pg_dump -F d cannot be checked and restored here. {how}"
+    for start, what in _PACKED.items():
+        if head.startswith(start):
+            return f"It is packed by {what}: unpack it first."
+    if head[257:262] == b"ustar":
+        return f"It is a tar archive: unpack it, unless pg_dump -F t made it. {how}"
+    if b"PostgreSQL database cluster dump" in head:
+        return f"It is SQL by pg_dumpall; run it by psql on a new server. {how}"
+    if b"PostgreSQL database dump" in head:
+        return f"It is SQL by pg_dump; run it by psql in an empty database. {how}"
+    return f"Only archives of pg_dump -F c can be checked and restored. {how}"
 
 
 def clean_name(name: str) -> str:
     """A name that can be kept and shown, at most 255 characters."""
-    return _clean(name)[:255]
+    return printable(name[:255])
 
 
 def _names(entries: Iterable[Entry], kinds: tuple[str, ...]) -> list[str]:
     return [
-        _clean(f"{entry.schema}.{entry.name}" if entry.schema else entry.name)
+        printable(f"{entry.schema}.{entry.name}" if entry.schema else entry.name)
         for entry in entries
         if entry.kind in kinds
     ]
-
-
-def _clean(text: str) -> str:
-    known = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in known)

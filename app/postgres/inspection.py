@@ -10,6 +10,7 @@ import psycopg2
 from app.errors import PostgresError
 from app.postgres.connection import Session, hint_for, open_session, told
 from app.postgres.conninfo import Conninfo
+from app.postgres.poolers import is_pooled
 from app.postgres.tools import Version
 
 _PATIENCE = 7.0  # seconds for each answer; connecting has its own limit
@@ -25,6 +26,7 @@ _SERVER = """
     SELECT json_build_object(
         'clock', extract(epoch FROM clock_timestamp()),
         'role', current_user,
+        'database', current_database(),
         'superuser', (SELECT rolsuper FROM pg_roles WHERE rolname = current_user),
         'size', pg_database_size(current_database())
     )
@@ -85,7 +87,9 @@ class Inspection:
     clock_ahead: float  # seconds by which its clock is ahead of ours
     role: str
     is_superuser: bool
+    database: str  # as the server calls it
     database_size: int  # bytes
+    is_pooled: bool  # whether a pooler stands in between
 
 
 @dataclass(frozen=True)
@@ -117,12 +121,15 @@ def inspect(info: Conninfo) -> Inspection:
         before = time.time()
         found = session.ask(_SERVER, patience=_PATIENCE)
         ours = (before + time.time()) / 2
+        pooled = is_pooled(session)
     return Inspection(
         version=session.server_version,
         clock_ahead=found["clock"] - ours,
         role=found["role"],
         is_superuser=found["superuser"],
+        database=found["database"],
         database_size=found["size"],
+        is_pooled=pooled,
     )
 
 

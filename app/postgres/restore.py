@@ -17,6 +17,7 @@ from app.postgres import command
 from app.postgres.archive import Entry
 from app.postgres.connection import quoted
 from app.postgres.conninfo import Conninfo, undisturbed
+from app.postgres.encodings import printable
 from app.postgres.tools import Toolchain, Version
 
 # Created by a superuser alone, after everything that they could act upon.
@@ -91,7 +92,7 @@ class Plan:
 
 def _named(entries: list[Entry]) -> list[str]:
     told = (each for each in entries if each.kind not in _TOLD_OF_OTHERS)
-    return [f"{each.kind} {each.name}" for each in told]
+    return [printable(f"{each.kind} {each.name}") for each in told]
 
 
 def plan(entries: Iterable[Entry], untrusted: frozenset[str], *, is_foreign: bool = False) -> Plan:

@@ -1,67 +1,29 @@
 """Hold one database's lock and snapshot while it is being dumped."""
 
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import psycopg2
+from psycopg2 import errors
 
-from app.errors import Conflict, ConnectError, DumpError
-from app.postgres.census import STATEMENTS, Census, counting
+from app.errors import ConnectError, DumpError
 from app.postgres.connection import OWN_PATH, OnWait, Session, hint_for, open_session, told
 from app.postgres.conninfo import Conninfo
+from app.postgres.locking import OWN_SETTINGS, Lock, Pulse, hold_lock, watched
+from app.postgres.relay import lent
+from app.postgres.table_locks import UNLOCKED, Busy, found_too_few_locks, lock_tables
+from app.postgres.table_locks import Table as LockedTable
 from app.postgres.tools import Version
 
 Table = dict[str, Any]  # as `Snapshot.contents` tells of one
 
-#: "Backstop" in ASCII: the advisory lock that all panels and hosts agree on.
-LOCK = 0x4261636B73746F70
+_ATTEMPTS = 20  # to find the tables that are locked still there in the snapshot
+_HAS_TRANSACTION_TIMEOUT = 17
 
-_CHECK_EVERY = 2.0  # seconds between two looks at the holding connection
-_LOCK_PATIENCE = 2.0  # seconds; the session of a run that was killed ends a moment later
-
+# No query: the first one begins the snapshot, and the tables' locks come before.
 _BEGIN = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {OWN_PATH}"
-
-# A role's own timeouts would end this transaction in the middle of a long
-# dump. The keepalives make the server notice a panel whose machine has lost power:
-# until then it would hold the lock, for two hours as the kernel has it.
-# What was a table and is a view by now is not read, as pg_dump does not
-# (CVE-2024-7348). pg_settings names only what this server's version knows.
-_OWN_SETTINGS = """
-    SELECT set_config(name, CASE name WHEN 'row_security' THEN 'off'
-                                      WHEN 'constraint_exclusion' THEN 'off'
-                                      WHEN 'restrict_nonsystem_relation_kind'
-                                          THEN 'view, foreign-table'
-                                      WHEN 'tcp_keepalives_idle' THEN '30'
-                                      WHEN 'tcp_keepalives_interval' THEN '10'
-                                      WHEN 'tcp_keepalives_count' THEN '3'
-                                      ELSE '0' END, true)
-    FROM pg_catalog.pg_settings
-    WHERE name IN ('statement_timeout', 'lock_timeout', 'transaction_timeout',
-                   'idle_in_transaction_session_timeout', 'row_security',
-                   'constraint_exclusion', 'restrict_nonsystem_relation_kind',
-                   'tcp_keepalives_idle', 'tcp_keepalives_interval', 'tcp_keepalives_count')
-"""
-
-# Who holds the lock may end what runs that died have left behind: a session that
-# waits for a table outlives its client. A newcomer that is about to be refused
-# is younger than that.
-_LEFTOVERS = """
-    SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-    WHERE application_name LIKE 'backstop backup\\_%'
-      AND application_name <> current_setting('application_name')
-      AND backend_start < now() - interval '1 minute'
-      AND usename = current_user AND datname = current_database()
-"""
-
-# A 64-bit key stands in pg_locks as its two halves.
-_HOLDER = """
-    SELECT a.application_name FROM pg_locks l JOIN pg_stat_activity a USING (pid)
-    WHERE l.locktype = 'advisory' AND l.granted AND a.datname = current_database()
-      AND (l.classid::bigint << 32 | l.objid::bigint) = %s
-"""
 
 # What a dump of this database holds, and what a restore must know of it. The
 # tables are those whose data pg_dump writes: no members of extensions but for
@@ -89,6 +51,7 @@ _CONTENTS = """
                             ORDER BY n.nspname, c.relname), '[]')
             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
             WHERE c.relkind = 'r' AND c.relpersistence <> 't'
+              AND (c.relpersistence <> 'u' OR NOT pg_is_in_recovery())
               AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
               AND (NOT EXISTS (SELECT FROM pg_depend
                                WHERE classid = 'pg_class'::regclass AND objid = c.oid
@@ -98,68 +61,24 @@ _CONTENTS = """
 """
 
 
-# A table that somebody wants to change is left uncounted: who never waits is
-# part of no deadlock. A count that fails must not end the transaction.
-_BEFORE_COUNTING = """
-    SET LOCAL lock_timeout = 1;
-    SET LOCAL max_parallel_workers_per_gather = 0;
-    SAVEPOINT counting
-"""
-# To plan a query is to work out what is constant in the expressions of a table's
-# indexes and statistics: functions of others would run with our rights.
-_UNTRUSTED = """
-    SELECT part.relid::bigint FROM (
-        SELECT indrelid, 'pg_class'::regclass, indexrelid FROM pg_index
-        WHERE indexprs IS NOT NULL OR indpred IS NOT NULL
-        UNION ALL
-        SELECT stxrelid, 'pg_statistic_ext'::regclass, oid FROM pg_statistic_ext
-    ) part (relid, classid, objid)
-    WHERE EXISTS (SELECT FROM pg_depend d
-                  WHERE (d.classid, d.objid) = (part.classid, part.objid)
-                    AND d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass))
-"""
-_BATCH = 100  # tables in one statement
-_BATCH_PAGES = 32_768  # 256 MB
-
-
-def _in_batches(tables: Iterable[Table]) -> deque[list[Table]]:
-    batches: deque[list[Table]] = deque()
-    pages = _BATCH_PAGES
-    for table in tables:
-        if pages >= _BATCH_PAGES or len(batches[-1]) >= _BATCH:
-            batches.append([])
-            pages = 0
-        batches[-1].append(table)
-        pages += table["pages"]
-    return batches
-
-
 class Snapshot:
-    """An exported snapshot, valid for as long as its transaction is open."""
+    """An exported snapshot, valid for as long as its transaction is open.
 
-    def __init__(
-        self, session: Session, info: Conninfo, snapshot_id: str, pid: int, patience: float
-    ) -> None:
+    All tables that it sees and that our role may read are locked against whatever
+    obeys no snapshot: TRUNCATE, rewriting ALTER TABLE, CLUSTER, VACUUM FULL, DROP.
+    """
+
+    def __init__(self, session: Session, lock: Lock, snapshot_id: str) -> None:
         self._session = session
-        self._info = info
-        self._pid = pid
-        self._patience = patience
-        self._checked = time.monotonic()
-        self._asked: list[Table] | None = None  # tables; none of them: a sign of life
-        self._has_counted = False
-        self._prepared: deque[list[Table]] = deque()
-        self._uncounted: deque[list[Table]] = deque()
+        self._lock = lock
+        self._pulse = Pulse(session, lock.patience)
+        self._is_lent = False
         self.id = snapshot_id
-        self.rows: dict[int, int] = {}  # of the tables that were counted, by oid
+        self.info = lock.info
 
     @property
     def server_version(self) -> Version:
         return self._session.server_version
-
-    def database_size(self) -> int:
-        """How large the database is on the server, in bytes."""
-        with self._watched("the size of the database cannot be read"):
-            return int(self._ask("SELECT pg_database_size(current_database())"))
 
     def contents(self) -> dict[str, Any]:
         """What a restore must know: encoding, locale, owner, extensions, and the tables.
@@ -168,146 +87,107 @@ class Snapshot:
         the server's own estimates of pages and rows (-1: never counted). Of an
         `extension` it carries only some rows.
         """
-        with self._watched("what the database holds cannot be read"):
-            return dict(self._ask(_CONTENTS))
-
-    def census(self) -> Census:
-        """Objects, owners, grants and settings, to be compared with what a restore brings."""
-        with self._watched("what the database holds cannot be counted"):
-            return {part: self._ask(sql) for part, sql in STATEMENTS.items()}
-
-    def count(self, tables: Iterable[Table]) -> None:
-        """Prepare to count the rows of these tables.
-
-        Left out are those whose count could run a function that is not the server's.
-        """
-        with self._watched("the tables cannot be counted"):
-            untrusted = {oid for (oid,) in self._session.rows(_UNTRUSTED, patience=self._patience)}
-            self._session.rows(_BEFORE_COUNTING, patience=self._patience)
-        self._prepared = _in_batches(each for each in tables if each["oid"] not in untrusted)
-
-    def begin_counting(self) -> None:
-        """Begin with it, now that pg_dump holds its locks; `check` goes on with it.
-
-        Before, a table could be emptied between our look and pg_dump's.
-        """
-        self._uncounted = self._prepared
-
-    def stop_counting(self) -> None:
-        """Begin with no more tables: once pg_dump has let them go, others may change them.
-
-        Those that are being counted now are locked by us as well.
-        """
-        self._uncounted.clear()
-
-    def check(self, *, now: bool = False) -> None:
-        """Make sure that lock and snapshot are still held; asked every few seconds.
-
-        Does not wait for the answer, which the next calls look for, unless it
-        must be known `now`: then what is still being counted is given up.
-        Raises DumpError if they are not held: what pg_dump wrote since may
-        then stand beside another dump, or be of another moment.
-        """
-        with self._watched("the connection that holds the snapshot was lost"):
-            if self._asked is not None and not self._hear(now=now):
-                return
-            if self._uncounted and not now:
-                self._begin(self._uncounted.popleft())
-            elif now or time.monotonic() > self._checked + _CHECK_EVERY:
-                self._begin([])
-                if now:
-                    self._session.wait()
-                    self._asked = None
-
-    def _begin(self, tables: list[Table]) -> None:
-        """Ask for the rows of these tables; without any, for a sign of life."""
-        self._asked = tables
-        patience = float("inf") if tables else self._patience
-        # Lets the locks of the tables before go, or the error that ended their count.
-        before = "ROLLBACK TO SAVEPOINT counting; " if self._has_counted else ""
-        named = [(each["oid"], each["schema"], each["name"]) for each in tables]
-        asked = counting(named) if tables else "SELECT 1"
-        self._session.begin(before + asked, patience=patience)
-        self._has_counted = self._has_counted or bool(tables)
-
-    def _hear(self, *, now: bool) -> bool:
-        """Whether what was asked for has been answered, or given up."""
-        try:
-            if now and self._asked:
-                self._give_up()
-            rows = self._session.wait() if now else self._session.poll()
-        except psycopg2.Error as error:
-            if not self._asked or error.pgcode is None:
-                raise
-            if not now:
-                self._begin([])  # ends the aborted state at once
-                return False
-        else:
-            if rows is None:
-                return False
-            if self._asked:
-                self.rows.update(rows)
-        self._asked, self._checked = None, time.monotonic()
-        return True
-
-    def _give_up(self) -> None:
-        """Cancel what is being counted; the answer says so, or that it had just ended."""
-        name = "backstop cancel"
-        with open_session(self._info, application_name=name, patience=self._patience) as other:
-            other.ask("SELECT pg_catalog.pg_cancel_backend(%s)", self._pid)
-
-    def _ask(self, sql: str) -> Any:
-        return self._session.ask(sql, patience=self._patience)
+        with watched("what the database holds cannot be read", self.info):
+            self._pulse.settle()
+            return dict(self._session.ask(_CONTENTS, patience=self._lock.patience))
 
     @contextmanager
-    def _watched(self, message: str) -> Iterator[None]:
+    def lend(self) -> Iterator[Conninfo | None]:
+        """As `lent`: let a program go on with the locks and the snapshot."""
+        with watched("the connection that holds the snapshot was lost", self.info):
+            self._pulse.settle()
+        with lent(self._session.connection, self._lock.database) as address:
+            self._is_lent = address is not None
+            yield address
+
+    def check(self, *, now: bool = False) -> None:
+        """Make sure that the snapshot is still held, as `Lock.check` does.
+
+        While a program has it, that program notices. Raises DumpError.
+        """
+        if not self._is_lent:
+            with watched("the connection that holds the snapshot was lost", self.info):
+                self._pulse.feel(now=now)
+
+
+@contextmanager
+def take_snapshot(
+    lock: Lock,
+    *,
+    application_name: str,
+    lock_timeout: int = 30,
+    with_views: bool = False,
+    on_wait: OnWait = None,
+) -> Iterator[Snapshot]:
+    """Lock all tables of the database for reading, then export a snapshot that sees them.
+
+    `lock_timeout` is how long others may keep a table from us, in seconds. Raises
+    DumpError, ConnectError. pg_dump locks no views: to do it holds up who replaces them.
+    """
+    info = lock.info
+    with open_session(info, application_name=application_name, on_wait=on_wait) as session:
         try:
-            yield
+            snapshot_id = _exported(session, lock, lock_timeout, with_views=with_views)
+        except errors.OutOfMemory:
+            raise found_too_few_locks(lock) from None
         except psycopg2.Error as error:
-            text = told(error, self._info)
-            raise DumpError(
-                message,
-                detail=text,
-                hint=hint_for(text) or "Look into the server's log for why it ended the session.",
+            text = told(error, info)
+            raise ConnectError(
+                "the server did not give a snapshot", detail=text, hint=hint_for(text)
             ) from None
+        yield Snapshot(session, lock, snapshot_id)
+
+
+def _exported(session: Session, lock: Lock, lock_timeout: int, *, with_views: bool) -> str:
+    deadline, attempts, busy = time.monotonic() + lock_timeout, 0, None
+    while attempts < _ATTEMPTS:
+        _begin(session)
+        try:
+            lock_tables(session, lock, busy, deadline - time.monotonic(), with_views=with_views)
+            missed = session.rows(UNLOCKED, patience=lock.patience)
+        except Busy as found:
+            if time.monotonic() > deadline:
+                raise _stayed_locked(found.table, lock_timeout) from None
+            busy = found.table
+        else:
+            if not missed:
+                session.rows(OWN_SETTINGS)
+                return str(session.ask("SELECT pg_export_snapshot()"))
+            attempts += 1
+        session.rows("ROLLBACK")
+    raise DumpError(
+        "tables are made faster than they can be locked",
+        detail=f"In {_ATTEMPTS} attempts there was each time another new one.",
+        hint="Start the backup again when the database is quieter.",
+    )
+
+
+def _begin(session: Session) -> None:
+    session.rows(_BEGIN)
+    timeouts = ["statement_timeout", "idle_in_transaction_session_timeout"]
+    if session.server_version.major >= _HAS_TRANSACTION_TIMEOUT:
+        timeouts.append("transaction_timeout")
+    session.rows("; ".join(f"SET LOCAL {name} = 0" for name in timeouts))
+
+
+def _stayed_locked(table: LockedTable, seconds: int) -> DumpError:
+    return DumpError(
+        f"a table stayed locked for longer than {seconds} s",
+        detail=f"Another session held {table.schema}.{table.name}: lock timeout.",
+        hint="Find the session that holds the lock in pg_stat_activity,"
+        " or raise BACKSTOP_LOCK_TIMEOUT.",
+    )
 
 
 @contextmanager
 def hold_snapshot(
     info: Conninfo, *, application_name: str, patience: float = 60, on_wait: OnWait = None
 ) -> Iterator[Snapshot]:
-    """Lock the database against other dumps and export a snapshot of it.
-
-    The lock belongs to the transaction that exports the snapshot: a session's
-    lock would outlive its client behind a pooler. Once the snapshot is held,
-    the server may stay silent for `patience` seconds. `on_wait` as in
-    `open_session`. Raises Conflict if another dump of this database runs
-    anywhere, ConnectError, DumpError.
-    """
-    with open_session(info, application_name=application_name, on_wait=on_wait) as session:
-        try:
-            session.rows(_BEGIN)
-            session.rows(_OWN_SETTINGS)
-            _lock(session, info)
-            session.rows(_LEFTOVERS)
-            ((snapshot_id, pid),) = session.rows("SELECT pg_export_snapshot(), pg_backend_pid()")
-            snapshot = Snapshot(session, info, snapshot_id, pid, patience)
-        except psycopg2.Error as error:
-            text = told(error, info)
-            raise ConnectError(
-                "the server did not give a snapshot", detail=text, hint=hint_for(text)
-            ) from None
+    """Lock the database against other dumps and take a snapshot of it, as both do."""
+    with (
+        hold_lock(
+            info, application_name=application_name, patience=patience, on_wait=on_wait
+        ) as lock,
+        take_snapshot(lock, application_name=application_name, on_wait=on_wait) as snapshot,
+    ):
         yield snapshot
-
-
-def _lock(session: Session, info: Conninfo) -> None:
-    deadline = time.monotonic() + _LOCK_PATIENCE
-    while not session.ask("SELECT pg_try_advisory_xact_lock(%s)", LOCK):
-        if time.monotonic() > deadline:
-            holder = session.ask(_HOLDER, LOCK)
-            raise Conflict(
-                f'database "{info.database}" is being backed up by another panel',
-                detail=f"Its session calls itself {holder}." if holder else "",
-                hint="Wait until it has ended; pg_locks shows who holds the advisory lock.",
-            )
-        time.sleep(0.1)

@@ -30,6 +30,7 @@ _CHAIN_LOCK = 0x61756469747300
 _HEX = set("0123456789abcdef")
 _BATCH = 1000  # entries read at once
 _MOST = {"actor": 255, "origin": 255, "action": 100, "subject": 255, "detail": 1000}
+_SHORT = ("id", "actor", "face", "action", "subject", "outcome")  # for who reads along
 _HASHED = [each.name for each in AuditEntry.__table__.columns if each.name != "hash"]
 
 
@@ -52,7 +53,9 @@ def record(act: Act) -> None:
         told |= {"id": last_id + 1, "at": moment_text(now()), "previous_hash": last_hash}
         told = {name: told[name] for name in _HASHED} | {"hash": _hash_of(told)}
         session.add(AuditEntry(**told))
-    logger.info("audit %s", " ".join(f"{key}={value!r}" for key, value in row_of(told).items()))
+    whole = " ".join(f"{key}={value!r}" for key, value in row_of(told).items())
+    short = " ".join(str(told[name]) for name in _SHORT if told[name])
+    logger.info("audit %s", whole, extra={"short": f"audit {short}"})
 
 
 def record_unattended(

@@ -1,19 +1,27 @@
 """The life of one backup: lock, dump, check, publish, and the row last."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from app.config import settings
 from app.errors import AppError, ConfigurationError, ConnectError, Interrupted, PostgresError
 from app.extensions import db, writing
 from app.models import DatabaseBackup
+from app.postgres.census import Census
 from app.postgres.command import Line
 from app.postgres.conninfo import Conninfo, client_environment
-from app.postgres.dump import Limits, dump, dump_roles
+from app.postgres.counting import Counting, counting
+from app.postgres.dump import Limits, ObjectGone, dump, dump_roles
+from app.postgres.encodings import printable
+from app.postgres.locking import Lock, hold_lock
+from app.postgres.poolers import refuse_shared_sessions
 from app.postgres.progress import PAGE, DumpProgress, Table, watched
-from app.postgres.snapshot import Snapshot, hold_snapshot
+from app.postgres.relay import alone
+from app.postgres.snapshot import Snapshot, take_snapshot
+from app.postgres.table_locks import refuse_too_many_tables
 from app.postgres.tools import Toolchain, choose_toolchain, find_toolchains
 from app.services import claims
 from app.services.databases import (
@@ -32,7 +40,7 @@ from app.services.runs import Run
 from app.services.space import refuse_without_space
 from app.storages import Staged
 
-_TABLES_LOCKED = "pg_dump: reading user-defined functions"  # what it does next
+_ATTEMPTS = 5  # what cannot be locked (views, functions, …) may be gone before pg_dump reads it
 
 logger = logging.getLogger(__name__)
 
@@ -84,42 +92,45 @@ def _make(run: Run, heard: Line) -> None:
         take_in(run, filename)
         return
     _refuse_another_database(wanted)
-    info = configured_database()
     run.check()
-    name = session_name(filename)
-    with hold_snapshot(
-        info, application_name=name, patience=settings().stall_timeout, on_wait=run.check
-    ) as snapshot:
-        toolchain = choose_toolchain(
-            find_toolchains(settings().pg_bin_dir), snapshot.server_version
-        )
-        compression = toolchain.compression(settings().compression)
-        size, contents = _record_facts(run, snapshot, toolchain, compression)
-        refuse_without_space(wanted, size, compression)
-        contents["roles"] = _roles(run, info, toolchain, name)
-        snapshot.count(contents["tables"])
+    with hold_lock(
+        configured_database(),
+        application_name=session_name(filename),
+        patience=settings().stall_timeout,
+        on_wait=run.check,
+    ) as lock:
+        toolchain = choose_toolchain(find_toolchains(settings().pg_bin_dir), lock.server_version)
+        task = _Task(run, lock, toolchain, toolchain.compression(settings().compression), heard)
+        if lock.is_pooled:
+            refuse_shared_sessions(lock.info)
+        refuse_too_many_tables(lock)
+        size = lock.database_size()
+        refuse_without_space(wanted, size, task.compression)
+        roles = _roles(task)
         staged = storage().stage(filename)
         try:
-            _dump(
-                run,
-                staged,
-                snapshot,
-                info=info,
-                toolchain=toolchain,
-                compression=compression,
-                heard=heard,
-            )
-            snapshot.stop_counting()
+            contents, rows = _dump(task, staged, size)
             run.phase = "checking"
 
             def tick() -> None:
                 run.check()
-                snapshot.check()
+                lock.check()
 
             read = read_back(run, staged, toolchain, contents=size, on_tick=tick)
-            _publish(run, staged, snapshot, contents, read)
+            _publish(task, staged, prove_rows(contents | {"roles": roles}, rows, read), read)
         finally:
             storage().discard(staged)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What a backup works with."""
+
+    run: Run
+    lock: Lock
+    toolchain: Toolchain
+    compression: str
+    heard: Line
 
 
 def _refuse_another_database(wanted: DatabaseName) -> None:
@@ -133,41 +144,38 @@ def _refuse_another_database(wanted: DatabaseName) -> None:
         )
 
 
-def _record_facts(
-    run: Run, snapshot: Snapshot, toolchain: Toolchain, compression: str
-) -> tuple[int, dict[str, Any]]:
-    """Write down what is dumped, and by what.
-
-    Returns the size of the database in bytes, and what it holds.
-    """
-    size, contents = snapshot.database_size(), snapshot.contents() | snapshot.census()
-    run.progress = DumpProgress(
+def _record_facts(task: _Task, contents: Census, size: int) -> None:
+    """Write down what is dumped, and by what."""
+    task.run.progress = DumpProgress(
         [
             Table(
-                each["oid"], f"{each['schema']}.{each['name']}", each["pages"] * PAGE, each["rows"]
+                each["oid"],
+                printable(f"{each['schema']}.{each['name']}"),
+                each["pages"] * PAGE,
+                each["rows"],
             )
             for each in contents["tables"]
         ]
     )
     tables = [{"schema": each["schema"], "name": each["name"]} for each in contents["tables"]]
     with writing() as session:
-        backup = session.get_one(DatabaseBackup, run.job_id)
-        backup.server_version = str(snapshot.server_version)
-        backup.tool_version = str(toolchain.version)
-        backup.compression = compression
+        backup = session.get_one(DatabaseBackup, task.run.job_id)
+        backup.server_version = str(task.lock.server_version)
+        backup.tool_version = str(task.toolchain.version)
+        backup.compression = task.compression
         backup.database_size = size
         backup.contents = contents | {"tables": tables}
-    return size, contents
 
 
-def _roles(run: Run, info: Conninfo, toolchain: Toolchain, name: str) -> str:
+def _roles(task: _Task) -> str:
     """The server's roles as SQL, kept beside the dump; empty where they cannot be had."""
+    info, run = task.lock.info, task.run
     try:
         with client_environment(info, private_dir()) as environment:
             return dump_roles(
-                toolchain,
+                task.toolchain,
                 info,
-                environment=environment | {"PGAPPNAME": name},
+                environment=environment | {"PGAPPNAME": f"backstop roles {run.job_id}"},
                 timeout=settings().stall_timeout,
                 on_tick=run.check,
             )
@@ -176,60 +184,93 @@ def _roles(run: Run, info: Conninfo, toolchain: Toolchain, name: str) -> str:
         return ""
 
 
-def _dump(
-    run: Run,
-    staged: Staged,
-    snapshot: Snapshot,
-    *,
-    info: Conninfo,
-    toolchain: Toolchain,
-    compression: str,
-    heard: Line,
-) -> None:
-    name = session_name(staged.name)
+def _dump(task: _Task, staged: Staged, size: int) -> tuple[Census, dict[int, int]]:
+    """Returns what the database holds, and the rows of its tables by oid."""
+    for attempt in range(_ATTEMPTS - 1):
+        try:
+            return _dump_once(task, staged, size, with_views=attempt > 0)
+        except ObjectGone as gone:
+            task.run.log.add(f"once more, in a new snapshot: {gone.detail}")
+    return _dump_once(task, staged, size, with_views=True)
+
+
+def _dump_once(
+    task: _Task, staged: Staged, size: int, *, with_views: bool
+) -> tuple[Census, dict[int, int]]:
+    """Lock, then dump; what holds up others is let go as soon as pg_dump has ended."""
+    run, name = task.run, session_name(staged.name)
+    run.phase = "dumping"
+    run.log.add("locking the tables")
+    with take_snapshot(
+        task.lock,
+        application_name=name,
+        lock_timeout=settings().lock_timeout,
+        with_views=with_views,
+        on_wait=run.check,
+    ) as snapshot:
+        contents = snapshot.contents()
+        _record_facts(task, contents, size)
+        tables = contents["tables"] if settings().count_rows else []
+        with counting(snapshot, tables, f"{name} rows") as counted:
+            _run_pg_dump(task, staged, snapshot, counted)
+
+            def tick() -> None:
+                run.check()
+                task.lock.check()
+
+            counted.finish(tick)
+    return contents | counted.census, counted.rows
+
+
+def _run_pg_dump(task: _Task, staged: Staged, snapshot: Snapshot, counted: Counting) -> None:
+    run, info, name = task.run, task.lock.info, session_name(staged.name)
     limits = Limits(settings().lock_timeout, settings().stall_timeout, settings().dump_timeout)
     with (
-        client_environment(info, private_dir()) as environment,
         watched(info, run.progress, name) as look,
+        snapshot.lend() as lent,
+        _environment(info, name, is_lent=lent is not None) as environment,
     ):
 
         def tick() -> None:
             run.progress.wrote(storage().staged_size(staged.name))
             run.check()
+            task.lock.check()
             snapshot.check()
+            counted.check()
             look()
 
-        def said(line: str) -> None:
-            if line == _TABLES_LOCKED:
-                snapshot.begin_counting()
-            heard(line)
-
-        run.phase = "dumping"
         dump(
-            toolchain,
-            info,
+            task.toolchain,
+            lent or info,
             staged.path,
-            snapshot=snapshot.id,
-            compression=compression,
+            snapshot=None if lent else snapshot.id,
+            compression=task.compression,
             limits=limits,
-            environment=environment | {"PGAPPNAME": name},
-            on_line=said,
+            environment=environment,
+            on_line=task.heard,
             on_tick=tick,
             on_start=partial(claims.note_process, run.job_id),
             moved=lambda: run.progress.moved,
         )
 
 
-def _publish(
-    run: Run, staged: Staged, snapshot: Snapshot, contents: dict[str, Any], read: Reading
-) -> None:
+@contextmanager
+def _environment(info: Conninfo, name: str, *, is_lent: bool) -> Iterator[Mapping[str, str | None]]:
+    """What pg_dump signs in with; a session that is lent needs nothing."""
+    if is_lent:
+        yield alone()
+        return
+    with client_environment(info, private_dir()) as environment:
+        yield environment | {"PGAPPNAME": name}
+
+
+def _publish(task: _Task, staged: Staged, contents: Census, read: Reading) -> None:
     """Only a dump whose lock and claim were held to the end gets its final name."""
-    run.phase = "publishing"
-    snapshot.check(now=True)
-    run.check(now_at_once=True)
-    counted = prove_rows(contents, snapshot.rows, read.entries, read.rows, read.seconds)
+    task.run.phase = "publishing"
+    task.lock.check(now=True)
+    task.run.check(now_at_once=True)
     with writing() as session:
-        backup = session.get_one(DatabaseBackup, run.job_id)
-        backup.contents = counted
+        backup = session.get_one(DatabaseBackup, task.run.job_id)
+        backup.contents = contents
         manifest = build_manifest(backup, read.dump)
     storage().publish(staged, manifest)

@@ -27,7 +27,7 @@ _FORM = (
 _LOCKED = ("the catalogue is locked by another program", "Try again in a moment.")
 _CLOSED = (
     "the catalogue cannot be opened or written",
-    "Check the owner and rights of the instance folder, and how its disk is mounted.",
+    "Check BACKSTOP_CATALOGUE_URL, the owner and rights of the instance folder, and its disk.",
 )
 _DAMAGED = (
     "the catalogue is damaged",

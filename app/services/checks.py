@@ -17,7 +17,9 @@ from app.services.manifests import (
     build_manifest,
     camel_case,
     columns_of,
+    distrusted,
     facts_of,
+    is_signed,
     read_manifest,
 )
 from app.services.proofs import record_reading
@@ -71,16 +73,20 @@ def check_backups() -> Iterator[Check]:
 def rebuild() -> Iterator[Check]:
     """Make the rows anew from the manifests, where these are proven by their dumps.
 
-    Where instead dump and row agree, the manifest is written anew. Yields what
-    was found before; what nobody vouches for is left as it is.
+    Where instead dump and row agree, the manifest is written anew; so is one
+    that is not signed with the present SECRET_KEY. A row that is made of an
+    unsigned manifest is that of a foreign dump. Yields what was found before;
+    what nobody vouches for is left as it is.
     """
     for check in check_backups():
         if check.verdict in (Verdict.CATALOGUE, Verdict.UNKNOWN):
             yield _rewrite_row(check)
             continue
-        if check.verdict is Verdict.MANIFEST:
+        if check.verdict is Verdict.MANIFEST or (
+            check.verdict is Verdict.WHOLE and not _is_signed(check.filename)
+        ):
             row = db.session.scalar(_by_name(check.filename))
-            if row is not None:
+            if row is not None and row.is_completed and storage().has(row.filename):
                 storage().replace_manifest(check.filename, build_manifest(row))
             db.session.commit()
         yield check
@@ -116,17 +122,21 @@ def _is_being_made(recorded: dict[str, Any] | None) -> bool:
 def _check(filename: str, recorded: dict[str, Any] | None) -> Check:
     try:
         with storage().open(filename) as file:
-            found = file.seek(0, 2), file.seek(0), sha256_of(file)
+            size, _, sha256 = file.seek(0, 2), file.seek(0), sha256_of(file)
     except (AppError, OSError) as error:
         if recorded is not None and _recorded(filename) is None:
             return Check(filename, Verdict.WHOLE, "deleted meanwhile")
         return Check(filename, Verdict.NOT_READABLE, str(error))
-    size, _, sha256 = found
     told, reason = _told(filename)
     manifest_fits = bool(told) and (size, sha256) == (told["size"], told["sha256"])
+    kept = recorded or {"size": None, "sha256": None}
+    is_as_recorded = (size, sha256) == (kept["size"], kept["sha256"])
     if manifest_fits and not reason:
-        return _compare(filename, recorded, told)
-    if recorded and (size, sha256) == (recorded["size"], recorded["sha256"]):
+        found = _compare(filename, recorded, told)
+        if found.verdict is not Verdict.CATALOGUE or not is_as_recorded or is_signed(told):
+            return found
+        reason = "it says otherwise than its row, and is not signed by this panel"
+    if is_as_recorded:
         reason = reason or "it tells of another dump"
         return Check(
             filename, Verdict.MANIFEST, f"the dump is whole, but its manifest is not: {reason}"
@@ -151,7 +161,8 @@ def _told(filename: str) -> tuple[dict[str, Any], str]:
 def _compare(filename: str, recorded: dict[str, Any] | None, told: dict[str, Any]) -> Check:
     """A dump that its manifest proves, beside what the catalogue says of it."""
     if recorded is None:
-        return Check(filename, Verdict.UNKNOWN, "and whole")
+        whose = "" if is_signed(told) else ", with a manifest that this panel has not signed"
+        return Check(filename, Verdict.UNKNOWN, f"and whole{whose}")
     if not recorded:
         return Check(filename, Verdict.CATALOGUE, "the dump is whole, but its row cannot be read")
     expected = told | {"status": Status.COMPLETED.value}
@@ -164,12 +175,23 @@ def _compare(filename: str, recorded: dict[str, Any] | None, told: dict[str, Any
     return Check(filename, Verdict.WHOLE, "")
 
 
+def _is_signed(filename: str) -> bool:
+    try:
+        return is_signed(read_manifest(storage().manifest(filename)))
+    except (AppError, OSError):
+        return True  # there is nothing to be signed
+
+
 def _rewrite_row(check: Check) -> Check:
     filename = check.filename
     try:
-        told = columns_of(read_manifest(storage().manifest(filename)))
+        content = read_manifest(storage().manifest(filename))
+        told = columns_of(content)
     except (AppError, OSError):
         return check  # unknown, and without a manifest that could tell
+    is_ours = is_signed(content)
+    if not is_ours:
+        told = distrusted(told)
     with writing() as session:
         same_id = select(DatabaseBackup.filename).where(DatabaseBackup.id == told["id"])
         other = session.scalar(same_id)
@@ -185,6 +207,7 @@ def _rewrite_row(check: Check) -> Check:
         row = DatabaseBackup(status=Status.COMPLETED, **told)
         if was is not None:
             row.log, row.manifest_stale = was.log, was.manifest_stale
+        row.manifest_stale = row.manifest_stale or not is_ours
         session.add(row)
         session.flush()
         record_reading(session, row)

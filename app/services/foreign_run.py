@@ -7,6 +7,7 @@ from app.config import settings
 from app.errors import ToolError
 from app.extensions import writing
 from app.models import DatabaseBackup
+from app.postgres.blocks import check_blocks
 from app.postgres.foreign import contents_of
 from app.postgres.tools import find_toolchains
 from app.services.databases import storage
@@ -29,6 +30,8 @@ def take_in(run: Run, filename: str) -> None:
         toolchains = find_toolchains(settings().pg_bin_dir)
         if not toolchains:
             raise ToolError("no pg_restore was found to read the dump with")
+        with storage().open_staged(staged) as file:
+            check_blocks(file, run.check)
         newest = max(toolchains, key=lambda each: each.version)
         read = read_back(run, staged, newest, contents=0, on_tick=run.check)
         _publish(run, staged, read)
@@ -46,6 +49,8 @@ def _publish(run: Run, staged: Staged, read: Reading) -> None:
         "uncounted": [],
         "differences": [],
     }
+    if contents["rowsOnly"]:
+        evidence["differences"] = ["the dump holds rows alone, and no table (pg_dump --data-only)"]
     contents["read"] = {"seconds": round(read.seconds, 3), "evidence": evidence}
     with writing() as session:
         backup = session.get_one(DatabaseBackup, run.job_id)

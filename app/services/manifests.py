@@ -1,6 +1,11 @@
-"""The manifest beside a dump: what it is, told without the catalogue."""
+"""The manifest beside a dump: what it is, told without the catalogue.
+
+It carries an HMAC under a key made of SECRET_KEY: only what this panel has
+written is believed of where a dump comes from.
+"""
 
 import hashlib
+import hmac
 import json
 import shlex
 from dataclasses import asdict, dataclass
@@ -10,7 +15,9 @@ from typing import Any
 from marshmallow import EXCLUDE, INCLUDE, Schema, ValidationError, fields, validate
 from psycopg2.extensions import make_dsn
 
+from app.config import settings
 from app.errors import VerificationError
+from app.keys import derived_key
 from app.models import DatabaseBackup, Trigger
 from app.models.types import now
 
@@ -18,7 +25,8 @@ FORMAT = 1
 MAX_NOTES = 2_000  # characters
 MAX_PIN_REASON = 200
 _IS_SIZE = validate.Range(0, 2**63 - 1)
-_OWN_CHECKSUM = "manifestSha256"
+_OWN_CHECKSUM, _SIGNATURE = "manifestSha256", "signature"
+_PURPOSE = "backstop: manifests, 1"
 
 #: What row and manifest tell alike, by the column's name.
 FACTS = (
@@ -30,6 +38,12 @@ FACTS = (
 
 #: Those of them that people change later.
 EDITABLE = ("notes", "pinned_at", "pinned_by", "pin_reason")
+
+#: What contents tell of a dump that is nobody's in particular.
+_TOLD_BY_ANYBODY = (
+    *("encoding", "collate", "ctype", "localeProvider", "locale"),
+    *("extensions", "tables"),
+)
 
 _PROVIDERS = {"c": "libc", "i": "icu", "b": "builtin"}  # pg_database.datlocprovider
 
@@ -44,7 +58,7 @@ class Measured:
 
 
 def build_manifest(backup: DatabaseBackup, proof: Measured | None = None) -> bytes:
-    """The manifest of a backup, as JSON with its own checksum.
+    """The manifest of a backup, as JSON with its own checksum, signed by this panel.
 
     With the proof of a dump that is about to be published; without one, as
     the row has it.
@@ -54,6 +68,7 @@ def build_manifest(backup: DatabaseBackup, proof: Measured | None = None) -> byt
         facts |= {camel_case(name): value for name, value in asdict(proof).items()}
         facts["finishedAt"] = moment_text(now())
     content = {"format": FORMAT, "restore": _restore_commands(backup)} | facts
+    content[_SIGNATURE] = _signature(content)
     return _written(content | {_OWN_CHECKSUM: _checksum(content)})
 
 
@@ -114,6 +129,34 @@ def read_manifest(raw: bytes) -> dict[str, Any]:
     return dict(content)
 
 
+def is_signed(content: dict[str, Any]) -> bool:
+    """Whether this panel, with its present SECRET_KEY, has written the content of a manifest."""
+    signature = content.get(_SIGNATURE)
+    signed = {key: value for key, value in content.items() if key != _SIGNATURE}
+    return isinstance(signature, str) and hmac.compare_digest(
+        signature.encode("utf-8", "replace"), _signature(signed).encode()
+    )
+
+
+def distrusted(columns: dict[str, Any]) -> dict[str, Any]:
+    """The columns of a backup whose manifest somebody else may have written: a foreign one.
+
+    What it tells of owners, rights, settings and proofs is put away under
+    `unsigned`, until an admin says that it can be trusted.
+    """
+    contents = columns["contents"] or {}
+    kept = {key: contents.get(key) for key in _TOLD_BY_ANYBODY}
+    kept["extensions"] = [{"name": each["name"]} for each in kept["extensions"] or []]
+    kept["tables"] = [
+        {"schema": str(each.get("schema")), "name": each["name"], "rows": None}
+        for each in kept["tables"] or []
+    ]
+    kept["foreign"] = {}
+    if not columns["foreign"]:  # an import of another panel stays one
+        kept["unsigned"] = contents
+    return columns | {"foreign": True, "contents": kept}
+
+
 def moment_text(moment: datetime | None) -> str | None:
     """2026-11-23T12:59:30.123Z"""
     if moment is None:
@@ -128,12 +171,20 @@ def _told(value: Any) -> Any:
     return value.value if isinstance(value, Trigger) else value
 
 
+def _signature(content: dict[str, Any]) -> str:
+    key = derived_key(settings().secret_key, _PURPOSE)
+    return hmac.new(key, _written(content), hashlib.sha256).hexdigest()
+
+
 def _checksum(content: dict[str, Any]) -> str:
     return hashlib.sha256(_written(content)).hexdigest()
 
 
 def _written(content: dict[str, Any]) -> bytes:
-    return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False).encode()
+    try:
+        return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # a name that fits no encoding
+        return json.dumps(content, indent=2, sort_keys=True).encode()
 
 
 def camel_case(name: str) -> str:

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from dataclasses import dataclass
 from datetime import datetime
 from string import Template
 from typing import Any
@@ -47,7 +48,21 @@ def get_notifier_named(name: str) -> Notifier:
     return _found(db.session.scalar(select(Notifier).filter_by(name=name)))
 
 
-def create_notifier(name: str, url: str, *, created_by: str, **more: Any) -> Notifier:
+@dataclass(frozen=True)
+class CheckedUrl:
+    """A URL that was looked at already: a look takes a second, too long for a transaction."""
+
+    url: str
+    target: str
+
+
+def check_url(url: str) -> CheckedUrl:
+    """Look at a URL; nothing is sent. Raises InvalidInput, NotifierError, Busy."""
+    url = _checked_url(url)
+    return CheckedUrl(url, str(carriers.check(url)))
+
+
+def create_notifier(name: str, url: str | CheckedUrl, *, created_by: str, **more: Any) -> Notifier:
     """Keep a new one, its URL encrypted; nothing is sent.
 
     `more` are `facts`, `title`, `body` and `enabled`, as of edit_notifier.
@@ -148,8 +163,9 @@ def _checked(values: dict[str, Any]) -> dict[str, Any]:
         if key in kept:
             kept[key] = _checked_template(key, kept[key], longest)
     if "url" in kept:  # the last, since it takes the longest
-        url = _checked_url(kept["url"])
-        kept |= {"target": str(carriers.check(url)), "url": seal(url)}
+        url = kept["url"]
+        checked = url if isinstance(url, CheckedUrl) else check_url(url)
+        kept |= {"target": checked.target, "url": seal(checked.url)}
     return kept
 
 

@@ -6,12 +6,12 @@ from typing import cast
 
 import psycopg2
 
-from app.errors import AppError, Interrupted
+from app.errors import AppError, Interrupted, VerificationError
 from app.extensions import db, writing
 from app.models import AnyJob, DatabaseBackup, Restore
 from app.postgres.connection import end_sessions
 from app.services.databases import DatabaseName, configured_database, database_name, storage
-from app.services.manifests import EDITABLE, build_manifest, columns_of, read_manifest
+from app.services.manifests import EDITABLE, build_manifest, columns_of, is_signed, read_manifest
 from app.services.proofs import record_reading
 
 logger = logging.getLogger(__name__)
@@ -73,7 +73,10 @@ def record_success(backup_id: str, log: str = "") -> None:
     if row is None:
         return
     filename = row.filename
-    told = columns_of(read_manifest(storage().manifest(filename)))
+    content = read_manifest(storage().manifest(filename))
+    if not is_signed(content):
+        raise VerificationError(f"the manifest of {filename} was not written by this panel")
+    told = columns_of(content)
     with writing() as session:
         backup = session.get(DatabaseBackup, backup_id, with_for_update=True)
         if backup is None or backup.is_completed:

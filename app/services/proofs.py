@@ -10,8 +10,10 @@ from sqlalchemy.orm import Session
 from app.errors import AppError, DumpError, RestoreError, VerificationError
 from app.extensions import db
 from app.models import Assertion, DatabaseBackup, Kind, Level, Proof, Restore, Result
-from app.postgres.archive import Entry, RowCounter
+from app.postgres.census import Census
+from app.postgres.encodings import printable
 from app.services.databases import DatabaseName
+from app.services.reading import Reading
 
 _TOLD = 100  # differences that are kept; with so many nobody reads more
 
@@ -24,13 +26,7 @@ def judge(error: AppError) -> Result:
     return Result.FAILED if isinstance(error, _EVIDENCE) else Result.NOT_POSSIBLE
 
 
-def prove_rows(
-    contents: dict[str, Any],
-    counted: dict[int, int],
-    entries: Iterable[Entry],
-    archive: RowCounter,
-    seconds: float,
-) -> dict[str, Any]:
+def prove_rows(contents: Census, counted: dict[int, int], read: Reading) -> Census:
     """What a dump holds, and whether its rows are those that were counted in its snapshot.
 
     `contents` are the snapshot's, with oids; `counted` its rows by oid. Of a
@@ -38,10 +34,11 @@ def prove_rows(
     name in the evidence. Sequences are as the archive has them: they do not
     obey snapshots.
     """
+    archive = read.rows
     differences, uncounted, tables = [], [], []
     for table in contents["tables"]:
         schema, name = table["schema"], table["name"]
-        told = f"{schema}.{name}"
+        told = printable(f"{schema}.{name}")
         found, rows = archive.rows.get((schema, name)), counted.get(table["oid"])
         kept = {"schema": schema, "name": name, "bytes": archive.bytes.get((schema, name))}
         if table.get("extension"):  # the others come with CREATE EXTENSION
@@ -59,7 +56,7 @@ def prove_rows(
         differences.append(f"large objects: {large} counted, {archive.large_objects} in the dump")
     sequences = [
         {"schema": entry.schema, "name": entry.name, "value": list(entry.sequence_value)}
-        for entry in entries
+        for entry in read.entries
         if entry.sequence_value is not None
     ]
     evidence = {
@@ -68,8 +65,8 @@ def prove_rows(
         "uncounted": uncounted[:_TOLD],
         "differences": differences[:_TOLD],
     }
-    read = {"seconds": round(seconds, 3), "evidence": evidence}
-    return contents | {"tables": tables, "sequences": sequences, "read": read}
+    proof = {"seconds": round(read.seconds, 3), "evidence": evidence}
+    return contents | {"tables": tables, "sequences": sequences, "read": proof}
 
 
 def record_reading(session: Session, backup: DatabaseBackup) -> None:
@@ -77,6 +74,8 @@ def record_reading(session: Session, backup: DatabaseBackup) -> None:
     read = (backup.contents or {}).get("read")
     if read is not None:
         result = Result.FAILED if read["evidence"]["differences"] else Result.PASSED
+        if backup.contents and backup.contents.get("rowsOnly"):
+            result = Result.NOT_POSSIBLE
         backup.proven = result is Result.PASSED
         session.add(
             Proof(

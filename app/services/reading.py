@@ -8,7 +8,8 @@ from functools import partial
 from threading import Event
 
 from app.errors import Interrupted
-from app.postgres.archive import Entry, Header, RowCounter, read_entries, read_header, read_whole
+from app.postgres.archive import Entry, Header, read_entries, read_header, read_whole
+from app.postgres.rows import RowCounter
 from app.postgres.tools import Toolchain
 from app.services import claims
 from app.services.databases import storage

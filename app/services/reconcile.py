@@ -29,7 +29,7 @@ from app.postgres.conninfo import remove_stale_passfiles
 from app.services import claims, drill_server
 from app.services.databases import private_dir, storage
 from app.services.effects import has_taken_effect
-from app.services.manifests import columns_of, read_manifest
+from app.services.manifests import columns_of, distrusted, is_signed, read_manifest
 from app.services.outcomes import (
     end_sessions_of,
     record_failure,
@@ -88,26 +88,31 @@ def settle_dead_runs() -> None:
     _settle_dead_restores(Reconciled())
 
 
-def adopt(filename: str) -> None:
-    """Give a complete dump without a row its row back, from its manifest.
+def adopt(filename: str) -> bool:
+    """Give a complete dump without a row its row back; whether it is one of ours.
 
+    Where its manifest is not signed by this panel it becomes a foreign one.
     Raises VerificationError where no manifest fits it, Conflict where it has a row.
     """
-    told = _published(filename)
-    if told is None:
+    published = _published(filename, signed=False)
+    if published is None:
         raise VerificationError(
             f"{filename} has no manifest that fits it",
             hint="It may be whole all the same; pg_restore reads it without the panel.",
         )
+    told, is_ours = published
+    told = told if is_ours else distrusted(told)
     try:
         with writing() as session:
-            backup = DatabaseBackup(status=Status.COMPLETED, **told)
+            backup = DatabaseBackup(status=Status.COMPLETED, manifest_stale=not is_ours, **told)
             session.add(backup)
             session.flush()
             record_reading(session, backup)
     except IntegrityError as error:
         raise Conflict(f"{filename} is in the catalogue already") from error
-    logger.info("backup adopted filename=%s", filename)
+    _renew_manifests()
+    logger.info("backup adopted filename=%s foreign=%s", filename, told["foreign"])
+    return is_ours
 
 
 @contextmanager
@@ -176,21 +181,23 @@ def _end_program(process: str | None, filename: str, report: Reconciled) -> None
         report.ended.append(filename)
 
 
-def _published(filename: str) -> dict[str, Any] | None:
-    """What the manifest says of a dump under its final name, if it fits it.
+def _published(filename: str, *, signed: bool = True) -> tuple[dict[str, Any], bool] | None:
+    """What the manifest says of a dump under its final name, and whether it is signed.
 
-    Who published it may have died before the name was durable: now it is.
+    None where it does not fit the dump, or must be `signed` and is not. Who
+    published it may have died before the name was durable: now it is.
     """
     try:
-        told = columns_of(read_manifest(storage().manifest(filename)))
+        content = read_manifest(storage().manifest(filename))
+        told, is_ours = columns_of(content), is_signed(content)
         with storage().open(filename) as file:
             fits = told["filename"] == filename and file.seek(0, 2) == told["size"]
     except (ObjectMissing, VerificationError):
         return None
-    if not fits:
+    if not fits or (signed and not is_ours):
         return None
     storage().make_durable()
-    return told
+    return told, is_ours
 
 
 def _finish_deletes(report: Reconciled) -> None:

@@ -23,10 +23,10 @@ from app.postgres.archive import Entry, read_entries
 from app.postgres.command import Line
 from app.postgres.conninfo import Conninfo
 from app.postgres.databases import Server, maintenance, serving
+from app.postgres.locking import hold_lock
 from app.postgres.privileges import superuser_only
 from app.postgres.restore import Plan
 from app.postgres.selection import narrowed, select
-from app.postgres.snapshot import hold_snapshot
 from app.services import asserting, before, drill_load, drill_server, in_place, scratch
 from app.services.asserting import Asserted
 from app.services.backups import create_backup
@@ -167,7 +167,7 @@ def _restore(run: RestoreRun, order: Order, heard: Line) -> dict[str, Any]:
     _save_living(run, order, heard)
     with ExitStack() as lock:  # no backup begins of what is about to be replaced
         name = order.application_name
-        lock.enter_context(hold_snapshot(info, application_name=name, on_wait=run.check))
+        lock.enter_context(hold_lock(info, application_name=name, on_wait=run.check))
         return _make(run, order, entries, info, heard, let_go=lock.close)
 
 
@@ -233,7 +233,7 @@ def _load_in_place(
         in_place.prepare(server, order.contents, entries, as_superuser=order.as_superuser)
     _save_living(run, order, heard)
     with (  # no backup begins meanwhile; the lock has another name, for the others may be ended
-        hold_snapshot(configured_database(), application_name=f"{name} lock", on_wait=run.check),
+        hold_lock(configured_database(), application_name=f"{name} lock", on_wait=run.check),
         serving(info, application_name=name, on_wait=run.check) as server,
     ):
         prepared = in_place.prepare(

@@ -27,8 +27,9 @@ from app.models import (
     Task,
 )
 from app.models.types import now
-from app.postgres.archive import RowCounter, read_entries, read_whole
+from app.postgres.archive import read_entries, read_whole
 from app.postgres.census import differences
+from app.postgres.rows import RowCounter
 from app.postgres.tools import Toolchain, find_toolchains
 from app.services import claims, firings
 from app.services.databases import database_name, storage

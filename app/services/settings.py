@@ -6,15 +6,15 @@ never carries a secret: what is kept encrypted is neither shown nor exported.
 
 import logging
 import tomllib
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import tomli_w
 
-from app.errors import AppError, ConfigurationError, InvalidInput
-from app.extensions import writing
+from app.errors import AppError, Busy, ConfigurationError, InvalidInput
+from app.extensions import db, writing
 from app.services import assertions, notifiers, policies, schedules
 from app.services.acts import tell
 from app.services.databases import database_name
@@ -219,6 +219,7 @@ def import_settings(
     cannot be as it says.
     """
     wanted = _checked(document)
+    _check_urls(wanted.get("notifiers", {}))
     changes: list[str] = []
     with suppress(_Undone), writing():
         for key, entries in wanted.items():
@@ -229,6 +230,30 @@ def import_settings(
     if not dry_run:
         logger.info("settings imported changes=%d by=%r", len(changes), by)
     return changes
+
+
+def _check_urls(wanted: dict[str, Fields]) -> None:
+    """Look at new URLs of notifiers before anything is locked: it takes a second for each."""
+    there = _notifiers()
+    db.session.commit()
+    for name, fields in wanted.items():
+        url = fields.get("url")
+        if url is None or url == there.get(name, {}).get("url"):
+            continue
+        with _named("notifier", name):
+            fields["url"] = notifiers.check_url(url)
+
+
+@contextmanager
+def _named(word: str, name: str) -> Iterator[None]:
+    """Errors tell of which entry they speak."""
+    try:
+        yield
+    except Busy:
+        raise
+    except AppError as error:
+        message = f'{word} "{name}": {error.message}'
+        raise type(error)(message, detail=error.detail, hint=error.hint) from error
 
 
 class _Undone(Exception):
@@ -242,7 +267,7 @@ def _bring(section: Section, wanted: dict[str, Fields], *, by: str, exact: bool)
             section.remove(name, by)
             told.append(f'{section.word} "{name}" removed')
     for name, given in wanted.items():
-        try:
+        with _named(section.word, name):
             fields = section.as_kept(given)
             if name not in there:
                 _refuse_gaps(section, fields)
@@ -253,9 +278,6 @@ def _bring(section: Section, wanted: dict[str, Fields], *, by: str, exact: bool)
             }:
                 section.edit(name, changed, by)
                 told.append(f'{section.word} "{name}" changed: {", ".join(changed)}')
-        except AppError as error:
-            message = f'{section.word} "{name}": {error.message}'
-            raise type(error)(message, detail=error.detail, hint=error.hint) from error
     return told
 
 

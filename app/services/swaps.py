@@ -13,7 +13,7 @@ from app.models.types import now
 from app.postgres.connection import Session, quoted, told
 from app.postgres.conninfo import Conninfo
 from app.postgres.databases import Server, cut_name, guarded_session, maintenance, serving
-from app.postgres.snapshot import hold_snapshot
+from app.postgres.locking import hold_lock
 from app.services.databases import configured_database
 from app.services.scratch import application_name, kept_until, refuse_another_server
 
@@ -125,7 +125,7 @@ def undo(restore_id: str, *, by: str) -> str:
         if not server.has_database(kept):
             raise Conflict(f'database "{kept}" is no longer there')
         refuse_unswappable(server, database)
-    with hold_snapshot(info, application_name="backstop undo"):
+    with hold_lock(info, application_name="backstop undo"):
         pass  # no backup of it runs
     _swap(info, "backstop undo", [(database, aside), (kept, database)])
     with writing() as session:

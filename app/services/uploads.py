@@ -13,7 +13,7 @@ from app.errors import Conflict, DumpError, InvalidInput, NotFound, StorageFull
 from app.extensions import db, writing
 from app.models import DatabaseBackup, Trigger, Upload
 from app.postgres.archive import MAGIC, read_header
-from app.postgres.foreign import clean_name
+from app.postgres.foreign import clean_name, tell_what_it_is
 from app.services.acts import tell
 from app.services.backups import checked_notes, own_user, run_backup, wake_worker
 from app.services.databases import storage
@@ -27,10 +27,7 @@ logger = logging.getLogger(__name__)
 MOST = 10  # uploads at once
 
 _BLOCK = 1024**2  # bytes
-_NO_DUMP = InvalidInput(
-    "this is no dump in pg_dump's custom format",
-    hint="Only archives of pg_dump -F c can be checked and restored; a script of SQL cannot.",
-)
+_HEAD = 4096  # bytes, to see what a file is
 
 
 def begin_upload(name: str, size: int, *, notes: str, created_by: str) -> Upload:
@@ -41,9 +38,11 @@ def begin_upload(name: str, size: int, *, notes: str, created_by: str) -> Upload
     """
     notes = checked_notes(notes)
     limit = settings().upload_limit * 1024**3
-    if not len(MAGIC) < size <= limit:
+    if size <= len(MAGIC):
+        raise _no_dump(b"")
+    if size > limit:
         raise InvalidInput(
-            f"a dump has between {len(MAGIC)} bytes and {humanize.naturalsize(limit, binary=True)}",
+            f"a dump has at most {humanize.naturalsize(limit, binary=True)}",
             hint="BACKSTOP_UPLOAD_LIMIT is the upper limit, in GiB.",
         )
     remove_old_uploads()
@@ -83,9 +82,10 @@ def take_part(upload_id: str, offset: int, blocks: Iterable[bytes]) -> int:
     db.session.commit()
     received = storage().uploads.append(upload_id, offset, _at_most(blocks, size - offset))
     with storage().uploads.open(upload_id) as file:
-        if not MAGIC.startswith(file.read(len(MAGIC))):
-            drop_upload(upload_id)
-            raise _NO_DUMP
+        head = file.read(_HEAD)
+    if not MAGIC.startswith(head[: len(MAGIC)]):
+        drop_upload(upload_id)
+        raise _no_dump(head)
     return received
 
 
@@ -116,6 +116,9 @@ def import_file(
     """
     with tolerating():
         reconcile()
+    if path.is_dir():
+        what = tell_what_it_is(b"", is_folder=True)
+        raise InvalidInput(f"{path} cannot be read", detail="It is a folder.", hint=what)
     try:
         with path.open("rb") as file:
             size = file.seek(0, 2)
@@ -146,6 +149,10 @@ def remove_old_uploads() -> None:
                 session.delete(upload)
 
 
+def _no_dump(head: bytes) -> InvalidInput:
+    return InvalidInput("this is no dump in pg_dump's custom format", hint=tell_what_it_is(head))
+
+
 def _insert(upload_id: str, trigger: Trigger, created_by: str) -> DatabaseBackup:
     upload, received = get_upload(upload_id)
     if received != upload.size:
@@ -160,7 +167,7 @@ def _insert(upload_id: str, trigger: Trigger, created_by: str) -> DatabaseBackup
             database = clean_name(read_header(file).database) or name
     except DumpError:
         drop_upload(upload_id)
-        raise _NO_DUMP from None
+        raise _no_dump(MAGIC) from None
     notes = f"{notes}\n{name}".strip() if name not in notes else notes
     backup = insert_pending(trigger, created_by, notes[-2000:], upload=upload_id, database=database)
     with writing() as session:

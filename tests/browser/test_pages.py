@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from waitress import wasyncore
 from waitress.server import create_server
 
-from tests.conftest import PASSWORD, Database, working
+from tests.conftest import PASSWORD, Database, locked, working
 
 pytestmark = pytest.mark.browser
 
@@ -187,6 +187,7 @@ def test_everything_works_without_scripts(browser: Browser, base: str):
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     sign_in(page, base)
+    expect(page.get_by_text("JavaScript is off")).to_be_visible()
     page.get_by_role("button", name="Create backup").click()
     row = page.locator("tbody tr").first
     for _ in range(100):
@@ -200,4 +201,46 @@ def test_everything_works_without_scripts(browser: Browser, base: str):
     page.get_by_text("admin", exact=True).click()
     page.get_by_role("button", name="Sign out", exact=True).click()
     expect(page.get_by_text("Signed out.")).to_be_visible()
+    context.close()
+
+
+def test_the_keyboard_stays_where_it_is_while_a_page_refreshes(
+    browser: Browser, make_app: Callable[..., Flask], shop: Database
+):
+    with locked(shop), served(make_app(lock_timeout=60)) as base:
+        page = browser.new_context().new_page()
+        sign_in(page, base)
+        page.get_by_role("button", name="Create backup").click()
+        link = page.locator("tbody tr a").first
+        link.focus()
+        # As if the list had changed: it is exchanged at the next look.
+        page.evaluate("document.querySelector('[data-refresh=list]').append('old')")
+        expect(page.locator("[data-refresh=list]")).not_to_contain_text("old")
+        expect(link).to_be_focused()
+        link.press("Enter")
+        log = page.get_by_role("region", name="Log of pg_dump")
+        log.focus()
+        page.evaluate("document.querySelector('[data-refresh=log]').append('old')")
+        expect(log).not_to_contain_text("old")
+        expect(log).to_be_focused()
+        page.get_by_role("button", name="Cancel backup").click()
+        expect(page.get_by_text("has been cancelled")).to_be_visible()
+        page.context.close()
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+def test_where_one_is_can_be_seen(browser: Browser, base: str, colours):
+    context = browser.new_context(color_scheme=colours)
+    page = context.new_page()
+    sign_in(page, base)
+    nav = page.get_by_role("navigation", name="Panel")
+    current = nav.locator("[aria-current=page]")
+    expect(current).to_have_text("Backups")
+    expect(current).to_have_css("text-decoration-line", "underline")
+    for link in nav.get_by_role("link").all():
+        page.keyboard.press("Tab")  # the keyboard, so that a ring is drawn
+        link.focus()
+        expect(link).to_have_css("outline-style", "solid")
+    nav.get_by_role("link", name="Doctor").click()
+    expect(current).to_have_text("Doctor")
     context.close()

@@ -26,7 +26,7 @@ from app.models import DatabaseBackup, Status, Trigger
 from app.postgres.embedded import EmbeddedServer
 from app.services import backups, listing
 from app.services.runs import progress_of
-from tests.conftest import Database, locked, sessions, waiting
+from tests.conftest import HELD, HOLD, Database, locked, sessions, waiting
 
 PATIENCE = 60  # seconds
 
@@ -91,10 +91,10 @@ def home() -> Iterator[Home]:
 
 
 class Panel:
-    """`make run` on a port of its own."""
+    """`make run` on a port of its own, or on that of a panel before it."""
 
-    def __init__(self, home: Home, **more: str) -> None:
-        self.port = free_port()
+    def __init__(self, home: Home, port: int = 0, **more: str) -> None:
+        self.port = port or free_port()
         self.log = home.folder / "panel.log"
         environment = home.environment(BACKSTOP_LISTEN=f"127.0.0.1:{self.port}", **more)
         with self.log.open("w") as log:
@@ -160,6 +160,11 @@ def test_the_first_run_prints_where_and_who_and_the_second_changes_nothing(home:
         assert f"Backstop runs at http://127.0.0.1:{panel.port}/admin/backup" in told
         password = re.search(r"Password +(\S+)", told)
         assert password is not None
+        # Once when it is made, in case the start fails, and again after all that was logged.
+        assert told.count(password[1]) == 2
+        begin = told[told.rindex("Backstop runs at") :]
+        assert "Backs up      ecom on embedded, the sample; set DATABASE_URL to your own" in begin
+        assert password[1] in begin
         browser = requests.Session()
         base = f"http://127.0.0.1:{panel.port}/api/admin"
         who = {"username": "admin", "password": password[1]}
@@ -168,7 +173,7 @@ def test_the_first_run_prints_where_and_who_and_the_second_changes_nothing(home:
         assert made.status_code == 201, made.text
         name = made.json()["backup"]["filename"]
 
-    with Panel(home) as panel:
+    with Panel(home, port=panel.port) as panel:  # cookies are for one port
         assert "Password" not in panel.text()
         base = f"http://127.0.0.1:{panel.port}/api/admin"
         # The same cookie: the key that signs it was kept.
@@ -264,6 +269,24 @@ def test_the_terminal_works_beside_a_running_panel_and_without_one(home: Home):
     assert "stopped" in home.flask("server", "status").stdout
 
 
+def test_a_second_terminal_does_not_back_up_another_database(home: Home, shop: Database):
+    with Panel(home, DATABASE_URL=shop.url):
+        dumps = set((home.folder / "backups").glob("*.dump"))
+        for words in (("create", "-q"), ("drill", "--latest"), ("prune", "--yes")):
+            refused = home.flask("backup", *words)
+            assert refused.returncode == 1, words
+            told = f"the panel runs for {shop.name}, and this command would take ecom"
+            assert told in refused.stderr
+            assert "DATABASE_URL" in refused.stderr
+        assert set((home.folder / "backups").glob("*.dump")) == dumps
+        assert "stopped" in home.flask("server", "status").stdout
+        made = home.flask("backup", "create", DATABASE_URL=shop.url)
+        assert f" of {shop.name} on " in made.stdout
+        meant = home.flask("backup", "create", "-q", "--other-database")
+        assert (meant.returncode, meant.stdout) == (0, "")
+        assert meant.stderr == "This was the sample: DATABASE_URL is not set.\n"
+
+
 def test_a_stopped_server_fails_the_backup_with_a_hint(home: Home):
     assert home.flask("server", "stop").returncode == 0
     failed = home.flask("backup", "create")
@@ -284,8 +307,9 @@ def test_sigterm_to_the_terminal_leaves_a_failed_row_and_no_file(home: Home, sho
 
     url = {"DATABASE_URL": shop.url}
     names = {path.name for path in (home.folder / "backups").glob("*.dump")}
+    shop.run(HELD)
     with closing(psycopg2.connect(shop.url)) as holder, holder.cursor() as cursor:
-        cursor.execute("LOCK TABLE orders IN ACCESS EXCLUSIVE MODE")
+        cursor.execute(HOLD)
         create = psutil.Popen(
             [sys.executable, "-m", "flask", "backup", "create"],
             cwd=ROOT,
@@ -295,7 +319,7 @@ def test_sigterm_to_the_terminal_leaves_a_failed_row_and_no_file(home: Home, sho
         )
         partials = home.folder / "backups" / ".partial"
         wait_until(lambda: any(partials.glob("*.dump")), "the dump to begin")
-        wait_until(lambda: create.children(recursive=True), "pg_dump")
+        wait_until(lambda: any(each.name() == "pg_dump" for each in create.children()), "pg_dump")
         (pg_dump,) = create.children(recursive=True)
         create.send_signal(signal.SIGTERM)
         assert create.wait(PATIENCE) == 128 + signal.SIGTERM

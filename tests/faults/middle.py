@@ -1,4 +1,4 @@
-"""A real backup held still in the middle of its run, by a table's lock that pg_dump waits for."""
+"""A real backup held still in the middle of its run, by a lock that pg_dump waits for."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -9,12 +9,12 @@ import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812 - it is a class
 
 from app.models import DatabaseBackup, Status
-from tests.conftest import Database
+from tests.conftest import HELD, HOLD, Database
 from tests.faults.lab import PATIENCE, Lab, log_of, wait_until
 
 _NAMED = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'backstop backup%%'"
-HOLDER = f"{_NAMED} AND backend_xmin IS NOT NULL AND state = 'idle in transaction'"
-DUMPING = f"{_NAMED} AND wait_event_type = 'Lock' AND query LIKE 'LOCK%'"
+HOLDER = f"{_NAMED} AND backend_xmin IS NULL AND state = 'idle in transaction'"
+DUMPING = f"{_NAMED} AND wait_event_type = 'Lock' AND query LIKE '%viewdef%'"
 
 
 @dataclass
@@ -33,9 +33,10 @@ class Locker:
 
 
 @contextmanager
-def locked(database: Database, table: str = "orders") -> Iterator[Locker]:
+def locked(database: Database) -> Iterator[Locker]:
+    database.run(HELD)
     with closing(psycopg2.connect(database.url)) as connection, connection.cursor() as cursor:
-        cursor.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+        cursor.execute(HOLD)
         yield Locker(connection)
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from app.services.reconcile import reconcile
 from tests.cli.test_panel import PATIENCE, free_port
+from tests.conftest import HELD, HOLD
 from tests.faults.kills import (
     Tell,
     ask_for_backup,
@@ -90,8 +91,9 @@ def test_a_dump_that_waits_for_a_lock_leaves_nothing_when_it_is_killed(
     lab: Lab, target: str, number: signal.Signals
 ):
     worker = lab.start_worker(BACKSTOP_LOCK_TIMEOUT="600")  # nothing ends by itself
+    lab.database.run(HELD)
     with closing(psycopg2.connect(lab.database.url)) as holder, holder.cursor() as cursor:
-        cursor.execute("LOCK TABLE words IN ACCESS EXCLUSIVE MODE")
+        cursor.execute(HOLD)
         name = ask_for_backup(lab)
         pg_dump = awaited(lambda: find_program("pg_dump", worker), "pg_dump")
         awaited(lambda: any(state == "Lock" for *_, state in lab.sessions()), "it to wait")

@@ -1,13 +1,15 @@
 """The door to Apprise: what is sent, what is told of failures, and what is never told."""
 
 import socket
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from app import notifiers
-from app.errors import InvalidInput, NotifierError
+from app.errors import Busy, InvalidInput, NotifierError
 from tests.listeners import listening
 
 
@@ -104,6 +106,51 @@ def test_no_file_of_ours_is_sent_along(tmp_path: Path):
         with pytest.raises(InvalidInput):
             notifiers.check(url)
     notifiers.check(f"slack://{tokens}/#c")
+
+
+def test_no_other_address_is_fetched_for_a_message():
+    with listening() as listener:
+        template = f"http://{listener.at}/secret"
+        for scheme in ("workflows", "slack", "msteams"):
+            url = f"{scheme}://{listener.at}/workflow/signature?template={template}"
+            with suppress(NotifierError):
+                notifiers.send(url, "title", "body", seconds=5)
+        assert listener.fetched == []
+
+
+def test_a_check_that_takes_too_long_can_be_asked_for_again(monkeypatch: pytest.MonkeyPatch):
+    def slow(_asked: object, seconds: int) -> None:
+        raise notifiers._too_late(seconds)
+
+    monkeypatch.setattr(notifiers, "_ask", slow)
+    with pytest.raises(Busy, match="could not be checked in time") as told:
+        notifiers.check("json://hooks.example.org")
+    assert told.value.retry_after == 10
+
+
+def test_only_a_few_are_checked_at_once(monkeypatch: pytest.MonkeyPatch):
+    release, begun = threading.Event(), threading.Semaphore(0)
+
+    def hang(_asked: object, _seconds: int) -> dict[str, object]:
+        begun.release()
+        release.wait()
+        return {"ok": True, "service": "JSON", "host": ""}
+
+    monkeypatch.setattr(notifiers, "_ask", hang)
+    monkeypatch.setattr(notifiers, "_PATIENCE", 0.01)
+    threads = [
+        threading.Thread(target=notifiers.check, args=("json://hooks.example.org",))
+        for _ in range(notifiers._AT_ONCE)
+    ]
+    for each in threads:
+        each.start()
+        begun.acquire()
+    with pytest.raises(Busy, match="too many URLs"):
+        notifiers.check("json://hooks.example.org")
+    release.set()
+    for each in threads:
+        each.join()
+    notifiers.check("json://hooks.example.org")
 
 
 def test_the_carrier_sees_none_of_our_settings(monkeypatch: pytest.MonkeyPatch):

@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,9 @@ from typing import Any
 import psutil
 import pytest
 
+from app.postgres.connection import connect
 from app.postgres.conninfo import Conninfo, client_environment
 from app.postgres.dump import Limits, dump
-from app.postgres.snapshot import hold_snapshot
 from app.postgres.tools import Toolchain
 from tests.conftest import Database, url_of
 
@@ -41,6 +41,11 @@ def wait_until(is_true: Callable[[], object], what: str, patience: float = PATIE
 def at(server: Conninfo, database: str, **changes: str) -> Conninfo:
     """The same server, another database."""
     return replace(server, parameters={**server.parameters, "dbname": database, **changes})
+
+
+def take(database: Database, table: str) -> None:
+    """Lock a table for a moment as DDL does, or fail at once where others hold it."""
+    database.run(f"BEGIN; LOCK TABLE ONLY {table} IN ACCESS EXCLUSIVE MODE NOWAIT; COMMIT")
 
 
 def as_admin(server: Conninfo, database: str = "postgres") -> Database:
@@ -87,6 +92,19 @@ def signed_in_as(role: Role, info: Conninfo) -> Conninfo:
 # Dumps
 
 
+@contextmanager
+def exported(info: Conninfo) -> Iterator[str]:
+    """A snapshot without any lock: pg_dump can be held up at a table."""
+    with connect(info, application_name="backstop test") as connection:
+        connection.set_session("REPEATABLE READ", readonly=True)
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+            cursor.execute("SELECT pg_export_snapshot()")
+            row = cursor.fetchone()
+            assert row is not None
+            yield row[0]
+
+
 def make_dump(
     chain: Toolchain, info: Conninfo, target: Path, *, over: Conninfo | None = None, **changes: Any
 ) -> list[str]:
@@ -95,8 +113,7 @@ def make_dump(
     target.touch(mode=0o600)
     with ExitStack() as stack:
         if "snapshot" not in changes:
-            held = stack.enter_context(hold_snapshot(info, application_name="backstop test"))
-            changes["snapshot"] = held.id
+            changes["snapshot"] = stack.enter_context(exported(info))
         environment = stack.enter_context(client_environment(info, target.parent / "private"))
         options = {
             "compression": chain.compression(None),

@@ -21,6 +21,7 @@ from app.postgres.connection import connect
 from app.postgres.conninfo import (
     Conninfo,
     client_environment,
+    masked,
     parse_url,
     remove_stale_passfiles,
     write_passfile,
@@ -102,9 +103,10 @@ def test_a_url_is_taken_apart():
 def test_the_shortest_url_leaves_everything_to_libpq(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("PGHOST", raising=False)
     monkeypatch.delenv("PGPORT", raising=False)
+    monkeypatch.setenv("PGUSER", "ann")
     info = parse_url("postgres://")
-    assert info.parameters == {}
-    assert (info.password, info.secrets, info.database) == ("", (), "")
+    assert info.parameters == {"dbname": "ann"}
+    assert (info.password, info.secrets, info.database) == ("", (), "ann")
     assert info.server == "local socket:5432"
     monkeypatch.setenv("PGHOST", "db.example.org")
     monkeypatch.setenv("PGPORT", "5433")
@@ -117,6 +119,41 @@ def test_spaces_around_a_url_do_not_matter():
 
 def test_a_database_without_a_name_is_the_user_s():
     assert parse_url("postgresql://ann@h").database == "ann"
+
+
+def test_a_database_without_a_name_is_the_one_that_libpq_takes(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PGDATABASE", "other")
+    assert parse_url("postgresql://ann@h").database == "other"
+    assert parse_url("postgresql://ann@h").parameters["dbname"] == "other"
+    assert parse_url("postgresql://ann@h/shop").database == "shop"
+
+
+def test_services_are_refused(monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(ConfigurationError, match="services of libpq"):
+        parse_url("postgresql:///?service=shop")
+    monkeypatch.setenv("PGSERVICE", "shop")
+    with pytest.raises(ConfigurationError, match="services of libpq"):
+        parse_url("postgresql://ann@h/shop")
+
+
+@pytest.mark.parametrize(
+    ("url", "hint"),
+    [
+        ("jdbc:postgresql://h:5432/shop?user=ann", "Leave out jdbc:"),
+        ("'postgresql://ann@h/shop'", "Leave out the quotes"),
+        ('"postgresql://ann@h/shop"', "Leave out the quotes"),
+    ],
+)
+def test_a_url_that_is_nearly_one_is_told_what_is_too_much(url: str, hint: str):
+    with pytest.raises(ConfigurationError) as refused:
+        parse_url(url)
+    assert hint in refused.value.hint
+
+
+def test_short_secrets_are_masked_as_whole_words():
+    assert masked('table "other" for r, r!', ("r",)) == 'table "other" for *****, *****!'
+    assert masked("with-secret1-in", ("secret1",)) == "with-*****-in"
+    assert "hides better" in parse_url("postgresql://ann:r@h/shop").notices[0]
 
 
 @pytest.mark.parametrize(
@@ -135,7 +172,7 @@ def test_the_server_is_called_by_its_name(url: str, server: str):
 
 def test_a_url_of_prisma_is_understood_and_the_rest_is_noticed():
     info = parse_url(
-        "postgresql://ann:pw@h:5432/shop?schema=public&connection_limit=5&sslmode=prefer"
+        "postgresql://ann:password@h:5432/shop?schema=public&connection_limit=5&sslmode=prefer"
         "&pgbouncer=true"
     )
     assert info.database == "shop"
@@ -150,8 +187,8 @@ def test_a_url_of_prisma_is_understood_and_the_rest_is_noticed():
 
 @pytest.mark.parametrize("driver", ["psycopg2", "psycopg", "asyncpg", "pg8000"])
 def test_a_url_of_sqlalchemy_is_understood(driver: str):
-    info = parse_url(f"postgresql+{driver}://ann:p%40ss@h/shop")
-    assert (info.database, info.password, info.notices) == ("shop", "p@ss", ())
+    info = parse_url(f"postgresql+{driver}://ann:p%40ssword@h/shop")
+    assert (info.database, info.password, info.notices) == ("shop", "p@ssword", ())
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,11 @@ import psycopg2
 import pytest
 
 from app.errors import Conflict, ConnectError, DumpError
-from app.postgres import snapshot
+from app.postgres import locking, snapshot
 from app.postgres.connection import open_session
 from app.postgres.conninfo import Conninfo, parse_url
-from app.postgres.snapshot import LOCK, Snapshot, hold_snapshot
+from app.postgres.locking import LOCK, hold_lock
+from app.postgres.snapshot import Snapshot, hold_snapshot
 from tests.conftest import Database
 from tests.postgres.conftest import Role, as_admin, at, signed_in_as, wait_until
 
@@ -27,6 +28,10 @@ def info(standing: Database) -> Conninfo:
 
 def hold(info: Conninfo):
     return hold_snapshot(info, application_name=HOLDER)
+
+
+def lock(info: Conninfo):
+    return hold_lock(info, application_name=HOLDER)
 
 
 HOLDERS = """
@@ -84,10 +89,10 @@ def test_the_lock_is_free_after_an_exception(info: Conninfo):
 
 
 def test_the_lock_is_free_after_the_holder_was_ended(info: Conninfo, standing: Database):
-    with hold(info):
+    with lock(info):
         end_the_holder(standing)
         wait_until(lambda: holders(standing) == 0, "the lock is free")
-        with hold_snapshot(info, application_name="the next") as following:
+        with hold_lock(info, application_name="the next") as following:
             following.check(now=True)
 
 
@@ -200,15 +205,15 @@ def test_rows_that_a_policy_hides_are_an_error_and_not_left_out(
 
 
 def test_a_check_passes_while_it_is_held(info: Conninfo):
-    with hold(info) as held:
+    with lock(info) as held:
         held.check()
         held.check(now=True)
 
 
 def test_a_check_says_that_the_holder_was_ended(info: Conninfo, standing: Database):
-    with hold(info) as held:
+    with lock(info) as held:
         end_the_holder(standing)
-        with pytest.raises(DumpError, match="holds the snapshot was lost") as told:
+        with pytest.raises(DumpError, match="holds the lock was lost") as told:
             held.check(now=True)
         assert "terminat" in told.value.detail  # libpq has two ways to say it
         assert told.value.hint
@@ -220,10 +225,10 @@ def test_a_check_says_that_the_holder_was_ended(info: Conninfo, standing: Databa
 def test_a_check_asks_the_server_every_few_seconds_only(
     info: Conninfo, standing: Database, monkeypatch: pytest.MonkeyPatch
 ):
-    with hold(info) as held:
+    with lock(info) as held:
         end_the_holder(standing)
         held.check()
-        monkeypatch.setattr(snapshot, "_CHECK_EVERY", 0.0)
+        monkeypatch.setattr(locking, "_CHECK_EVERY", 0.0)
 
         def is_told() -> bool:  # it does not wait for the answer, but looks for it each time
             try:
@@ -236,8 +241,8 @@ def test_a_check_asks_the_server_every_few_seconds_only(
 
 
 def test_a_check_does_not_wait_for_the_server(info: Conninfo, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(snapshot, "_CHECK_EVERY", 0.0)
-    with hold(info) as held:
+    monkeypatch.setattr(locking, "_CHECK_EVERY", 0.0)
+    with lock(info) as held:
         monkeypatch.setattr(held._session, "wait", lambda: pytest.fail("it waited"))
         for _ in range(100):
             held.check()
@@ -260,11 +265,11 @@ def test_the_lock_is_waited_for_a_moment(
     info: Conninfo, standing: Database, monkeypatch: pytest.MonkeyPatch
 ):
     """A run that was just killed may still be leaving the server."""
-    monkeypatch.setattr(snapshot, "_LOCK_PATIENCE", 30.0)
-    with hold(info):
+    monkeypatch.setattr(locking, "_LOCK_PATIENCE", 30.0)
+    with lock(info):
         leaving = threading.Timer(0.5, end_the_holder, [standing])
         leaving.start()
-        with hold(info) as second:
+        with lock(info) as second:
             second.check(now=True)
         leaving.join()
 
@@ -281,7 +286,6 @@ def test_the_contents_tell_what_a_restore_must_know(shop: Database):
     shop.run("CREATE VIEW looked AS SELECT * FROM orders")
     with hold(parse_url(shop.url)) as held:
         contents = held.contents()
-        assert held.database_size() == shop.run("SELECT pg_database_size(current_database())")[0][0]
     assert [(each["schema"], each["name"]) for each in contents["tables"]] == [
         ("public", "customers"),
         ("public", 'odd "schema"'),
@@ -317,25 +321,27 @@ def test_what_dead_runs_left_behind_is_ended(
 ):
     old = open_session(info, application_name="backstop backup_of_a_dead_run")
     mine = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'backstop backup%'"
-    with old, hold(info):
+    with old, lock(info):
         assert standing.run(mine) == [(1,)], "it may be of one that is about to be refused"
         monkeypatch.setattr(
-            snapshot, "_LEFTOVERS", snapshot._LEFTOVERS.replace("1 minute", "0 minutes")
+            locking, "_LEFTOVERS", locking._LEFTOVERS.replace("1 minute", "0 minutes")
         )
-    with open_session(info, application_name="backstop backup_of_a_dead_run"), hold(info):
+    with open_session(info, application_name="backstop backup_of_a_dead_run"), lock(info):
         wait_until(lambda: standing.run(mine) == [(0,)], "it was ended")
 
 
-def test_a_server_that_gives_no_snapshot_is_told(
+def test_a_server_that_gives_no_lock_or_no_snapshot_is_told(
     info: Conninfo, standing: Database, monkeypatch: pytest.MonkeyPatch
 ):
     """The real reasons (a pooler, a server in recovery) cannot be had: any error will do."""
-    monkeypatch.setattr(snapshot, "_OWN_SETTINGS", "SELECT 1 FROM not_there")
-    with pytest.raises(ConnectError, match="did not give a snapshot") as told, hold(info):
-        pass
-    assert 'relation "not_there" does not exist' in told.value.detail
-    assert info.password not in told.value.in_words()
-    assert holders(standing) == 0
+    for where, given in ((locking, "lock"), (snapshot, "snapshot")):
+        monkeypatch.setattr(where, "OWN_SETTINGS", "SELECT 1 FROM not_there")
+        with pytest.raises(ConnectError, match=f"did not give a {given}") as told, hold(info):
+            pass
+        assert 'relation "not_there" does not exist' in told.value.detail
+        assert info.password not in told.value.in_words()
+        wait_until(lambda: holders(standing) == 0, "the lock is free")
+        monkeypatch.undo()
 
 
 def test_no_connection_is_told_as_such(info: Conninfo):

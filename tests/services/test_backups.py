@@ -283,7 +283,7 @@ def test_another_panel_on_the_same_database_is_told_to_wait(
 ):
     import psycopg2
 
-    from app.postgres.snapshot import LOCK
+    from app.postgres.locking import LOCK
 
     other_panel = psycopg2.connect(shop.url)
     try:

@@ -22,11 +22,13 @@ from app.services.checks import Verdict, check_backups
 from app.services.manifests import (
     _OWN_CHECKSUM,
     FACTS,
+    FORMAT,
     _checksum,
     build_manifest,
     columns_of,
     createdb_options,
     facts_of,
+    is_signed,
     moment_text,
     read_manifest,
 )
@@ -99,6 +101,7 @@ def test_its_commands_name_encoding_locale_and_the_dump():
     assert shlex.split(restore) == wanted
 
 
+@panel
 def test_a_database_s_name_is_quoted_in_its_commands():
     backup = DatabaseBackup(database="it's a=b", filename="x.dump", trigger=Trigger.CLI)
     create, restore = read_manifest(build_manifest(backup))["restore"]
@@ -183,7 +186,7 @@ def small() -> dict[str, Any]:
     columns = dict.fromkeys(FACTS, "x") | {"trigger": Trigger.CLI, "oldest_reader": 17, "size": 1}
     columns |= dict.fromkeys(("created_at", "started_at", "finished_at"), now())
     columns |= {"database_size": None, "contents": None, "foreign": False, "pinned_at": None}
-    return read_manifest(build_manifest(DatabaseBackup(**columns)))
+    return {"format": FORMAT, "restore": []} | facts_of(DatabaseBackup(**columns))
 
 
 @pytest.mark.parametrize(
@@ -271,7 +274,9 @@ def test_notes_edited_later_change_nothing_else():
     with writing() as session:
         session.get_one(DatabaseBackup, backup.id).log = "another log"
     backups.edit_notes(backup.filename, "new")
-    assert read_manifest(path_of(backup).read_bytes()) == before | {"notes": "new"}
+    after = read_manifest(path_of(backup).read_bytes())
+    assert is_signed(after)
+    assert after == before | {"notes": "new", "signature": after["signature"]}
 
 
 @panel

@@ -10,8 +10,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from app.errors import Conflict, InvalidInput
+from app.extensions import db
 from app.models import Task
-from app.services import assertions, policies, schedules
+from app.services import assertions, notifiers, policies, schedules
 from app.services import settings as service
 from app.services.databases import database_name
 
@@ -143,6 +144,23 @@ name = "DATABASE"
 keep_daily = 7
 keep_within = "36h"
 """
+
+
+def test_nothing_is_locked_while_urls_are_checked(context: None, monkeypatch: pytest.MonkeyPatch):
+    looked = []
+
+    def look(url: str) -> str:
+        looked.append(url)
+        assert not db.session().in_transaction(), "a slow look holds up every other writer"
+        return "json://hooks.example.org (JSON)"
+
+    monkeypatch.setattr(notifiers.carriers, "check", look)
+    entries = [{"name": f"n{n}", "url": f"json://host/{n}"} for n in range(3)]
+    text = service.as_text({"notifiers": entries})
+    assert len(bring(text, dry_run=True)) == len(looked) == 3
+    assert len(bring(text)) == 3
+    assert bring(text) == []  # and no look at what is as it was
+    assert len(looked) == 6
 
 
 def test_retention_and_notifiers_are_taken_but_no_secret_is_given(context: None):

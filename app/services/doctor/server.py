@@ -11,6 +11,8 @@ from app.postgres.connection import quoted
 from app.postgres.conninfo import Conninfo
 from app.postgres.floors import weakness_of
 from app.postgres.inspection import Barred, Inspection, Rights, inspect, inspect_rights
+from app.postgres.locking import refuse_another_name
+from app.postgres.poolers import refuse_shared_sessions
 from app.postgres.tools import Toolchain, Version, choose_toolchain, find_toolchains
 from app.services.databases import configured_database, embedded_server
 from app.services.doctor.findings import (
@@ -42,7 +44,7 @@ def examine_server() -> list[Finding]:
             *(unexamined(subject, why) for subject in ("server clock", *_RIGHTS)),
         ]
     return [
-        _server(info, found),
+        examined("server", partial(_server, info, found)),
         examined("pg_dump", partial(_tools, found.version)),
         _clock(found.clock_ahead),
         *_rights(info, found),
@@ -61,6 +63,9 @@ def _silent(error: AppError) -> Finding:
 
 
 def _server(info: Conninfo, found: Inspection) -> Finding:
+    refuse_another_name(info, found.database)
+    if found.is_pooled:
+        refuse_shared_sessions(info)
     told = (
         f"PostgreSQL {found.version} on {info.server}: database {info.database}"
         f" ({naturalsize(found.database_size, binary=True)}),"

@@ -9,6 +9,17 @@ function content(part) {
   return copy.outerHTML;
 }
 
+// What stands in a part for the element that has the keyboard's focus.
+function twin(part, other) {
+  const active = document.activeElement;
+  if (active === part) return other;
+  if (!part.contains(active)) return null;
+  const key = (each) =>
+    [each.id, each.getAttribute("href"), each.form?.action, each.textContent.trim()].join("\n");
+  const same = (each) => key(each) === key(active);
+  return Array.from(other.querySelectorAll(active.tagName)).find(same) ?? null;
+}
+
 async function refresh() {
   const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
   if (answer.redirected) return location.reload(); // the session has ended
@@ -18,8 +29,10 @@ async function refresh() {
     const other = fresh.querySelector(`[data-refresh="${part.dataset.refresh}"]`);
     if (!other || content(other) === content(part)) continue;
     const top = part.scrollTop;
+    const focused = twin(part, other);
     part.replaceWith(other);
     other.scrollTop = top;
+    focused?.focus({ preventScroll: true });
   }
 }
 

@@ -13,7 +13,7 @@ import pytest
 from app.errors import Conflict, PostgresError
 from app.models import Kind, Status, Trigger
 from app.postgres.conninfo import parse_url
-from app.postgres.snapshot import hold_snapshot
+from app.postgres.locking import hold_lock
 from app.services import backups, restores, swaps
 from app.services import restore_run as running
 from app.services.databases import storage
@@ -244,7 +244,7 @@ def test_nothing_is_replaced_while_it_is_backed_up(
     """Its safety backup is the first to meet the lock."""
     filename = backed_up()
     before = oid_of(living)
-    with hold_snapshot(parse_url(living.url), application_name="another panel"):
+    with hold_lock(parse_url(living.url), application_name="another panel"):
         row = attempt(filename, Kind.REPLACE)
     assert row.status is Status.FAILED
     assert "could not be backed up before" in row.error_message

@@ -1,0 +1,235 @@
+"""Lend a session to pg_dump, with the locks and the snapshot that it holds.
+
+pg_dump begins its snapshot before it locks the tables, and a session of its own would
+queue behind everybody who waits for the locks of ours. So it connects to a socket of
+ours, which answers as a server that has just let it in, and then carries the bytes.
+The protocol: https://www.postgresql.org/docs/current/protocol-message-formats.html
+"""
+
+import ctypes
+import os
+import select
+import socket
+import struct
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Protocol
+
+import psycopg2
+from psycopg2.extensions import connection as Connection  # noqa: N812 - it is a class
+
+from app.postgres.conninfo import Conninfo
+
+_CHUNK = 256 * 1024  # bytes
+_LONGEST_STARTUP = 10_000  # bytes, as the server has it
+_VERSION_3 = 3  # of the protocol; other numbers ask for encryption
+_TERMINATE = b"X"
+_END_PATIENCE = 2.0  # seconds
+
+# What a server tells of itself before it is asked anything.
+_REPORTED = (
+    "server_version", "server_encoding", "client_encoding", "is_superuser",
+    "session_authorization", "DateStyle", "IntervalStyle", "TimeZone", "integer_datetimes",
+    "standard_conforming_strings",
+)  # fmt: skip
+
+
+class _Server(Protocol):
+    """The bytes of a session, as they are before encryption."""
+
+    def receive(self) -> bytes: ...
+    def send(self, data: bytes) -> None: ...
+    def has_more(self) -> bool: ...
+
+
+class _Plain:
+    def __init__(self, server: socket.socket) -> None:
+        self._server = server
+
+    def receive(self) -> bytes:
+        return self._server.recv(_CHUNK)
+
+    def send(self, data: bytes) -> None:
+        self._server.sendall(data)
+
+    def has_more(self) -> bool:
+        return False
+
+
+class _Encrypted:
+    """Through the very OpenSSL that libpq uses: psycopg2 brings both along."""
+
+    def __init__(self, library: ctypes.CDLL, ssl: int) -> None:
+        self._read, self._write = library.SSL_read, library.SSL_write
+        self._pending, self._ssl = library.SSL_pending, ctypes.c_void_p(ssl)
+        self._buffer = ctypes.create_string_buffer(_CHUNK)
+        self._bytes = memoryview(self._buffer).cast("B")
+
+    def receive(self) -> bytes:
+        length = self._read(self._ssl, self._buffer, _CHUNK)
+        return bytes(self._bytes[: max(length, 0)])
+
+    def send(self, data: bytes) -> None:
+        if data and self._write(self._ssl, data, len(data)) != len(data):
+            raise ConnectionError
+
+    def has_more(self) -> bool:
+        return bool(self._pending(self._ssl))
+
+
+@contextmanager
+def lent(connection: Connection, database: str) -> Iterator[Conninfo | None]:
+    """Where a program finds this session; None where nobody else can be let in to it.
+
+    The session must be idle, and is nobody else's meanwhile. What it holds it goes on
+    holding when the program has ended. One program can use it, once.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="backstop-") as folder,
+        socket.socket(fileno=os.dup(connection.fileno())) as line,
+        socket.socket(socket.AF_UNIX) as door,
+    ):
+        server = _bytes_of(connection, line)
+        if server is None:
+            yield None
+            return
+        line.setblocking(True)  # libpq's own descriptor too
+        door.bind(str(Path(folder, ".s.PGSQL.5432")))
+        door.listen(1)
+        lending = _Lending(server, line, door, _welcome(connection))
+        lending.start()
+        try:
+            yield _address(connection, folder, database)
+        finally:
+            lending.end()
+
+
+def alone() -> dict[str, str | None]:
+    """The environment in which nothing leads a program past the address of a lent session."""
+    return dict.fromkeys(name for name in os.environ if name.startswith("PG"))
+
+
+def _address(connection: Connection, folder: str, database: str) -> Conninfo:
+    return Conninfo(
+        {
+            "host": folder,
+            "port": "5432",
+            "user": connection.info.user,
+            "dbname": database,
+            "sslmode": "disable",
+            "channel_binding": "disable",
+            "target_session_attrs": "any",
+        },
+        server="a session of ours",
+    )
+
+
+def _bytes_of(connection: Connection, line: socket.socket) -> _Server | None:
+    """None where GSSAPI encrypts, or where OpenSSL cannot be found."""
+    library = ctypes.CDLL(psycopg2._psycopg.__file__)  # noqa: SLF001 - libpq is what it links
+    pointer = ctypes.c_void_p(connection.pgconn_ptr)
+    try:
+        if library.PQgssEncInUse(pointer):
+            return None
+        if not connection.info.ssl_in_use:
+            return _Plain(line)
+        library.PQgetssl.restype = ctypes.c_void_p
+        return _Encrypted(library, library.PQgetssl(pointer))
+    except AttributeError:
+        return None
+
+
+def _welcome(connection: Connection) -> bytes:
+    """What a server says when it lets somebody in (AuthenticationOk to ReadyForQuery)."""
+    told = [_message(b"R", struct.pack("!I", 0))]
+    for name in _REPORTED:
+        value = connection.get_parameter_status(name)
+        if value is not None:
+            told.append(_message(b"S", b"\0".join((name.encode(), value.encode(), b""))))
+    told.append(_message(b"K", struct.pack("!II", connection.info.backend_pid % 2**32, 0)))
+    return b"".join([*told, _message(b"Z", b"I")])
+
+
+def _message(kind: bytes, body: bytes) -> bytes:
+    return kind + struct.pack("!I", len(body) + 4) + body
+
+
+class _Lending:
+    """Carries the bytes of one program in a thread of its own, until the program leaves."""
+
+    def __init__(
+        self, server: _Server, line: socket.socket, door: socket.socket, welcome: bytes
+    ) -> None:
+        self._server, self._line, self._door, self._welcome = server, line, door, welcome
+        self._said = bytearray()  # by the program, up to the end of a message
+        self._over, self._wake = os.pipe()
+        self._thread = threading.Thread(target=self._serve, name="relay", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def end(self) -> None:
+        """Let go of the session; what hangs in it is torn off."""
+        os.write(self._wake, b".")
+        self._thread.join(_END_PATIENCE)
+        if self._thread.is_alive():
+            with suppress(OSError):
+                self._line.shutdown(socket.SHUT_RDWR)
+            self._thread.join()
+        os.close(self._over)
+        os.close(self._wake)
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            awaited: list[socket.socket | int] = [self._door, self._over]
+            if self._door not in select.select(awaited, [], [])[0]:
+                return
+            program, _ = self._door.accept()
+            self._door.close()  # nobody else, also not to cancel
+            with program:
+                if self._let_in(program):
+                    self._carry(program)
+
+    def _let_in(self, program: socket.socket) -> bool:
+        while True:
+            head = program.recv(8, socket.MSG_WAITALL)
+            if len(head) < 8:  # noqa: PLR2004
+                return False
+            length, version = struct.unpack("!II", head)
+            if version >> 16 == _VERSION_3:
+                break
+            program.sendall(b"N")  # no encryption in here
+        rest = min(length, _LONGEST_STARTUP) - len(head)
+        program.recv(max(rest, 0), socket.MSG_WAITALL)  # who it is, which we know
+        program.sendall(self._welcome)
+        return True
+
+    def _carry(self, program: socket.socket) -> None:
+        ends: list[socket.socket | int] = [self._line, program, self._over]
+        while True:
+            ready = [self._line] if self._server.has_more() else select.select(ends, [], [])[0]
+            if self._line in ready:
+                answer = self._server.receive()
+                if not answer:
+                    return
+                program.sendall(answer)
+            if program in ready and not self._pass_on(program.recv(_CHUNK)):
+                return
+            if self._over in ready:
+                return
+
+    def _pass_on(self, said: bytes) -> bool:
+        """Whole messages only; False where it is the last, which ends a session."""
+        self._said += said
+        while len(self._said) >= 5:  # noqa: PLR2004 - its kind, and its length without that
+            length = 1 + int.from_bytes(self._said[1:5])
+            if self._said[:1] == _TERMINATE:
+                return False
+            if len(self._said) < length:
+                break
+            self._server.send(bytes(self._said[:length]))
+            del self._said[:length]
+        return bool(said)

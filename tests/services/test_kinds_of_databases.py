@@ -1,0 +1,212 @@
+"""Databases of every kind are backed up, read back and told of in their manifest."""
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import struct
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import psycopg2
+import pytest
+from flask import Flask
+
+from app.errors import ConfigurationError, ConnectError
+from app.extensions import db
+from app.models import DatabaseBackup, Trigger
+from app.postgres.conninfo import Conninfo, parse_url
+from app.postgres.embedded.accounts import account_for
+from app.postgres.inspection import inspect
+from app.postgres.poolers import refuse_shared_sessions
+from app.services import backups, manifests, proofs
+from app.services.databases import storage
+from tests.conftest import Database, url_of
+
+
+@pytest.fixture
+def encoded(server: Conninfo) -> Iterator[Callable[[str], Database]]:
+    """Make databases with an encoding of their own."""
+    admin, made = Database("postgres", url_of(server, "postgres")), []
+
+    def make(encoding: str) -> Database:
+        name = f"encoded_{secrets.token_hex(4)}"
+        made.append(name)
+        admin.run(
+            f"CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'"
+            " STRATEGY file_copy"
+        )
+        return Database(name, url_of(server, name))
+
+    yield make
+    for name in made:
+        admin.run(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def backed_up(app: Flask) -> DatabaseBackup:
+    with app.app_context():
+        made = backups.create_backup(trigger=Trigger.CLI, created_by="ann")
+        assert made.is_completed, (made.error_message, made.error_detail)
+        (read,) = proofs.list_proofs(made.id)
+        assert (read.evidence["differences"], read.evidence["uncounted"]) == ([], [])
+        assert manifests.read_manifest(storage().manifest(made.filename))
+        assert made.contents
+        db.session.expunge(made)
+        return made
+
+
+@pytest.mark.parametrize(
+    ("encoding", "name"), [("LATIN1", "Größe"), ("EUC_JP", "日本"), ("WIN1252", "preis €")]
+)
+def test_names_beyond_ascii_in_any_encoding(
+    encoding: str, name: str, encoded: Callable, make_app: Callable[..., Flask]
+):
+    database = encoded(encoding)
+    database.run(f'CREATE TABLE "{name}" (id serial, "{name}" text)')
+    database.run(f"INSERT INTO \"{name}\" SELECT n, '{name}' FROM generate_series(1, 7) n")
+    made = backed_up(make_app(database_url=database.url))
+    assert made.contents["encoding"] == encoding
+    assert [(each["name"], each["rows"]) for each in made.contents["tables"]] == [(name, 7)]
+    assert [each["name"] for each in made.contents["sequences"]] == [f"{name}_id_seq"]
+
+
+def test_bytes_that_fit_no_encoding(encoded: Callable, make_app: Callable[..., Flask]):
+    """SQL_ASCII takes any: they are kept, and written as what can be read again."""
+    database = encoded("SQL_ASCII")
+    role = f"r\xf4le_{secrets.token_hex(4)}".encode("latin1")
+    with closing(psycopg2.connect(database.url)) as connection, connection.cursor() as cursor:
+        connection.autocommit = True
+        cursor.execute(b'CREATE TABLE "gr\xf6\xdfe" (id serial, word text)')
+        cursor.execute(b"INSERT INTO \"gr\xf6\xdfe\" (word) VALUES ('\xff'), ('b')")
+        cursor.execute(b'CREATE ROLE "' + role + b'"')
+        cursor.execute(b'ALTER TABLE "gr\xf6\xdfe" OWNER TO "' + role + b'"')
+        try:
+            made = backed_up(make_app(database_url=database.url))
+        finally:
+            cursor.execute(b'ALTER TABLE "gr\xf6\xdfe" OWNER TO CURRENT_USER')
+            cursor.execute(b'DROP ROLE "' + role + b'"')
+    (table,) = made.contents["tables"]
+    assert table["name"].encode("utf-8", "surrogateescape") == b"gr\xf6\xdfe"
+    assert table["rows"] == 2
+    assert json.dumps(made.contents)
+
+
+@pytest.mark.parametrize("setting", ["default_transaction_read_only", "quote_all_identifiers"])
+def test_settings_of_the_database_are_not_ours(
+    setting: str, shop: Database, make_app: Callable[..., Flask]
+):
+    plain = backed_up(make_app(database_url=shop.url)).contents
+    shop.run(f'ALTER DATABASE "{shop.name}" SET {setting} = on')
+    found = backed_up(make_app(database_url=shop.url)).contents
+    assert found["owned"] == plain["owned"]
+    assert found["tables"] == plain["tables"]
+
+
+def test_another_database_than_the_one_that_is_shown_is_not_backed_up(
+    shop: Database, make_app: Callable[..., Flask], monkeypatch: pytest.MonkeyPatch
+):
+    """libpq takes PGDATABASE where the URL has no name: so do we, and show it."""
+    monkeypatch.setenv("PGDATABASE", shop.name)
+    url = shop.url.replace(f"/{shop.name}?", "/?")
+    made = backed_up(make_app(database_url=url))
+    assert made.database == shop.name
+
+
+# What stands between us and the server
+
+
+@pytest.fixture
+def pooler(server: Conninfo, shop: Database, passable_dir: Path) -> Iterator[Callable[[str], str]]:
+    """A pgbouncer in front of the shop, in the mode that is asked for; returns its URL."""
+    program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+    if program is None:
+        pytest.skip("pgbouncer is not installed")
+    folder = passable_dir / secrets.token_hex(3)
+    folder.mkdir()
+    account = account_for(folder / "data")
+    running: list[subprocess.Popen[bytes]] = []
+
+    def make(mode: str) -> str:
+        host, port = server.parameters["host"], server.parameters["port"]
+        (folder / "users").write_text(f'"backstop" "{server.password}"\n')
+        (folder / "ini").write_text(
+            f"[databases]\n{shop.name} = host={host} port={port} user=backstop"
+            f" password={server.password}\n[pgbouncer]\nlisten_addr =\nunix_socket_dir = {folder}\n"
+            f"listen_port = 6432\nauth_type = plain\nauth_file = {folder}/users\n"
+            f"pool_mode = {mode}\nignore_startup_parameters = extra_float_digits\n"
+        )
+        for path in (folder, folder / "users", folder / "ini"):
+            path.chmod(0o777)
+        command = [program, "-q", str(folder / "ini")]
+        if account.uid != os.geteuid():  # it refuses to be root, as the server does
+            ids = [f"--reuid={account.uid}", f"--regid={account.gid}", "--clear-groups"]
+            command = ["setpriv", *ids, *command]
+        running.append(subprocess.Popen(command))
+        url = url_of(server, shop.name).partition("?")[0]
+        wait = threading.Event()
+        for _ in range(500):
+            if (folder / ".s.PGSQL.6432").exists():
+                break
+            wait.wait(0.02)
+        return f"{url}?host={folder}&port=6432"
+
+    yield make
+    for process in running:
+        process.terminate()
+        process.wait()
+
+
+def test_a_pooler_in_transaction_mode_is_refused(
+    pooler: Callable[[str], str], make_app: Callable[..., Flask]
+):
+    url = pooler("transaction")
+    assert inspect(parse_url(url)).is_pooled
+    with make_app(database_url=url).app_context():
+        made = backups.create_backup(trigger=Trigger.CLI, created_by="ann")
+        assert "transaction mode" in made.error_message
+        assert "session mode" in made.error_hint
+
+
+def test_a_pooler_in_session_mode_is_taken(
+    pooler: Callable[[str], str], make_app: Callable[..., Flask]
+):
+    url = pooler("session")
+    refuse_shared_sessions(parse_url(url))
+    backed_up(make_app(database_url=url))
+
+
+def test_a_server_itself_is_no_pooler(shop: Database):
+    assert not inspect(parse_url(shop.url)).is_pooled
+    refuse_shared_sessions(parse_url(shop.url))
+
+
+def test_a_server_whose_words_are_not_utf_8_is_an_error_of_the_server_s():
+    said = b"SFATAL\0VFATAL\0C28000\0MDas Kennwort ist ung\xfcltig\0\0"
+
+    def answer(listener: socket.socket) -> None:
+        for _ in range(3):
+            peer, _ = listener.accept()
+            with peer:
+                length = struct.unpack("!I", peer.recv(4))[0]
+                if length == 8:  # it asks for encryption
+                    peer.recv(4)
+                    peer.sendall(b"N")
+                    length = struct.unpack("!I", peer.recv(4))[0]
+                peer.recv(length)
+                peer.sendall(b"E" + struct.pack("!I", len(said) + 4) + said)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=answer, args=(listener,), daemon=True).start()
+        port = listener.getsockname()[1]
+        with pytest.raises(ConnectError, match="no connection") as told:
+            inspect(parse_url(f"postgresql://u:secret@127.0.0.1:{port}/x?gssencmode=disable"))
+        assert "secret" not in told.value.in_words()
+
+
+def test_a_name_of_libpq_s_own_is_refused():
+    with pytest.raises(ConfigurationError):
+        parse_url("postgresql:///?service=shop")
