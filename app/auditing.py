@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import click
-from flask import Flask, Response, message_flashed, request, template_rendered
+from flask import Flask, Response, request
 from flask_login import current_user
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -21,7 +21,7 @@ from app.extensions import db
 from app.models import ActOutcome, Trigger
 from app.models.types import now
 from app.services import audit
-from app.services.acts import Act, begin_act, end_act, tell
+from app.services.acts import Act, begin_act, end_act, outcome_of
 from app.services.backups import own_user
 from app.services.sign_in import BLOCK, place_of
 
@@ -77,26 +77,11 @@ _NAMES = {
 # Arguments of commands that name what is acted on; of others nothing is kept.
 _SUBJECTS = ("name", "filename", "username", "file")
 
-_REFUSALS = (
-    errors.NotFound,
-    errors.Conflict,
-    errors.InvalidInput,
-    errors.NotSignedIn,
-    errors.Forbidden,
-    errors.TooManyAttempts,
-    errors.ObjectMissing,
-    errors.NotPossible,
-    click.ClickException,
-    click.Abort,
-)
-
 
 def init_app(app: Flask) -> None:
     """Bind the audit to everything that is asked of the application over HTTP."""
     app.before_request(_begin)
     app.after_request(_end)
-    message_flashed.connect(_hear_flash, app)
-    template_rendered.connect(_hear_page, app)
 
 
 def action_of_route(endpoint: str, method: str) -> str | None:
@@ -135,7 +120,7 @@ def recorded(ctx: click.Context) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        _hear_error(act, error)
+        _ended(act, error)
         raise
     finally:
         end_act()
@@ -177,8 +162,10 @@ def _end(response: Response) -> Response:
         act = _act(_action(*request.endpoint.split(".")[-2:]))  # type: ignore[union-attr]
     if act is None or response.status_code == 304:  # noqa: PLR2004 - nothing was handed out
         return response
-    if response.status_code >= 400:  # noqa: PLR2004
-        act.outcome = ActOutcome.FAILED if response.status_code >= 500 else ActOutcome.REFUSED  # noqa: PLR2004
+    if response.status_code >= 500:  # noqa: PLR2004 - whatever was done before
+        act.outcome = ActOutcome.FAILED
+    elif response.status_code >= 400 and act.outcome is None:  # noqa: PLR2004
+        act.outcome = ActOutcome.REFUSED
     _record(act)
     return response
 
@@ -187,34 +174,25 @@ def _is_file(response: Response) -> bool:
     return response.headers.get("Content-Disposition", "").startswith("attachment")
 
 
-def _hear_flash(_app: Flask, message: str, category: str, **_: Any) -> None:
-    """A page tells by a message that something was not done, and goes on elsewhere."""
-    if category in ("danger", "warning"):
-        tell(outcome=ActOutcome.REFUSED, detail=message)
-
-
-def _hear_page(_app: Flask, context: dict[str, Any], **_: Any) -> None:
-    """A form that comes back tells why."""
-    error, form = context.get("error"), context.get("form")
-    if isinstance(error, errors.AppError):
-        tell(detail=error.message)
-    elif told := [text for texts in getattr(form, "errors", {}).values() for text in texts]:
-        tell(detail=" ".join(map(str, told)))
-
-
-def _hear_error(act: Act, error: BaseException) -> None:
+def _ended(act: Act, error: BaseException) -> None:
+    """How a command ends that no service has spoken of, or whose process broke down."""
+    is_ours = isinstance(error, errors.AppError | click.ClickException | click.Abort)
+    if act.outcome is not None and (
+        is_ours or isinstance(error, SystemExit | click.exceptions.Exit)
+    ):
+        return  # its service has said it
     if isinstance(error, SystemExit | click.exceptions.Exit):
         code = error.code if isinstance(error, SystemExit) else error.exit_code
         if code not in (None, 0):
             act.outcome, act.detail = ActOutcome.FAILED, f"ended with status {code}"
-        return
-    act.outcome = ActOutcome.REFUSED if isinstance(error, _REFUSALS) else ActOutcome.FAILED
-    if isinstance(error, click.Abort):
-        act.detail = "not confirmed"
-    elif isinstance(error, errors.AppError | click.ClickException):
-        act.detail = error.message
+    elif isinstance(error, click.Abort):
+        act.outcome, act.detail = ActOutcome.REFUSED, "not confirmed"
+    elif isinstance(error, click.ClickException):
+        act.outcome, act.detail = ActOutcome.REFUSED, error.message
+    elif isinstance(error, errors.AppError):
+        act.outcome, act.detail = outcome_of(error), error.message
     else:
-        act.detail = type(error).__name__
+        act.outcome, act.detail = ActOutcome.FAILED, type(error).__name__
 
 
 def _record(act: Act) -> None:
@@ -230,7 +208,7 @@ def _record(act: Act) -> None:
             act.actor[:255],
             act.origin,
             act.subject[:255],
-            act.outcome.value,
+            (act.outcome or ActOutcome.DONE).value,
             str(getattr(error, "orig", error)),
         )
 

@@ -13,9 +13,8 @@ from werkzeug.exceptions import HTTPException
 from app import errors
 from app.admin.appearance import chosen_theme
 from app.config import settings
-from app.models import ActOutcome
 from app.problems import problem
-from app.services.acts import tell
+from app.services.acts import refuse
 from app.services.catalogue_errors import explain
 
 logger = logging.getLogger(__name__)
@@ -105,7 +104,7 @@ def refuse_other_sites() -> None:
 def _tell_app_error(error: errors.AppError) -> ResponseReturnValue:
     status = status_of(error)
     if status == HTTPStatus.UNAUTHORIZED and not _is_api():
-        tell(detail=error.message, outcome=ActOutcome.REFUSED)
+        refuse(error.message)
         return redirect(url_for("admin.sessions.new", next=_wanted_page()))
     headers = {}
     if isinstance(error, errors.TooManyAttempts | errors.Busy):
@@ -129,9 +128,8 @@ def _tell_http_error(error: HTTPException) -> ResponseReturnValue:
         if name in ("Allow", "Content-Range", "Location", "Retry-After")
     }
     told = errors.AppError((error.name or "error").lower(), detail=error.description or "")
-    answer = _answer(told, error.code or 500, headers)
-    tell(detail=error.description or told.message)
-    return answer
+    refuse(error.description or told.message)
+    return _answer(told, error.code or 500, headers)
 
 
 def _answer(error: errors.AppError, status: int, headers: dict[str, Any]) -> ResponseReturnValue:
@@ -142,7 +140,7 @@ def _answer(error: errors.AppError, status: int, headers: dict[str, Any]) -> Res
 
 def _page(error: errors.AppError, status: int) -> str:
     """The error as a page, made without asking who is signed in: the catalogue may be away."""
-    tell(detail=error.message)
+    refuse(error.message, is_broken=status >= HTTPStatus.INTERNAL_SERVER_ERROR)
     template = current_app.jinja_env.get_template("errors/error.html")
     return template.render(error=error, status=status, theme=chosen_theme())
 

@@ -1,16 +1,17 @@
 """Errors as application/problem+json (RFC 9457)."""
 
+from http import HTTPStatus
 from typing import Any
 
 from flask import Response, jsonify
 
 from app.errors import AppError
-from app.services.acts import tell
+from app.services.acts import refuse
 
 
 def problem(error: AppError, status: int, **more: Any) -> Response:
     """An error as JSON; every error under /api/ has this form."""
-    tell(detail=error.message)
+    refuse(error.message, is_broken=status >= HTTPStatus.INTERNAL_SERVER_ERROR)
     response = jsonify(
         {
             "success": False,

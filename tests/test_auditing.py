@@ -15,6 +15,7 @@ from app import auditing
 from app.cli.groups import TellingCommand
 from app.extensions import db
 from app.services import audit, audit_reading
+from app.services.acts import refuse
 from tests.api.test_downloads import planted
 from tests.conftest import PASSWORD, panel_in, signed_in
 
@@ -108,7 +109,12 @@ def test_routes_that_are_added_later_are_recorded_without_a_mark(
             "admin.pins.fetch": ("/admin/fetch", lambda: ("all", 200, attachment), "GET"),
             "api.pins.sorry": (
                 "/api/admin/sorry",
-                lambda: flash("No. Later.", "danger") or "",
+                lambda: refuse("No. Later.") or flash("Or so.", "danger") or "",
+                "PUT",
+            ),
+            "api.pins.warned": (
+                "/api/admin/warned",
+                lambda: flash("Done, but look at it.", "warning") or "",
                 "PUT",
             ),
             "api.pins.bug": ("/api/admin/bug", lambda: 1 // 0, "POST"),
@@ -120,6 +126,7 @@ def test_routes_that_are_added_later_are_recorded_without_a_mark(
         ann.post("/api/admin/pins/a.dump")
         ann.get("/admin/fetch")
         ann.put("/api/admin/sorry")
+        ann.put("/api/admin/warned")
         ann.post("/api/admin/bug")
         ann.get("/admin/pins")
         found = after(app, 1)
@@ -127,7 +134,8 @@ def test_routes_that_are_added_later_are_recorded_without_a_mark(
             ("api", "admin", "pin.create", "a.dump", "done", ""),
             ("admin", "admin", "pin.fetch", "", "done", ""),
             ("api", "admin", "pin.sorry", "", "refused", "No. Later."),
-            ("api", "admin", "pin.bug", "", "failed", found[3][5]),
+            ("api", "admin", "pin.warned", "", "done", ""),
+            ("api", "admin", "pin.bug", "", "failed", found[4][5]),
         ]
 
 

@@ -5,7 +5,7 @@ from flask.typing import ResponseReturnValue
 
 from app import auth
 from app.admin.forms import PasswordChangeForm
-from app.admin.passwords import refusal_of, told
+from app.admin.passwords import refusal_of, refuse_field, told
 from app.errors import InvalidInput, TooManyAttempts, WrongPassword
 from app.services.passwords import MIN_LENGTH
 
@@ -23,7 +23,7 @@ def update() -> ResponseReturnValue:
     """Change it; other sessions end, this one goes on."""
     form = PasswordChangeForm()
     if form.new.data != form.again.data:
-        form.again.errors = ["This is not the same password."]
+        refuse_field(form.again, "This is not the same password.")
         return _page(form), 422
     try:
         auth.change_password(form.password.data or "", form.new.data or "")

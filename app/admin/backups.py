@@ -4,7 +4,7 @@ from flask import Blueprint, Response, flash, redirect, render_template, request
 from flask.typing import ResponseReturnValue
 
 from app.admin.forms import DropForm, NotesForm, PinForm
-from app.admin.passwords import told
+from app.admin.passwords import refuse_field, told
 from app.auth import signed_in_admin
 from app.config import CANCEL_PATIENCE
 from app.downloads import dump_response
@@ -121,7 +121,7 @@ def delete(filename: str) -> ResponseReturnValue:
     """Delete a backup, if its database was named."""
     backup, form = listing.get_backup(filename), DropForm()
     if backup.is_completed and (form.name.data or "").strip() != backup.database.strip():
-        form.name.errors = [f"Type {backup.database} to delete a backup of it."]
+        refuse_field(form.name, f"Type {backup.database} to delete a backup of it.")
         return _delete_page(backup, form), 422
     try:
         service.delete_backup(filename)

@@ -18,6 +18,7 @@ from wtforms.widgets import PasswordInput
 
 from app.models import Fact, Kind, Task
 from app.services import heartbeats, notifiers, schedules
+from app.services.acts import refuse
 from app.services.admins import MAX_USERNAME
 from app.services.assertions import MAX_NAME, MAX_STATEMENT
 from app.services.manifests import MAX_NOTES, MAX_PIN_REASON
@@ -37,6 +38,13 @@ class Form(FlaskForm):  # type: ignore[misc]  # flask_wtf has no types
         if request.method == "POST":
             values.setdefault("formdata", request.form or None)
         super().__init__(**{"formdata": None} | values)
+
+    def validate(self, *args: Any, **more: Any) -> bool:
+        """For the audit: a form that comes back says why."""
+        is_valid = bool(super().validate(*args, **more))
+        if not is_valid:
+            refuse(" ".join(str(text) for texts in self.errors.values() for text in texts))
+        return is_valid
 
 
 class SignInForm(Form):

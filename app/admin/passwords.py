@@ -1,8 +1,11 @@
 """Before what cannot be taken lightly: is it still the admin who is asking?"""
 
+from wtforms import Field
+
 from app import auth
 from app.admin.forms import PasswordForm
 from app.errors import AppError, TooManyAttempts, WrongPassword
+from app.services.acts import refuse
 from app.services.sign_in import Confirm
 
 
@@ -19,6 +22,12 @@ def refusal_of(
     if isinstance(error, TooManyAttempts):
         return 429, {"Retry-After": str(error.retry_after)}
     return 422, {}
+
+
+def refuse_field(field: Field, text: str) -> None:
+    """Say at a field of a form, and in the audit, why it is not obeyed."""
+    field.errors = [text]
+    refuse(text)
 
 
 def told(error: AppError) -> str:

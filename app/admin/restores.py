@@ -8,7 +8,7 @@ from flask.typing import ResponseReturnValue
 
 from app import auth
 from app.admin.forms import DropKeptForm, PasswordForm, RestoreForm
-from app.admin.passwords import confirming, refusal_of, told
+from app.admin.passwords import confirming, refusal_of, refuse_field, told
 from app.config import CANCEL_PATIENCE
 from app.errors import (
     AppError,
@@ -149,7 +149,7 @@ def drop_kept(restore_id: str) -> ResponseReturnValue:
     """Drop the kept database, if it was named and the password is right."""
     restore, form = service.get_restore(restore_id), DropKeptForm()
     if (form.name.data or "").strip() != restore.database.strip():
-        form.name.errors = [f"Type {restore.database} to drop what is kept of it."]
+        refuse_field(form.name, f"Type {restore.database} to drop what is kept of it.")
         return render_template("restores/drop.html", restore=restore, form=form), 422
     by = auth.signed_in_admin().username
     try:
@@ -170,10 +170,10 @@ def _chosen(filename: str, form: RestoreForm) -> list[Name]:
     try:
         tables = choose_tables(filename, filter(None, lines))
     except InvalidInput as error:
-        form.tables.errors = [told(error)]
+        refuse_field(form.tables, told(error))
         return []
     if tables and form.mode.data != Kind.BESIDE.value:
-        form.tables.errors = ["Some tables are restored beside only."]
+        refuse_field(form.tables, "Some tables are restored beside only.")
     return tables
 
 

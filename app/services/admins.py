@@ -12,6 +12,7 @@ from app.errors import ConfigurationError, Conflict, InvalidInput, NotFound
 from app.extensions import db, writing
 from app.models import Admin, AdminSession
 from app.services import passwords
+from app.services.acts import acting
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +27,7 @@ class NewAdmin:
     generated_password: str | None
 
 
+@acting
 def create_admin(username: str, password: str, *, is_generated: bool = False) -> None:
     """Make an admin. Raises InvalidInput, or Conflict if the name is taken."""
     _check_username(username)
@@ -60,6 +62,7 @@ def create_first_admin() -> NewAdmin | None:
     return NewAdmin(settings().admin_username, None if given else password)
 
 
+@acting
 def change_password(username: str, password: str, *, but: str = "") -> None:
     """Give an admin another password and end their sessions, `but` one (the hash of its token).
 
@@ -79,6 +82,7 @@ def list_admins() -> list[Admin]:
     return list(db.session.scalars(select(Admin).order_by(Admin.username)))
 
 
+@acting
 def remove_admin(username: str) -> None:
     """Remove an admin and their sessions. Raises NotFound, Conflict for the last one."""
     with writing() as session:

@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from app.errors import Conflict, InvalidInput, NotFound
 from app.extensions import db, writing
 from app.models import Assertion
-from app.services.acts import tell
+from app.services.acts import acting, tell
 from app.services.databases import DatabaseName, database_name
 
 logger = logging.getLogger(__name__)
@@ -42,6 +42,7 @@ def get_assertion_named(name: str) -> Assertion:
     return _found(db.session.scalar(chosen))
 
 
+@acting
 def add_assertion(name: str, statement: str, *, created_by: str) -> Assertion:
     """Keep a new one; whether its SQL can be run is seen when it is.
 
@@ -73,6 +74,7 @@ def add_assertion(name: str, statement: str, *, created_by: str) -> Assertion:
     return assertion
 
 
+@acting
 def edit_assertion(
     assertion_id: str, *, name: str | None = None, statement: str | None = None, by: str
 ) -> Assertion:
@@ -94,6 +96,7 @@ def edit_assertion(
     return assertion
 
 
+@acting
 def remove_assertion(assertion_id: str, *, by: str) -> None:
     """Forget it; what it has proven stays. Raises NotFound."""
     with writing() as session:

@@ -40,7 +40,8 @@ def record(act: Act) -> None:
     Nothing where it was refused, or failed, just so before, and is to be quiet about that.
     """
     told: dict[str, Any] = {name: cleaned(getattr(act, name), most) for name, most in _MOST.items()}
-    told |= {"face": act.face.value, "outcome": act.outcome.value}
+    outcome = act.outcome or ActOutcome.DONE
+    told |= {"face": act.face.value, "outcome": outcome.value}
     if _is_repeated(act, told):  # without the lock first: there may be a flood of them
         return
     with writing() as session:
@@ -152,7 +153,7 @@ def _hash_of(told: dict[str, Any]) -> str:
 
 
 def _is_repeated(act: Act, told: dict[str, str]) -> bool:
-    if act.quiet_since is None or act.outcome is ActOutcome.DONE:
+    if act.quiet_since is None or told["outcome"] == ActOutcome.DONE.value:
         return False
     same = {name: told[name] for name in ("origin", "action", "outcome", "detail")}
     chosen = select(AuditEntry.id).filter_by(**same)

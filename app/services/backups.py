@@ -20,12 +20,12 @@ from app.errors import (
     VerificationError,
 )
 from app.extensions import db, writing
-from app.models import DatabaseBackup, Restore, Status, Trigger
+from app.models import ActOutcome, DatabaseBackup, Restore, Status, Trigger
 from app.models.types import now
 from app.postgres.command import Line
 from app.queue import FAILURES, proofs_queue, queue
 from app.services import claims
-from app.services.acts import tell
+from app.services.acts import acting, tell
 from app.services.backup_run import run_claimed
 from app.services.databases import storage
 from app.services.listing import get_backup
@@ -42,6 +42,7 @@ _POLL = 0.1  # seconds between two looks at a row that is waited for
 _UNCLAIMED_TOO_LONG = timedelta(seconds=30)
 
 
+@acting
 def queue_backup(
     *, trigger: Trigger, created_by: str, notes: str = "", backup_id: str = ""
 ) -> DatabaseBackup:
@@ -56,6 +57,7 @@ def queue_backup(
     return backup
 
 
+@acting
 def create_backup(
     *,
     trigger: Trigger,
@@ -86,7 +88,14 @@ def create_backup(
     filename = backup.filename
     on_news = telling(on_progress, lambda: get_backup(filename))
     run_backup.call_local(backup.id, on_line, on_news)
-    return get_backup(filename)
+    return ended_as(get_backup(filename))
+
+
+def ended_as(backup: DatabaseBackup) -> DatabaseBackup:
+    """The row of a backup that was made here; how it ended is what came of the act."""
+    if not backup.is_completed:
+        tell(outcome=ActOutcome.FAILED, detail=backup.error_message)
+    return backup
 
 
 @queue.task()  # type: ignore[untyped-decorator]  # huey has no types
@@ -130,6 +139,7 @@ def wait_for_backup(backup_id: str, seconds: float) -> DatabaseBackup:
         time.sleep(_POLL)
 
 
+@acting
 def cancel_backup(filename: str, *, by: str) -> None:
     """Ask for the end of a pending backup: it will be FAILED as cancelled.
 
@@ -169,6 +179,7 @@ def open_backup(filename: str) -> tuple[DatabaseBackup, BinaryIO]:
     return backup, file
 
 
+@acting
 def edit_notes(filename: str, notes: str) -> DatabaseBackup:
     """Give a backup other notes, in the catalogue and in the dump's manifest.
 
@@ -186,6 +197,7 @@ def edit_notes(filename: str, notes: str) -> DatabaseBackup:
     return backup
 
 
+@acting
 def delete_backup(filename: str) -> None:
     """Delete a backup because somebody asked for it: its dump, its manifest and its row.
 

@@ -16,6 +16,7 @@ from app.errors import Conflict, InvalidInput, NotFound, NotifierError
 from app.extensions import db, writing
 from app.models import Delivery, DeliveryStatus, Fact, Notifier
 from app.models.delivery import TEST
+from app.services.acts import acting
 from app.services.deliveries import attempt, queue_claimed
 from app.services.sealing import seal
 
@@ -62,6 +63,7 @@ def check_url(url: str) -> CheckedUrl:
     return CheckedUrl(url, str(carriers.check(url)))
 
 
+@acting
 def create_notifier(name: str, url: str | CheckedUrl, *, created_by: str, **more: Any) -> Notifier:
     """Keep a new one, its URL encrypted; nothing is sent.
 
@@ -85,6 +87,7 @@ def create_notifier(name: str, url: str | CheckedUrl, *, created_by: str, **more
     return notifier
 
 
+@acting
 def edit_notifier(notifier_id: str, *, by: str, **changes: Any) -> Notifier:
     """Change what is given: `name`, `url`, `facts` (words, or None for every alarm),
     `title` and `body` (templates; empty for ours), `enabled`.
@@ -104,6 +107,7 @@ def edit_notifier(notifier_id: str, *, by: str, **changes: Any) -> Notifier:
     return notifier
 
 
+@acting
 def remove_notifier(notifier_id: str, *, by: str) -> None:
     """Forget it, and what was sent to it. Raises NotFound."""
     with writing() as session:
@@ -113,6 +117,7 @@ def remove_notifier(notifier_id: str, *, by: str) -> None:
     logger.info("notifier removed name=%r by=%r", name, by)
 
 
+@acting
 def send_test(notifier_id: str, at: datetime, *, by: str) -> None:
     """Send a message now and wait for the end of it; it is recorded as all others.
 

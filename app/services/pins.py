@@ -6,6 +6,7 @@ from app.errors import Conflict, InvalidInput
 from app.extensions import writing
 from app.models import DatabaseBackup
 from app.models.types import now
+from app.services.acts import acting
 from app.services.listing import get_backup
 from app.services.manifests import MAX_PIN_REASON
 from app.services.outcomes import renew_manifest
@@ -13,6 +14,7 @@ from app.services.outcomes import renew_manifest
 logger = logging.getLogger(__name__)
 
 
+@acting
 def pin_backup(filename: str, reason: str, *, by: str) -> DatabaseBackup:
     """Exempt a completed backup from every retention rule; a second pin replaces the first.
 
@@ -28,6 +30,7 @@ def pin_backup(filename: str, reason: str, *, by: str) -> DatabaseBackup:
     return _set(filename, reason, by)
 
 
+@acting
 def unpin_backup(filename: str, *, by: str) -> DatabaseBackup:
     """Let the rules have a backup again; one that is not pinned stays so. Raises NotFound."""
     return _set(filename, "", by)

@@ -12,7 +12,7 @@ from app.errors import Conflict, InvalidInput
 from app.extensions import db, writing
 from app.models import RetentionPolicy
 from app.models.types import now
-from app.services.acts import tell
+from app.services.acts import acting, tell
 from app.services.databases import DatabaseName, database_name
 from app.services.periods import PERIODS
 from app.services.retention import Policy
@@ -42,6 +42,7 @@ def _policy_of(row: RetentionPolicy | None) -> Policy:
     return Policy(**told | {"keep_within": within})
 
 
+@acting
 def set_policy(policy: Policy, *, by: str) -> Policy:
     """Let the configured database have this one; nothing goes before the next prune.
 

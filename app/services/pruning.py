@@ -14,7 +14,7 @@ from app.models import ActOutcome, DatabaseBackup, Firing
 from app.models.types import now
 from app.queue import restores_queue
 from app.services import audit
-from app.services.acts import tell
+from app.services.acts import acting, tell
 from app.services.backups import remove_backup
 from app.services.databases import DatabaseName, database_name, storage
 from app.services.good import is_good
@@ -62,17 +62,27 @@ class Pruned:
         return "; ".join(filter(None, [told, missed]))
 
     def in_words(self) -> str:
-        """What went, and what should have gone."""
-        told = f"removed {len(self.removed)}: {', '.join(self.removed)}" if self.removed else ""
+        """What went, and what is still there."""
+        parts = {
+            "removed": self.removed,
+            "spared": [f"{name} ({why})" for name, why in self.spared.items()],
+            "failed": [f"{name} ({why})" for name, why in self.failed.items()],
+        }
         return "; ".join(
-            filter(None, [told, f"failed: {', '.join(self.failed)}" if self.failed else ""])
+            f"{word} {len(names)}: {', '.join(names)}" for word, names in parts.items() if names
         )
+
+    @property
+    def outcome(self) -> ActOutcome:
+        """What came of it: to spare what was pinned or read meanwhile is no failure."""
+        return ActOutcome.FAILED if self.failed else ActOutcome.DONE
 
 
 class _NothingGood(Conflict):
     """The newest good backup is not what it was when it was planned to keep it."""
 
 
+@acting
 def dry_run() -> Preview:
     """A dry run, as somebody asks for it: what a prune would do now."""
     tell(detail="dry run")
@@ -102,6 +112,7 @@ def preview(
     return Preview(policy, removed, kept, plan.excess, removing, keeping)
 
 
+@acting
 def prune(of: DatabaseName | None = None, *, by: str, at: datetime | None = None) -> Pruned:
     """Remove what the policy of a database does not keep, as an admin asks; that confirms it.
 
@@ -139,7 +150,8 @@ def _prune(name: DatabaseName, policy: Policy, by: str, at: datetime) -> Pruned:
             report.removed.append(backup.filename)
             report.size += backup.size
     note_prune(name, at, Tally(len(report.removed), report.size))
-    tell(subject=name.database, detail=report.in_words() or "nothing to remove")
+    words = report.in_words() or "nothing to remove"
+    tell(subject=name.database, outcome=report.outcome, detail=words)
     logger.info(
         "pruned database=%r by=%r removed=%d spared=%d failed=%d",
         *(name.database, by, len(report.removed), len(report.spared), len(report.failed)),
@@ -177,7 +189,7 @@ def _prune_after(backup: DatabaseBackup) -> str:
                 "retention.prune",
                 backup.created_by,
                 subject=name.database,
-                outcome=ActOutcome.FAILED if report.failed else ActOutcome.DONE,
+                outcome=report.outcome,
                 detail=report.in_words(),
             )
     return told

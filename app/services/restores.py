@@ -12,13 +12,13 @@ from sqlalchemy.orm import undefer
 
 from app.errors import Conflict, ConnectError, Interrupted, InvalidInput, NotFound
 from app.extensions import db, writing
-from app.models import Kind, Restore, Status, Trigger
+from app.models import ActOutcome, Kind, Restore, Status, Trigger
 from app.postgres.command import Line
 from app.postgres.databases import NAME_BYTES, cut_name
 from app.postgres.selection import Name
 from app.queue import FAILURES, proofs_queue, restores_queue
 from app.services import before, claims, contents, drill_server, in_place, scratch, swaps
-from app.services.acts import tell
+from app.services.acts import acting, tell
 from app.services.backups import own_user
 from app.services.databases import database_name
 from app.services.listing import get_backup
@@ -34,6 +34,7 @@ MAX_LIMIT = 200  # restores in one answer
 _POLL = 0.1  # seconds between two looks at a row that is waited for
 
 
+@acting
 def queue_restore(
     filename: str,
     kind: Kind,
@@ -76,6 +77,7 @@ def queue_restore(
     return restore
 
 
+@acting
 def create_restore(
     filename: str,
     kind: Kind,
@@ -105,7 +107,10 @@ def create_restore(
     restore_id = restore.id
     on_news = telling(on_progress, lambda: get_restore(restore_id))
     run_restore.call_local(restore_id, on_line, on_news)
-    return get_restore(restore_id)
+    restore = get_restore(restore_id)
+    if not restore.is_completed:
+        tell(outcome=ActOutcome.FAILED, detail=restore.error_message)
+    return restore
 
 
 @restores_queue.task()  # type: ignore[untyped-decorator]  # huey has no types
@@ -166,6 +171,7 @@ def list_restores(*, filename: str = "", limit: int = 50) -> list[Restore]:
     return list(db.session.scalars(chosen))
 
 
+@acting
 def cancel_restore(restore_id: str, *, by: str) -> None:
     """Ask for the end of a pending restore: it will be FAILED as cancelled.
 
@@ -194,6 +200,7 @@ def wait_for_restore(restore_id: str, seconds: float) -> Restore:
         time.sleep(_POLL)
 
 
+@acting
 def undo_restore(restore_id: str, *, by: str, confirm: Confirm = at_the_terminal) -> str:
     """Bring back the database that a restore has replaced; returns the other's new name.
 
@@ -205,6 +212,7 @@ def undo_restore(restore_id: str, *, by: str, confirm: Confirm = at_the_terminal
     return swaps.undo(restore_id, by=by)
 
 
+@acting
 def drop_kept(restore_id: str, *, by: str, confirm: Confirm = at_the_terminal) -> None:
     """Drop the database that a replace, or its undo, has set aside.
 

@@ -21,7 +21,7 @@ from app.errors import Conflict, InvalidInput, NotFound
 from app.extensions import db, writing
 from app.models import Firing, Schedule, SeenDatabase, Task
 from app.models.types import now
-from app.services.acts import tell
+from app.services.acts import acting, tell
 from app.services.backups import checked_notes
 from app.services.databases import DatabaseName, database_name
 from app.services.heartbeats import sealed_url
@@ -58,6 +58,7 @@ def get_schedule_named(name: str) -> Schedule:
     return _found(name, Schedule.name)
 
 
+@acting
 def add_schedule(
     name: str,
     task: Task,
@@ -105,6 +106,7 @@ def add_schedule(
     return schedule
 
 
+@acting
 def edit_schedule(
     schedule_id: str,
     *,
@@ -147,6 +149,7 @@ def edit_schedule(
     return schedule
 
 
+@acting
 def remove_schedule(schedule_id: str, *, by: str) -> None:
     """Forget it and its times; the backups that it made stay. Raises NotFound."""
     with writing() as session:
@@ -157,6 +160,7 @@ def remove_schedule(schedule_id: str, *, by: str) -> None:
     logger.info("schedule removed name=%r by=%r", name, by)
 
 
+@acting
 def run_now(schedule_id: str, *, by: str) -> Firing:
     """Let a worker do it at its next look, as if it were due; returns what is to be done.
 

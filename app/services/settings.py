@@ -16,7 +16,7 @@ import tomli_w
 from app.errors import AppError, Busy, ConfigurationError, InvalidInput
 from app.extensions import db, writing
 from app.services import assertions, notifiers, policies, schedules
-from app.services.acts import tell
+from app.services.acts import acting, tell
 from app.services.databases import database_name
 from app.services.periods import length_of, length_text
 from app.services.retention import Policy
@@ -208,6 +208,7 @@ def from_text(text: str) -> dict[str, Any]:
         raise InvalidInput("the settings are no TOML", detail=f"{error}.") from error
 
 
+@acting
 def import_settings(
     document: Mapping[str, Any], *, by: str, exact: bool = False, dry_run: bool = False
 ) -> list[str]:

@@ -18,6 +18,7 @@ from app.extensions import db, writing
 from app.models import Admin, AdminSession, KnownPlace, SignInThrottle
 from app.models.types import now
 from app.services import admins, passwords
+from app.services.acts import acting
 from app.services.admins import (
     MAX_USERNAME,
     find_admin,
@@ -48,6 +49,7 @@ _FIRST_WAIT = 15  # seconds; doubled with each further failure
 _FORGOTTEN_AFTER = timedelta(hours=24)
 
 
+@acting
 def sign_in(username: str, password: str, *, address: str) -> str:
     """Start a session and return its token, which only the browser keeps.
 
@@ -72,6 +74,7 @@ def at_the_terminal() -> None:
     """Nothing to confirm: whoever has a shell here may do everything already."""
 
 
+@acting
 def confirm_password(username: str, password: str, *, address: str) -> None:
     """Make sure that whoever is signed in is still there, before what cannot be taken lightly.
 
@@ -83,6 +86,7 @@ def confirm_password(username: str, password: str, *, address: str) -> None:
         raise WrongPassword("the password is wrong")
 
 
+@acting
 def change_password(token: str, old: str, new: str, *, address: str) -> None:
     """Change the password of whoever is in this session; all their other sessions end.
 
@@ -111,12 +115,14 @@ def find_session(token: str) -> AdminSession | None:
     return found
 
 
+@acting
 def sign_out(token: str) -> None:
     """End this session; a copy of its cookie is worth nothing from now on."""
     with writing() as session:
         session.execute(delete(AdminSession).where(AdminSession.token_sha256 == _hashed(token)))
 
 
+@acting
 def sign_out_everywhere(admin_id: str) -> None:
     """End all sessions of an admin."""
     with writing() as session:

@@ -5,7 +5,7 @@ import logging
 from app.errors import Conflict, VerificationError
 from app.extensions import db, writing
 from app.models import DatabaseBackup
-from app.services.acts import tell
+from app.services.acts import acting, tell
 from app.services.databases import storage
 from app.services.listing import get_backup
 from app.services.outcomes import renew_manifest
@@ -20,6 +20,7 @@ def can_be_trusted(backup: DatabaseBackup) -> bool:
     return backup.foreign and "unsigned" in (backup.contents or {})
 
 
+@acting
 def trust_backup(filename: str, *, by: str) -> None:
     """Believe what came with a dump: that it is one of ours. Its bytes are compared first.
 

@@ -14,8 +14,8 @@ from app.extensions import db, writing
 from app.models import DatabaseBackup, Trigger, Upload
 from app.postgres.archive import MAGIC, read_header
 from app.postgres.foreign import clean_name, tell_what_it_is
-from app.services.acts import tell
-from app.services.backups import checked_notes, own_user, run_backup, wake_worker
+from app.services.acts import acting, tell
+from app.services.backups import checked_notes, ended_as, own_user, run_backup, wake_worker
 from app.services.databases import storage
 from app.services.listing import get_backup
 from app.services.pending import insert_pending
@@ -30,6 +30,7 @@ _BLOCK = 1024**2  # bytes
 _HEAD = 4096  # bytes, to see what a file is
 
 
+@acting
 def begin_upload(name: str, size: int, *, notes: str, created_by: str) -> Upload:
     """Make room for a dump of so many bytes, whose parts come next.
 
@@ -89,6 +90,7 @@ def take_part(upload_id: str, offset: int, blocks: Iterable[bytes]) -> int:
     return received
 
 
+@acting
 def finish_upload(upload_id: str, *, trigger: Trigger, created_by: str) -> DatabaseBackup:
     """Make a backup of an upload that has come whole; returns its PENDING row.
 
@@ -100,6 +102,7 @@ def finish_upload(upload_id: str, *, trigger: Trigger, created_by: str) -> Datab
     return backup
 
 
+@acting
 def drop_upload(upload_id: str) -> None:
     """Forget an upload; one that is gone is no error."""
     with writing() as session:
@@ -107,6 +110,7 @@ def drop_upload(upload_id: str) -> None:
     storage().uploads.remove(upload_id)
 
 
+@acting
 def import_file(
     path: Path, *, notes: str = "", on_progress: Callable[[dict[str, Any]], None] | None = None
 ) -> DatabaseBackup:
@@ -135,7 +139,7 @@ def import_file(
         raise InvalidInput(f"{path} cannot be read", detail=f"{error.strerror}.") from error
     filename = backup.filename
     run_backup.call_local(upload_id, None, telling(on_progress, lambda: get_backup(filename)))
-    return get_backup(filename)
+    return ended_as(get_backup(filename))
 
 
 def remove_old_uploads() -> None:

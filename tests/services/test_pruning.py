@@ -13,6 +13,7 @@ from sqlalchemy import delete, event, insert, select
 from app.errors import Conflict, InvalidInput, NotFound
 from app.extensions import db, writing
 from app.models import (
+    ActOutcome,
     AuditEntry,
     DatabaseBackup,
     Kind,
@@ -24,6 +25,7 @@ from app.models import (
     Trigger,
 )
 from app.services import backups, checks, good, listing, policies, pruning
+from app.services.acts import Act, begin_act, end_act
 from app.services.databases import database_name, storage
 from app.services.history import History
 from app.services.pins import pin_backup, unpin_backup
@@ -263,6 +265,25 @@ def test_a_pin_that_comes_meanwhile_wins(monkeypatch):
     done = prune(keep_last=1)
     assert done.removed == [names[3], names[1]]
     assert done.spared == {names[2]: "it was pinned meanwhile"}
+
+
+def test_the_audit_tells_what_a_prune_removed_and_what_it_spared(monkeypatch):
+    names = [made(days * DAY) for days in range(4)]
+
+    def pins_the_second(filename, refuse, remove=backups.remove_backup):
+        if filename == names[2]:
+            pin_backup(filename, "needed", by="bob")
+        remove(filename, refuse)
+
+    monkeypatch.setattr(pruning, "remove_backup", pins_the_second)
+    act = Act("retention.prune", Trigger.ADMIN)
+    begin_act(act)
+    prune(keep_last=1)
+    assert end_act() is act
+    assert act.outcome is ActOutcome.DONE
+    assert act.detail == (
+        f"removed 2: {names[3]}, {names[1]}; spared 1: {names[2]} (it was pinned meanwhile)"
+    )
 
 
 @pytest.mark.parametrize("loss", ["row", "file", "proof"])
