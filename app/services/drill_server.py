@@ -20,10 +20,12 @@ from app.models import Kind, Restore, Status
 from app.postgres.archive import Entry
 from app.postgres.conninfo import Conninfo, parse_url
 from app.postgres.databases import serving
+from app.postgres.embedded.accounts import make_passable
 from app.postgres.embedded.files import EmbeddedFiles
 from app.postgres.throwaway.programs import Programs, choose_programs, list_programs
+from app.postgres.throwaway.remains import remove
 from app.postgres.throwaway.sandbox import Isolation, Places, Sandbox, find_sandbox
-from app.postgres.throwaway.server import Site, Throwaway, remove, throwaway_server
+from app.postgres.throwaway.server import Site, Throwaway, throwaway_server
 from app.postgres.throwaway.watch import KEPT_FREE, Limits, Watch
 from app.services.databases import configured_database
 from app.services.loading import Order, RestoreRun
@@ -113,7 +115,7 @@ def server_for(run: RestoreRun, order: Order, entries: list[Entry]) -> Iterator[
     home = _home(here.sandbox)
     expected = _expected_size(order)
     _refuse_without_room(home, expected)
-    memory = max(2 * _GIB, psutil.virtual_memory().total // 2)
+    memory = _memory()
     site = Site(
         home / order.id, programs, here.sandbox, _hidden(), locks=len(entries), memory=memory
     )
@@ -165,7 +167,7 @@ def _home(sandbox: Sandbox) -> Path:
     if sandbox.isolation is Isolation.BUBBLEWRAP or os.geteuid() != 0:
         return here
     for home in (here, elsewhere):
-        home.mkdir(mode=0o711, parents=True, exist_ok=True)
+        make_passable(home)
         if sandbox.account.can_write_below(home):
             return home
     raise NotPossible(
@@ -173,6 +175,11 @@ def _home(sandbox: Sandbox) -> Path:
         detail=f"Tried: {here} and {elsewhere}.",
         hint="Install bubblewrap, or name another BACKSTOP_INSTANCE_DIR.",
     )
+
+
+def _memory() -> int:
+    """What all processes of a drill may take together, in bytes, and each by itself."""
+    return max(2 * _GIB, psutil.virtual_memory().total // 2)
 
 
 def _hidden() -> tuple[Path, ...]:

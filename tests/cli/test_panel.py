@@ -31,11 +31,11 @@ from tests.conftest import HELD, HOLD, Database, locked, sessions, waiting
 PATIENCE = 60  # seconds
 
 
-def wait_until(condition: Callable[[], object], what: str) -> None:
+def wait_until(condition: Callable[[], object], what: str, tick: float = 0.05) -> None:
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline, f"waited for {what}"
-        time.sleep(0.05)
+        time.sleep(tick)
 
 
 def free_port() -> int:

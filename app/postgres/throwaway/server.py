@@ -5,10 +5,8 @@ a short private folder elsewhere, whose name is noted in the first before it is
 made: so whoever comes after a crash finds all that is left.
 """
 
-import logging
 import os
 import secrets
-import shutil
 import signal
 import tempfile
 import time
@@ -18,17 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-import psutil
-
 from app.errors import ConnectError, NotPossible
 from app.postgres.background import Background, beside, run_alone
 from app.postgres.connection import open_session
 from app.postgres.conninfo import Conninfo, undisturbed
 from app.postgres.embedded.cluster import PORT, is_fit_for_socket
 from app.postgres.throwaway.programs import Programs
+from app.postgres.throwaway.remains import SOCKETS, remove
 from app.postgres.throwaway.sandbox import Isolation, Places, Sandbox
-
-logger = logging.getLogger(__name__)
 
 SUPERUSER = "backstop"
 SERVER = "the server for this drill"  # what people call it
@@ -38,12 +33,9 @@ _START_TIMEOUT = 120
 _TICK = 0.05
 _SHORT = 2.0  # seconds that a connection may take
 _FAST = ((signal.SIGQUIT, 5.0),)  # immediate: it takes its shared memory along
-_GONE_TIMEOUT = 10.0
 _LAST_WORDS = 1_500  # bytes of the log in an error
 _NO_CHECKSUMS = 18  # the first initdb that makes them by default
-_SOCKETS = "backstop-drill-"  # how the folder of a socket is called
 _LOCKS = 64  # as PostgreSQL has by itself
-_PROGRAMS = ("bwrap", "initdb", "postgres", "setpriv", "unshare")
 
 # What is lost with the server needs no care: neither on disk nor in its log.
 _SETTINGS = {
@@ -163,56 +155,6 @@ def throwaway_server(site: Site, on_tick: Callable[[], None]) -> Iterator[Throwa
         remove(site.folder)
 
 
-def remove(folder: Path) -> None:
-    """End what still runs of a drill's server and remove all of its files; safe to repeat."""
-    _end_leftovers(folder)
-    note = folder / "sockets"
-    with suppress(OSError):
-        sockets = Path(note.read_text(encoding="utf-8"))
-        if sockets.name.startswith(_SOCKETS):
-            shutil.rmtree(sockets, ignore_errors=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    if folder.exists():
-        logger.warning("drill server not removed folder=%s", folder)
-
-
-def processes_of(folder: Path) -> list[psutil.Process]:
-    """What runs for the server in that folder, by where it works or what it was told."""
-    found = []
-    for process in psutil.process_iter(["name"]):
-        if process.info["name"] in _PROGRAMS:
-            with suppress(psutil.Error):  # ended meanwhile
-                if _works_for(process, folder):
-                    found.append(process)
-    return found
-
-
-def _works_for(process: psutil.Process, folder: Path) -> bool:
-    if any(Path(word).is_relative_to(folder) for word in process.cmdline() if word[:1] == "/"):
-        return True
-    try:
-        return Path(process.cwd()).is_relative_to(folder)
-    except psutil.AccessDenied:  # somebody else's
-        return False
-
-
-def _end_leftovers(folder: Path) -> None:
-    deadline = time.monotonic() + _GONE_TIMEOUT
-    number = signal.SIGQUIT
-    while left := [each for each in processes_of(folder) if each.status() != psutil.STATUS_ZOMBIE]:
-        for process in left:
-            # To bubblewrap it means nothing: its server goes with it.
-            by_force = process.name() != "postgres" or number == signal.SIGKILL
-            with suppress(psutil.Error):
-                process.send_signal(signal.SIGKILL if by_force else number)
-        if time.monotonic() > deadline:
-            logger.warning("drill server does not end folder=%s", folder)
-            return
-        if time.monotonic() > deadline - _GONE_TIMEOUT / 2:
-            number = signal.SIGKILL
-        time.sleep(_TICK)
-
-
 @contextmanager
 def _telling() -> Iterator[None]:
     try:
@@ -232,7 +174,7 @@ def _make_folders(site: Site) -> None:
     site.folder.mkdir()
     site.folder.chmod(0o711 if needs_passage else 0o700)
     parents = (Path(tempfile.gettempdir()), Path("/tmp"))  # noqa: S108 - the name is random
-    sockets = [parent / f"{_SOCKETS}{secrets.token_hex(6)}" for parent in parents]
+    sockets = [parent / f"{SOCKETS}{secrets.token_hex(6)}" for parent in parents]
     short = next(filter(is_fit_for_socket, sockets), sockets[-1])
     (site.folder / "sockets").write_text(str(short), encoding="utf-8")
     account = site.sandbox.account

@@ -11,7 +11,8 @@ import humanize
 import psutil
 
 from app.errors import NotPossible
-from app.postgres.throwaway.server import Throwaway, processes_of
+from app.postgres.throwaway.remains import processes_of
+from app.postgres.throwaway.server import Throwaway
 
 #: The share of a disk that a drill leaves free.
 KEPT_FREE = 0.1
