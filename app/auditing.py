@@ -18,11 +18,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app import errors
 from app.extensions import db
+from app.host import own_user
 from app.models import ActOutcome, Trigger
 from app.models.types import now
 from app.services import audit
 from app.services.acts import Act, begin_act, end_act, outcome_of
-from app.services.backups import own_user
 from app.services.sign_in import BLOCK, place_of
 
 logger = logging.getLogger(__name__)

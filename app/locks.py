@@ -3,11 +3,12 @@
 A lock ends with its holder, however that ends; a pid in a name can come again.
 """
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from app import host
 
 
 def create_locked(path: Path) -> int:
@@ -17,7 +18,7 @@ def create_locked(path: Path) -> int:
     """
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode=0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        host.lock_alone(descriptor, waits=True)
         if os.fstat(descriptor).st_nlink:
             return descriptor
         os.close(descriptor)  # somebody tidied it away before we held the lock
@@ -30,7 +31,7 @@ def lock(path: Path) -> int:
     """
     descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        host.lock_alone(descriptor)
     except BaseException:
         os.close(descriptor)
         raise
@@ -44,7 +45,7 @@ def remove_unlocked(path: Path) -> bool:
     """
     try:
         with _opened(path) as descriptor:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            host.lock_alone(descriptor)
             if not os.path.samestat(os.fstat(descriptor), path.lstat()):
                 return False  # another file took the name
             path.unlink()
@@ -60,14 +61,14 @@ def share(descriptor: int, *, waits: bool = False) -> None:
     for a moment: `waits` outlasts that.
     """
     with suppress(OSError):
-        fcntl.flock(descriptor, fcntl.LOCK_SH | (0 if waits else fcntl.LOCK_NB))
+        host.lock_shared(descriptor, waits=waits)
 
 
 def is_shared(path: Path) -> bool:
     """Whether somebody who lives has this file in use."""
     try:
         with _opened(path) as descriptor:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            host.lock_alone(descriptor)
     except BlockingIOError:
         return True
     except OSError:  # not there, or it cannot be locked
@@ -79,7 +80,7 @@ def is_locked(path: Path) -> bool:
     """Whether somebody who lives holds this file."""
     try:
         with _opened(path) as descriptor:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            host.lock_shared(descriptor)
     except BlockingIOError:
         return True
     except OSError:  # not there, or no file of ours

@@ -6,9 +6,9 @@ import click
 
 from app.cli.groups import Group
 from app.formatting import printable
+from app.host import own_user
 from app.schemas import assertion_row
 from app.services import assertions as service
-from app.services.backups import own_user
 
 group = Group("assertion", help="Keep SQL that must return true in every restored database.")
 

@@ -22,6 +22,7 @@ from app.formatting import (
     printable,
     proof_text,
 )
+from app.host import own_user
 from app.models import DatabaseBackup, Level, Proof, Status, Trigger
 from app.schemas import backup_details, backup_row, backups_in_list
 from app.services import backups as service
@@ -268,7 +269,7 @@ def delete(name: str, yes: bool) -> None:
 @click.argument("name")
 def cancel(name: str) -> None:
     """End a backup that waits or runs; it will be FAILED as cancelled."""
-    service.cancel_backup(name, by=service.own_user())
+    service.cancel_backup(name, by=own_user())
     backup = service.wait_for_backup(listing.get_backup(name).id, CANCEL_PATIENCE)
     if backup.is_completed:
         raise Conflict(f"{name} was completed before it could be cancelled")
@@ -360,7 +361,7 @@ def _adopted(name: str, trust: bool) -> str:
     try:
         is_ours = adopt(name)
         if not is_ours and trust:
-            trust_backup(name, by=service.own_user())
+            trust_backup(name, by=own_user())
     except AppError as error:
         return str(error)
     return "adopted" if is_ours or trust else "adopted as foreign: not signed by this panel"
@@ -377,7 +378,7 @@ def trust_(name: str, yes: bool) -> None:
     """
     if not yes:
         click.confirm(f"Was {name} made by you, and kept where nobody else writes?", abort=True)
-    trust_backup(name, by=service.own_user())
+    trust_backup(name, by=own_user())
     click.echo(f"{name} is trusted: it is no longer foreign.")
 
 

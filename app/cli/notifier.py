@@ -7,11 +7,11 @@ from typing import Any
 import click
 
 from app.cli.groups import Group, read_secret
+from app.host import own_user
 from app.models import Fact
 from app.models.types import now
 from app.schemas import notifier_row
 from app.services import notifiers as service
-from app.services.backups import own_user
 
 group = Group("notifier", help="Tell people of alarms: mail, Slack, Telegram, Teams, webhooks, …")
 

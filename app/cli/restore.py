@@ -10,10 +10,10 @@ from app.cli.progress import print_asserted, progress_shown
 from app.config import CANCEL_PATIENCE
 from app.errors import AppError, Conflict
 from app.formatting import moment_short, outcome_text, printable
+from app.host import own_user
 from app.models import Kind, Restore, Trigger
 from app.schemas import restore_details, restore_row
 from app.services import restores as service
-from app.services.backups import own_user
 from app.services.contents import choose_tables
 from app.services.databases import database_in_use
 from app.services.good import get_newest_good

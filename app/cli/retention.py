@@ -11,9 +11,9 @@ import click
 from app.cli.groups import CatalogueCommand, Group, for_one_database
 from app.errors import AppError
 from app.formatting import bytes_text, moment_short, policy_text, printable
+from app.host import own_user
 from app.schemas import backup_row, pruned, retention_outlook, retention_plan
 from app.services import pins, policies, pruning
-from app.services.backups import own_user
 from app.services.databases import database_name
 from app.services.outlook import get_outlook
 from app.services.periods import length_of

@@ -9,10 +9,10 @@ import click
 
 from app.cli.groups import Group, for_one_database, read_secret
 from app.formatting import in_zone, moment_short, printable
+from app.host import own_user
 from app.models import Firing, Task
 from app.schemas import firing_row, schedule_details, schedule_preview, schedule_rows
 from app.services import schedules as service
-from app.services.backups import own_user
 from app.services.schedule_reading import list_next_times
 from app.services.workers import find_trouble
 

@@ -6,8 +6,8 @@ from typing import TextIO
 import click
 
 from app.cli.groups import Group
+from app.host import own_user
 from app.services import settings as service
-from app.services.backups import own_user
 
 group = Group("settings", help="Write what admins change at run time into a file, and read it.")
 

@@ -25,8 +25,20 @@ def main() -> None:
         signal.signal(number, signal.SIG_DFL)  # Python ignores them, and that is inherited
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold rows, in clear
     if memory:
-        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+        _limit_memory(memory)
     os.execv(program[0], program)  # noqa: S606 - a list, no shell
+
+
+def _limit_memory(most: int) -> None:
+    """Where the system can: macOS refuses any limit of the address space."""
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    if hard != resource.RLIM_INFINITY:
+        most = min(most, hard)
+    try:
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    except (ValueError, OSError):
+        if sys.platform == "linux":
+            raise
 
 
 if __name__ == "__main__":

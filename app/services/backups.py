@@ -1,8 +1,6 @@
 """The shared backup service: the page, the API and the terminal all come here."""
 
 import logging
-import os
-import pwd
 import time
 import unicodedata
 from collections.abc import Callable
@@ -20,6 +18,7 @@ from app.errors import (
     VerificationError,
 )
 from app.extensions import db, writing
+from app.host import own_user
 from app.models import ActOutcome, DatabaseBackup, Restore, Status, Trigger
 from app.models.types import now
 from app.postgres.command import Line
@@ -241,14 +240,6 @@ def remove_backup(filename: str, refuse: Callable[[DatabaseBackup], None]) -> No
         if row is not None:  # a reconcile may have been quicker
             session.delete(row)
     logger.info("backup deleted filename=%s", filename)
-
-
-def own_user() -> str:
-    """Who runs this process, whatever its environment says; in a container it may have no name."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return f"uid {os.getuid()}"
 
 
 def _restores_of(filename: str) -> Select[int]:

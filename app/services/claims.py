@@ -9,12 +9,11 @@ import time
 from contextlib import suppress
 from datetime import datetime
 from functools import lru_cache
-from pathlib import Path
 from typing import cast
 
-import psutil
 from sqlalchemy import update
 
+from app import host
 from app.extensions import writing
 from app.models import AnyJob, DatabaseBackup, Restore
 from app.models.job import LEASE
@@ -37,7 +36,8 @@ def runner() -> str:
 
 def identity(pid: int) -> str:
     """A process of this machine by host, boot, pid and start: a pid alone comes again."""
-    return f"{socket.gethostname()} {_boot_id()} {_pid_namespace()} {pid} {_start_of(pid)}"
+    boot, namespace = host.boot_id(), host.pid_namespace()
+    return f"{socket.gethostname()} {boot} {namespace} {pid} {host.start_of(pid)}"
 
 
 def is_dead(claimed_by: str, lease_until: datetime | None) -> bool:
@@ -62,10 +62,10 @@ def is_dead(claimed_by: str, lease_until: datetime | None) -> bool:
 
 def is_gone(process: str) -> bool:
     """Whether a process is known to have ended; one of another host is not."""
-    host, boot, _, pid, start = process.split(" ")
-    if host == socket.gethostname() and boot != _boot_id():
+    name, boot, _, pid, start = process.split(" ")
+    if name == socket.gethostname() and boot != host.boot_id():
         return True
-    return _is_here(process) and _start_of(int(pid)) != start
+    return _is_here(process) and host.start_of(int(pid)) != start
 
 
 def _is_here(process: str) -> bool:
@@ -120,50 +120,13 @@ def end_process(process: str) -> bool:
     """
     *_, number, start = process.split(" ")
     pid = int(number)
-    if not start or not _is_here(process) or _start_of(pid) != start:
+    if not start or not _is_here(process) or host.start_of(pid) != start:
         return False
     for each in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, each)
         deadline = time.monotonic() + _GRACE
-        while _start_of(pid) == start and time.monotonic() < deadline:
+        while host.start_of(pid) == start and time.monotonic() < deadline:
             time.sleep(0.01)
     logger.warning("program of a dead runner ended process=%r", process)
     return True
-
-
-@lru_cache
-def _boot_id() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:  # not Linux
-        return f"{psutil.boot_time():.0f}"
-
-
-@lru_cache
-def _pid_namespace() -> str:
-    """Containers of one host can share its name, and see other processes."""
-    try:
-        return str(Path("/proc/self/ns/pid").readlink())
-    except OSError:  # not Linux
-        return "-"
-
-
-def _start_of(pid: int) -> str:
-    """When a process began; empty if it is gone. On Linux in ticks since the boot:
-
-    a clock that is set would change any other form (proc(5), field 22).
-    """
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-        state, *others = fields.rpartition(")")[2].split()
-        return "" if state in "ZX" else others[18]
-    except FileNotFoundError:
-        if Path("/proc/self/stat").exists():
-            return ""
-    except ProcessLookupError:
-        return ""
-    try:
-        return f"{psutil.Process(pid).create_time():.2f}"
-    except psutil.NoSuchProcess:
-        return ""

@@ -12,6 +12,7 @@ from sqlalchemy.orm import undefer
 
 from app.errors import Conflict, ConnectError, Interrupted, InvalidInput, NotFound
 from app.extensions import db, writing
+from app.host import own_user
 from app.models import ActOutcome, Kind, Restore, Status, Trigger
 from app.postgres.command import Line
 from app.postgres.databases import NAME_BYTES, cut_name
@@ -19,7 +20,6 @@ from app.postgres.selection import Name
 from app.queue import FAILURES, proofs_queue, restores_queue
 from app.services import before, claims, contents, drill_server, in_place, scratch, swaps
 from app.services.acts import acting, tell
-from app.services.backups import own_user
 from app.services.databases import database_name
 from app.services.listing import get_backup
 from app.services.reconcile import reconcile, settle_dead_runs, tolerating

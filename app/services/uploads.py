@@ -11,11 +11,12 @@ from sqlalchemy import delete, select
 from app.config import settings
 from app.errors import Conflict, DumpError, InvalidInput, NotFound, StorageFull
 from app.extensions import db, writing
+from app.host import own_user
 from app.models import DatabaseBackup, Trigger, Upload
 from app.postgres.archive import MAGIC, read_header
 from app.postgres.foreign import clean_name, tell_what_it_is
 from app.services.acts import acting, tell
-from app.services.backups import checked_notes, ended_as, own_user, run_backup, wake_worker
+from app.services.backups import checked_notes, ended_as, run_backup, wake_worker
 from app.services.databases import storage
 from app.services.listing import get_backup
 from app.services.pending import insert_pending

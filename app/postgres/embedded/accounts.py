@@ -5,7 +5,6 @@ that exists already; none is ever made.
 """
 
 import os
-import pwd
 import signal
 import subprocess
 import tempfile
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from app import host
 from app.errors import ConfigurationError, ToolError
 
 _UNPRIVILEGED = ("postgres", "nobody")
@@ -114,11 +114,8 @@ def account_for(data: Path) -> Account:
     if data.exists() and (owner := data.stat()).st_uid != 0:
         return Account(f"user {owner.st_uid}", owner.st_uid, owner.st_gid)
     for name in _UNPRIVILEGED:
-        try:
-            entry = pwd.getpwnam(name)
-        except KeyError:
-            continue
-        return Account(name, entry.pw_uid, entry.pw_gid)
+        if (found := host.find_user(name)) is not None:
+            return Account(name, *found)
     raise ConfigurationError(
         "there is no account that the embedded PostgreSQL server could run under",
         detail="PostgreSQL refuses to run as root, and neither postgres nor nobody exists here.",

@@ -4,7 +4,6 @@ All of it is only for us (0600); the folder itself lets an unprivileged account
 pass through to the data.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -18,6 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
+from app import host
 from app.errors import ConfigurationError, Conflict
 from app.postgres.conninfo import write_passfile
 from app.postgres.embedded.accounts import make_passable
@@ -146,7 +146,7 @@ class EmbeddedFiles:
 def is_locked(file: IO[bytes]) -> bool:
     """Try to get the file's lock for us alone, without waiting."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        host.lock_alone(file.fileno())
     except BlockingIOError:
         return False
     return True

@@ -6,7 +6,6 @@ counted by shared locks on a file: the kernel lets go of a killed user's.
 Every change happens under one exclusive lock.
 """
 
-import fcntl
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from app import host
 from app.errors import ConfigurationError, ConnectError
 from app.postgres.conninfo import Conninfo
 from app.postgres.embedded import cluster, sample
@@ -109,7 +109,7 @@ class EmbeddedServer:
 
     def _enter(self, users: IO[bytes], *, insist: bool) -> None:
         with self._files.changing():
-            fcntl.flock(users, fcntl.LOCK_SH)
+            host.lock_shared(users.fileno(), waits=True)
             if insist:
                 self._files.note(stopped_on_purpose=False)
             if not self._files.state.stopped_on_purpose:
@@ -120,7 +120,7 @@ class EmbeddedServer:
             is_last = is_locked(users)  # for us alone: so nobody else is there
             if is_last and not self._files.state.stays:
                 self._bring_down()
-            fcntl.flock(users, fcntl.LOCK_UN)  # before the next one may enter
+            host.unlock(users.fileno())  # before the next one may enter
 
     def _bring_up(self) -> None:
         """Running, and with the sample: do whatever of that is missing."""

@@ -9,12 +9,12 @@ nobody with a superuser's rights may load there.
 
 import enum
 import os
-import pwd
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from app import host
 from app.errors import ConfigurationError, ToolError
 from app.postgres.background import run_alone
 from app.postgres.embedded.accounts import Account
@@ -130,11 +130,8 @@ def find_sandbox() -> Sandbox:
 
 
 def _account(name: str) -> Account | None:
-    try:
-        entry = pwd.getpwnam(name)
-    except KeyError:
-        return None
-    return Account(name, entry.pw_uid, entry.pw_gid)
+    found = host.find_user(name)
+    return None if found is None else Account(name, *found)
 
 
 def _bubblewrap(places: Places) -> list[str]:
