@@ -5,7 +5,6 @@ import logging
 import signal
 import sys
 import threading
-import time
 
 import click
 from flask import Flask, current_app
@@ -17,6 +16,7 @@ from app.cli.lookout import Lookout
 from app.config import UPLOAD_PART, WEB_THREADS, settings
 from app.errors import ConfigurationError
 from app.metrics import listener
+from app.pausing import pause
 from app.services.reconcile import reconcile, tolerating
 from app.services.served import noting_database
 
@@ -68,7 +68,7 @@ def _look_after(app: Flask) -> None:
     while True:
         with app.app_context(), tolerating():
             reconcile()
-        time.sleep(_LOOK_EVERY)
+        pause(_LOOK_EVERY)
 
 
 def cannot_listen(error: OSError | UnicodeError, address: str, setting: str) -> ConfigurationError:

@@ -22,6 +22,7 @@ from pathlib import Path
 import psutil
 
 from app.errors import ToolError
+from app.pausing import pause
 from app.postgres.conninfo import masked
 
 LAUNCH = str(Path(__file__).with_name("launch.py"))
@@ -191,7 +192,7 @@ def _attend(
     reader.end()
     while not _has_ended(process):  # it may have closed its pipes before
         _look(on_tick, deadline)
-        time.sleep(_END_TICK)
+        pause(_END_TICK)
     return Outcome(process.wait(), output.decode("utf-8", "replace"), reader.log.text())
 
 
@@ -217,7 +218,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     _signal_group(process, signal.SIGTERM)
     deadline = time.monotonic() + _GRACE
     while not _has_ended(process) and time.monotonic() < deadline:
-        time.sleep(_END_TICK)
+        pause(_END_TICK)
     _signal_group(process, signal.SIGKILL)  # children too that do not heed SIGTERM
     process.wait()
 

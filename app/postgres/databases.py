@@ -11,6 +11,7 @@ import psycopg2
 from psycopg2.errorcodes import INSUFFICIENT_PRIVILEGE
 
 from app.errors import ConnectError, NotPossible, PostgresError
+from app.pausing import pause
 from app.postgres.census import STATEMENTS, Census
 from app.postgres.connection import Session, hint_for, open_session, quoted, told
 from app.postgres.conninfo import Conninfo
@@ -212,7 +213,7 @@ class Server:
                     "sessions of a restore that is over do not end",
                     hint="pg_stat_activity shows them, by their application_name.",
                 )
-            time.sleep(_TICK)
+            pause(_TICK)
 
     def owner_of(self, name: str) -> str:
         """Who owns a database; empty if there is none."""

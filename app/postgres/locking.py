@@ -8,6 +8,7 @@ from typing import Any
 import psycopg2
 
 from app.errors import ConfigurationError, Conflict, ConnectError, DumpError
+from app.pausing import pause
 from app.postgres.connection import (
     OWN_PATH,
     OnWait,
@@ -208,7 +209,7 @@ def _lock(session: Session, info: Conninfo) -> None:
                 hint="Wait until it has ended; pg_locks shows who holds the advisory lock. If it"
                 " is no backup, end it with pg_terminate_backend.",
             )
-        time.sleep(0.1)
+        pause(0.1)
 
 
 def _told_of(pid: int, role: str, name: str) -> str:

@@ -21,6 +21,7 @@ from app.extensions import db, writing
 from app.host import own_user
 from app.models import ActOutcome, DatabaseBackup, Restore, Status, Trigger
 from app.models.types import now
+from app.pausing import pause
 from app.postgres.command import Line
 from app.queue import FAILURES, proofs_queue, queue
 from app.services import claims
@@ -135,7 +136,7 @@ def wait_for_backup(backup_id: str, seconds: float) -> DatabaseBackup:
         if not backup.is_pending or time.monotonic() >= deadline:
             return backup
         db.session.commit()  # the next look shall see what others have written
-        time.sleep(_POLL)
+        pause(_POLL)
 
 
 @acting

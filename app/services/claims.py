@@ -18,6 +18,7 @@ from app.extensions import writing
 from app.models import AnyJob, DatabaseBackup, Restore
 from app.models.job import LEASE
 from app.models.types import now
+from app.pausing import pause
 
 logger = logging.getLogger(__name__)
 
@@ -127,6 +128,6 @@ def end_process(process: str) -> bool:
             os.killpg(pid, each)
         deadline = time.monotonic() + _GRACE
         while host.start_of(pid) == start and time.monotonic() < deadline:
-            time.sleep(0.01)
+            pause(0.01)
     logger.warning("program of a dead runner ended process=%r", process)
     return True

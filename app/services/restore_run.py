@@ -151,6 +151,11 @@ def _order(restore_id: str) -> Order:
 def _restore(run: RestoreRun, order: Order, heard: Line) -> dict[str, Any]:
     """Returns what was found, for the row."""
     entries = _check_dump(run, order)
+    if order.contents.get("rowsOnly"):
+        raise NotPossible(
+            "the dump holds rows alone, and no table (pg_dump --data-only)",
+            hint="Load it by hand into a database that has the tables: pg_restore --data-only.",
+        )
     if order.working.startswith(scratch.THROWAWAY):
         return _drill_apart(run, order, entries, heard)
     if order.kind is Kind.DRILL:

@@ -14,6 +14,7 @@ from app.errors import Conflict, ConnectError, Interrupted, InvalidInput, NotFou
 from app.extensions import db, writing
 from app.host import own_user
 from app.models import ActOutcome, Kind, Restore, Status, Trigger
+from app.pausing import pause
 from app.postgres.command import Line
 from app.postgres.databases import NAME_BYTES, cut_name
 from app.postgres.selection import Name
@@ -197,7 +198,7 @@ def wait_for_restore(restore_id: str, seconds: float) -> Restore:
         if not restore.is_pending or time.monotonic() >= deadline:
             return restore
         db.session.commit()  # the next look shall see what others have written
-        time.sleep(_POLL)
+        pause(_POLL)
 
 
 @acting

@@ -10,6 +10,7 @@ from app.errors import AppError, Conflict, NotFound, PostgresError
 from app.extensions import db, writing
 from app.models import Restore
 from app.models.types import now
+from app.pausing import pause
 from app.postgres.connection import Session, quoted, told
 from app.postgres.conninfo import Conninfo
 from app.postgres.databases import Server, cut_name, guarded_session, maintenance, serving
@@ -208,10 +209,10 @@ def _end_sessions_until_held(ending: Session, pid: int, living: str) -> None:
     while time.monotonic() < deadline:
         if ending.ask(waits, pid) and not ending.ask(_SESSIONS, living):
             return
-        time.sleep(_TICK)
+        pause(_TICK)
 
 
 def _end_sessions_until_done(renaming: Session, ending: Session, living: str) -> None:
     while renaming.poll() is None:
         ending.rows(_SESSIONS, living)
-        time.sleep(_TICK)
+        pause(_TICK)

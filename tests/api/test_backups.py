@@ -605,7 +605,7 @@ def test_a_backup_that_is_deleted_while_somebody_waits_for_it_is_no_bug(
         with ThreadPoolExecutor(1) as somebody:
             somebody.submit(end_and_delete).result()
 
-    monkeypatch.setattr(service.time, "sleep", meanwhile)
+    monkeypatch.setattr(service, "pause", meanwhile)
     assert created(ann, "doomed", Prefer="wait=5").status_code < 500
 
 

@@ -5,6 +5,7 @@ import json
 import re
 import secrets
 import sqlite3
+import subprocess
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -17,7 +18,7 @@ from sqlalchemy import text
 from app.cli import progress
 from app.extensions import db
 from app.models import Status, Trigger
-from app.services import backups, claims, listing
+from app.services import backup_run, backups, claims, listing, proofs
 from tests.conftest import Database
 
 Flask_backup = Callable[..., Result]
@@ -399,3 +400,74 @@ def test_import_takes_in_a_dump_and_says_what_it_brings(
     refused = flask_backup("import", str(tmp_path))
     assert (refused.exit_code, refused.stdout) == (1, "")
     assert "cannot be read" in refused.stderr
+    assert "pg_dump -F d" in refused.stderr
+
+
+def test_import_tells_that_a_dump_holds_rows_alone(
+    flask_backup: Flask_backup, app: Flask, shop: Database, own_toolchain, tmp_path: Path
+):
+    theirs = tmp_path / "rows.dump"
+    subprocess.run([own_toolchain.pg_dump, "-Fc", "-a", "-f", theirs, "-d", shop.url], check=True)
+    result = flask_backup("import", str(theirs))
+    assert result.exit_code == 0, result.output
+    assert "not proven: the dump holds rows alone, and no table" in result.stdout
+    with app.app_context():
+        made = listing.get_backup(newest(app))
+        (read,) = proofs.list_proofs(made.id)
+        assert (read.result.value, made.proven) == ("not possible", False)
+    drill = app.test_cli_runner().invoke(args=["backup", "drill", newest(app)])
+    assert drill.exit_code == 1
+    assert "the dump holds rows alone" in drill.output
+
+
+@pytest.mark.parametrize(
+    ("head", "hint"),
+    [
+        (b"\x1f\x8b\x08", "packed by gzip: unpack it first"),
+        (b"\x28\xb5\x2f\xfd", "packed by zstd"),
+        (b"PK\x03\x04", "packed by zip"),
+        (b"\0" * 257 + b"ustar", "a tar archive"),
+        (b"--\n-- PostgreSQL database cluster dump\n", "SQL by pg_dumpall"),
+        (b"--\n-- PostgreSQL database dump\n", "SQL by pg_dump;"),
+        (b"PGDMP", "Only archives of pg_dump -F c"),
+        (b"anything else", "Only archives of pg_dump -F c"),
+    ],
+)
+def test_import_says_what_a_file_is_that_is_no_archive(
+    head: bytes, hint: str, flask_backup: Flask_backup, tmp_path: Path
+):
+    (tmp_path / "x.dump").write_bytes(head + b" " * 20)
+    refused = flask_backup("import", str(tmp_path / "x.dump"))
+    assert refused.exit_code == 1
+    assert hint in refused.stderr
+    assert "Make one with: pg_dump -F c" in refused.stderr or "unpack it first" in refused.stderr
+
+
+def test_import_refuses_an_archive_that_was_copied_as_text(
+    flask_backup: Flask_backup, shop: Database, own_toolchain, tmp_path: Path
+):
+    whole = tmp_path / "whole.dump"
+    subprocess.run([own_toolchain.pg_dump, "-Fc", "-f", whole, "-d", shop.url], check=True)
+    content = whole.read_bytes().replace(b"\n", b"\r\n")
+    (tmp_path / "text.dump").write_bytes(content)
+    refused = flask_backup("import", str(tmp_path / "text.dump"))
+    assert refused.exit_code == 1
+    assert "Traceback" not in refused.output
+
+
+def test_create_ends_with_1_where_the_rows_are_not_those_that_were_counted(
+    flask_backup: Flask_backup, app: Flask, monkeypatch: pytest.MonkeyPatch
+):
+    real = backup_run.prove_rows
+
+    def prove_rows(contents: dict, counted: dict, read: object) -> dict:
+        return real(contents, dict.fromkeys(counted, 7), read)
+
+    monkeypatch.setattr(backup_run, "prove_rows", prove_rows)
+    result = flask_backup("create")
+    assert result.exit_code == 1
+    assert "was read back, and is not what was counted" in result.stderr
+    assert "rows of public.orders: 7 counted, 500 in the dump" in result.stderr
+    assert "read back whole" not in result.output
+    with app.app_context():
+        assert listing.get_backup(newest(app)).is_completed

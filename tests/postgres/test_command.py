@@ -1,5 +1,6 @@
 """Programs are run to an end in any case: real ones, mostly a shell."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -485,3 +486,15 @@ def test_the_launcher_says_which_program_it_cannot_start():
     )  # fmt: skip
     assert told.returncode != 0
     assert "No such file or directory" in told.stderr
+
+
+def test_a_clock_that_is_set_meanwhile_ends_nothing(monkeypatch: pytest.MonkeyPatch):
+    """time.sleep fails then: it waits for a point in time."""
+
+    def fail(_seconds: float) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(time, "sleep", fail)
+    assert shell("exec >&- 2>&-; sleep 0.2; exit 3").status == 3
+    with pytest.raises(TimeoutError):
+        command.run(["/bin/sh", "-c", "trap '' TERM; sleep 60"], timeout=0.2)

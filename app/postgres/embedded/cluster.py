@@ -21,6 +21,7 @@ from typing import IO
 import psutil
 
 from app.errors import ConfigurationError, ToolError
+from app.pausing import pause
 from app.postgres.embedded.accounts import Account
 from app.postgres.embedded.installations import PARTIAL, Installation
 
@@ -254,7 +255,7 @@ def _comes_true(condition: Callable[[], bool], seconds: float) -> bool:
     while not condition():
         if time.monotonic() > deadline:
             return False
-        time.sleep(_TICK)
+        pause(_TICK)
     return True
 
 

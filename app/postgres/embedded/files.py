@@ -19,6 +19,7 @@ from typing import IO, Any
 
 from app import host
 from app.errors import ConfigurationError, Conflict
+from app.pausing import pause
 from app.postgres.conninfo import write_passfile
 from app.postgres.embedded.accounts import make_passable
 from app.postgres.embedded.installations import PARTIAL
@@ -124,7 +125,7 @@ class EmbeddedFiles:
                         "the embedded server is being started or stopped by another process",
                         detail=f"It has not ended for {_LOCK_TIMEOUT} seconds.",
                     )
-                time.sleep(_TICK)
+                pause(_TICK)
             yield
 
     def _write(self, path: Path, text: str) -> None:
