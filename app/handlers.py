@@ -48,8 +48,17 @@ _CSP = (
 )
 
 
+class PanelResponse(Response):
+    """Flask's response; half characters, as a dump may have in its names, break no page."""
+
+    def set_data(self, value: bytes | str) -> None:
+        """Text as UTF-8, with a question mark for what has no place there."""
+        super().set_data(value.encode("utf-8", "replace") if isinstance(value, str) else value)
+
+
 def init_app(app: Flask) -> None:
     """Bind the handlers to the application."""
+    app.response_class = PanelResponse
     app.before_request(refuse_other_hosts)
     app.before_request(refuse_other_sites)
     app.after_request(_add_headers)

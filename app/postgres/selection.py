@@ -9,6 +9,7 @@ from app.errors import InvalidInput
 from app.postgres.archive import Entry
 from app.postgres.census import Census
 from app.postgres.connection import quoted
+from app.postgres.encodings import printable
 
 Name = tuple[str, str]  # schema and table
 
@@ -96,7 +97,8 @@ class _Selecting:
                 for each in found
                 if _is_table(each) and each.id not in self._whole
             ],
-            [f"{each.kind} {each.name}" for each in self._left_out()] + self._large_objects(),
+            [printable(f"{each.kind} {each.name}") for each in self._left_out()]
+            + self._large_objects(),
         )
 
     def _found(self) -> Iterator[Entry]:
