@@ -1,7 +1,7 @@
 """Drills: can one be made here, on which programs, and is anything left of earlier ones?"""
 
 from app.config import settings
-from app.errors import NotFound
+from app.errors import ConfigurationError, NotFound, NotPossible
 from app.postgres.conninfo import parse_url
 from app.postgres.throwaway.programs import Programs, choose_programs
 from app.postgres.throwaway.sandbox import Isolation
@@ -25,8 +25,11 @@ def look_at_drills() -> Finding:
         drill_server.refuse_live_server()
         where = parse_url(settings().drill_url or "").server
         return ok(_SUBJECT, f"run on {where}, which BACKSTOP_DRILL_URL names")
-    here = drill_server.ability()
-    chosen = _chosen(here.programs)
+    try:
+        here = drill_server.ability()
+        chosen = _chosen(here.programs)
+    except (ConfigurationError, NotPossible) as error:
+        return warning(_SUBJECT, f"not possible: {error.message}", error.hint)
     isolation = here.sandbox.isolation
     told = f"run on PostgreSQL {chosen.version} in {chosen.folder}, {isolation.value}"
     if isolation is Isolation.NONE:
