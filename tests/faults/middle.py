@@ -14,6 +14,7 @@ from tests.faults.lab import PATIENCE, Lab, log_of, wait_until
 
 _NAMED = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'backstop backup%%'"
 HOLDER = f"{_NAMED} AND backend_xmin IS NULL AND state = 'idle in transaction'"
+WAITING = f"{_NAMED} AND wait_event_type = 'Lock'"
 DUMPING = f"{_NAMED} AND wait_event_type = 'Lock' AND query LIKE '%viewdef%'"
 
 
@@ -40,9 +41,17 @@ def locked(database: Database) -> Iterator[Locker]:
         yield Locker(connection)
 
 
+@contextmanager
+def locked_table(database: Database, table: str = "orders") -> Iterator[Locker]:
+    """A table that a backup waits for before pg_dump begins."""
+    with closing(psycopg2.connect(database.url)) as connection, connection.cursor() as cursor:
+        cursor.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+        yield Locker(connection)
+
+
 def until_it_waits(lab: Lab, runner: psutil.Popen) -> psutil.Popen:
-    """Wait until the runner's pg_dump waits for the lock."""
-    wait_until(lambda: lab.server.run(DUMPING) or runner.poll() is not None, "pg_dump to wait")
+    """Wait until the runner, or its pg_dump, waits for the lock."""
+    wait_until(lambda: lab.server.run(WAITING) or runner.poll() is not None, "pg_dump to wait")
     assert runner.poll() is None, log_of(runner)
     return runner
 

@@ -9,7 +9,8 @@ import struct
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg2
@@ -20,12 +21,14 @@ from app.errors import ConfigurationError, ConnectError
 from app.extensions import db
 from app.models import DatabaseBackup, Trigger
 from app.postgres.conninfo import Conninfo, parse_url
+from app.postgres.embedded import cluster
 from app.postgres.embedded.accounts import account_for
 from app.postgres.inspection import inspect
 from app.postgres.poolers import refuse_shared_sessions
 from app.services import backups, manifests, proofs
 from app.services.databases import storage
 from tests.conftest import Database, url_of
+from tests.servers import a_server, programs
 
 
 @pytest.fixture
@@ -210,3 +213,45 @@ def test_a_server_whose_words_are_not_utf_8_is_an_error_of_the_server_s():
 def test_a_name_of_libpq_s_own_is_refused():
     with pytest.raises(ConfigurationError):
         parse_url("postgresql:///?service=shop")
+
+
+@pytest.mark.slow
+def test_a_standby_is_backed_up_without_the_rows_of_unlogged_tables(
+    passable_dir: Path, make_app: Callable[..., Flask]
+):
+    """They are on the primary alone, and pg_dump leaves them out of a standby's dump."""
+    home = passable_dir / secrets.token_hex(3)
+    settings = ("wal_level = replica", "max_wal_senders = 4", "fsync = off")
+    with a_server(15, home, *settings) as primary:
+        first = Database("postgres", url_of(primary, "postgres"))
+        first.run(
+            "CREATE UNLOGGED TABLE quick AS SELECT 1 AS n; CREATE TABLE kept AS SELECT 2 AS n"
+        )
+        with a_standby(primary, home) as standby:
+            made = backed_up(make_app(database_url=url_of(standby, "postgres")))
+            assert [each["name"] for each in made.contents["tables"]] == ["kept"]
+
+
+@contextmanager
+def a_standby(primary: Conninfo, home: Path) -> Iterator[Conninfo]:
+    folder, account = programs(15), account_for(home / "data")
+    data, sockets = home / "standby", cluster.make_socket_folder(account)
+    ids = [f"--reuid={account.uid}", f"--regid={account.gid}", "--clear-groups"]
+    as_account = ["setpriv", *ids] if account.uid != os.geteuid() else []
+    home.chmod(0o777)
+    try:
+        subprocess.run(
+            [*as_account, folder / "pg_basebackup", "-D", data, "-R", "-c", "fast", "-d",
+             primary.dsn()], check=True, env=os.environ | {"PGPASSWORD": primary.password},
+        )  # fmt: skip
+        subprocess.run(
+            [*as_account, folder / "pg_ctl", "start", "-w", "-s", "-D", data, "-l", home / "l2",
+             "-o", f"-k {sockets} -c listen_addresses= -c hot_standby=on"], check=True,
+        )  # fmt: skip
+        yield replace(primary, parameters={**primary.parameters, "host": str(sockets)})
+    finally:
+        subprocess.run(
+            [*as_account, folder / "pg_ctl", "stop", "-s", "-m", "immediate", "-D", data],
+            check=False,
+        )
+        cluster.remove_socket_folder(sockets)
