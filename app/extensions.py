@@ -78,6 +78,8 @@ def _set_up_sqlite(connection: Any, _record: Any) -> None:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")  # a COMPLETED row survives a power cut
         connection.execute("PRAGMA foreign_keys = ON")
+        # So that INSERT OR REPLACE does not pass by what refuses a DELETE.
+        connection.execute("PRAGMA recursive_triggers = ON")
         # SQLite's own lower() knows ASCII alone, and searches ignore case with it.
         connection.create_function("lower", 1, _lower, deterministic=True)
 

@@ -13,7 +13,8 @@ from app.models.types import now
 from app.services import alarms, deliveries
 from app.services.reconcile import tolerating
 
-_LOOK_EVERY = 2.0  # seconds
+_TURN = 2.0  # seconds
+_LOOK_EVERY = 5  # turns between two looks for what nobody has done, such as a full disk
 _FILES_EVERY = 30  # turns between two looks for missing files
 _FORGET_EVERY = 1800  # turns between two looks for what is old
 _PLACES = 8  # messages under way at once
@@ -31,12 +32,13 @@ class Lookout(threading.Thread):
     def run(self) -> None:
         for turn in itertools.count():
             with self._app.app_context(), tolerating():
-                alarms.look(now(), files=turn % _FILES_EVERY == 0)
+                if turn % _LOOK_EVERY == 0 or alarms.has_news():
+                    alarms.look(now(), files=turn % _FILES_EVERY == 0)
                 self._send()
                 if turn % _FORGET_EVERY == 0:
                     deliveries.forget_old(now())
                     alarms.forget_old(now())
-            if self._stopping.wait(_LOOK_EVERY):
+            if self._stopping.wait(_TURN):
                 break
 
     def stop(self) -> None:

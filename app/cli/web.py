@@ -67,7 +67,7 @@ def _look_after(app: Flask) -> None:
     """Tidy up after a worker that was killed, whether or not there is another one."""
     while True:
         with app.app_context(), tolerating():
-            reconcile()
+            reconcile(thorough=False)
         pause(_LOOK_EVERY)
 
 

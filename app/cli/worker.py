@@ -90,7 +90,7 @@ class _Loop(threading.Thread):
 
 def _tend() -> None:
     """Look after what was lost."""
-    reconcile()
+    reconcile(thorough=False)
     backups.run_unclaimed()
     restores.run_unclaimed()
 

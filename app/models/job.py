@@ -67,6 +67,11 @@ class Job:
         return self.status is Status.COMPLETED
 
     @property
+    def was_interrupted(self) -> bool:
+        """Whether it failed since its runner went, and for no reason of its own."""
+        return self.error_message == f"the {self.word} was interrupted"
+
+    @property
     def duration(self) -> timedelta | None:
         """How long it ran, or has been running."""
         if self.started_at is None:

@@ -21,6 +21,8 @@ from app.services.news import has_news, tell_news
 from app.services.troubles import Trouble, find_troubles, missing_files
 from app.services.troubles.trouble import one_line
 
+__all__ = ["forget_old", "has_news", "list_alarms", "list_open", "look"]
+
 logger = logging.getLogger(__name__)
 
 QUIET = timedelta(minutes=15)  # what comes and goes is told once in so long

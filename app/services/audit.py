@@ -29,6 +29,18 @@ NO_HASH = "0" * 64  # what the first entry has before it
 _CHAIN_LOCK = 0x61756469747300
 _HEX = set("0123456789abcdef")
 _BATCH = 1000  # entries read at once
+
+#: What keeps entries from being changed, and how it is asked for: name and text.
+_GUARDS = {
+    "sqlite": ("audit_entries_no_update", "audit_entries_no_delete"),
+    "postgresql": ("audit_entries_append_only",),
+}
+_GUARDS_THERE = {
+    "sqlite": "SELECT name, sql FROM sqlite_master"
+    " WHERE type = 'trigger' AND tbl_name = 'audit_entries'",
+    "postgresql": "SELECT tgname, prosrc FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid"
+    " WHERE tgrelid = 'audit_entries'::regclass AND tgenabled <> 'D'",
+}
 _MOST = {"actor": 255, "origin": 255, "action": 100, "subject": 255, "detail": 1000}
 _SHORT = ("id", "actor", "face", "action", "subject", "outcome")  # for who reads along
 _HASHED = [each.name for each in AuditEntry.__table__.columns if each.name != "hash"]
@@ -104,7 +116,8 @@ def verify(expected_head: str = "") -> tuple[int, str]:
 
     `expected_head` is a hash that was the newest at some time: with it, also a
     cut-off end is found. Raises VerificationError, telling the first entry that
-    is not as it was recorded, and InvalidInput for what is no hash.
+    is not as it was recorded, or which guard of the table is gone, and
+    InvalidInput for what is no hash.
     """
     expected_head = expected_head.strip().lower()
     if expected_head and (len(expected_head) != len(NO_HASH) or set(expected_head) - _HEX):
@@ -120,7 +133,19 @@ def verify(expected_head: str = "") -> tuple[int, str]:
             is_head_found = is_head_found or last_hash == expected_head
     if not is_head_found:
         raise _broken(f"No entry has the hash that you kept; the newest is entry {last_id}")
+    if gone := _missing_guards():
+        raise _broken(f"All entries are as recorded, but their table lacks {', '.join(gone)}")
     return last_id, last_hash
+
+
+def _missing_guards() -> list[str]:
+    """The triggers that refuse to change an entry, as far as they are gone or switched off."""
+    dialect = db.engine.dialect.name
+    rows = db.session.execute(text(_GUARDS_THERE[dialect])).all()
+    there = {name: told for name, told in rows}  # noqa: C416 - rows are no pairs for mypy
+    db.session.commit()
+    wanted = _GUARDS[dialect]
+    return [f"the trigger {name}" for name in wanted if "RAISE" not in (there.get(name) or "")]
 
 
 def _wrong_with(told: dict[str, Any], last_id: int, last_hash: str) -> str:

@@ -116,7 +116,8 @@ def settle(firing_id: str, at: datetime) -> None:
         passes, ended = job.error_is_passing, Outcome.FAILED
         if isinstance(job, Restore) and _was_not_possible(job):
             ended = Outcome.NOT_POSSIBLE
-        _fail(firing_id, job.error_message, at, passes=passes, ended=ended)
+        again = job.was_interrupted
+        _fail(firing_id, job.error_message, at, passes=passes, ended=ended, at_once=again)
     db.session.commit()
 
 
@@ -133,16 +134,26 @@ def _was_not_possible(drill: Restore) -> bool:
 
 
 def _fail(
-    firing_id: str, told: str, at: datetime, *, passes: bool, ended: Outcome = Outcome.FAILED
+    firing_id: str,
+    told: str,
+    at: datetime,
+    *,
+    passes: bool,
+    ended: Outcome = Outcome.FAILED,
+    at_once: bool = False,
 ) -> None:
-    """Wait for another attempt, if there is one left and it makes sense; else give up."""
+    """Wait for another attempt, if there is one left and it makes sense; else give up.
+
+    The second one can be made `at_once`; a job that ends its worker each time would
+    end all of them if the others were too.
+    """
     firing = db.session.get_one(Firing, firing_id)
     attempts, name = firing.attempts, firing.schedule.name
     db.session.commit()
     if not passes or attempts > len(BACK_OFF):
         end(firing_id, ended, told, at)
         return
-    wait = BACK_OFF[attempts - 1]
+    wait = timedelta(0) if at_once and attempts == 1 else BACK_OFF[attempts - 1]
     again = (
         update(Firing)
         .where(Firing.id == firing_id, Firing.outcome == Outcome.RUNNING)

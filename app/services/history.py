@@ -18,7 +18,7 @@ from app.services.proofs import failing_backups
 from app.services.retention import Plan, Verdict
 from app.services.timelines import Candidate, Key, Range, Spared, Tally
 
-_PAGE = 100  # rows
+_PAGE = 1000  # rows
 _B = DatabaseBackup
 
 _IS_PROVEN = exists().where(

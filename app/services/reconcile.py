@@ -6,9 +6,11 @@ several processes at once.
 """
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import String, select, type_coerce
@@ -41,6 +43,9 @@ from app.services.scratch import sweep
 
 logger = logging.getLogger(__name__)
 
+_LOOK_EVERY = 600.0  # seconds between two looks at all files, where no name came or went
+_looked_at: dict[Path, tuple[int, float]] = {}  # by folder: how it was, and when
+
 _RUNNER_GONE = Interrupted(
     "the backup was interrupted",
     detail="Its runner is gone: it was killed, or its machine was restarted.",
@@ -67,19 +72,33 @@ class Reconciled:
     unknown: list[str] = field(default_factory=list)  # complete files without a row
 
 
-def reconcile() -> Reconciled:
-    """Bring rows and files in line, and say what was done."""
+def reconcile(*, thorough: bool = True) -> Reconciled:
+    """Bring rows and files in line, and say what was done.
+
+    Who asks again and again need not be `thorough`: then all files are looked at only
+    where a name has come or gone, and every ten minutes.
+    """
     report = Reconciled()
     _settle_dead_runs(report)
     _settle_dead_restores(report)
     _finish_deletes(report)
     _renew_manifests()
-    _tidy_storage(report)
+    if thorough or _is_due():
+        _tidy_storage(report)
     remove_stale_passfiles(private_dir())
     drill_server.sweep()
     with tolerating():  # their server may be away
         sweep()
     return report
+
+
+def _is_due() -> bool:
+    """Whether all files are to be looked at, for what a look at the folder alone tells."""
+    changed, last = storage().changed_at(), _looked_at.get(storage().folder)
+    if last is not None and last[0] == changed and time.monotonic() < last[1] + _LOOK_EVERY:
+        return False
+    _looked_at[storage().folder] = changed, time.monotonic()
+    return True
 
 
 def settle_dead_runs() -> None:
@@ -243,7 +262,7 @@ def _tidy_storage(report: Reconciled) -> None:
     report.removed += storage().remove_lone_manifests(keep=missed)
     if report.removed:
         logger.info("leftovers removed names=%s", ",".join(report.removed))
-    stored = storage().list()
+    stored = storage().names()
     # Raw: a word that is none shall not keep the others from being mended.
     status = type_coerce(DatabaseBackup.status, String)
     rows = db.session.execute(select(DatabaseBackup.filename, DatabaseBackup.id, status))

@@ -14,6 +14,7 @@ import os
 import re
 import secrets
 import stat
+import time
 from collections.abc import Container, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from app.storages.uploads import Uploads
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,200}\.dump")
 _PARTIAL = ".partial"
 _PARTIAL_NAME = re.compile(NAME.pattern + r"(\.json\.[0-9a-f]+)?")
+_TICK = 2 * 10**9  # nanoseconds; the coarsest file systems count in two seconds
 _LARGEST_MANIFEST = 256 * 1024**2  # bytes; that of a million tables is smaller
 
 
@@ -157,6 +159,21 @@ class LocalStorage:
                 with suppress(FileNotFoundError):  # deleted meanwhile
                     found[entry.name] = Stored(entry.stat(follow_symlinks=False).st_size)
         return found
+
+    def names(self) -> set[str]:
+        """The names alone, of many more dumps in the same time."""
+        return {entry.name for entry in self._entries(self.folder) if NAME.fullmatch(entry.name)}
+
+    def changed_at(self) -> int:
+        """When a name last came or went, as a number; another one after each such change."""
+        try:
+            found = self.folder.stat().st_mtime_ns
+        except FileNotFoundError:
+            return 0
+        except OSError as error:
+            raise translated(f"{self.folder} cannot be read", error) from error
+        # A clock that ticks too seldom to tell two changes of the same moment apart.
+        return found if time.time_ns() - found > _TICK else time.monotonic_ns()
 
     def free_space(self) -> int:
         """Bytes that can still be written."""

@@ -90,6 +90,29 @@ def test_the_catalogue_itself_refuses_a_change(context: None):
     assert audit.verify()[0] == 1
 
 
+def test_a_guard_that_is_gone_is_told(context: None):
+    several(2)
+    if db.engine.dialect.name == "postgresql":
+        name = "audit_entries_append_only"
+        raw(f"ALTER TABLE audit_entries DISABLE TRIGGER {name}")
+        told = broken()
+        raw(f"ALTER TABLE audit_entries ENABLE TRIGGER {name}")  # for other tests
+    else:
+        name = "audit_entries_no_delete"
+        raw(f"DROP TRIGGER {name}")
+        told = broken()
+    assert told == f"All entries are as recorded, but their table lacks the trigger {name}."
+
+
+def test_no_entry_is_replaced_past_the_guards(context: None):
+    several(2)
+    if db.engine.dialect.name == "sqlite":
+        with pytest.raises(DatabaseError, match="never changed or deleted"):
+            raw(f"INSERT OR REPLACE {_COPY.format(to=1, of=2).removeprefix('INSERT')}")
+        db.session.rollback()
+    assert audit.verify()[0] == 2
+
+
 _COPY = (
     "INSERT INTO audit_entries SELECT {to}, at, actor, face, origin, action, subject, outcome,"
     " detail, previous_hash, hash FROM audit_entries WHERE id = {of}"

@@ -1,5 +1,6 @@
 """What becomes of a due time: drills and scrubs, and the doer that dies."""
 
+import socket
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -11,6 +12,7 @@ from app.errors import StorageError
 from app.extensions import db, writing
 from app.models import (
     AuditEntry,
+    DatabaseBackup,
     Delivery,
     Firing,
     Kind,
@@ -37,6 +39,7 @@ from app.services import (
     scheduling,
     scrubs,
 )
+from app.services.reconcile import reconcile
 from app.services.retention import Policy
 from tests.services.restores.conftest import backed_up
 from tests.services.test_scrubs import make, newest_proof
@@ -189,6 +192,29 @@ def test_a_drill_that_was_not_possible_raises_no_alarm_of_a_failure(
     assert alarms.list_open() == []
     told = [tuple(each) for each in db.session.execute(select(Delivery.fact, Delivery.title))]
     assert told == [("not-possible", "Backstop: Schedule s was not possible")]
+
+
+def test_a_backup_whose_worker_died_is_made_again_at_once():
+    firing = due(Task.BACKUP)
+    scheduling.turn()
+    for pause in (timedelta(0), timedelta(minutes=5)):
+        (first, *_) = listing.list_backups().backups
+        assert claims.claim(first.id)
+        with writing() as session:  # a runner of another boot, which is gone
+            gone = f"{socket.gethostname()} another-boot - 1 1"
+            session.get_one(DatabaseBackup, first.id).claimed_by = gone
+        reconcile()
+        scheduling.turn()
+        found = db.session.get_one(Firing, firing, populate_existing=True)
+        db.session.commit()
+        assert found.outcome is Outcome.WAITING or not pause
+        if pause:
+            assert found.next_attempt_at is not None
+            assert found.next_attempt_at > now() + timedelta(minutes=4)
+            assert "was interrupted" in found.told
+        else:
+            scheduling.turn()
+            assert came_of(firing)[:2] == (Outcome.RUNNING, 2)
 
 
 def test_a_scrub_whose_doer_died_is_taken_up_again(monkeypatch: pytest.MonkeyPatch):

@@ -783,3 +783,29 @@ def test_a_catalogue_that_is_away_is_tolerated_and_told(caplog: pytest.LogCaptur
     with tolerating():  # whoever looks after others goes on
         raise ZeroDivisionError
     assert "ZeroDivisionError" in caplog.text
+
+
+# Again and again
+
+
+def test_who_asks_again_and_again_looks_at_files_only_where_a_name_came_or_went(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    make()
+    looks = []
+    look = local.LocalStorage.names
+    monkeypatch.setattr(local.LocalStorage, "names", lambda self: looks.append(1) or look(self))
+    long_ago = now().timestamp() - 60
+    os.utime(folder(), (long_ago, long_ago))
+    for _ in range(3):
+        reconcile(thorough=False)
+    assert len(looks) == 1
+    (folder() / "foreign.dump").write_bytes(b"PGDMP")
+    assert reconcile(thorough=False).unknown == ["foreign.dump"]  # just now: it may change again
+    assert reconcile(thorough=False).unknown == ["foreign.dump"]
+    os.utime(folder(), (long_ago + 1, long_ago + 1))
+    reconcile(thorough=False)
+    assert reconcile(thorough=False).unknown == []
+    assert reconcile().unknown == ["foreign.dump"]
+    monkeypatch.setattr("app.services.reconcile._LOOK_EVERY", 0.0)
+    assert reconcile(thorough=False).unknown == ["foreign.dump"]

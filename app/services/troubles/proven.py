@@ -1,6 +1,7 @@
 """Dumps that are missing or damaged, and drills that fail."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from sqlalchemy import func, select
 
@@ -13,20 +14,16 @@ from app.services.troubles.trouble import NAMED, Trouble, ended_as, trouble_of
 
 _ASKED_AGAIN = 100  # files that seem to be missing
 
+#: By folder: what was found last, and how folder and catalogue were then.
+_last_missing: dict[Path, tuple[tuple[int, int | None] | None, list[str]]] = {}
+
 
 def missing_files() -> Iterator[Trouble]:
     """Completed backups whose dump is not where it was, told together.
 
     It lists the storage, so it is not asked for as often. Raises StorageError.
     """
-    completed = select(DatabaseBackup.filename).where(
-        DatabaseBackup.status == Status.COMPLETED, DatabaseBackup.delete_requested_at.is_(None)
-    )
-    stored = storage().list()
-    newest_first = db.session.scalars(completed.order_by(DatabaseBackup.created_at.desc()))
-    missing = [each for each in newest_first if each not in stored]
-    if len(missing) <= _ASKED_AGAIN:  # some may have been published meanwhile
-        missing = [each for each in missing if not storage().has(each)]
+    missing = _missing()
     if not missing:
         return
     folder = str(settings().backup_dir)
@@ -40,6 +37,27 @@ def missing_files() -> Iterator[Trouble]:
         f"{number} missing",
         f"Not in {folder}: {', '.join(missing[:NAMED])}{more}.",
     )
+
+
+def _missing() -> list[str]:
+    """Newest first; the last answer where neither folder nor catalogue has changed since."""
+    is_kept = (
+        DatabaseBackup.status == Status.COMPLETED,
+        DatabaseBackup.delete_requested_at.is_(None),
+    )
+    folder, number = storage().folder, db.session.scalar(select(func.count()).where(*is_kept))
+    key = storage().changed_at(), number
+    known, missing = _last_missing.get(folder, (None, []))
+    if known == key:
+        return missing
+    completed = select(DatabaseBackup.filename).where(*is_kept)
+    stored = storage().names()
+    newest_first = db.session.scalars(completed.order_by(DatabaseBackup.created_at.desc()))
+    missing = [each for each in newest_first if each not in stored]
+    if len(missing) <= _ASKED_AGAIN:  # some may have been published meanwhile
+        missing = [each for each in missing if not storage().has(each)]
+    _last_missing[folder] = key, missing
+    return missing
 
 
 def damaged() -> Iterator[Trouble]:
