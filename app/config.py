@@ -49,6 +49,7 @@ class Settings:
     drill_url: str | None  # a server for drills; None: one is made for each
     drill_on_live: bool  # whether that may be the server of the database itself
     drill_timeout: int  # how long a drill may take in all
+    restore_timeout: int  # the same for other restores
     drill_amcheck: bool  # whether drills run pg_amcheck
     restore_url: str | None  # who loads restores; None: a role is made for each
     secret_key: str  # signs sessions
@@ -185,6 +186,7 @@ def _read(env: FileAwareEnv) -> Settings:
         drill_url=env.str("BACKSTOP_DRILL_URL", None) or None,
         drill_on_live=_matching(env, "BACKSTOP_DRILL_ON_LIVE", _ON_OFF, "on or off") == "on",
         drill_timeout=_seconds(env, "BACKSTOP_DRILL_TIMEOUT", 86_400),
+        restore_timeout=_seconds(env, "BACKSTOP_RESTORE_TIMEOUT", 86_400),
         drill_amcheck=_matching(env, "BACKSTOP_DRILL_AMCHECK", _ON_OFF, "on or off") != "off",
         restore_url=env.str("BACKSTOP_RESTORE_URL", None) or None,
         secret_key=_secret_key(env, instance_dir),

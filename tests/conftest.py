@@ -344,6 +344,7 @@ def settings_in(folder: Path, database_url: str, **changes: Any) -> Settings:
         drill_url=None,
         drill_on_live=False,
         drill_timeout=120,
+        restore_timeout=120,
         drill_amcheck=False,  # it would cost each drill a tenth of a second
         restore_url=None,
         secret_key="only for tests, never elsewhere",

@@ -16,7 +16,7 @@ from app.postgres.census import STATEMENTS, Census
 from app.postgres.connection import Session, hint_for, open_session, quoted, told
 from app.postgres.conninfo import Conninfo
 from app.postgres.ownership import literal
-from app.postgres.room import WHERE, free_where
+from app.postgres.room import WHERE, Disk, disk_of
 from app.postgres.tools import Version
 
 NAME_BYTES = 63  # what is longer, the server cuts off
@@ -158,7 +158,12 @@ class Server:
 
     def free_space(self) -> int | None:
         """Bytes left where it keeps its databases; None where that cannot be seen from here."""
-        return free_where(*self.rows(WHERE)[0])
+        disk = self.disk()
+        return disk and disk.free
+
+    def disk(self) -> Disk | None:
+        """The disk with its databases; None where that cannot be seen from here."""
+        return disk_of(*self.rows(WHERE)[0])
 
     def create_role(self, name: str, password: str, comment: str, *, lives: float) -> None:
         """A role that may sign in for so many seconds, and do nothing else.
@@ -214,6 +219,11 @@ class Server:
                     hint="pg_stat_activity shows them, by their application_name.",
                 )
             pause(_TICK)
+
+    def oid_of(self, name: str) -> int | None:
+        """The number of a database, whatever it is called later; None if there is none."""
+        number = self.ask("SELECT oid::bigint FROM pg_database WHERE datname = %s", name)
+        return None if number is None else int(number)
 
     def owner_of(self, name: str) -> str:
         """Who owns a database; empty if there is none."""

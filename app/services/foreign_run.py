@@ -43,6 +43,7 @@ def _publish(run: Run, staged: Staged, read: Reading) -> None:
     run.phase = "publishing"
     run.check(now_at_once=True)
     contents = contents_of(read.entries, read.rows)
+    contents["rowBytes"] = sum(read.rows.bytes.values())
     evidence: dict[str, Any] = {
         "tables": len(contents["tables"]),
         "rows": sum(read.rows.rows.values()),

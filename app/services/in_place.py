@@ -193,7 +193,7 @@ def has_loaded(restore_id: str) -> bool:
     """
     marker = db.session.get_one(Restore, restore_id).marker
     db.session.commit()
-    if marker is None:
+    if marker is None or "schema" not in marker:  # that of a restore beside
         return False
     with serving(signing_in(), application_name="backstop look") as server:
         server.end_sessions(application_name(restore_id))

@@ -18,6 +18,7 @@ from app.postgres.connection import quoted
 from app.postgres.conninfo import Conninfo, client_environment
 from app.postgres.databases import Server, serving
 from app.postgres.definitions import Running
+from app.postgres.load_watch import Limits, LoadWatch
 from app.postgres.restore import NotLoaded, Plan, load, took_too_long
 from app.postgres.selection import Name
 from app.postgres.tools import Toolchain, Version
@@ -29,6 +30,8 @@ from app.services.runs import Run
 _JOBS = 2  # what pg_restore loads at once
 _BIG = 64 * 1024**2  # bytes of a dump from which on that pays
 _PUBLIC = ["schema", "public"]
+_GROWS = 4  # times what is expected that a database may take
+_SPARE_DISK = 1024**3  # bytes
 _LOADED = 85  # per cent of the whole
 
 
@@ -41,6 +44,7 @@ class RestoreRun(Run):
         super().__init__(job_id, limit=limit, on_news=on_news)
         self.rows: dict[str, int] = {}  # of each table, as pg_restore names it
         self.begun: list[str] = []  # tables
+        self.lines = 0  # of pg_restore
         self.is_judged = False  # its proofs are written
         self._watch: Callable[[], None] | None = None  # of a server of its own
 
@@ -65,6 +69,7 @@ class RestoreRun(Run):
     def heard(self, line: str) -> None:
         """Take a line of pg_restore: it names each table when it begins with its rows."""
         self.log.add(line)
+        self.lines += 1
         name = line.partition('processing data for table "')[2].rstrip('"')
         if name in self.rows:
             self.begun.append(name)
@@ -127,12 +132,30 @@ class Loader:
     ) -> None:
         self._run, self.order = run, order
         self.toolchain, self._version, self._heard = toolchain, version, heard
+        self._watch: LoadWatch | None = None
         self.extensions: list[Any] = []  # as they were before anything was loaded
         self.taking_back: list[str] = []  # statements, for what was lent
         self.taking_tablespaces: list[str] = []  # the same, for what is of the whole server
         self.without_tablespaces = order.foreign
         self.missing_tablespaces: list[str] = []
         self.tablespaces: set[str] = {"pg_default"}  # those that can be had
+
+    @contextmanager
+    def watching(self, info: Conninfo) -> Iterator[None]:
+        """End what fills the server's disk or does not move; looked at from `info`."""
+        name, size = self.order.application_name, self.order.database_size or 0
+        limits = Limits(size * _GROWS + _SPARE_DISK, settings().stall_timeout)
+        with serving(info, application_name=f"{name} watch") as server:
+            self._watch = LoadWatch(server, self.order.working, limits)
+            try:
+                yield
+            finally:
+                self._watch = None
+
+    def _look(self) -> None:
+        self._run.check()
+        if self._watch is not None:
+            self._watch(self._run.lines)
 
     def load_all(self, apart: Plan, role: Conninfo, admin: Conninfo) -> None:
         """All but what comes last: extensions by the admin, then the rest by the role."""
@@ -183,7 +206,7 @@ class Loader:
         self._run.check(now_at_once=True)  # in place, there is no way back after it
 
         def tick() -> None:
-            self._run.check()
+            self._look()
             if over_living is not None:
                 over_living()
 
@@ -202,7 +225,7 @@ class Loader:
                     with_owners=with_owners,
                     over_living=over_living is not None,
                     without_tablespaces=self.without_tablespaces and over_living is None,
-                    timeout=settings().dump_timeout,
+                    timeout=settings().restore_timeout,
                     environment=environment | {"PGAPPNAME": order.application_name},
                     on_line=self._heard,
                     on_tick=tick,
@@ -237,7 +260,7 @@ class Loader:
             yield Running(
                 scratch.list_file(self.order.id),
                 environment | {"PGAPPNAME": self.order.application_name},
-                settings().dump_timeout,
+                settings().restore_timeout,
                 self._run.check,
                 partial(claims.note_process, self.order.id, job=Restore),
             )
@@ -245,7 +268,7 @@ class Loader:
     def serving(self, info: Conninfo) -> AbstractContextManager[Server]:
         """A session there that is ended by a cancel."""
         name = self.order.application_name
-        return serving(info, application_name=name, on_wait=self._run.check)
+        return serving(info, application_name=name, on_wait=self._look)
 
     def count(self, role: Conninfo) -> Census:
         """Rows and sequences, asked by who has no rights."""

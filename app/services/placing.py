@@ -5,7 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 from app.errors import PostgresError
-from app.models import Kind
+from app.extensions import writing
+from app.models import Kind, Restore
 from app.postgres import ownership
 from app.postgres.connection import quoted
 from app.postgres.databases import Server, cut_name, serving
@@ -47,9 +48,17 @@ def put_in_place(
             kept = _free_role(last, order.database)
             steps += scratch.keep_role(last, order.working, kept)
             owner = kept if owner == order.working else owner
+        _mark(order, last)
         last.rows("; ".join(steps))  # one transaction
     tell_of(server.info, order.database, order.contents.get("comment"))
     return {"owner": owner}
+
+
+def _mark(order: Order, server: Server) -> None:
+    """Write down the database's number: by it one sees after a crash whether it got its name."""
+    marker = {"database": order.database, "oid": server.oid_of(order.working)}
+    with writing() as session:
+        session.get_one(Restore, order.id).marker = marker
 
 
 def _free_role(server: Server, database: str) -> str:

@@ -51,7 +51,7 @@ def run_claimed(
 
     As `backup_run.run_claimed`. What speaks against the backup becomes a proof that has failed.
     """
-    run = RestoreRun(restore_id, limit=settings().dump_timeout, on_news=on_news)
+    run = RestoreRun(restore_id, limit=settings().restore_timeout, on_news=on_news)
     try:
         order = _order(restore_id)
     except AppError as error:  # the backup was deleted meanwhile
@@ -138,7 +138,7 @@ def _order(restore_id: str) -> Order:
         oldest_reader=backup.oldest_reader or 0,
         foreign=backup.foreign,
         compression=backup.compression,
-        database_size=backup.database_size,
+        database_size=backup.database_size or 2 * (backup.contents or {}).get("rowBytes", 0),
         major=int(backup.server_version.partition(".")[0] or 0),
         contents=backup.contents or {},
         tables=tuple((each["schema"], each["name"]) for each in row.tables or []),
@@ -169,6 +169,7 @@ def _restore(run: RestoreRun, order: Order, heard: Line) -> dict[str, Any]:
         return _make(run, order, entries, info, heard)
     with serving(maintenance(info), application_name=order.application_name) as server:
         _refuse(order, entries, server)
+        scratch.try_to_sign_in(server, info, order.id, order.working)
     _save_living(run, order, heard)
     with ExitStack() as lock:  # no backup begins of what is about to be replaced
         name = order.application_name
@@ -297,9 +298,10 @@ def _make(
         ) as (role, admin):
             loader = Loader(run, order, toolchain, server.version, heard)
             began = time.monotonic()
-            loader.load_all(apart, role, admin)
-            run.phase = "comparing"
-            found = loader.count(role)
+            with loader.watching(server.info):
+                loader.load_all(apart, role, admin)
+                run.phase = "comparing"
+                found = loader.count(role)
             took = time.monotonic() - began
             run.phase = "asserting"  # while all of it belongs to who has no rights
             asserted = asserting.ask(order, toolchain, role, admin, on_wait=run.check)

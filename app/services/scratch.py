@@ -12,12 +12,12 @@ from typing import Any
 from sqlalchemy import select
 
 from app.config import settings
-from app.errors import AppError, Conflict, NotPossible
+from app.errors import AppError, Conflict, ConnectError, NotPossible
 from app.extensions import db, writing
 from app.models import Kind, Restore, Status
 from app.models.types import now
 from app.postgres import closing
-from app.postgres.connection import quoted
+from app.postgres.connection import is_refusal, open_session, quoted
 from app.postgres.conninfo import Conninfo, parse_url
 from app.postgres.databases import Server, at_database, neighbour, serving
 from app.services.databases import configured_database, database_name, private_dir
@@ -72,16 +72,12 @@ def working_database(
             role = at_database(parse_url(settings().restore_url or ""), name)
             _refuse_powerful(server, role.parameters["user"])
         else:
-            password = secrets.token_urlsafe(24)
-            server.create_role(name, password, comment, lives=settings().dump_timeout + _SPARE)
+            role = _make_role(server, info, restore_id, name)
             if as_superuser:  # somebody has said that it may
                 server.rows(f"ALTER ROLE {quoted(name)} SUPERUSER")
-            # What the URL sets for its own role may be nothing that this one can do.
-            kept = {key: value for key, value in info.parameters.items() if key not in _ITS_OWN}
-            changes = {"user": name, "dbname": name}
-            role = replace(info, parameters=kept | changes, password=password)
         owner = role.parameters["user"]
         server.create_database(name, owner, database_options(contents, server), comment)
+        _refuse_shut_out(role)
         yield role, at_database(info, name)
     finally:
         try:
@@ -91,6 +87,42 @@ def working_database(
                 tidy(other, restore_id, name)
         except AppError as error:  # a reconcile comes again
             logger.warning("not tidied restore=%s error=%r", restore_id, error.in_words())
+
+
+def try_to_sign_in(server: Server, info: Conninfo, restore_id: str, name: str) -> None:
+    """Raise NotPossible where the role that is to load could not sign in on this server."""
+    if loads_by_url(name):
+        return
+    try:
+        _refuse_shut_out(at_database(_make_role(server, info, restore_id, name), info.database))
+    finally:
+        closing.drop_role(server, name)
+
+
+def _make_role(server: Server, info: Conninfo, restore_id: str, name: str) -> Conninfo:
+    """A role for one restore, and how it signs in to the database of the same name."""
+    password, lives = secrets.token_urlsafe(24), settings().restore_timeout + _SPARE
+    server.create_role(name, password, COMMENT + restore_id, lives=lives)
+    # What the URL sets for its own role may be nothing that this one can do.
+    kept = {key: value for key, value in info.parameters.items() if key not in _ITS_OWN}
+    changes = {"user": name, "dbname": name}
+    return replace(info, parameters=kept | changes, password=password)
+
+
+def _refuse_shut_out(role: Conninfo) -> None:
+    try:
+        with open_session(role, application_name="backstop look"):
+            return
+    except ConnectError as error:
+        if not is_refusal(error.detail):
+            raise
+        raise NotPossible(
+            "the role that restores cannot sign in on this server",
+            detail=error.detail,
+            hint="A role is made for each restore, and signs in with a password: let pg_hba.conf"
+            " take one from here (scram-sha-256 in place of peer or ident, for all users and"
+            " databases), go round a pooler, or name a role by BACKSTOP_RESTORE_URL.",
+        ) from error
 
 
 def loads_by_url(working: str) -> bool:

@@ -12,9 +12,10 @@ from flask import Flask
 
 from app.models import Kind, Restore
 from app.postgres.conninfo import Conninfo
-from app.services import before, listing, restores, scratch, uploads
+from app.postgres.databases import Server
+from app.services import before, listing, loading, restores, scratch, uploads
 from app.services.reconcile import reconcile
-from tests.attacks.archives import running
+from tests.attacks.archives import TABLE, Piece, archive, running
 from tests.conftest import Database, url_of
 from tests.servers import a_server, programs
 from tests.services.restores.conftest import attempt, backed_up, restored, settings
@@ -379,6 +380,51 @@ def test_a_role_that_has_made_something_elsewhere_goes_with_it(
         patch.setattr(scratch, "tidy", tidy)
         attempt(uploads.import_file(path).filename, Kind.DRILL)
     assert leftovers() == []
+
+
+# What a dump takes
+
+
+def test_a_dump_that_sleeps_is_ended(tmp_path: Path, leftovers, make_app: Callable[..., Flask]):
+    path = tmp_path / "theirs.dump"
+    path.write_bytes(running("SELECT pg_sleep(600);\n"))
+    with make_app(stall_timeout=3).app_context():
+        row = attempt(uploads.import_file(path).filename, Kind.DRILL)
+    assert row.error_message == "the restore did not move for 3 s and was ended"
+    assert leftovers() == []
+
+
+def test_a_dump_that_fills_the_disk_is_ended(
+    tmp_path: Path, leftovers, monkeypatch: pytest.MonkeyPatch
+):
+    path = tmp_path / "theirs.dump"
+    path.write_bytes(
+        running(
+            "DO $$ BEGIN CREATE TABLE fat (x text); FOR at IN 1..100000 LOOP"
+            " INSERT INTO fat SELECT repeat(md5(n::text), 60) FROM generate_series(1, 2000) n;"
+            " END LOOP; END $$;\n"
+        )
+    )
+    monkeypatch.setattr(loading, "_SPARE_DISK", 32 * 1024**2)
+    row = attempt(uploads.import_file(path).filename, Kind.DRILL)
+    assert row.error_message == "the new database took more than 32.0 MiB and was dropped"
+    assert leftovers() == []
+
+
+def test_the_size_of_a_foreign_dump_is_known_by_its_rows(tmp_path: Path):
+    path = tmp_path / "theirs.dump"
+    rows = b"1\n" * 500_000 + b"\\.\n\n"
+    data = Piece(
+        14, "TABLE DATA", "t", copy="COPY public.t (x) FROM stdin;\n", rows=rows, needs=(13,)
+    )
+    path.write_bytes(archive(TABLE, data))
+    made = uploads.import_file(path)
+    assert made.is_completed, (made.error_message, made.error_detail)
+    assert made.contents["rowBytes"] == 1_000_000
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Server, "free_space", lambda _: 500_000)
+        row = attempt(made.filename, Kind.DRILL)
+    assert "there is no room for the new database" in row.error_message
 
 
 # What the panel tells an admin to run

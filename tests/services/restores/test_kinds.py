@@ -80,6 +80,9 @@ KINDS = {
         CREATE TABLE r AS SELECT 1 AS n;
         CREATE PUBLICATION told FOR TABLE r;
         ALTER DATABASE {database} SET default_transaction_read_only = on;""",
+    "quotes around all names": """
+        ALTER DATABASE {database} SET quote_all_identifiers = on;
+        CREATE SCHEMA s; CREATE TABLE s.t (n int PRIMARY KEY); CREATE VIEW s.v AS TABLE s.t;""",
     "extensions that need each other": "CREATE EXTENSION cube; CREATE EXTENSION earthdistance;",
     "no schema public": "DROP SCHEMA public; CREATE SCHEMA app; CREATE TABLE app.t (i int);",
     "a foreign server": """
@@ -249,3 +252,21 @@ def test_an_admin_who_is_no_superuser_restores_what_the_application_owns(place: 
         assert restored(filename, Kind.DRILL).result["differences"] == []
         restored(filename, Kind.REPLACE)
     assert seen(toolchain(place.major), database) == before
+
+
+def test_a_server_that_lets_no_new_role_sign_in_is_told_before_anything_is_done(
+    passable_dir: Path, make_app: Callable[..., Flask]
+):
+    home = passable_dir / "peer"
+    with a_server(17, home) as info:
+        admin = Database("postgres", url_of(info, "postgres"))
+        admin.run("CREATE DATABASE shop")
+        rules = home / "data" / "pg_hba.conf"
+        rules.write_text("local all backstop scram-sha-256\nlocal all all peer\n")
+        admin.run("SELECT pg_reload_conf()")
+        with make_app(database_url=url_of(info, "shop")).app_context():
+            row = attempt(backed_up(), Kind.REPLACE)
+        assert row.error_message == "the role that restores cannot sign in on this server"
+        assert "BACKSTOP_RESTORE_URL" in row.error_hint
+        assert row.safety_backup is None
+        assert admin.run("SELECT rolname FROM pg_roles WHERE rolname LIKE 'backstop_%'") == []

@@ -1,8 +1,13 @@
 """A restore leaves nothing on the server, however it ends, and touches nothing of others."""
 
+from datetime import timedelta
+
 import pytest
+from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 
 from app.models import Kind, Level, Result, Status
+from app.models.types import now
 from app.services import backups, proofs, restores, scratch
 from app.services import restore_run as running
 from app.services.databases import private_dir
@@ -136,3 +141,28 @@ def test_a_restore_that_cannot_be_tidied_does_not_keep_others_from_it(
     reconcile()
     assert leftovers() == []
     assert second.id != first.id
+
+
+def test_a_restore_beside_that_could_not_be_written_down_has_happened(
+    living: Database, leftovers, monkeypatch: pytest.MonkeyPatch
+):
+    """The catalogue was locked, or the process killed, after the database had its name."""
+    filename = backed_up()
+    real = restores.Restore.complete
+
+    def complete(self: restores.Restore, moment: object) -> None:
+        monkeypatch.setattr(restores.Restore, "complete", real)
+        raise OperationalError("UPDATE", {}, Exception("database is locked"))
+
+    monkeypatch.setattr(restores.Restore, "complete", complete)
+    with pytest.raises(OperationalError):
+        attempt(filename, Kind.BESIDE)
+    with scratch.writing() as session:
+        (row,) = session.scalars(select(restores.Restore))
+        row.claimed_by, row.lease_until = "elsewhere boot ns 1 1", now() - timedelta(days=1)
+        database = row.database
+    reconcile()
+    (row,) = restores.list_restores()
+    assert (row.status, row.error_message) == (Status.COMPLETED, "")
+    assert living.run("SELECT count(*) FROM pg_database WHERE datname = %s", database) == [(1,)]
+    assert leftovers() == []
