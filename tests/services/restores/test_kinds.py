@@ -76,6 +76,30 @@ KINDS = {
         INSERT INTO r VALUES (42, '2024-01-01 20:00+00');
         CREATE MATERIALIZED VIEW days AS
             SELECT at::date AS day, to_tsvector('die Katzen') AS words FROM r;""",
+    "money of another country": """
+        ALTER DATABASE {database} SET lc_monetary = 'es_AR.UTF-8'; SET lc_monetary = 'es_AR.UTF-8';
+        CREATE TABLE bill (amount money);
+        INSERT INTO bill VALUES (12.34::numeric::money), (999.99::numeric::money);
+        CREATE MATERIALIZED VIEW summed AS SELECT sum(amount::numeric) FROM bill;""",
+    "forms of values": """
+        ALTER DATABASE {database} SET bytea_output = 'escape'; SET bytea_output = 'escape';
+        ALTER DATABASE {database} SET intervalstyle = 'iso_8601'; SET intervalstyle = 'iso_8601';
+        ALTER DATABASE {database} SET datestyle = 'German'; SET datestyle = 'German';
+        ALTER DATABASE {database} SET extra_float_digits = 0; SET extra_float_digits = 0;
+        CREATE TABLE t AS SELECT '\\x00ff'::bytea AS b, '1 day'::interval AS i,
+            '2026-11-05'::date AS d, 0.1::float8 + 0.2 AS f;
+        CREATE MATERIALIZED VIEW written AS
+            SELECT b::text, i::text AS i, d::text AS d, f::text AS f FROM t;""",
+    "short time-outs": """
+        CREATE TABLE t AS SELECT generate_series(1, 5000) AS i;
+        ALTER DATABASE {database} SET statement_timeout = '200ms';
+        ALTER DATABASE {database} SET lock_timeout = '1ms';
+        ALTER DATABASE {database} SET idle_in_transaction_session_timeout = '100ms';""",
+    "names that are hard to quote": """
+        CREATE TABLE "per%cent %s" ("a""b" int, "c'd" text);
+        INSERT INTO "per%cent %s" VALUES (1, '%');
+        CREATE SCHEMA "a.b"; CREATE SEQUENCE "a.b"."s;--" START 7; SELECT nextval('"a.b"."s;--"');
+        CREATE TABLE "COPY x FROM stdin;" (i int); INSERT INTO "COPY x FROM stdin;" VALUES (1);""",
     "read only by default": """
         CREATE TABLE r AS SELECT 1 AS n;
         CREATE PUBLICATION told FOR TABLE r;
