@@ -89,13 +89,16 @@ class Restore(Job, Model):
         self.kept = self.kept_until = None
 
     __table_args__ = (
-        # One at a time: a restore takes the whole machine.
-        Index(
-            "uq_restores_one_pending",
-            "status",
-            unique=True,
-            sqlite_where=text("status = 'PENDING'"),
-            postgresql_where=text("status = 'PENDING'"),
+        # One at a time, for it takes the whole machine; but no drill holds up a restore.
+        *(
+            Index(name, "status", unique=True, sqlite_where=where, postgresql_where=where)
+            for name, where in (
+                (
+                    "uq_restores_one_drill_pending",
+                    text("status = 'PENDING' AND kind = 'drill'"),
+                ),
+                ("uq_restores_one_pending", text("status = 'PENDING' AND kind <> 'drill'")),
+            )
         ),
         Index("ix_restores_newest", "created_at", "id"),
         Index(

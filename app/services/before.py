@@ -30,6 +30,12 @@ _CONNECTED = """
 """
 
 
+def find_in_the_way(kind: Kind) -> Restore | None:
+    """The restore that one of this kind would have to wait for; a drill waits for drills alone."""
+    same = (Restore.kind == Kind.DRILL) if kind is Kind.DRILL else (Restore.kind != Kind.DRILL)
+    return db.session.scalar(sa.select(Restore).where(Restore.status == Status.PENDING, same))
+
+
 def tell(
     backup: DatabaseBackup,
     kind: Kind,
@@ -49,7 +55,7 @@ def tell(
     compression, oldest_reader = backup.compression, backup.oldest_reader or 0
     dumped, database = backup.server_version, backup.database
     proof = best_proofs([backup]).get(backup.id)
-    running = db.session.scalar(sa.select(Restore).where(Restore.status == Status.PENDING))
+    running = find_in_the_way(kind)
     told: dict[str, Any] = {
         "database": target,
         "dumpedVersion": dumped,

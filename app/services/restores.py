@@ -310,9 +310,9 @@ def _insert(
         with writing() as session:
             session.add(restore)
     except IntegrityError as error:
-        pending = db.session.scalar(select(Restore).where(Restore.status == Status.PENDING))
+        pending = before.find_in_the_way(kind)
         raise Conflict(
-            "another restore is running",
+            f"another {'drill' if kind is Kind.DRILL else 'restore'} is running",
             detail=f"It is the {pending.kind.value} of {pending.filename}." if pending else "",
             hint="Wait until it has ended, or cancel it.",
         ) from error

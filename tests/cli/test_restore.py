@@ -9,7 +9,7 @@ from click.testing import Result
 from flask import Flask
 
 from app.extensions import writing
-from app.models import Status
+from app.models import Kind, Status
 from app.services import listing
 from tests.api.test_downloads import planted
 from tests.api.test_restores import planted_restore
@@ -191,10 +191,10 @@ def test_restores_are_listed_and_shown(run_without_server: tuple[Run, Flask]):
 def test_one_that_waits_is_cancelled(run_without_server: tuple[Run, Flask]):
     run, app = run_without_server
     name = planted(app)
-    restore_id = planted_restore(app, name, status=Status.PENDING)
+    restore_id = planted_restore(app, name, status=Status.PENDING, kind=Kind.DRILL)
     busy = run("backup", "drill", name)
     assert busy.exit_code == 1
-    assert "Error: another restore is running" in busy.stderr
+    assert "Error: another drill is running" in busy.stderr
     assert run("restore", "cancel", restore_id).exit_code == 0
     assert "Error: cancelled by " in run("restore", "show", restore_id).stdout
 

@@ -121,12 +121,28 @@ def test_a_drill_s_server_that_is_away_says_nothing_of_the_backup(make_app, shop
         assert read.level == Level.READ
 
 
+def test_a_drill_holds_up_no_restore_and_no_restore_a_drill():
+    filename = backup()
+
+    def ask(kind: Kind) -> str:
+        asked = {"trigger": Trigger.API, "created_by": "ann"}
+        return restores.queue_restore(filename, kind, **asked).id
+
+    drill, beside = ask(Kind.DRILL), ask(Kind.BESIDE)
+    for kind, word in ((Kind.DRILL, "drill"), (Kind.REPLACE, "restore")):
+        with pytest.raises(Conflict, match=f"another {word} is running") as told:
+            ask(kind)
+        assert filename in told.value.detail
+    for each in (drill, beside):
+        restores.cancel_restore(each, by="ann")
+
+
 def test_a_backup_is_not_deleted_while_it_waits_for_its_restore():
     filename = backup()
     queued = restores.queue_restore(filename, Kind.DRILL, trigger=Trigger.API, created_by="ann")
     with pytest.raises(Conflict, match="is being restored"):
         backups.delete_backup(filename)
-    with pytest.raises(Conflict, match="another restore is running"):
+    with pytest.raises(Conflict, match="another drill is running"):
         restores.queue_restore(filename, Kind.DRILL, trigger=Trigger.API, created_by="ann")
     restores.cancel_restore(queued.id, by="ann")
     backups.delete_backup(filename)
