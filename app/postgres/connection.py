@@ -15,6 +15,7 @@ from psycopg2.extensions import cursor as Cursor  # noqa: N812
 from app.errors import ConnectError
 from app.postgres.conninfo import Conninfo, masked
 from app.postgres.encodings import allow_any_bytes
+from app.postgres.hints import HINTS, REFUSALS
 from app.postgres.tools import Version
 
 allow_any_bytes()
@@ -46,82 +47,6 @@ _KEEPALIVES = {
     "keepalives_count": 3,
     "tcp_user_timeout": 60_000,
 }
-
-# What libpq and the server say, and what helps. The first that fits counts.
-_REFUSALS = (
-    r"password authentication failed|no password supplied|authentication failed"
-    r"|no pg_hba\.conf entry|role .* does not exist|is not permitted to log in"
-    r"|certificate|SSL error"
-)
-_HINTS = (
-    (
-        r"conflict with recovery",
-        (
-            "A standby ends what holds up its recovery: raise max_standby_streaming_delay there,"
-            " set hot_standby_feedback, or back up the primary."
-        ),
-    ),
-    (
-        r"too many connections for (role|database)",
-        "Raise the CONNECTION LIMIT of that role or database: ALTER ROLE, ALTER DATABASE.",
-    ),
-    (
-        r"invalid memory alloc request size",
-        (
-            "A row is larger than the server can send: 1 GB as text, so 512 MB of bytea. Split it,"
-            " or keep it as a large object."
-        ),
-    ),
-    (
-        r"SSL SYSCALL|connection has been closed unexpectedly|terminating connection",
-        "The server or the network ended the connection; the server's log may say why.",
-    ),
-    (
-        r"password authentication failed|no password supplied|authentication failed",
-        "Check the user and the password in DATABASE_URL (special characters percent-encoded).",
-    ),
-    (
-        r"no pg_hba\.conf entry",
-        "The server's pg_hba.conf does not let this user in from here, or asks for TLS.",
-    ),
-    (
-        r"database .* does not exist",
-        "Check the database's name in DATABASE_URL; psql --list shows those of the server.",
-    ),
-    (r"role .* does not exist", "Check the user in DATABASE_URL."),
-    (
-        r"could not translate host name|Name or service not known|nodename nor servname",
-        "Check the host in DATABASE_URL, and that this machine can resolve it.",
-    ),
-    (
-        (
-            r"Connection refused|No such file or directory|could not connect|Connection timed out"
-            r"|timeout expired|No route to host|server closed the connection|Connection reset"
-        ),
-        "Is the server running, and does a firewall let this machine through to its port?",
-    ),
-    (
-        r"remaining connection slots|too many clients|too many connections",
-        "The server has no connection left; raise max_connections or end idle sessions.",
-    ),
-    (
-        r"out of shared memory",
-        "A dump locks every table: raise max_locks_per_transaction on the server.",
-    ),
-    (r"starting up|shutting down|recovery mode", "The server is not ready yet; try again soon."),
-    (r"certificate|SSL", "Check sslmode and the certificates; see docs/troubleshooting.md."),
-    (
-        r"permission denied for large object",
-        (
-            "Large objects are not covered by pg_read_all_data: GRANT SELECT ON LARGE OBJECT,"
-            " or let their owner make the backup."
-        ),
-    ),
-    (
-        r"permission denied",
-        "Grant the role what it lacks; to read all tables for a backup there is pg_read_all_data.",
-    ),
-)
 
 
 class Session:
@@ -317,7 +242,7 @@ def told(error: psycopg2.Error, info: Conninfo) -> str:
 
 def hint_for(text: str) -> str:
     """What helps against an error with this text; empty where we know nothing."""
-    for pattern, hint in _HINTS:
+    for pattern, hint in HINTS:
         if re.search(pattern, text):
             return hint
     return ""
@@ -325,4 +250,4 @@ def hint_for(text: str) -> str:
 
 def is_refusal(text: str) -> bool:
     """Whether an error with this text says that password, certificate or role are not taken."""
-    return re.search(_REFUSALS, text) is not None
+    return re.search(REFUSALS, text) is not None

@@ -171,6 +171,21 @@ def test_a_port_that_is_none_is_told_without_a_word_of_the_password(server: Conn
 @pytest.mark.parametrize(
     ("text", "hint"),
     [
+        ("terminating connection due to conflict with recovery", "max_standby_streaming_delay"),
+        ("canceling statement due to conflict with recovery", "back up the primary"),
+        ('FATAL: too many connections for role "reader"', "CONNECTION LIMIT of that role"),
+        ('FATAL: too many connections for database "shop"', "CONNECTION LIMIT of that role"),
+        ("FATAL: sorry, too many clients already", "max_connections"),
+        ("ERROR: invalid memory alloc request size 1174405123", "512 MB of bytea"),
+    ],
+)
+def test_what_is_meant_is_told_before_what_is_like_it(text: str, hint: str):
+    assert hint in hint_for(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
         ('no pg_hba.conf entry for host "10.0.0.9", user "ann", no encryption', "pg_hba.conf"),
         ('role "ann" does not exist', "Check the user"),
         ("the database system is starting up", "not ready yet"),
