@@ -9,6 +9,7 @@ The protocol: https://www.postgresql.org/docs/current/protocol-message-formats.h
 import ctypes
 import os
 import select
+import shutil
 import socket
 import struct
 import tempfile
@@ -25,6 +26,7 @@ from app.postgres.conninfo import Conninfo
 
 _CHUNK = 256 * 1024  # bytes
 _LONGEST_STARTUP = 10_000  # bytes, as the server has it
+_LONGEST_FOLDER = 60  # bytes
 _VERSION_3 = 3  # of the protocol; other numbers ask for encryption
 _TERMINATE = b"X"
 _END_PATIENCE = 2.0  # seconds
@@ -88,7 +90,9 @@ def lent(connection: Connection, database: str) -> Iterator[Conninfo | None]:
     holding when the program has ended. One program can use it, once.
     """
     with (
-        tempfile.TemporaryDirectory(prefix="backstop-") as folder,
+        tempfile.TemporaryDirectory(
+            prefix="backstop-dump-", dir=_short_folder(), ignore_cleanup_errors=True
+        ) as folder,
         socket.socket(fileno=os.dup(connection.fileno())) as line,
         socket.socket(socket.AF_UNIX) as door,
     ):
@@ -99,12 +103,18 @@ def lent(connection: Connection, database: str) -> Iterator[Conninfo | None]:
         line.setblocking(True)  # libpq's own descriptor too
         door.bind(str(Path(folder, ".s.PGSQL.5432")))
         door.listen(1)
-        lending = _Lending(server, line, door, _welcome(connection))
+        lending = _Lending(server, line, door, _welcome(connection), folder)
         lending.start()
         try:
             yield _address(connection, folder, database)
         finally:
             lending.end()
+
+
+def _short_folder() -> str:
+    """The folder for temporary files, if a socket's path has room in it: 107 bytes at most."""
+    folder = tempfile.gettempdir()
+    return folder if len(os.fsencode(folder)) <= _LONGEST_FOLDER else "/tmp"  # noqa: S108
 
 
 def alone() -> dict[str, str | None]:
@@ -161,9 +171,15 @@ class _Lending:
     """Carries the bytes of one program in a thread of its own, until the program leaves."""
 
     def __init__(
-        self, server: _Server, line: socket.socket, door: socket.socket, welcome: bytes
+        self,
+        server: _Server,
+        line: socket.socket,
+        door: socket.socket,
+        welcome: bytes,
+        folder: str,
     ) -> None:
         self._server, self._line, self._door, self._welcome = server, line, door, welcome
+        self._folder = folder
         self._said = bytearray()  # by the program, up to the end of a message
         self._over, self._wake = os.pipe()
         self._thread = threading.Thread(target=self._serve, name="relay", daemon=True)
@@ -189,6 +205,7 @@ class _Lending:
                 return
             program, _ = self._door.accept()
             self._door.close()  # nobody else, also not to cancel
+            shutil.rmtree(self._folder, ignore_errors=True)  # a killed process leaves nothing
             with program:
                 if self._let_in(program):
                     self._carry(program)

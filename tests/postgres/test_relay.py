@@ -5,6 +5,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -83,6 +84,22 @@ def test_the_locks_are_held_until_the_session_ends(
         with pytest.raises(psycopg2.errors.LockNotAvailable):
             take(shop, "orders")
     shop.run("TRUNCATE orders")
+
+
+def test_nothing_of_it_lies_about_while_pg_dump_runs(
+    shop: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Nor is a folder with a long name in the way."""
+    long = tmp_path / ("x" * 90)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    with hold_snapshot(parse_url(shop.url), application_name="test") as held, held.lend() as lent:
+        assert lent is not None
+        folder = Path(lent.parameters["host"])
+        assert folder.stat().st_mode & 0o777 == 0o700
+        with connect(lent, application_name="test") as connection:
+            assert connection.info.dbname == shop.name
+            assert not folder.exists()
 
 
 def test_a_session_that_nobody_uses_is_given_back(shop: Database):

@@ -99,6 +99,7 @@ def test_every_row_is_there_whatever_others_do_to_its_table(change: str, moving:
 
 
 @pytest.mark.faults
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("pause", [0, 0.7])
 def test_every_row_is_there_in_fifty_backups(change: str, pause: float, moving: Database):
