@@ -17,8 +17,8 @@ from sqlalchemy import select
 from app.errors import AppError, ConnectError, DumpError, StorageFull, ToolError
 from app.extensions import db, writing
 from app.models import DatabaseBackup, Delivery, Firing, Outcome, Schedule, Status, Task, types
-from app.services import backups, firings, notifiers, policies, schedules, scheduling
-from app.services.databases import storage
+from app.services import backups, firings, notifiers, policies, pruning, schedules, scheduling
+from app.services.databases import database_name, storage
 from app.services.proofs import record_reading
 from app.services.retention import Policy
 from tests.faults.lab import N, chance
@@ -362,8 +362,10 @@ def test_what_a_schedule_makes_is_pruned_as_the_policy_says(
 
     finish = DatabaseBackup.complete
     monkeypatch.setattr(DatabaseBackup, "complete", complete)
+    monkeypatch.setattr(pruning, "prune_after", pruning.prune_after.call_local)  # as a worker does
     storage().folder.mkdir(exist_ok=True)
     policies.set_policy(Policy(keep_last=3, keep_daily=4), by="ann")
+    policies.confirm_policy(policies.get_policy(), database_name(), by="ann")
     schedules.add_schedule("often", Task.BACKUP, "15 */6 * * *", created_by="ann")
     gone: set[datetime] = set()
     for _ in range(9 * 4):
