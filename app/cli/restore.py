@@ -272,6 +272,8 @@ def _print_remarks(result: dict[str, Any]) -> None:
     for each in result.get("differences", []):
         click.echo(f"  different: {each}")
     print_asserted(result)
+    if "server" in result:
+        click.echo(f"  on {result['server']}")
     remarks = {
         "missingRoles": "role that is not there",
         "privileged": "made by the admin's connection",

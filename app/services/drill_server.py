@@ -127,7 +127,8 @@ def server_for(run: RestoreRun, order: Order, entries: list[Entry]) -> Iterator[
             seconds=settings().drill_timeout,
             stall=settings().stall_timeout,
         )
-        with run.watched_by(Watch(server, limits)):
+        # The watch comes first, so that it is the one to say so.
+        with run.watched_by(Watch(server, limits), limit=2 * limits.seconds):
             yield server
 
 

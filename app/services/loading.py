@@ -55,9 +55,9 @@ class RestoreRun(Run):
             self._watch()
 
     @contextmanager
-    def watched_by(self, watch: Callable[[], None]) -> Iterator[None]:
-        """Call this at each check meanwhile; what it raises ends the run."""
-        self._watch = watch
+    def watched_by(self, watch: Callable[[], None], *, limit: int) -> Iterator[None]:
+        """Call this at each check meanwhile; what it raises ends the run. It sees to the time."""
+        self._watch, self._limit = watch, limit
         try:
             yield
         finally:
@@ -118,6 +118,12 @@ class Order:
     def is_of_all(self) -> bool:
         """Whether its outcome says something of the whole backup."""
         return not self.tables and self.kind is not Kind.IN_PLACE
+
+    @property
+    def timeout(self) -> int:
+        """How long it may take in all, in seconds."""
+        is_apart = self.working.startswith(scratch.THROWAWAY)
+        return settings().drill_timeout if is_apart else settings().restore_timeout
 
     @property
     def application_name(self) -> str:
@@ -225,7 +231,7 @@ class Loader:
                     with_owners=with_owners,
                     over_living=over_living is not None,
                     without_tablespaces=self.without_tablespaces and over_living is None,
-                    timeout=settings().restore_timeout,
+                    timeout=order.timeout,
                     environment=environment | {"PGAPPNAME": order.application_name},
                     on_line=self._heard,
                     on_tick=tick,
@@ -260,7 +266,7 @@ class Loader:
             yield Running(
                 scratch.list_file(self.order.id),
                 environment | {"PGAPPNAME": self.order.application_name},
-                settings().restore_timeout,
+                self.order.timeout,
                 self._run.check,
                 partial(claims.note_process, self.order.id, job=Restore),
             )
