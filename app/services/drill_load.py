@@ -66,7 +66,8 @@ def prepare(server: Throwaway, order: Order, entries: list[Entry]) -> None:
     """Make what the dump needs around its database."""
     with serving(server.info, application_name=order.application_name) as admin:
         make_roles(admin, roles_named_in(entries) | ownership.roles_of(order.contents))
-        make_tablespaces(admin, entries)
+        properties = order.contents.get("properties") or {}
+        make_tablespaces(admin, entries, properties.get("tablespace") or "")
 
 
 def refuse_for_superusers(order: Order, entries: list[Entry], server: Throwaway) -> None:

@@ -1,5 +1,6 @@
 """What a restore loads, by whom, and how far it is."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ class RestoreRun(Run):
     @contextmanager
     def watched_by(self, watch: Callable[[], None], *, limit: int) -> Iterator[None]:
         """Call this at each check meanwhile; what it raises ends the run. It sees to the time."""
-        self._watch, self._limit = watch, limit
+        self._watch, self._limit = watch, round(time.monotonic() - self._started) + limit
         try:
             yield
         finally:
@@ -123,7 +124,8 @@ class Order:
     def timeout(self) -> int:
         """How long it may take in all, in seconds."""
         is_apart = self.working.startswith(scratch.THROWAWAY)
-        return settings().drill_timeout if is_apart else settings().restore_timeout
+        # What watches the server of a drill ends it in time, and says so.
+        return 2 * settings().drill_timeout if is_apart else settings().restore_timeout
 
     @property
     def application_name(self) -> str:
