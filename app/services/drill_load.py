@@ -35,7 +35,7 @@ from app.postgres.tools import Toolchain, find_toolchains
 from app.services import asserting, before, scratch
 from app.services.asserting import Asserted
 from app.services.counts import count_all
-from app.services.loading import Loader, Order, RestoreRun
+from app.services.loading import Loader, Order, RestoreRun, lacks_public
 
 _MOST_JOBS = 4
 _BIG = 16 * 1024**2  # bytes of a dump from which on several pay
@@ -152,7 +152,11 @@ def _make_database(server: Throwaway, run: RestoreRun, order: Order) -> Conninfo
         for statement in ownership.settings(order.contents, name, roles):
             admin.rows(statement)
         admin.run_all(ownership.access(order.contents, name, owner, roles))
-    return at_database(server.info, name)
+    made = at_database(server.info, name)
+    if lacks_public(order.contents):
+        with serving(made, application_name=order.application_name) as admin:
+            admin.rows("DROP SCHEMA public")
+    return made
 
 
 def _divided(entries: list[Entry]) -> _Parts:

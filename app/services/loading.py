@@ -132,6 +132,12 @@ class Order:
         return scratch.application_name(self.id)
 
 
+def lacks_public(contents: Census) -> bool:
+    """Whether the schema that every new database has was dropped in the one that was dumped."""
+    owned = contents.get("owned", [])
+    return bool(owned) and not any(each[:2] == _PUBLIC for each in owned)
+
+
 class Loader:
     """Loads parts of the dump, each by whom it may be loaded."""
 
@@ -180,8 +186,7 @@ class Loader:
         owner = contents.get("owner")
         heir = owner if owner in roles else str(server.ask("SELECT current_user"))
         server.rows(f"ALTER DATABASE {quoted(working)} OWNER TO {quoted(heir)}")
-        owned = contents.get("owned", [])
-        if owned and not self.order.tables and not any(each[:2] == _PUBLIC for each in owned):
+        if lacks_public(contents) and not self.order.tables:
             server.rows("DROP SCHEMA IF EXISTS public")
         lending.make_extensions(server, apart, owner=heir)
         of_extensions = [

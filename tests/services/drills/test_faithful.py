@@ -91,6 +91,11 @@ def test_tablespaces_and_what_needs_a_superuser_come_too(shop: Database):
     assert (row.result["differences"], row.result["leftOut"]) == ([], [])
 
 
+def test_a_schema_public_that_was_dropped_stays_away(shop: Database):
+    shop.run("CREATE SCHEMA own; ALTER TABLE orders SET SCHEMA own; DROP SCHEMA public CASCADE")
+    assert restored(backed_up(), Kind.DRILL).result["differences"] == []
+
+
 def test_a_subscription_is_left_out_and_named(shop: Database):
     shop.run(
         "CREATE SUBSCRIPTION pulls CONNECTION 'host=127.0.0.1 port=1' PUBLICATION p"
