@@ -22,6 +22,8 @@ _AS_IT_DOES = """
     SET default_table_access_method = heap; BEGIN
 """
 _MAY_NOT = "42501"
+_UNDEFINED = "42704"
+_LACKS_ROLE = r'role ".*" does not exist'
 # feature not supported, undefined file, configuration file error
 _NOT_HERE = ("0A000", "58P01", "F0000")
 # connection, resources, intervention of an operator, system error
@@ -56,11 +58,16 @@ def judge(words: str, entry: Entry | None, code: Callable[[Entry], str]) -> AppE
             hint="It has no rights, for safety. If you trust whoever could write into the"
             " database, let a superuser load it: --as-superuser; or restore it by hand.",
         )
+    if found == _UNDEFINED and re.search(_LACKS_ROLE, words):
+        return NotPossible(
+            "this server lacks a role that the dump names",
+            detail=words,
+            hint="Create it: flask backup roles tells how. A policy can name one.",
+        )
     if found in _NOT_HERE or (entry is not None and entry.kind in _OF_THE_SERVER):
         return NotPossible("this server cannot create what the dump holds", detail=words)
-    if found[:2] in _GAVE_WAY:
-        return PostgresError("pg_restore failed", detail=words, hint=hint_for(words))
-    return RestoreError("pg_restore failed", detail=words, hint=hint_for(words))
+    kind = PostgresError if found[:2] in _GAVE_WAY else RestoreError
+    return kind("pg_restore failed", detail=words, hint=hint_for(words))
 
 
 def code_of(info: Conninfo, application_name: str, entry: Entry) -> str:

@@ -34,6 +34,14 @@ _LEFT = """
       AND refobjid = (SELECT oid FROM pg_roles WHERE rolname = %s)
     ORDER BY 1 LIMIT 20
 """
+# A range's own type of many ranges goes with it, but not on every version.
+_MULTIRANGES = """
+    SELECT format('ALTER TYPE %%I.%%I OWNER TO %%I', nspname, m.typname,
+                  pg_get_userbyid(r.typowner))
+    FROM pg_range JOIN pg_type m ON m.oid = rngmultitypid JOIN pg_type r ON r.oid = rngtypid
+    JOIN pg_namespace n ON n.oid = m.typnamespace
+    WHERE pg_get_userbyid(m.typowner) = %s AND m.typowner <> r.typowner
+"""
 # What DROP OWNED leaves before 17: later dumps would name the role by its number.
 _TRACES = """
     SELECT DISTINCT 'a privilege on ' || pg_describe_object(classoid, objoid, objsubid)
@@ -154,6 +162,7 @@ def _return(
         loader.load(admin, of_schemas, with_owners=True)
     for _ in range(2):  # the second time for sequences that have no table
         server.run_all(ownership.owners(expected, server.census("owned"), roles, user))
+    server.run_all(each for (each,) in server.rows(_MULTIRANGES, user))
     server.run_all(ownership.owners_of_large_objects(apart.load, roles))
     server.run_all(ownership.owners_by_entries(apart.load, roles))
     if not missing:

@@ -20,6 +20,7 @@ from app.errors import VerificationError
 from app.keys import derived_key
 from app.models import DatabaseBackup, Trigger
 from app.models.types import now
+from app.postgres import ownership
 
 FORMAT = 1
 MAX_NOTES = 2_000  # characters
@@ -107,13 +108,21 @@ def createdb_options(backup: DatabaseBackup) -> list[str]:
     return options
 
 
+def settings_statements(backup: DatabaseBackup, name: str) -> list[str]:
+    """What sets in a database of this name what was set for it: rows can depend on that."""
+    contents = backup.contents or {}
+    of_database = {"settings": [each for each in contents.get("settings", []) if not each[0]]}
+    return list(ownership.settings(of_database, name, set()))
+
+
 def _restore_commands(backup: DatabaseBackup) -> list[str]:
     """How the dump is restored into a new database, from the folder where it lies."""
     new = f"{backup.database}_restored"
     create = ["createdb", "--template=template0", *createdb_options(backup), "--", new]
     name = str(make_dsn(dbname=new))  # quoted: a name can look like a connection string
+    sets = [["psql", f"--dbname={name}", "-c", each] for each in settings_statements(backup, new)]
     restore = ["pg_restore", "--exit-on-error", f"--dbname={name}", backup.filename]
-    return [shlex.join(create), shlex.join(restore)]
+    return [shlex.join(each) for each in (create, *sets, restore)]
 
 
 def read_manifest(raw: bytes) -> dict[str, Any]:

@@ -9,7 +9,12 @@ from app.models import DatabaseBackup
 from app.postgres.conninfo import Conninfo
 from app.postgres.tools import Toolchain, find_toolchains
 from app.services.databases import DatabaseName, configured_database, database_name, storage
-from app.services.manifests import createdb_options
+from app.services.manifests import createdb_options, settings_statements
+
+_FOREIGN = (
+    "A foreign dump is a program: never restore it as a superuser, who would run what is hidden in"
+    " it. Sign in as a role that may do nothing else."
+)
 
 
 @dataclass(frozen=True)
@@ -38,15 +43,24 @@ def restore_by_hand(backup: DatabaseBackup) -> ByHand | None:
         f"{folder}createdb", f"--maintenance-db={admin}", "--template=template0",
         *createdb_options(backup), "--", new,
     ]  # fmt: skip
+    sets = [
+        [f"{folder}psql", f"--dbname={target}", "-c", each]
+        for each in settings_statements(backup, new)
+    ]
     restore = [
-        f"{folder}pg_restore", "--exit-on-error", f"--dbname={target}",
-        str(storage().folder / backup.filename),
+        f"{folder}pg_restore", "--exit-on-error",
+        *(["--no-owner", "--no-privileges"] if backup.foreign else []),
+        f"--dbname={target}", str(storage().folder / backup.filename),
     ]  # fmt: skip
     prefix = f"PGPASSFILE={shlex.quote(str(info.passfile))} " if info.passfile else ""
+    if reader is None:
+        warning = f"No pg_restore {backup.oldest_reader} or newer was found here."
+    if backup.foreign:
+        warning = f"{warning} {_FOREIGN}".strip()
     return ByHand(
-        [prefix + shlex.join(create), prefix + shlex.join(restore)],
+        [prefix + shlex.join(each) for each in (create, *sets, restore)],
         backup.oldest_reader,
-        warning if reader else f"No pg_restore {backup.oldest_reader} or newer was found here.",
+        warning,
     )
 
 

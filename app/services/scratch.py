@@ -3,7 +3,7 @@
 import logging
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -94,7 +94,9 @@ def try_to_sign_in(server: Server, info: Conninfo, restore_id: str, name: str) -
     if loads_by_url(name):
         return
     try:
-        _refuse_shut_out(at_database(_make_role(server, info, restore_id, name), info.database))
+        role = _make_role(server, info, restore_id, name)
+        with suppress(ConnectError):  # it may not be let into this database; that proves enough
+            _refuse_shut_out(at_database(role, server.info.database))
     finally:
         closing.drop_role(server, name)
 

@@ -56,3 +56,21 @@ def test_another_server_is_not_named_as_if_it_were_the_backups(
     assert "HOST" in by_hand.commands[1]
     assert "other.invalid" not in " ".join(by_hand.commands)
     assert "replace HOST" in by_hand.warning
+
+
+def test_the_printed_commands_set_what_rows_depend_on(shop: Database, server):
+    shop.run(f"""
+        ALTER DATABASE "{shop.name}" SET app.tenant = '42';
+        SET app.tenant = '42';
+        CREATE TABLE ours (t int CHECK (t = current_setting('app.tenant')::int));
+        INSERT INTO ours VALUES (42)""")
+    by_hand = restore_by_hand(backups.create_backup(trigger=Trigger.CLI, created_by="tester"))
+    assert by_hand is not None
+    restored = Database(f"{shop.name}_restored", url_of(server, f"{shop.name}_restored"))
+    try:
+        for command in by_hand.commands:
+            environment = os.environ | {"PGPASSWORD": server.password}
+            subprocess.run(command, shell=True, check=True, env=environment)  # noqa: S602
+        assert restored.run("SELECT t FROM ours") == [(42,)]
+    finally:
+        shop.run(f'DROP DATABASE IF EXISTS "{restored.name}"')

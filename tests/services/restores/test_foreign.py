@@ -14,6 +14,7 @@ from app.postgres.tools import Toolchain
 from app.services import good, listing, proofs, uploads
 from app.services.databases import storage
 from app.services.reconcile import reconcile
+from app.services.restoring import restore_by_hand
 from tests.conftest import Database, url_of
 from tests.postgres.conftest import make_dump
 from tests.services.restores.conftest import attempt, restored
@@ -75,6 +76,13 @@ def test_a_foreign_dump_is_taken_in_and_told_for_what_it_is(elsewhere: Database,
     assert made.contents["foreign"]["functions"] == ["crm.powerful()"]
     assert made.contents["foreign"]["extensions"] == ["hstore"]
     assert good.find_newest_good() is None  # it says nothing of our own database
+
+
+def test_the_printed_commands_leave_out_the_owners_of_a_foreign_dump(dump: Path):
+    by_hand = restore_by_hand(uploads.import_file(dump))
+    assert by_hand is not None
+    assert "--no-owner --no-privileges" in by_hand.commands[-1]
+    assert "never restore it as a superuser" in by_hand.warning
 
 
 def test_a_foreign_dump_is_restored_to_a_role_without_power(dump: Path, leftovers, made):

@@ -15,6 +15,7 @@ from tests.conftest import Database, url_of
 from tests.servers import a_server, programs, toolchain
 from tests.services.restores.comparison import seen
 from tests.services.restores.conftest import attempt, backed_up, restored
+from tests.services.restores.test_rich import RICH
 
 
 @dataclass(frozen=True)
@@ -294,3 +295,99 @@ def test_a_server_that_lets_no_new_role_sign_in_is_told_before_anything_is_done(
         assert "BACKSTOP_RESTORE_URL" in row.error_hint
         assert row.safety_backup is None
         assert admin.run("SELECT rolname FROM pg_roles WHERE rolname LIKE 'backstop_%'") == []
+
+
+# What is rich in test_rich, and what it says in many ways.
+MORE = """
+    CREATE DOMAIN word AS varchar(5) DEFAULT 'a' NOT NULL CHECK (VALUE IN ('a', 'b'));
+    CREATE TABLE said (
+        s varchar(10) CHECK (s IN ('a', 'b', 'it''s (one), two')), t varchar NOT NULL DEFAULT 'x',
+        n numeric(10, 2) CHECK (n BETWEEN 1 AND 1000), at timestamptz DEFAULT CURRENT_TIMESTAMP,
+        a int[] DEFAULT '{1,2}', j jsonb DEFAULT '{"a": 1}',
+        g text GENERATED ALWAYS AS (lower(t)) STORED,
+        CHECK ((s, t) IS DISTINCT FROM ('a', 'b')), CHECK (s <> ALL (ARRAY['q', 'r'])));
+    CREATE INDEX ON said ((lower(t) || 'x'), (n * 2) DESC NULLS LAST) INCLUDE (at)
+        WHERE s IN ('a', 'b');
+    CREATE VIEW told AS SELECT s AS x, t, CASE s WHEN 'a' THEN 1 ELSE 2 END AS k
+        FROM said WHERE s IN ('a', 'b') AND at > now() - interval '1 day';
+    CREATE VIEW joined AS SELECT a.*, b.t AS u FROM said a LEFT JOIN said b USING (s);
+    CREATE VIEW counted_by AS SELECT extract(year FROM at) AS y, trim(both FROM t) AS tr,
+        string_agg(s, ',' ORDER BY s) FILTER (WHERE n > 1) FROM said
+        GROUP BY GROUPING SETS ((at, t), (t));
+    CREATE FUNCTION atomic(a int, b int DEFAULT 1 + 1) RETURNS int LANGUAGE sql IMMUTABLE
+        BEGIN ATOMIC SELECT a + b; END;
+    CREATE FUNCTION among(v varchar) RETURNS bool LANGUAGE sql RETURN v IN ('a', 'b');
+    CREATE FUNCTION owner_s() RETURNS int LANGUAGE plpgsql SECURITY DEFINER
+        SET search_path = public, pg_temp SET work_mem = '9MB' AS $$ BEGIN RETURN 1; END $$;
+    CREATE FUNCTION noted() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+    CREATE TRIGGER noted BEFORE UPDATE OF s ON said FOR EACH ROW
+        WHEN (OLD.s IS DISTINCT FROM NEW.s AND NEW.s IN ('a', 'b')) EXECUTE FUNCTION noted('x');
+    CREATE RULE also AS ON UPDATE TO told WHERE NEW.x IN ('a', 'b')
+        DO INSTEAD UPDATE said SET t = NEW.t WHERE s = OLD.x;
+    ALTER TABLE said ENABLE ROW LEVEL SECURITY;
+    CREATE POLICY few ON said USING (s IN ('a', 'b')) WITH CHECK (t IN ('a') AND n > 0);
+    CREATE STATISTICS ext ON (lower(t)), s FROM said;
+    CREATE TABLE grand (z int) INHERITS (said);
+    CREATE TABLE lists (a int, b varchar CHECK (b IN ('x', 'y'))) PARTITION BY LIST (b);
+    CREATE TABLE lists_x PARTITION OF lists FOR VALUES IN ('x');
+    CREATE TABLE ranges (r int4range, EXCLUDE USING gist (r WITH &&) WHERE (lower(r) IN (1, 2)));
+    INSERT INTO said (s, t, n) VALUES ('a', 'y', 2);
+    CREATE MATERIALIZED VIEW kept AS SELECT s, t, n FROM said;
+"""
+
+
+@pytest.fixture
+def rich(place: Place) -> Iterator[Database]:
+    roles = {name: f"kind_{name}_{secrets.token_hex(3)}" for name in ("ann", "bob", "cid")}
+    for role in roles.values():
+        place.admin.run(f"CREATE ROLE {role}")
+    sql = RICH
+    for name, role in roles.items():
+        sql = sql.replace(f"{{{name}}}", role)
+    database = place.made(sql)
+    database.run(f"SET search_path = public; {MORE}")
+    yield database
+    for (name,) in place.admin.run(
+        "SELECT datname FROM pg_database WHERE starts_with(datname, %s)", database.name
+    ):
+        place.admin.run(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def test_a_rich_database_comes_back_as_pg_dump_sees_it(rich: Database, place: Place):
+    tools = toolchain(place.major)
+    before = seen(tools, rich)
+    with place.panel(rich).app_context():
+        filename = backed_up()
+        beside = restored(filename, Kind.BESIDE)
+        assert beside.result["differences"] == []
+        assert seen(tools, Database(beside.database, url_of(place.info, beside.database))) == before
+        rich.run("SET search_path = public; DROP VIEW joined; UPDATE said SET t = 'changed'")
+        restored(filename, Kind.REPLACE)
+        assert seen(tools, rich) == before
+
+
+@pytest.mark.parametrize("place", [15, 17], indirect=True)
+def test_no_definition_differs_on_a_newer_server(rich: Database, place: Place, server_18: Conninfo):
+    """Which prints views in other words."""
+    with place.panel(rich).app_context():
+        filename = backed_up()
+    newer = Database("postgres", url_of(server_18, "postgres"))
+    folder = programs(18) if place.major == 15 else None  # it reads no zstd
+    chosen = {"database_url": rich.url, "drill_url": newer.url, "pg_bin_dir": folder}
+    with place.app(**chosen).app_context():
+        row = attempt(filename, Kind.DRILL)
+        if place.major == 15:
+            assert row.error_message == "this server lacks a role that the dump names"
+        roles = [
+            name
+            for (name,) in place.admin.run(
+                "SELECT rolname FROM pg_roles WHERE rolname ~ '^kind_(ann|bob|cid)_'"
+            )
+        ]
+        for role in roles:
+            newer.run(f"CREATE ROLE {role}")
+        row = restored(filename, Kind.DRILL)
+        for role in roles:
+            newer.run(f"DROP ROLE {role}")
+    assert row.result["differences"] == []
+    assert bool(row.result["notCompared"]) is (folder is None)  # without a pg_dump 18
