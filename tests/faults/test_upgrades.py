@@ -23,7 +23,7 @@ __all__ = ["kind", "old_catalogue"]  # fixtures
 
 pytestmark = pytest.mark.faults
 
-KILLS = 8
+KILLS = 5
 SCRIPT = Path(__file__).with_name("upgrading.py")
 
 
