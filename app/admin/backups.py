@@ -11,11 +11,11 @@ from app.downloads import dump_response
 from app.errors import AppError, Conflict, InvalidInput
 from app.models import DatabaseBackup, Status, Trigger
 from app.services import backups as service
-from app.services import good, listing, pins, policies, runs
+from app.services import good, listing, pins, runs
 from app.services.databases import database_name
+from app.services.outlook import get_glance
 from app.services.proofs import best_proofs, list_proofs
 from app.services.restoring import restore_by_hand
-from app.services.schedule_reading import find_next_backup
 
 blueprint = Blueprint("backups", __name__, url_prefix="/backup")
 
@@ -148,16 +148,17 @@ def _list(form: NotesForm) -> str:
     )
     newest_good = good.find_newest_good()
     newest_bad = good.find_newest_bad(newest_good)
+    next_backup, retention = get_glance()
     return render_template(
         "backups/index.html",
         form=form,
         page=page,
         newest_good=newest_good,
         newest_bad=newest_bad,
-        next_backup=find_next_backup(),
+        next_backup=next_backup,
         proofs=best_proofs([*page.backups, *filter(None, [newest_good, newest_bad])]),
         database=database_name(),
-        retention=policies.get_standing(),
+        retention=retention,
         statuses=[each.value for each in Status],
         status=chosen.value if chosen else "",
         query=query,

@@ -3,9 +3,14 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from app.services.policies import Standing, get_standing
+from sqlalchemy import and_, select
+
+from app.extensions import db
+from app.models import RetentionPolicy
+from app.services.databases import database_name
+from app.services.policies import Standing, get_standing, standing_of
 from app.services.pruning import Preview, preview
-from app.services.schedule_reading import find_next_backup
+from app.services.schedule_reading import find_next_backup, next_backup_of
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,16 @@ class Outlook:
         if self.standing.waits:
             return f"It removes nothing by itself until it is confirmed; then it acts {when}."
         return f"It acts {when}."
+
+
+def get_glance() -> tuple[datetime | None, Standing]:
+    """When the next backup is due and how the policy stands: one query, for the list of backups."""
+    name = database_name()._asdict()
+    due = next_backup_of(database_name()).subquery()
+    is_its = and_(*(getattr(RetentionPolicy, key) == value for key, value in name.items()))
+    both = select(due.c[0], RetentionPolicy).select_from(due.outerjoin(RetentionPolicy, is_its))
+    next_backup_at, policy = db.session.execute(both).one()
+    return next_backup_at, standing_of(policy)
 
 
 def get_outlook(limit: int | None = None) -> Outlook:

@@ -101,7 +101,11 @@ class Standing:
 
 def get_standing(of: DatabaseName | None = None) -> Standing:
     """How the policy of a database stands; without one, of that which is configured."""
-    row = db.session.scalar(_of(of or database_name()))
+    return standing_of(db.session.scalar(_of(of or database_name())))
+
+
+def standing_of(row: RetentionPolicy | None) -> Standing:
+    """How a policy stands that was read already."""
     if row is None:
         return Standing(is_empty=True, confirmed_at=None)
     removed = Tally(row.removed_number, row.removed_size)

@@ -6,13 +6,13 @@ from functools import cache
 from itertools import islice
 from zoneinfo import available_timezones
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 
 from app.errors import InvalidInput
 from app.extensions import db
 from app.models import DatabaseBackup, Firing, Restore, Schedule, Task
 from app.models.types import now
-from app.services.databases import database_name
+from app.services.databases import DatabaseName, database_name
 from app.services.schedules import next_times
 
 SHOWN = 5  # times
@@ -47,11 +47,13 @@ def list_next_times(schedule: Schedule) -> list[datetime]:
 
 def find_next_backup() -> datetime | None:
     """When the next backup is due by itself; None if none is scheduled."""
-    server, database = database_name()
-    chosen = select(func.min(Schedule.next_due_at)).filter_by(
-        server=server, database=database, task=Task.BACKUP, enabled=True
-    )
-    return db.session.scalar(chosen)
+    return db.session.scalar(next_backup_of(database_name()))
+
+
+def next_backup_of(name: DatabaseName) -> Select[datetime | None]:
+    """Asks for the same of any database; always one row."""
+    of_database = {**name._asdict(), "task": Task.BACKUP, "enabled": True}
+    return select(func.min(Schedule.next_due_at)).filter_by(**of_database)
 
 
 def backups_of(firings: Iterable[Firing]) -> dict[str, str]:
