@@ -172,10 +172,10 @@ class _Reader:
             compression = "gzip" if self._number() else "none"
         for _ in range(7):  # the moment of its creation
             self._number()
-        names = [self._raw() for _ in range(3)]
+        names = [self._raw(_LONGEST_NAME) for _ in range(3)]
         database, server, tool = (name.decode("utf-8", "surrogateescape") for name in names)
         entries = self._number()
-        if entries <= 0 or max(map(len, names)) > _LONGEST_NAME:  # each tells its encoding
+        if entries <= 0:  # each tells its encoding
             raise ValueError("what cannot be")
         return Header(self._version, entries, compression, database, server, tool)
 
@@ -209,7 +209,7 @@ class _Reader:
         return _RawEntry(number, texts, copy, tuple(needs))
 
     def _take(self, length: int) -> bytes:
-        if length > min(self._size, _LONGEST_FIELD):
+        if length > self._size:
             raise ValueError("longer than the file")
         taken = self._archive.read(length)
         if len(taken) != length:
@@ -220,8 +220,11 @@ class _Reader:
         raw = self._take(1 + self.width)
         return (-1 if raw[0] else 1) * int.from_bytes(raw[1:], "little")
 
-    def _raw(self) -> bytes:
-        return self._take(max(self._number(), 0))
+    def _raw(self, most: int = _LONGEST_FIELD) -> bytes:
+        length = max(self._number(), 0)
+        if length > most:
+            raise ValueError("longer than it can be")
+        return self._take(length)
 
 
 def read_whole(

@@ -139,7 +139,7 @@ def test_what_a_restore_would_do_is_told_and_refused_before(admin: FlaskClient, 
     assert set(told) == {
         "database", "dumpedVersion", "serverVersion", "tables", "rows", "owner", "proof", "running",
         "sessions", "missingRoles", "missingRolesSql", "privileged", "leftOut", "neededBytes",
-        "freeBytes", "remarks", "definitions",
+        "freeBytes", "remarks", "definitions", "forSuperusers", "powers",
     }  # fmt: skip
     assert told["database"] == f"{shop.name}_mine"
     assert told["dumpedVersion"] == told["serverVersion"]
@@ -182,7 +182,8 @@ def test_a_restore_beside_waits_with_the_proposed_name_and_is_cancelled(
     restore = answer.get_json()["restore"]
     assert restore["database"].startswith("shop_restored_")
     assert (restore["status"], restore["createdBy"]) == ("PENDING", "admin")
-    assert is_problem(ann.post(f"/api/admin/backup/{filename}/drills"), 409)
+    again = {"mode": "beside", "into": "another"}
+    assert is_problem(ann.post(f"/api/admin/backup/{filename}/restores", json=again), 409)
     url = f"{RESTORES}/{restore['id']}"
     cancelled = ann.post(f"{url}/cancel")
     assert cancelled.status_code == 200

@@ -89,3 +89,7 @@ def test_no_name_in_a_drill_s_result_breaks_a_page(app: Flask, admin: FlaskClien
         drill = restores.create_restore(filename, Kind.DRILL, trigger=Trigger.CLI).id
     assert broken(admin, [f"/admin/restores/{drill}", f"/api/admin/restores/{drill}"]) == []
     assert broken(admin, ["/admin/restores", f"/admin/backup/{filename}"]) == []
+
+
+def test_a_name_as_long_as_a_file_is_not_read(admin: FlaskClient):
+    assert imported(admin, archive(TABLE, database="x" * 2_000_000), "theirs") == ""
