@@ -2,8 +2,9 @@
 
     python bench/restore.py [MEGABYTES [CLIENTS]]
 
-On a database of about that size (1,000 by default): a drill beside a bare
-pg_restore into an empty database; then a replace beside `pg_restore -c` into
+On a database of about that size (1,000 by default): a drill, which makes and
+removes a server of its own, beside a bare pg_restore into an empty database of
+a server that runs; then a replace beside `pg_restore -c` into
 the living one, while clients (60 by default) read it in a loop and reconnect
 at once. What counts are the ratios, and the longest time between two answers
 that any client got.
