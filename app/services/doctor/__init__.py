@@ -10,6 +10,7 @@ _RECORDED = [
     ("clock", catalogue.find_rows_of_the_future),
     ("schedule", work.look_for_schedule),
     ("worker", work.look_for_workers),
+    ("leftovers", work.look_for_leftovers),
     ("newest backup", dumps.find_newest),
     ("dumps", dumps.compare_with_rows),
     ("drills", drills.look_at_drills),

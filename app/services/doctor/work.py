@@ -6,7 +6,7 @@ from humanize import naturaltime
 from sqlalchemy import select
 
 from app.extensions import db
-from app.models import DatabaseBackup, Status, Trigger
+from app.models import DatabaseBackup, Restore, Status, Trigger
 from app.models.types import now
 from app.queue import FAILURES, count_waiting
 from app.services.doctor.findings import Finding, discreet, ok, problem, warning
@@ -14,6 +14,9 @@ from app.services.manifests import moment_text
 from app.services.pending import list_unclaimed
 from app.services.schedule_reading import find_next_backup
 from app.services.workers import is_silent, list_workers
+
+_TIDIED_WITHIN = timedelta(minutes=5)
+_TOLD = 10  # names
 
 _START = "Start one with flask worker, or everything with flask panel."
 
@@ -73,3 +76,21 @@ def _no_worker() -> Finding:
     return warning(
         "worker", "none runs", f"{_START} flask backup create needs none; page and API do."
     )
+
+
+def look_for_leftovers() -> Finding:
+    """Whether databases and roles of restores that are over are still on the server."""
+    over = select(Restore).where(
+        Restore.status != Status.PENDING,
+        Restore.tidied_at.is_(None),
+        Restore.finished_at < now() - _TIDIED_WITHIN,
+    )
+    left = [row.working for row in db.session.scalars(over.order_by(Restore.created_at))]
+    if left:
+        return warning(
+            "leftovers",
+            f"left on the server by restores that are over: {', '.join(left[:_TOLD])}",
+            "They are a database and a role of that name. A worker tries again each 30 s to drop"
+            " them; its log tells why it cannot.",
+        )
+    return ok("leftovers", "no restore has left a database or a role on the server")

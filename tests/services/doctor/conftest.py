@@ -20,7 +20,7 @@ OK, WARNING, PROBLEM = State.OK, State.WARNING, State.PROBLEM
 SUBJECTS = [
     "server", "pg_dump", "server clock", "tables", "row security", "large objects",
     "backup folder", "instance folder", "secret key", "catalogue", "migrations", "queue",
-    "clock", "schedule", "worker", "newest backup", "dumps", "drills", "free space",
+    "clock", "schedule", "worker", "leftovers", "newest backup", "dumps", "drills", "free space",
 ]  # fmt: skip
 
 

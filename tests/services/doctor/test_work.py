@@ -8,7 +8,7 @@ from flask import Flask
 
 from app.config import settings as current_settings
 from app.extensions import writing
-from app.models import Task, Trigger, Worker
+from app.models import Kind, Restore, Task, Trigger, Worker
 from app.models.types import now
 from app.queue import queue
 from app.services import backups, claims, schedules, workers
@@ -90,3 +90,22 @@ def test_a_silent_worker_is_a_problem_and_beside_a_living_one_a_warning():
     line = found("worker")
     assert line.state is WARNING
     assert "1 of 2 workers are silent" in line.told
+
+
+def test_what_a_restore_has_left_on_the_server_is_named():
+    assert found("leftovers").state is OK
+    with writing() as session:
+        restore = Restore(
+            filename="backup_2026-11-20T10-00-00-000Z.dump",
+            kind=Kind.BESIDE,
+            server="somewhere:5432",
+            database="beside",
+            working="backstop_left",
+            trigger=Trigger.CLI,
+            created_by="ann",
+        )
+        restore.complete(now() - timedelta(hours=1))
+        session.add(restore)
+    line = found("leftovers")
+    assert line.state is WARNING
+    assert "backstop_left" in line.told
