@@ -49,11 +49,13 @@ def test_a_signal_ends_it_and_leaves_nothing(
     shop.run(_SLOW)
     filename = backups.create_backup(trigger=Trigger.CLI, created_by="ann").filename
     command, *more = words
+    # A drill on this server too, where its load can be seen to sleep.
+    where = {"BACKSTOP_DRILL_URL": shop.url, "BACKSTOP_DRILL_ON_LIVE": "on"}
     with (tmp_path / "said").open("w") as said:
         started = psutil.Popen(
             [sys.executable, "-m", "flask", "backup", command, filename, *more],
             cwd=ROOT,
-            env=Home(tmp_path).environment(DATABASE_URL=shop.url),
+            env=Home(tmp_path).environment(DATABASE_URL=shop.url, **where),
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=said,
