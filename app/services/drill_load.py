@@ -29,7 +29,12 @@ from app.postgres.databases import Server, at_database, serving
 from app.postgres.definitions import changes, definitions, dump_definitions
 from app.postgres.privileges import superuser_only
 from app.postgres.restore import LAST, NEVER, plan
-from app.postgres.throwaway.around import make_roles, make_tablespaces, roles_named_in
+from app.postgres.throwaway.around import (
+    empower_roles,
+    make_roles,
+    make_tablespaces,
+    roles_named_in,
+)
 from app.postgres.throwaway.server import Throwaway
 from app.postgres.tools import Toolchain, find_toolchains
 from app.services import asserting, before, scratch
@@ -66,6 +71,8 @@ def prepare(server: Throwaway, order: Order, entries: list[Entry]) -> None:
     """Make what the dump needs around its database."""
     with serving(server.info, application_name=order.application_name) as admin:
         make_roles(admin, roles_named_in(entries) | ownership.roles_of(order.contents))
+        if server.is_isolated:
+            empower_roles(admin, entries, order.contents.get("roles") or "")
         properties = order.contents.get("properties") or {}
         make_tablespaces(admin, entries, properties.get("tablespace") or "")
 

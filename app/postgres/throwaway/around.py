@@ -1,12 +1,14 @@
-"""What a dump needs around its database: roles and tablespaces, by their names alone.
+"""What a dump needs around its database: its roles and its tablespaces.
 
-Roles may not sign in and have no rights; tablespaces are folders in the cluster
+Nobody can sign in as one of these roles. Tablespaces are folders in the cluster
 itself. So owners, grants and places are as the dump wants them.
 """
 
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
+from app.errors import PostgresError
 from app.postgres.archive import Entry
 from app.postgres.connection import quoted
 from app.postgres.databases import Server
@@ -20,6 +22,8 @@ _NAMED = {
     "POLICY": (rf"\bTO {_NAMES}(?=\s+(?:USING|WITH CHECK)|;|\s*$)",),
     "USER MAPPING": (rf"\bFOR {_NAMES} SERVER",),
 }
+_ROLES = re.compile(r"(CREATE|ALTER) ROLE |GRANT .+ TO ")
+_OF_SUPERUSERS = ("EVENT TRIGGER", "FOREIGN DATA WRAPPER", "PUBLICATION")
 _NO_ROLES = {"PUBLIC", "CURRENT_USER", "SESSION_USER", "CURRENT_ROLE"}
 _USUAL_TABLESPACES = {"", "pg_default", "pg_global"}
 
@@ -43,6 +47,20 @@ def make_roles(server: Server, names: Iterable[str]) -> None:
         for name in sorted(wanted)
         if not name.startswith("pg_")  # the server's own, of another version
     )
+
+
+def empower_roles(server: Server, entries: Iterable[Entry], kept: str) -> None:
+    """Let roles be what they were: superusers, members of others. Only where nothing can leave.
+
+    `kept` is the SQL of all roles of the server that was dumped, as far as it could be
+    read. Who owns what only a superuser may own was one, whatever is known.
+    """
+    told = [line.partition(" GRANTED BY ")[0].rstrip(";") for line in kept.splitlines()]
+    owners = {each.owner for each in entries if each.kind in _OF_SUPERUSERS} - {""}
+    powers = [f"ALTER ROLE {quoted(name)} SUPERUSER" for name in sorted(owners)]
+    for statement in (*filter(_ROLES.match, told), *powers):
+        with suppress(PostgresError):  # there already, or of another version
+            server.rows(statement)
 
 
 def make_tablespaces(server: Server, entries: Iterable[Entry], *more: str) -> None:

@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,7 +25,6 @@ from app.postgres.throwaway.programs import Programs
 from app.postgres.throwaway.remains import SOCKETS, remove
 from app.postgres.throwaway.sandbox import Isolation, Places, Sandbox
 
-SUPERUSER = "backstop"
 SERVER = "the server for this drill"  # what people call it
 
 _INITDB_TIMEOUT = 300  # seconds
@@ -71,6 +70,8 @@ class Site:
     hidden: tuple[Path, ...] = ()  # what it must not see
     locks: int = 0  # how many things one transaction must be able to lock
     memory: int = 0  # limit of each process's address space, in bytes; 0: none
+    # No role of a dump is ever taken for it: what belongs to that has no rights.
+    superuser: str = field(default_factory=lambda: f"backstop_{secrets.token_hex(6)}")
 
     @property
     def cluster(self) -> Path:
@@ -196,7 +197,7 @@ def _initialise(site: Site, password: str, on_tick: Callable[[], None]) -> None:
     _write(site, password_file, password)
     argv = site.argv(
         "initdb", "-D", site.inside(site.data), "-E", "UTF8", "--no-locale", "--no-sync",
-        "-U", SUPERUSER, "-A", "scram-sha-256", f"--pwfile={site.inside(password_file)}",
+        "-U", site.superuser, "-A", "scram-sha-256", f"--pwfile={site.inside(password_file)}",
         *(["--no-data-checksums"] if site.programs.version.major >= _NO_CHECKSUMS else []),
     )  # fmt: skip
     try:
@@ -244,7 +245,7 @@ def _wait_until_ready(server: Throwaway, on_tick: Callable[[], None]) -> None:
 
 
 def _conninfo(site: Site, password: str) -> Conninfo:
-    where = {"host": str(site.sockets), "port": PORT, "user": SUPERUSER, "dbname": "postgres"}
+    where = {"host": str(site.sockets), "port": PORT, "user": site.superuser, "dbname": "postgres"}
     # Whoever's role the database makes its sessions begin with, we are ourselves.
     made = Conninfo(where | {"options": "-c role=none"}, password, server=SERVER)
     return undisturbed(made, site.programs.version.major)

@@ -91,6 +91,22 @@ def test_tablespaces_and_what_needs_a_superuser_come_too(shop: Database):
     assert (row.result["differences"], row.result["leftOut"]) == ([], [])
 
 
+def test_a_view_that_is_refreshed_with_rights_of_another_role_comes_too(shop: Database):
+    reader, group = f"{shop.name}_reader", f"{shop.name}_group"
+    shop.run(f"""
+        CREATE ROLE {group}; CREATE ROLE {reader} IN ROLE {group};
+        GRANT SELECT ON orders TO {group};
+        CREATE SCHEMA of_reader AUTHORIZATION {reader};
+        CREATE MATERIALIZED VIEW of_reader.seen AS SELECT count(*) FROM orders;
+        ALTER MATERIALIZED VIEW of_reader.seen OWNER TO {reader};
+    """)
+    try:
+        assert restored(backed_up(), Kind.DRILL).result["differences"] == []
+    finally:
+        shop.run(f"DROP OWNED BY {reader} CASCADE; DROP OWNED BY {group}")
+        shop.run(f"DROP ROLE {reader}, {group}")
+
+
 def test_a_schema_public_that_was_dropped_stays_away(shop: Database):
     shop.run("CREATE SCHEMA own; ALTER TABLE orders SET SCHEMA own; DROP SCHEMA public CASCADE")
     assert restored(backed_up(), Kind.DRILL).result["differences"] == []
