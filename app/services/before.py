@@ -60,7 +60,7 @@ def tell(
         "database": target,
         "dumpedVersion": dumped,
         "proof": proof,
-        "running": f"the {running.kind.value} of {running.filename}" if running else None,
+        "running": f"the {running.told} of {running.filename}" if running else None,
         "owner": contents.get("owner"),
         "definitions": [],
     }

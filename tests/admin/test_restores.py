@@ -138,7 +138,7 @@ def test_the_wizard_says_what_is_in_the_way_and_takes_another_name(
     page = followed(client, sent(client, wizard, mode="beside", into="another"))
     assert "It waits for a worker" in page.text
     url = page.all("form", method="post")[-1]["action"].removesuffix("/cancel")
-    busy = followed(client, sent(client, f"{LIST}/{filename}/drill"))
+    busy = followed(client, sent(client, wizard, mode="beside", into="a_third"))
     assert "Another restore is running." in busy.text
     page = followed(client, sent(client, f"{url}/cancel", url))
     assert "The restore has been cancelled." in page.text

@@ -156,10 +156,10 @@ def test_an_older_server_a_failed_proof_and_a_running_restore_are_told(
                 Proof(backup_id=found.id, level=Level.READ, result=Result.FAILED, milliseconds=1)
             )
         running = restores.queue_restore(
-            filename, Kind.DRILL, trigger=Trigger.CLI, created_by="ann"
+            filename, Kind.BESIDE, trigger=Trigger.CLI, created_by="ann"
         )
         told = restores.tell_before(filename, Kind.BESIDE)
-        assert told["running"] == f"the drill of {filename}"
+        assert told["running"] == f"the restore of {filename}"
         assert told["proof"].is_failed
         restores.cancel_restore(running.id, by="ann")
     failed, runs, older, _ = told["remarks"]
