@@ -42,7 +42,10 @@ def test_a_drill_of_the_newest_tells_what_it_found(run: Run, app: Flask):
     name = made(run)
     result = run("backup", "drill", "--latest")
     assert result.exit_code == 0, result.output
-    told = rf"Restored {name} in \d+\.\d s: 2 tables, 550 rows, no difference\.\n"
+    told = (
+        rf"Restored {name} in \d+\.\d s: 2 tables, 550 rows, no difference\.\n"
+        r"  on PostgreSQL \d+\.\d+ for this drill alone, .*isolated.*\n"
+    )
     assert re.fullmatch(told, result.stdout)
     assert 'processing data for table "public.orders"' in result.stderr
     assert re.search(r"Restored in .*s \d{4}-", run("backup", "list").stdout)
