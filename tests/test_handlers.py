@@ -31,9 +31,13 @@ def all_errors(kind: type[errors.AppError] = errors.AppError) -> list[type[error
     return [each for child in kind.__subclasses__() for each in [child, *all_errors(child)]]
 
 
+#: They say when to ask again.
+_LATER = (errors.TooManyAttempts, errors.Busy)
+
+
 @pytest.mark.parametrize("kind", all_errors(), ids=lambda kind: kind.__name__)
 def test_every_error_has_a_status_of_its_own_or_of_its_kind(kind: type[errors.AppError]):
-    more: dict[str, Any] = {"retry_after": 1} if kind is errors.TooManyAttempts else {}
+    more: dict[str, Any] = {"retry_after": 1} if kind in _LATER else {}
     status = status_of(kind("it happened", **more))
     assert 400 <= status < 600
     assert status == next(STATUSES[each] for each in kind.__mro__ if each in STATUSES)

@@ -103,12 +103,15 @@ def test_the_superuser_of_a_drill_runs_programs_in_a_sandbox(tmp_path: Path, unt
 def test_the_files_of_the_panel_are_out_of_sight(app: Flask, tmp_path: Path, untouched: Path):
     settings = app.extensions["backstop.settings"]
     (settings.instance_dir / "secret_key").write_text("a key")
+    untouched.with_suffix(".seen").touch()  # others' files in the temporary folder
     wanted = [
         settings.instance_dir / "secret_key", settings.instance_dir / "catalogue.db",
         settings.instance_dir, settings.backup_dir, Path.cwd() / "README.md", Path.cwd() / ".git",
-        "/home", "/root", "/run", "/var/run", "/var/lib", "/etc/shadow", "/etc/hostname", _TMP,
+        "/home", "/root", "/run", "/var/run", "/var/lib", "/etc/shadow", "/etc/hostname",
+        untouched.with_suffix(".seen"),
     ]  # fmt: skip
     said = spy("; ".join(f"ls {each} 2>&1" for each in wanted), tmp_path)
+    untouched.with_suffix(".seen").unlink()
     assert said.count("No such file or directory") == len(wanted), said
 
 

@@ -23,7 +23,7 @@ from app.postgres.snapshot import hold_snapshot
 from app.postgres.tools import Toolchain
 from tests.conftest import Database
 from tests.postgres.conftest import make_dump, take
-from tests.servers import a_server, toolchain
+from tests.servers import a_server, leave_out, toolchain
 
 
 def restored(chain: Toolchain, dump: Path) -> str:
@@ -134,7 +134,7 @@ def test_where_nobody_can_be_let_in_pg_dump_has_the_snapshot_alone(
 def encrypted(passable_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Conninfo]:
     """A server that is reached by TCP and TLS."""
     if shutil.which("openssl") is None or sys.platform != "linux":
-        pytest.skip("needs openssl, and an address of its own on loopback")
+        leave_out("needs openssl, and an address of its own on loopback")
     home = passable_dir / secrets.token_hex(3)
     home.mkdir()
     words = "-x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"

@@ -28,7 +28,7 @@ from app.postgres.poolers import refuse_shared_sessions
 from app.services import backups, manifests, proofs
 from app.services.databases import storage
 from tests.conftest import Database, url_of
-from tests.servers import a_server, programs
+from tests.servers import a_server, leave_out, programs
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def pooler(server: Conninfo, shop: Database, passable_dir: Path) -> Iterator[Cal
     """A pgbouncer in front of the shop, in the mode that is asked for; returns its URL."""
     program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
     if program is None:
-        pytest.skip("pgbouncer is not installed")
+        leave_out("pgbouncer is not installed")
     folder = passable_dir / secrets.token_hex(3)
     folder.mkdir()
     account = account_for(folder / "data")
@@ -191,8 +191,11 @@ def test_a_server_whose_words_are_not_utf_8_is_an_error_of_the_server_s():
     said = b"SFATAL\0VFATAL\0C28000\0MDas Kennwort ist ung\xfcltig\0\0"
 
     def answer(listener: socket.socket) -> None:
-        for _ in range(3):
-            peer, _ = listener.accept()
+        while True:
+            try:
+                peer, _ = listener.accept()
+            except OSError:  # nobody asks any more
+                return
             with peer:
                 length = struct.unpack("!I", peer.recv(4))[0]
                 if length == 8:  # it asks for encryption
@@ -203,11 +206,14 @@ def test_a_server_whose_words_are_not_utf_8_is_an_error_of_the_server_s():
                 peer.sendall(b"E" + struct.pack("!I", len(said) + 4) + said)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=answer, args=(listener,), daemon=True).start()
+        answering = threading.Thread(target=answer, args=(listener,), daemon=True)
+        answering.start()
         port = listener.getsockname()[1]
         with pytest.raises(ConnectError, match="no connection") as told:
             inspect(parse_url(f"postgresql://u:secret@127.0.0.1:{port}/x?gssencmode=disable"))
         assert "secret" not in told.value.in_words()
+        listener.shutdown(socket.SHUT_RDWR)
+        answering.join()
 
 
 def test_a_name_of_libpq_s_own_is_refused():
