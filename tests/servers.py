@@ -27,10 +27,9 @@ DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
 def programs(major: int) -> Path:
     """The folder of that version's programs; without them a test is skipped, but not in CI."""
     folder = {15: lambda: DEBIAN_15, 17: _wheel_17, 18: _wheel_18}[major]()
-    if folder is not None and (folder / "pg_dump").exists():
-        return folder
-    complaint = f"the programs of PostgreSQL {major} are not installed"
-    leave_out(complaint)
+    if folder is None or not (folder / "pg_dump").exists():
+        leave_out(f"the programs of PostgreSQL {major} are not installed")
+    return folder
 
 
 def leave_out(complaint: str) -> NoReturn:
