@@ -26,11 +26,11 @@ def test_the_settings_of_the_database_are_in_force_before_the_first_row(shop: Da
         INSERT INTO rented VALUES (42, '12.34');
         CREATE TABLE at (said timestamp);
         CREATE MATERIALIZED VIEW moment AS
-            SELECT to_char(timestamptz '2026-01-01 00:00+00', 'HH24') AS hour;
+            SELECT to_char(timestamptz '2026-01-01 00:00+00', 'HH24') AS hour FROM pg_sleep(0.3);
         CREATE ROLE "{shop.name}_r";
         ALTER ROLE "{shop.name}_r" IN DATABASE {name} SET work_mem = '9MB';
         ALTER DATABASE {name} SET quote_all_identifiers = on;
-        ALTER DATABASE {name} SET statement_timeout = 1;
+        ALTER DATABASE {name} SET statement_timeout = '200ms';
         ALTER DATABASE {name} SET default_transaction_read_only = on;
     """)
     assertions.add_assertion("hour", "SELECT hour = '09' FROM moment", created_by="ann")
