@@ -59,9 +59,11 @@ def toolchain(major: int) -> Toolchain:
 
 
 @contextmanager
-def a_server(major: int, home: Path, *settings: str) -> Iterator[Conninfo]:
-    """A server of its own; `settings` are lines of its configuration."""
-    folder = programs(major)
+def a_server(
+    major: int, home: Path, *settings: str, folder: Path | None = None
+) -> Iterator[Conninfo]:
+    """A server of its own; `settings` are lines of its configuration, `folder` its programs."""
+    folder = folder or programs(major)
     home.mkdir()
     home.chmod(0o711)
     account = account_for(home / "data")
@@ -85,6 +87,21 @@ def a_server(major: int, home: Path, *settings: str) -> Iterator[Conninfo]:
     finally:
         cluster.shut_down(home / "data")
         cluster.remove_socket_folder(sockets)
+
+
+def debian_15_with(extensions: dict[str, str], home: Path) -> Path:
+    """Debian's programs where extensions can be added: what their files hold, by name."""
+    programs(15)
+    folder, share = home / "lib/postgresql/15", home / "share/postgresql/15"
+    shutil.copytree(DEBIAN_15, folder / "bin")
+    (folder / "lib").symlink_to(DEBIAN_15.with_name("lib"))
+    shutil.copytree("/usr/share/postgresql/15", share)
+    for name, text in extensions.items():
+        (share / "extension" / name).write_text(text)
+    for path in [home, *home.rglob("*")]:
+        if not path.is_symlink():
+            path.chmod(0o755)
+    return folder / "bin"
 
 
 def _copied(folder: Path, home: Path) -> Path:

@@ -18,9 +18,10 @@ _USER_OBJECTS = """
     WITH member AS MATERIALIZED (
         SELECT classid, objid FROM pg_depend WHERE deptype = 'e'
     ), space AS MATERIALIZED (
-        SELECT oid, nspname, nspowner, nspacl FROM pg_namespace
+        SELECT oid, nspname, nspowner, nspacl,  -- what users made in an extension's is theirs
+               (oid, 'pg_namespace'::regclass) IN (SELECT objid, classid FROM member) AS is_member
+        FROM pg_namespace
         WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
-          AND (oid, 'pg_namespace'::regclass) NOT IN (SELECT objid, classid FROM member)
     ), relation AS MATERIALIZED (
         SELECT c.* FROM pg_class c
         WHERE c.relnamespace IN (SELECT oid FROM space) AND c.relpersistence <> 't'
@@ -67,7 +68,7 @@ _OBJECTS = f"""
         WHERE ev_class IN (SELECT oid FROM relation) AND rulename <> '_RETURN'
         UNION ALL SELECT 'functions', count(*) FROM routine
         UNION ALL SELECT 'types', count(*) FROM kind
-        UNION ALL SELECT 'schemas', count(*) FROM space
+        UNION ALL SELECT 'schemas', count(*) FROM space WHERE NOT is_member
         UNION ALL SELECT 'large objects', count(*) FROM pg_largeobject_metadata
     ) counted WHERE number > 0
 """  # noqa: S608 - our own text
@@ -122,7 +123,7 @@ _OWNED = f"""
         SELECT 'pg_type'::regclass, oid, 0, typowner, typacl, acldefault('T', typowner) FROM kind
         UNION ALL
         SELECT 'pg_namespace'::regclass, oid, 0, nspowner, nspacl, acldefault('n', nspowner)
-        FROM space
+        FROM space WHERE NOT is_member
         UNION ALL
         SELECT 'pg_largeobject'::regclass, min(oid), 0, lomowner, lomacl, acldefault('L', lomowner)
         FROM pg_largeobject_metadata GROUP BY lomowner, lomacl
