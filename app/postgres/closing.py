@@ -24,6 +24,53 @@ _END_SESSIONS = """
     SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity
     WHERE (datname = %s OR usename = %s) AND pid <> pg_backend_pid()
 """
+# Of what belongs to who has loaded it, in this database: a dump is loaded without grants,
+# so whatever was granted beyond the default was granted by code in it.
+_GRANTED = """
+    WITH own (kind, name, part, owner, acl, usual, class, object) AS (
+        SELECT CASE relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
+               format('%%I.%%I', nspname, relname), '', relowner, relacl,
+               acldefault(CASE relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", relowner),
+               'pg_class'::regclass, c.oid
+        FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+        UNION ALL
+        SELECT 'TABLE', format('%%I.%%I', nspname, relname), format(' (%%I)', attname), relowner,
+               attacl, acldefault('c', relowner), NULL, NULL
+        FROM pg_attribute JOIN pg_class c ON c.oid = attrelid
+        JOIN pg_namespace n ON n.oid = relnamespace
+        UNION ALL
+        SELECT 'ROUTINE', oid::regprocedure::text, '', proowner, proacl,
+               acldefault('f', proowner), 'pg_proc'::regclass, oid
+        FROM pg_proc
+        UNION ALL
+        SELECT 'TYPE', format('%%I.%%I', nspname, typname), '', typowner, typacl,
+               acldefault('T', typowner), 'pg_type'::regclass, t.oid
+        FROM pg_type t JOIN pg_namespace n ON n.oid = typnamespace
+        UNION ALL
+        SELECT 'SCHEMA', quote_ident(nspname), '', nspowner, nspacl,
+               acldefault('n', nspowner), 'pg_namespace'::regclass, oid
+        FROM pg_namespace
+        UNION ALL
+        SELECT 'FOREIGN SERVER', quote_ident(srvname), '', srvowner, srvacl,
+               acldefault('S', srvowner), 'pg_foreign_server'::regclass, oid
+        FROM pg_foreign_server
+        UNION ALL
+        SELECT 'LARGE OBJECT', oid::text, '', lomowner, lomacl,
+               acldefault('L', lomowner), 'pg_largeobject'::regclass, oid
+        FROM pg_largeobject_metadata
+    )
+    SELECT format('REVOKE %%s%%s ON %%s %%s FROM %%s CASCADE', privilege_type, part, kind, name,
+                  CASE grantee WHEN 0 THEN 'PUBLIC'
+                               ELSE quote_ident(pg_get_userbyid(grantee)) END)
+    FROM own LEFT JOIN pg_init_privs i
+        ON i.classoid = class AND i.objoid = object AND i.objsubid = 0,
+    LATERAL (
+        SELECT grantee, privilege_type FROM aclexplode(acl)
+        EXCEPT SELECT grantee, privilege_type FROM aclexplode(COALESCE(initprivs, usual))
+    ) granted
+    WHERE acl IS NOT NULL AND grantee <> owner
+      AND pg_get_userbyid(owner) IN (%s, 'pg_database_owner')
+"""
 _DEPENDS = """
     SELECT DISTINCT datname FROM pg_shdepend JOIN pg_database d ON d.oid = dbid
     WHERE refclassid = 'pg_authid'::regclass AND datallowconn
@@ -50,6 +97,11 @@ def close(server: Server, database: str, role: str) -> None:
     server.run_all(f"REVOKE ALL ON DATABASE {name} FROM {each}" for each in whom)
     end_sessions(server, database, role)
     _roll_back_prepared(server, database)
+
+
+def revoke_grants(server: Server, role: str) -> None:
+    """Take back what was granted on what `role` has loaded, in the database of `server`."""
+    server.run_all(statement for (statement,) in server.rows(_GRANTED, role))
 
 
 def end_sessions(server: Server, database: str, role: str) -> None:

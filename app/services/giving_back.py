@@ -70,6 +70,7 @@ def give_back(
         if not scratch.loads_by_url(order.working):
             closing.lock_out(server, user)
         closing.close(server, order.working, user)
+        closing.revoke_grants(server, user)
         server.run_all(loader.taking_tablespaces)
         server.comment_on(order.working, scratch.COMMENT + order.id)
         server.rows(f"ALTER DATABASE {quoted(order.working)} RESET ALL")
@@ -98,6 +99,7 @@ def give_back(
         "missingRoles": missing,
         "owner": returned.owner,
         "keepsRole": bool(returned.left) and not scratch.loads_by_url(order.working),
+        "staysShut": bool(changed or not_compared),
         "privileged": apart.privileged,
         "leftOut": [*apart.left_out_names, *_not_carried(loader)],
         "notCompared": not_compared,

@@ -34,7 +34,10 @@ def put_in_place(
         )
     owner, keeps_role = result["owner"], result.pop("keepsRole")
     server.rows(f"ALTER DATABASE {quoted(order.working)} OWNER TO {quoted(owner)}")
-    server.run_all(ownership.access(order.contents, order.working, owner, server.roles()))
+    if result.pop("staysShut"):  # there may be functions that run with the rights over all of it
+        server.rows(f"GRANT CONNECT ON DATABASE {quoted(order.working)} TO CURRENT_USER")
+    else:
+        server.run_all(ownership.access(order.contents, order.working, owner, server.roles()))
     server.run_all(ownership.properties(order.contents, order.working))
     run.phase = "swapping"
     run.check(now_at_once=True)

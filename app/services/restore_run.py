@@ -311,7 +311,7 @@ def _make(
             _judge(run, order, result, asserted)
             result |= asserted.in_result
             if order.kind is Kind.DRILL:
-                del result["keepsRole"]
+                del result["keepsRole"], result["staysShut"]
                 return result
             return result | put_in_place(run, order, server, result, let_go)
 

@@ -289,6 +289,77 @@ def test_a_grant_on_the_database_that_the_dump_makes_does_not_last(
     assert copy.run(may, name_of(mallory)) == [(False,)]
 
 
+_GRANTED = """
+    EXECUTE 'GRANT ALL ON public.customers TO {mallory} WITH GRANT OPTION';
+    EXECUTE 'GRANT SELECT (total), UPDATE (total) ON public.orders TO PUBLIC';
+    EXECUTE 'GRANT ALL ON SCHEMA public TO PUBLIC';
+    EXECUTE 'GRANT ALL ON SEQUENCE public.numbers TO {mallory}';
+    EXECUTE 'GRANT ALL ON FUNCTION public.secret(text, int[]) TO {mallory}';
+    EXECUTE 'GRANT ALL ON FUNCTION public.secret() TO PUBLIC';
+    EXECUTE 'GRANT ALL ON TYPE public."a, mood" TO {mallory}';
+    EXECUTE 'GRANT ALL ON LARGE OBJECT 4711 TO {mallory}';
+"""
+_MAY = """
+    SELECT has_table_privilege('public.customers', 'SELECT'),
+           has_column_privilege('public.orders', 'total', 'SELECT'),
+           has_column_privilege('public.orders', 'total', 'UPDATE'),
+           has_schema_privilege('public', 'CREATE'),
+           has_sequence_privilege('public.numbers', 'USAGE'),
+           has_function_privilege('public.secret(text, int[])', 'EXECUTE'),
+           has_function_privilege('public.secret()', 'EXECUTE'),
+           has_type_privilege('public."a, mood"', 'USAGE'),
+           (SELECT COALESCE(lomacl::text, '') LIKE '%mallory%' FROM pg_largeobject_metadata)
+"""
+_WITH_GRANTS = """
+    CREATE SEQUENCE numbers;
+    CREATE TYPE "a, mood" AS ENUM ('low');
+    CREATE FUNCTION secret(text, int[]) RETURNS int LANGUAGE sql AS 'SELECT 1';
+    CREATE FUNCTION secret() RETURNS int LANGUAGE sql AS 'SELECT 1';
+    REVOKE ALL ON FUNCTION secret(text, int[]), secret() FROM PUBLIC;
+    REVOKE ALL ON TYPE "a, mood" FROM PUBLIC;
+    GRANT SELECT (id) ON customers TO PUBLIC;
+    SELECT lo_create(4711);
+"""
+
+
+def test_grants_that_the_dump_makes_do_not_last(
+    shop: Database, mallory: Database, server: Conninfo
+):
+    shop.run(_WITH_GRANTS)
+    plant(mallory, in_a_restore(_GRANTED))
+    row = restored(backed_up(), Kind.BESIDE)
+    assert row.result["differences"] == []
+    hers = mallory.url.replace(f"/{shop.name}?", f"/{row.database}?")
+    copy = Database(row.database, hers)
+    assert copy.run(_MAY) == mallory.run(_MAY) == [(False,) * 9]
+    assert copy.run("SELECT count(id) FROM customers") == [(50,)]  # that was granted
+    shop.run(f'DROP DATABASE "{copy.name}"')
+
+
+def test_where_something_differs_nobody_is_let_in(
+    shop: Database, mallory: Database, server: Conninfo
+):
+    """Functions that were added there run with the rights over all of it."""
+    code = """
+        CREATE FUNCTION public.more() RETURNS SETOF public.customers LANGUAGE sql
+            SECURITY DEFINER AS $f$ SELECT * FROM public.customers $f$;
+        EXECUTE 'GRANT SELECT ON public.customers TO {mallory}';
+    """
+    plant(mallory, in_a_restore(code))
+    row = restored(backed_up(), Kind.BESIDE)
+    assert any("public.more()" in each for each in row.result["differences"])
+    hers = mallory.url.replace(f"/{shop.name}?", f"/{row.database}?")
+    with pytest.raises(psycopg2.OperationalError, match="permission denied for database"):
+        Database(row.database, hers).run("SELECT * FROM public.more()")
+    copy = Database(row.database, url_of(server, row.database))
+    assert copy.run("SELECT count(*) FROM customers") == [(50,)]
+    assert copy.run("SELECT has_table_privilege(%s, 'customers', 'SELECT')", name_of(mallory)) == [
+        (False,)
+    ]
+    shop.run(f'DROP DATABASE "{copy.name}" WITH (FORCE)')
+    shop.run(f'DROP ROLE "{copy.name}_owner"')
+
+
 # What is resolved in the maintenance database
 
 
