@@ -79,10 +79,16 @@ class Session:
         return str(encrypt_password(password, role, self._connection, "scram-sha-256"))
 
     def begin(self, sql: str, *values: Any, patience: float = _ANSWER_TIMEOUT) -> None:
-        """Send a statement, to be answered within so many seconds; `poll` tells when it is."""
+        """Send a statement, to be answered within so many seconds; `poll` tells when it is.
+
+        Raises as `poll`.
+        """
         self._cursor = self._connection.cursor()
         self._give_patience(patience)
-        self._cursor.execute(sql, values or None)
+        try:
+            self._cursor.execute(sql, values or None)
+        except UnicodeEncodeError as error:
+            raise psycopg2.DataError("a name does not fit the encoding of the server") from error
 
     def poll(self) -> Rows | None:
         """The rows of what was begun, or None as long as there is no answer.

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from app.errors import (
     ConfigurationError,
+    ConnectError,
     Interrupted,
     NotPossible,
     PostgresError,
@@ -47,6 +48,9 @@ _BIG = 16 * 1024**2  # bytes of a dump from which on several pay
 _TOLD = 100  # differences that are kept
 _RESERVED = ("postgres", "template0", "template1", "")
 _NOT_COMPARED = {"access", "comment"}
+_SHUT_OUT = (
+    "Code in the dump may have changed the password of that server's superuser, or ended it."
+)
 
 # What is missing here, and says nothing of the dump.
 _OF_THIS_MACHINE = re.compile(
@@ -223,5 +227,5 @@ def _saying_whose_fault(server: Throwaway, order: Order) -> Iterator[None]:
         raise NotPossible(
             f"the drill could not be finished: {error.message}",
             detail=error.detail,
-            hint=error.hint,
+            hint=_SHUT_OUT if isinstance(error, ConnectError) else error.hint,
         ) from error

@@ -21,6 +21,7 @@ class Piece:
     copy: str | None = None
     rows: bytes | None = None
     needs: tuple[int, ...] = field(default=())
+    owner: str | bytes = "nobody"
 
 
 PREAMBLE = [
@@ -60,7 +61,7 @@ def _head(entries: list[Piece], where: dict[int, int], database: str) -> bytes:
         head.write(_text(each.definition) + _text("") + _text(each.copy) + _text(each.schema))
         is_table = each.kind == "TABLE"
         head.write(_text("" if is_table else None) + _text("heap" if is_table else None))
-        head.write(_number(_TABLE if is_table else 0) + _text("nobody") + _text("false"))
+        head.write(_number(_TABLE if is_table else 0) + _text(each.owner) + _text("false"))
         head.write(b"".join(_text(str(need)) for need in each.needs) + _number(-1))
         state = 3 if each.rows is None else 2
         head.write(bytes([state]) + where.get(each.number, 0).to_bytes(_OFFSET, "little"))

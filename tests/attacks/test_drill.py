@@ -221,6 +221,18 @@ def test_whatever_a_dump_does_ends_with_its_drill(sql: str, tmp_path: Path, unto
     drilled(running(sql.replace("{mark}", str(untouched)).replace("{role}", role)), tmp_path)
 
 
+_LOCK_OUT = """
+    DO $$ BEGIN EXECUTE format('ALTER ROLE %I PASSWORD NULL', current_user); END $$;
+"""
+
+
+def test_a_dump_that_locks_us_out_says_nothing(tmp_path: Path, untouched: Path):
+    row = drilled(running(_LOCK_OUT), tmp_path)
+    assert "password authentication failed" in row.error_detail
+    assert row.error_hint.startswith("Code in the dump may have changed the password")
+    assert newest_proof(row.filename).result is Result.NOT_POSSIBLE
+
+
 def test_a_dump_that_sleeps_is_ended_and_says_nothing(
     make_app: Callable[..., Flask], tmp_path: Path, untouched: Path
 ):

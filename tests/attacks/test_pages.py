@@ -39,6 +39,8 @@ ARCHIVES = {
     "publication": archive(TABLE, piece(20, "PUBLICATION", HOSTILE)),
     "extension": archive(TABLE, piece(20, "EXTENSION", HOSTILE)),
     "function": archive(TABLE, piece(20, "FUNCTION", HOSTILE)),
+    "owner": archive(TABLE, piece(20, "SCHEMA", "s", owner=HOSTILE)),
+    "nul": archive(TABLE, piece(20, "SCHEMA", "s", owner=b"a\0b")),
     "number": archive(TABLE, piece(-5, "COMMENT", "c")),
     "loop": archive(piece(13, "TABLE", "t", needs=(14,)), piece(14, "TABLE", "u", needs=(13,))),
     "database": archive(TABLE, database=HOSTILE),  # type: ignore[arg-type]
@@ -82,11 +84,13 @@ def test_no_name_in_a_dump_breaks_a_page(admin: FlaskClient, name: str):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("worker")
-@pytest.mark.parametrize("name", ["publication", "extension"])
+@pytest.mark.parametrize("name", ["publication", "extension", "owner", "nul"])
 def test_no_name_in_a_drill_s_result_breaks_a_page(app: Flask, admin: FlaskClient, name: str):
     filename = imported(admin, ARCHIVES[name], name)
     with app.app_context():
-        drill = restores.create_restore(filename, Kind.DRILL, trigger=Trigger.CLI).id
+        row = restores.create_restore(filename, Kind.DRILL, trigger=Trigger.CLI)
+        drill, message = row.id, row.error_message
+    assert "interrupted" not in message  # as a defect of ours would have it
     assert broken(admin, [f"/admin/restores/{drill}", f"/api/admin/restores/{drill}"]) == []
     assert broken(admin, ["/admin/restores", f"/admin/backup/{filename}"]) == []
 
