@@ -134,7 +134,7 @@ class _TooLate(NotifierError):
 
 def _too_late(seconds: int) -> NotifierError:
     return _TooLate(
-        f"there was no end to it within {seconds} s", hint="It hangs, or is not reachable."
+        f"there was no answer within {seconds} s", hint="It hangs, or is not reachable."
     )
 
 

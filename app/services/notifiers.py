@@ -143,7 +143,9 @@ def _send_test(notifier_id: str, at: datetime, by: str) -> None:
     delivery = db.session.get(Delivery, delivery_id)
     if delivery is None or delivery.status is not DeliveryStatus.SENT:
         raise NotifierError(
-            "the test was not sent", detail=delivery.last_error if delivery else "It is deleted."
+            "the test was not sent",
+            detail=delivery.last_error if delivery else "It is deleted.",
+            hint="Check its URL, and whether this machine can reach the service.",
         )
 
 

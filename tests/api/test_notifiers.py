@@ -26,6 +26,17 @@ def none_left(panel: Flask) -> Iterator[None]:
         session.execute(delete(Alarm))
 
 
+def test_a_test_without_an_answer_says_so(ann: FlaskClient, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("app.services.notifiers._TEST_PATIENCE", 2)
+    with listening(hangs=True) as silent:
+        made = ann.post(NOTIFIERS, json={"name": "ops", "url": f"{silent.url}?rto=600"})
+        answer = ann.post(f"{NOTIFIERS}/{made.json['notifier']['id']}/test")
+    assert is_problem(answer, 502)
+    assert answer.json["title"] == "the test was not sent"
+    assert answer.json["detail"].startswith("there was no answer within 2 s")
+    assert answer.json["hint"].startswith("Check its URL")
+
+
 def test_one_is_made_listed_changed_tested_and_deleted(ann: FlaskClient):
     with listening() as right:
         body = {"name": "ops", "url": right.url, "facts": ["disk-low"]}
