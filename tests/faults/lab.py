@@ -42,7 +42,7 @@ from tests.conftest import Database
 SEED = int(os.environ["FAULTS_SEED"])
 
 #: How often each target is hit; a long run sets FAULTS_N=1000.
-N = int(os.environ.get("FAULTS_N") or 8)
+N = int(os.environ.get("FAULTS_N") or 4)
 
 #: Who waits is run at once, and even if it was asked for by a clock that runs ahead.
 _ANY_AGE = timedelta(days=-4000)
