@@ -55,6 +55,8 @@ _SETTINGS = {
     "max_connections": "20",
     "max_prepared_transactions": "0",
     "max_parallel_maintenance_workers": "1",
+    # In its folder, and removed with it: in /dev/shm it would outlive a server that is killed.
+    "dynamic_shared_memory_type": "mmap",
     "jit": "off",
     "logging_collector": "off",
 }
