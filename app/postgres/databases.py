@@ -15,6 +15,7 @@ from app.pausing import pause
 from app.postgres.census import STATEMENTS, Census
 from app.postgres.connection import Session, hint_for, open_session, quoted, told
 from app.postgres.conninfo import Conninfo
+from app.postgres.encodings import python_codec
 from app.postgres.ownership import literal
 from app.postgres.room import WHERE, Disk, disk_of
 from app.postgres.tools import Version
@@ -111,9 +112,14 @@ class Server:
     def has_database(self, name: str) -> bool:
         return bool(self.ask("SELECT count(*) FROM pg_database WHERE datname = %s", name))
 
-    def roles(self) -> set[str]:
-        """The names of all roles."""
-        return {name for (name,) in self.rows("SELECT rolname FROM pg_roles")}
+    def roles(self, condition: str = "true", *, encoding: str = "") -> set[str]:
+        """The names of all roles, as a database of `encoding` reads them; else this one.
+
+        A server keeps their bytes, and does not know in which encoding they were written.
+        """
+        sent = f"SELECT namesend(rolname) FROM pg_roles WHERE {condition}"  # noqa: S608 - ours
+        codec = python_codec(encoding or self._session.connection.encoding)
+        return {bytes(raw).decode(codec, "surrogateescape") for (raw,) in self.rows(sent)}
 
     def tablespaces(self) -> set[str]:
         """Those in which we may make something."""
@@ -147,14 +153,11 @@ class Server:
         }
         return frozenset(names) - trusted
 
-    def roles_not_ours_to_be(self, names: Iterable[str]) -> list[str]:
+    def roles_not_ours_to_be(self, names: Iterable[str], *, encoding: str) -> list[str]:
         """Those of them that exist and to which we may give nothing."""
         privilege = "SET" if self.version.major >= 16 else "MEMBER"  # noqa: PLR2004
-        sql = (
-            "SELECT rolname FROM pg_roles WHERE rolname = ANY (%s)"
-            " AND rolname <> 'pg_database_owner' AND NOT pg_has_role(oid, %s) ORDER BY 1"
-        )
-        return [name for (name,) in self.rows(sql, list(names), privilege)]
+        others = f"rolname <> 'pg_database_owner' AND NOT pg_has_role(oid, '{privilege}')"
+        return sorted(self.roles(others, encoding=encoding).intersection(names))
 
     def free_space(self) -> int | None:
         """Bytes left where it keeps its databases; None where that cannot be seen from here."""

@@ -90,7 +90,7 @@ def tell(
                 database_name(), size or 0, compression, "the backup that is made before"
             )
         tables = contents.get("tables", [])
-        missing = sorted(roles - server.roles())
+        missing = sorted(roles - server.roles(encoding=_encoding(contents)))
         told |= {
             "tables": len(tables),
             "rows": sum(each.get("rows") or 0 for each in tables),
@@ -160,7 +160,7 @@ def refuse(
     if as_superuser is not None:
         _refuse_for_superusers(server, contents, apart, as_superuser=as_superuser)
     if kind is Kind.REPLACE:
-        missing = sorted(roles_of(contents) - server.roles())
+        missing = sorted(roles_of(contents) - server.roles(encoding=_encoding(contents)))
         if missing:
             raise Conflict(
                 f'database "{target}" cannot be replaced: roles of the backup are missing',
@@ -227,6 +227,11 @@ def divide(entries: list[Entry], contents: dict[str, Any], server: Server) -> Pl
     return plan(entries, untrusted, is_foreign="foreign" in contents)
 
 
+def _encoding(contents: dict[str, Any]) -> str:
+    """That of the dump: in it, names were read."""
+    return contents.get("encoding") or ""
+
+
 def _extensions(contents: dict[str, Any]) -> list[str]:
     return [each["name"] for each in contents.get("extensions", [])]
 
@@ -259,7 +264,7 @@ def _refuse_impossible(server: Server, contents: dict[str, Any], apart: Plan) ->
             detail=f"{', '.join(apart.for_superusers)}.",
             hint="Let a superuser be in DATABASE_URL for the restore, or restore by hand.",
         )
-    foreign = server.roles_not_ours_to_be(owners_of(contents))
+    foreign = server.roles_not_ours_to_be(owners_of(contents), encoding=_encoding(contents))
     if foreign:
         raise NotPossible(
             f"our role may not give anything to role {', '.join(foreign)}",

@@ -25,6 +25,7 @@ from app.postgres import ownership
 from app.postgres.archive import Entry
 from app.postgres.census import STATEMENTS, Census, differences
 from app.postgres.command import Line
+from app.postgres.connection import quoted
 from app.postgres.conninfo import Conninfo
 from app.postgres.databases import Server, at_database, serving
 from app.postgres.definitions import changes, definitions, dump_definitions
@@ -72,13 +73,19 @@ class _Parts(NamedTuple):
 
 
 def prepare(server: Throwaway, order: Order, entries: list[Entry]) -> None:
-    """Make what the dump needs around its database."""
+    """Make what the dump needs around its database, for who is no superuser."""
     with serving(server.info, application_name=order.application_name) as admin:
-        make_roles(admin, roles_named_in(entries) | ownership.roles_of(order.contents))
-        if server.is_isolated:
-            empower_roles(admin, entries, order.contents.get("roles") or "")
-        properties = order.contents.get("properties") or {}
-        make_tablespaces(admin, entries, properties.get("tablespace") or "")
+        _make_tablespaces(admin, order, entries)
+        _make_roles(admin, order, entries)
+
+
+def _make_tablespaces(admin: Server, order: Order, entries: list[Entry]) -> None:
+    properties = order.contents.get("properties") or {}
+    make_tablespaces(admin, entries, properties.get("tablespace") or "")
+
+
+def _make_roles(admin: Server, order: Order, entries: list[Entry]) -> None:
+    make_roles(admin, roles_named_in(entries) | ownership.roles_of(order.contents))
 
 
 def refuse_for_superusers(order: Order, entries: list[Entry], server: Throwaway) -> None:
@@ -103,8 +110,7 @@ def load_and_compare(
     cannot be loaded.
     """
     with _saying_whose_fault(server, order):
-        prepare(server, order, entries)
-        info = _make_database(server, run, order)
+        info = _make_database(server, run, order, entries)
         toolchain = toolchain_for(server, order)
         loader = Loader(run, order, toolchain, server.site.programs.version, heard)
         parts = _divided(entries)
@@ -146,26 +152,30 @@ def toolchain_for(server: Throwaway, order: Order) -> Toolchain:
         return before.toolchain_for(order.oldest_reader, order.compression, admin)
 
 
-def _make_database(server: Throwaway, run: RestoreRun, order: Order) -> Conninfo:
+def _make_database(
+    server: Throwaway, run: RestoreRun, order: Order, entries: list[Entry]
+) -> Conninfo:
     """The database, with its own settings in force; how to sign in there."""
     name = order.working if order.foreign or order.named in _RESERVED else order.named
     run.check(now_at_once=True)
+    ourselves, comment = server.info.parameters["user"], scratch.COMMENT + order.id
     with serving(server.info, application_name=order.application_name) as admin:
+        _make_tablespaces(admin, order, entries)
+        options = scratch.database_options(order.contents, admin)
+        admin.create_database(name, ourselves, options, comment)
+    made = at_database(server.info, name)
+    # In it, for the names of roles are written in its encoding.
+    with serving(made, application_name=order.application_name) as admin:
+        _make_roles(admin, order, entries)
+        empower_roles(admin, entries, order.contents.get("roles") or "")
         roles = admin.roles()
-        wanted, ourselves = order.contents.get("owner"), server.info.parameters["user"]
+        wanted = order.contents.get("owner")
         owner = str(wanted) if wanted in roles else ourselves
-        admin.create_database(
-            name,
-            owner,
-            scratch.database_options(order.contents, admin),
-            scratch.COMMENT + order.id,
-        )
+        admin.rows(f"ALTER DATABASE {quoted(name)} OWNER TO {quoted(owner)}")
         for statement in ownership.settings(order.contents, name, roles):
             admin.rows(statement)
         admin.run_all(ownership.access(order.contents, name, owner, roles))
-    made = at_database(server.info, name)
-    if lacks_public(order.contents):
-        with serving(made, application_name=order.application_name) as admin:
+        if lacks_public(order.contents):
             admin.rows("DROP SCHEMA public")
     return made
 

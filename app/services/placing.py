@@ -11,6 +11,7 @@ from app.postgres import ownership
 from app.postgres.connection import quoted
 from app.postgres.databases import Server, cut_name, serving
 from app.services import before, scratch
+from app.services.databases import configured_database
 from app.services.loading import Order, RestoreRun
 from app.services.swaps import swap_in, tell_of
 
@@ -33,11 +34,15 @@ def put_in_place(
             hint="Restore beside, and look at both; create missing roles first.",
         )
     owner, keeps_role = result["owner"], result.pop("keepsRole")
-    server.rows(f"ALTER DATABASE {quoted(order.working)} OWNER TO {quoted(owner)}")
-    if result.pop("staysShut"):  # there may be functions that run with the rights over all of it
-        server.rows(f"GRANT CONNECT ON DATABASE {quoted(order.working)} TO CURRENT_USER")
-    else:
-        server.run_all(ownership.access(order.contents, order.working, owner, server.roles()))
+    # By the living database, for the names of roles are written in its encoding.
+    name = order.application_name
+    with serving(configured_database(), application_name=name, on_wait=run.check) as living:
+        living.rows(f"ALTER DATABASE {quoted(order.working)} OWNER TO {quoted(owner)}")
+        if result.pop("staysShut"):  # there may be functions that run with the rights over it
+            living.rows(f"GRANT CONNECT ON DATABASE {quoted(order.working)} TO CURRENT_USER")
+        else:
+            roles = living.roles()
+            living.run_all(ownership.access(order.contents, order.working, owner, roles))
     server.run_all(ownership.properties(order.contents, order.working))
     run.phase = "swapping"
     run.check(now_at_once=True)
