@@ -27,7 +27,8 @@ _TABLES = ("pg_dump: dumping contents of", "pg_restore: processing data for tabl
 def print_asserted(found: dict[str, Any]) -> None:
     """What was asserted of a restored database and what came of it, one line each."""
     for each in found.get("assertions", []):
-        told = "true" if each["passed"] else f"NOT TRUE ({each['told']})"
+        word = "NOT KNOWN" if each.get("unanswered") else "NOT TRUE"
+        told = "true" if each["passed"] else f"{word} ({each['told']})"
         click.echo(f"  assertion {each['name']}: {told}")
     for each in [found.get("amcheck"), *found.get("found", [])]:
         if each:

@@ -1,12 +1,13 @@
 """Ask a database for what must be true in it, without changing anything."""
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg2
 
 from app.errors import PostgresError
+from app.postgres.blame import GAVE_WAY
 from app.postgres.connection import OnWait, Session, hint_for, open_session, told
 from app.postgres.conninfo import Conninfo
 
@@ -35,6 +36,14 @@ _OPEN = """
 """
 
 
+@dataclass(frozen=True)
+class Doubt:
+    """Why a statement is not known to be true, in words; empty where it is."""
+
+    told: str
+    is_unanswered: bool = False  # for want of time or memory: it may be true
+
+
 def why_not(
     info: Conninfo,
     statement: str,
@@ -43,8 +52,8 @@ def why_not(
     timeout: float,
     application_name: str,
     on_wait: OnWait = None,
-) -> str:
-    """Why a statement does not return true, in words; empty where it does.
+) -> Doubt:
+    """Why a statement does not return true.
 
     It runs in a transaction that may only read, for `timeout` seconds, and
     finds names by `search_path` (None: as PostgreSQL does). `info` must be of
@@ -56,20 +65,22 @@ def why_not(
     with open_session(utf8, application_name=application_name, on_wait=on_wait) as session:
         backend = session.ask("SELECT pg_catalog.pg_backend_pid()")
         try:
-            return _judged(_asked(session, statement, search_path or _USUAL_PATH, timeout))
+            return Doubt(_judged(_asked(session, statement, search_path or _USUAL_PATH, timeout)))
         except (ValueError, OverflowError) as error:  # Python has no such text, or date
-            return _printable(f"it returned what cannot be read: {error}")
+            return Doubt(_printable(f"it returned what cannot be read: {error}"))
         except psycopg2.Error as error:
             if error.pgcode in (None, _CANCELLED) and time.monotonic() - began >= timeout:
                 _end(info, backend, application_name)
-                return f"it took longer than {timeout:g} s"
+                return Doubt(f"it took longer than {timeout:g} s", is_unanswered=True)
             if error.pgcode is None:
                 text = told(error, info)
                 raise PostgresError(
                     "the server ended the session of an assertion", detail=text, hint=hint_for(text)
                 ) from None
             text = _printable(error.diag.message_primary or str(error))
-            return f"it is not one query: {text}" if error.pgcode == _NOT_ONE_QUERY else text
+            if error.pgcode == _NOT_ONE_QUERY:
+                text = f"it is not one query: {text}"
+            return Doubt(text, is_unanswered=error.pgcode[:2] in GAVE_WAY)
 
 
 def _asked(session: Session, statement: str, search_path: str, timeout: float) -> Any:

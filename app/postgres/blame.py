@@ -27,7 +27,7 @@ _LACKS_ROLE = r'role ".*" does not exist'
 # feature not supported, undefined file, configuration file error
 _NOT_HERE = ("0A000", "58P01", "F0000")
 # connection, resources, intervention of an operator, system error
-_GAVE_WAY = ("08", "53", "57", "58")
+GAVE_WAY = ("08", "53", "57", "58")
 # What depends on how the server was built, and on what is installed beside it.
 _OF_THE_SERVER = (
     "ACCESS METHOD", "COLLATION", "CONVERSION", "EXTENSION", "FOREIGN DATA WRAPPER",
@@ -66,7 +66,7 @@ def judge(words: str, entry: Entry | None, code: Callable[[Entry], str]) -> AppE
         )
     if found in _NOT_HERE or (entry is not None and entry.kind in _OF_THE_SERVER):
         return NotPossible("this server cannot create what the dump holds", detail=words)
-    kind = PostgresError if found[:2] in _GAVE_WAY else RestoreError
+    kind = PostgresError if found[:2] in GAVE_WAY else RestoreError
     return kind("pg_restore failed", detail=words, hint=hint_for(words))
 
 

@@ -2,17 +2,17 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
 from app.config import settings
-from app.errors import ConnectError, PostgresError
+from app.errors import ConnectError, NotPossible, PostgresError
 from app.extensions import db
 from app.models import DatabaseBackup, Kind, Restore
 from app.postgres import amcheck
-from app.postgres.assertions import why_not
+from app.postgres.assertions import Doubt, why_not
 from app.postgres.conninfo import Conninfo, client_environment
 from app.postgres.databases import serving
 from app.postgres.selection import Name
@@ -20,6 +20,7 @@ from app.postgres.tools import Toolchain
 from app.services import claims, scratch
 from app.services.assertions import list_assertions
 from app.services.databases import DatabaseName, private_dir
+from app.services.proofs import is_untrue
 
 logger = logging.getLogger(__name__)
 
@@ -57,11 +58,12 @@ class Asserted:
     @property
     def untrue(self) -> list[str]:
         """The assertions that do not hold, in words."""
-        return [
-            f"assertion {each['name']}: {each['told']}"
-            for each in self.assertions
-            if not each["passed"]
-        ]
+        return _told(each for each in self.assertions if is_untrue(each))
+
+    @property
+    def unanswered(self) -> list[str]:
+        """Those of which it is not known, in words."""
+        return _told(each for each in self.assertions if each.get("unanswered"))
 
     @property
     def failures(self) -> list[str]:
@@ -83,7 +85,7 @@ class Asserted:
     def evidence(self) -> dict[str, Any]:
         """As it stands on the row of the proof."""
         asked = self.in_result | {"found": self.found or [], "seconds": round(self.seconds, 3)}
-        return asked | {"differences": self.failures}
+        return asked | {"differences": self.failures or self.unanswered}
 
 
 def ask(
@@ -134,6 +136,20 @@ def refusal(asserted: Asserted, kind: Kind) -> PostgresError:
     )
 
 
+def no_answer(asserted: Asserted, kind: Kind) -> NotPossible:
+    """The error that tells what is not known to hold; it says nothing of the backup."""
+    stays = "; the living database stays" if kind is Kind.REPLACE else ""
+    return NotPossible(
+        f"assertions were not answered{stays}",
+        detail="; ".join(asserted.unanswered),
+        hint="Raise BACKSTOP_STALL_TIMEOUT if they need longer, or ask for less in each.",
+    )
+
+
+def _told(answers: Iterable[dict[str, Any]]) -> list[str]:
+    return [f"assertion {each['name']}: {each['told']}" for each in answers]
+
+
 def _assertions_for(order: Order) -> list[tuple[str, str, str]]:
     """Those of the database that was backed up; no transaction stays open meanwhile.
 
@@ -148,8 +164,9 @@ def _assertions_for(order: Order) -> list[tuple[str, str, str]]:
     return found
 
 
-def _answer(reason: str) -> dict[str, Any]:
-    return {"passed": not reason, "told": reason or "it is true"}
+def _answer(doubt: Doubt) -> dict[str, Any]:
+    answer = {"passed": not doubt.told, "told": doubt.told or "it is true"}
+    return answer | ({"unanswered": True} if doubt.is_unanswered else {})
 
 
 def _search_path(contents: dict[str, Any]) -> str | None:

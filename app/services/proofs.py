@@ -116,7 +116,7 @@ def was_not_possible() -> ColumnElement[bool]:
     return exists().where(
         DatabaseBackup.filename == Restore.filename,
         Proof.backup_id == DatabaseBackup.id,
-        Proof.level == Level.RESTORED,
+        Proof.level >= Level.RESTORED,
         Proof.result == Result.NOT_POSSIBLE,
         Proof.proved_at.between(Restore.started_at, Restore.finished_at),
     )
@@ -172,8 +172,13 @@ def _best(oldest_first: Iterable[Any]) -> dict[str, Any]:
 
 def _still_counts(failed: Any, asked: set[str]) -> bool:
     """Whether it was not by assertions alone that have been removed since."""
-    false = [each for each in failed.evidence.get("assertions", []) if not each["passed"]]
+    false = [each for each in failed.evidence.get("assertions", []) if is_untrue(each)]
     return not false or bool(failed.evidence["found"]) or any(each["id"] in asked for each in false)
+
+
+def is_untrue(answer: dict[str, Any]) -> bool:
+    """Whether the answer to an assertion speaks against the backup."""
+    return not (answer["passed"] or answer.get("unanswered"))
 
 
 def _highest(passed: list[Any]) -> Any:

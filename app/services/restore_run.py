@@ -323,7 +323,8 @@ def _judge(run: RestoreRun, order: Order, result: dict[str, Any], asserted: Asse
     if "tables" in order.contents and not order.tables:  # else nothing to compare it all with
         proof = Result.FAILED if differing else Result.PASSED
         _prove(order, proof, seconds, result)
-        proof = Result.FAILED if asserted.failures else Result.PASSED
+        proof = Result.NOT_POSSIBLE if asserted.unanswered else Result.PASSED
+        proof = Result.FAILED if asserted.failures else proof
         if asserted.failures or (asserted.proves and not differing):
             took = seconds + asserted.seconds
             _prove(order, proof, took, asserted.evidence, Level.ASSERTED)
@@ -335,6 +336,8 @@ def _judge(run: RestoreRun, order: Order, result: dict[str, Any], asserted: Asse
         )
     if asserted.failures and order.kind is not Kind.BESIDE:
         raise asserting.refusal(asserted, order.kind)
+    if asserted.unanswered and order.kind is not Kind.BESIDE:
+        raise asserting.no_answer(asserted, order.kind)
 
 
 def _check_dump(run: RestoreRun, order: Order) -> list[Entry]:

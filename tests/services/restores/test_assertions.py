@@ -76,9 +76,60 @@ def test_a_drill_asks_all_and_proves_more(leftovers):
     assert leftovers() == []
 
 
+#: What may be true, and why that is not known.
+_UNANSWERED = {
+    "slow": ("SELECT pg_sleep(60) IS NULL", "it took longer than 0.3 s"),
+    "slow plan": ("SELECT stubborn() AND pg_sleep(60) IS NULL", "it took longer than 0.3 s"),
+    "cancelled": ("SELECT pg_cancel_backend(pg_backend_pid())", "canceling statement"),
+    "disk full": ("SELECT lacks('53100')", "no room"),
+    "out of memory": ("SELECT lacks('53200')", "no room"),
+}
+_LACKS = """
+    CREATE FUNCTION lacks(code text) RETURNS boolean LANGUAGE plpgsql AS
+    $$ BEGIN RAISE 'no room' USING ERRCODE = code; END $$
+"""
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("kind", [Kind.DRILL, Kind.BESIDE, Kind.REPLACE])
+def test_what_is_not_answered_says_nothing_of_the_backup(kind: Kind, living: Database):
+    living.run(_STUBBORN)
+    living.run(_LACKS)
+    filename = backed_up()
+    restored(filename, Kind.DRILL)
+    for name, (statement, _) in _UNANSWERED.items():
+        keep(name, statement)
+    keep("the last is asked too", _TRUE)
+    row = attempt(filename, kind)
+    proof = last_of(filename)
+    assert proof.result is Result.NOT_POSSIBLE
+    answers = {each["name"]: each for each in proof.evidence["assertions"]}
+    assert answers.pop("the last is asked too")["passed"]
+    for name, (_, words) in _UNANSWERED.items():
+        assert answers[name]["unanswered"]
+        assert answers[name]["told"].startswith(words), answers[name]
+    assert best_of(filename).word == "Restored"
+    assert row.is_completed == (kind is Kind.BESIDE)
+    if kind is not Kind.BESIDE:
+        assert row.error_message.startswith("assertions were not answered")
+        assert "assertion slow: it took longer than 0.3 s" in row.error_detail
+
+
+def test_what_is_not_true_counts_beside_what_is_not_answered(shop: Database):
+    shop.run(_LACKS)
+    filename = backed_up()
+    keep("no answer", "SELECT lacks('53100')")
+    false = keep("false", _FALSE)
+    row = attempt(filename, Kind.DRILL)
+    assert row.error_message == "the drill found assertions that do not hold"
+    assert row.error_detail == "assertion false: it is false"
+    assert best_of(filename).is_failed
+    assertions.remove_assertion(false, by="ann")
+    assert not best_of(filename).is_failed
+
+
 @pytest.mark.usefixtures("impatient")
 def test_whatever_does_not_return_true_fails_in_its_own_words(shop: Database, leftovers):
-    shop.run(_STUBBORN)
     shop.run("CREATE TABLE \"odd\x1b[2J\" AS SELECT '-infinity'::date AS day, 'caf\u00e9' AS word")
     filename = backed_up()
     expected = {
@@ -116,8 +167,6 @@ def test_whatever_does_not_return_true_fails_in_its_own_words(shop: Database, le
             "SELECT pg_read_file('/etc/passwd') <> ''",
             "permission denied for function pg_read_file",
         ),
-        "slow": ("SELECT pg_sleep(60) IS NULL", "it took longer than 0.3 s"),
-        "slow plan": ("SELECT stubborn() AND pg_sleep(60) IS NULL", "it took longer than 0.3 s"),
         "escapes": ('SELECT nothing FROM "odd\x1b[2J"', 'column "nothing" does not exist'),
         "words": ('SELECT word::int = 1 FROM "odd\x1b[2J"', "invalid input syntax for type"),
         "a day": ('SELECT day FROM "odd\x1b[2J"', "it returned "),
