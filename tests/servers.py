@@ -32,6 +32,12 @@ def programs(major: int) -> Path:
     return folder
 
 
+#: Only root can become somebody else, or give files away. CI runs as root.
+only_by_root = pytest.mark.skipif(
+    os.geteuid() != 0 and not os.environ.get("CI"), reason="only root can do that"
+)
+
+
 def leave_out(complaint: str) -> NoReturn:
     """Skip a test for what this machine lacks; CI must have it."""
     if os.environ.get("CI"):

@@ -16,6 +16,7 @@ from app.postgres.conninfo import Conninfo
 from app.services.doctor import Finding, State, examine
 from app.services.doctor import catalogue as of_catalogue
 from tests.conftest import Database, on_catalogues, url_of
+from tests.servers import only_by_root
 from tests.services.doctor.conftest import OK, PROBLEM, WARNING, found, plant
 
 pytestmark = pytest.mark.usefixtures("context")
@@ -77,7 +78,7 @@ def test_a_damaged_catalogue_is_a_problem():
     assert only_the_catalogue_is_in_the_way().told
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@only_by_root
 def test_a_catalogue_that_cannot_be_written_is_a_problem(app: Flask, passable_dir: Path):
     file = catalogue_file()
     folder = passable_dir / secrets.token_hex(4)

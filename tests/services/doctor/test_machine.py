@@ -8,6 +8,7 @@ from flask import Flask
 
 from app.config import settings as current_settings
 from app.services.doctor import Finding, State, machine
+from tests.servers import only_by_root
 from tests.services.doctor.conftest import OK, PROBLEM, WARNING, changed, found
 
 pytestmark = pytest.mark.usefixtures("context")
@@ -51,7 +52,7 @@ def test_a_group_may_write_only_if_it_is_the_users_own(tmp_path: Path):
     assert machine._others_may_write(shared)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+@only_by_root
 def test_folders_of_another_user_are_a_problem():
     folder = current_settings().backup_dir
     folder.mkdir(mode=0o700)

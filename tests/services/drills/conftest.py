@@ -1,6 +1,5 @@
 """What the tests of drills share: a folder for their sockets, and what may be left of them."""
 
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ import pytest
 from app.models import Proof
 from app.postgres.throwaway import sandbox
 from app.services import backups, drill_server, proofs
+from tests.servers import leave_out
 
 
 @pytest.fixture(autouse=True)
@@ -46,9 +46,7 @@ def isolated() -> None:
     """Bubblewrap works here; without it a test is skipped, but not in CI."""
     if sandbox.find_sandbox().isolation is sandbox.Isolation.BUBBLEWRAP:
         return
-    if os.environ.get("CI"):
-        pytest.fail("bubblewrap does not work, and CI must have it")
-    pytest.skip("bubblewrap does not work here")
+    leave_out("bubblewrap does not work here")
 
 
 def newest_proof(filename: str) -> Proof:

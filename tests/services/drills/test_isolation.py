@@ -21,6 +21,7 @@ from app.postgres.throwaway.sandbox import Isolation, Places
 from app.services import drill_server, uploads
 from tests.attacks.archives import running
 from tests.conftest import Database
+from tests.servers import leave_out, only_by_root
 from tests.services.drills.conftest import newest_proof
 from tests.services.restores.conftest import attempt, backed_up, restored
 
@@ -87,7 +88,7 @@ def test_without_bubblewrap_nothing_of_a_dump_runs_programs(
     assert not mark.exists()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@only_by_root
 def test_an_account_that_was_made_for_drills_loads_all_of_it_without_a_network(
     shop: Database,
     make_app: Callable[..., Flask],
@@ -110,7 +111,7 @@ def test_an_account_that_was_made_for_drills_loads_all_of_it_without_a_network(
 
 
 @pytest.mark.usefixtures("isolated")
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@only_by_root
 def test_an_ordinary_user_drills_as_root_does(
     settings: Settings, make_app: Callable[..., Flask], shop: Database, sockets: Path
 ):
@@ -154,7 +155,7 @@ def python_for_everybody() -> str:
         at = Path(python).resolve()
         if at.exists() and all(each.stat().st_mode & 0o001 for each in (at, *at.parents)):
             return python
-    pytest.skip("no other account may run a Python of this version")
+    return leave_out("no other account may run a Python of this version")
 
 
 # The machine
