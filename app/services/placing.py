@@ -41,8 +41,8 @@ def put_in_place(
         if result.pop("staysShut"):  # there may be functions that run with the rights over it
             living.rows(f"GRANT CONNECT ON DATABASE {quoted(order.working)} TO CURRENT_USER")
         else:
-            roles = living.roles()
-            living.run_all(ownership.access(order.contents, order.working, owner, roles))
+            granted = ownership.access(order.contents, order.working, owner, living.roles())
+            living.run_all(granted)
     server.run_all(ownership.properties(order.contents, order.working))
     run.phase = "swapping"
     run.check(now_at_once=True)
