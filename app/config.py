@@ -150,7 +150,7 @@ def load_settings(dotenv: Path | None = ROOT / ".env") -> Settings:
     except (EnvError, ValueError) as error:
         raise ConfigurationError(
             f"a setting is wrong: {error}",
-            hint="Every setting and its form is described in docs/settings.md.",
+            hint="Every setting and its form is described in docs/reference/settings.md.",
         ) from error
 
 

@@ -31,7 +31,7 @@ _FOLDERS = (
 )
 
 #: Best first: on a 1 GB shop zstd:1 was five times faster than gzip and smaller
-#: than zstd:3 (docs/libraries.md).
+#: than zstd:3 (docs/explanation/libraries.md).
 _PREFERRED = ("zstd:1", "gzip")
 
 _PROBE_TIMEOUT = 20  # seconds

@@ -16,7 +16,7 @@ import requests
 from app.config import ROOT
 from tests.cli.test_panel import free_port, wait_until
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PASSWORD = "the password that make run printed"
 PATIENCE = 150  # seconds for all blocks of a page
 

@@ -19,7 +19,7 @@ from tests.services.test_figures import plant, prove
 
 RULES = ROOT / "docs/prometheus/rules.yml"
 DASHBOARD = ROOT / "docs/grafana/backstop.json"
-PAGE = ROOT / "docs/monitoring.md"
+PAGE = ROOT / "docs/reference/monitoring.md"
 
 
 @pytest.fixture

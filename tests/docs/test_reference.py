@@ -9,9 +9,9 @@ from flask import Flask
 
 from app.config import ROOT, Settings
 
-API = (ROOT / "docs/api.md").read_text(encoding="utf-8")
-SETTINGS = (ROOT / "docs/settings.md").read_text(encoding="utf-8")
-TERMINAL = (ROOT / "docs/terminal.md").read_text(encoding="utf-8")
+API = (ROOT / "docs/reference/api.md").read_text(encoding="utf-8")
+SETTINGS = (ROOT / "docs/reference/settings.md").read_text(encoding="utf-8")
+TERMINAL = (ROOT / "docs/reference/terminal.md").read_text(encoding="utf-8")
 #: Flask's and Flask-Migrate's own.
 NOT_OURS = {"db", "routes", "run", "shell"}
 #: Settings whose names others use too.

@@ -125,7 +125,7 @@ def test_the_drilling_role_drills_what_belongs_to_others(
     guarded: Guarded, make_app: Callable[..., Flask]
 ):
     guarded.grant(documented("operations.md", "backup_reader"))
-    guarded.grant(documented("settings.md", "drills"))
+    guarded.grant(documented("reference/settings.md", "drills"))
     drills = guarded.url("drills", "postgres")
     more = guarded.settings() | {"drill_url": drills, "drill_on_live": True}
     with make_app(database_url=guarded.url("backup_reader"), **more).app_context():
