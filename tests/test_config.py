@@ -28,7 +28,7 @@ def test_defaults_are_those_of_the_documentation(tmp_path: Path):
 
 
 def test_every_setting_is_documented():
-    documented = (Path(__file__).parent.parent / "docs" / "settings.md").read_text()
+    documented = (Path(__file__).parent.parent / "docs/reference/settings.md").read_text()
     source = (Path(__file__).parent.parent / "app" / "config.py").read_text()
     names = {word for word in source.replace('"', " ").split() if word.startswith("BACKSTOP_")}
     names |= {"DATABASE_URL", "SECRET_KEY"}
