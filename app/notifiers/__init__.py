@@ -37,7 +37,7 @@ _PASSED = re.compile(
 )
 _SHORTEST_SECRET = 4  # characters; shorter parts of a URL are words of any sentence
 _MAX_SAID = 500
-_HINT = "docs/operations.md shows URLs; https://appriseit.com has one for each service."
+_HINT = "docs/how-to/get-alarms.md shows URLs; https://appriseit.com has one for each service."
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """A dump over the database that it came from: what is in its way, and in which order it goes.
 
 `pg_restore --clean --if-exists --single-transaction --exit-on-error`, and nothing
-else: without the transaction it leaves tables with doubled rows (docs/restoring.md).
+else: without the transaction it leaves tables with doubled rows (docs/how-to/restore-by-hand.md).
 """
 
 import json

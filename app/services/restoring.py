@@ -30,7 +30,7 @@ def restore_by_hand(backup: DatabaseBackup) -> ByHand | None:
     """How to restore this backup without the panel; None if it has no dump.
 
     The database is a new one: `pg_restore --clean` into a living one can
-    leave doubled rows (docs/restoring.md).
+    leave doubled rows (docs/how-to/restore-by-hand.md).
     """
     if not backup.is_completed or backup.oldest_reader is None:
         return None

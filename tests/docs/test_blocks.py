@@ -39,10 +39,10 @@ _LEFT_OUT = shutil.ignore_patterns(
 #: Answers that are refusals on purpose: the text before the block says so.
 REFUSED = {"api.md": ("has ended already",)}
 
-
-_BEFORE = """
-first=$(flask backup create | cut -d ' ' -f 1)
-flask backup download "$first" -o theirs.dump
+#: A dump to import.
+_BEFORE = """set -e
+name=$(flask backup create | cut -d ' ' -f 1)
+flask backup download "$name" -o theirs.dump
 """
 
 
@@ -65,11 +65,14 @@ class Checkout:
             "/etc/backstop-login.json": str(self.folder / "home/login.json"),
             "/srv/backstop": str(self.folder),
             "/mnt/elsewhere": str(self.folder / "home/elsewhere"),
-            "/run/secrets/chat_url": str(self.folder / "home/chat_url"),
         }
         for theirs, ours in places.items():
             text = text.replace(theirs, ours)
         return text
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
 
 
 def blocks_of(page: Path) -> list[re.Match[str]]:
@@ -79,8 +82,8 @@ def blocks_of(page: Path) -> list[re.Match[str]]:
 
 
 def script_of(page: Path, checkout: Checkout) -> str:
-    """All blocks of a page for one shell, after a first backup and a dump to import."""
-    script = ["set -eo pipefail", _BEFORE]
+    """All blocks of a page for one shell."""
+    script = ["set -eo pipefail"]
     for number, block in enumerate(blocks_of(page), 1):
         script.append(f"echo '=== block {number}'")
         text = checkout.as_here(block["text"])
@@ -95,9 +98,38 @@ def script_of(page: Path, checkout: Checkout) -> str:
     return "\n".join([*script, "echo '=== end'\n"])
 
 
-@pytest.fixture
-def checkout(passable_dir: Path, request: pytest.FixtureRequest) -> Iterator[Checkout]:
-    folder = passable_dir / f"checkout-{request.node.callspec.id.removesuffix('.md')}"
+def run(script: str, checkout: Checkout) -> str:
+    """What a shell in the checkout says; fails where the script does."""
+    whole = checkout.folder / "home/blocks.sh"
+    whole.write_text(script, encoding="utf-8")
+    ended = subprocess.run(
+        ["bash", whole],
+        stdin=subprocess.DEVNULL,  # a block that asks for something fails
+        cwd=checkout.folder,
+        env=checkout.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout
+    return ended.stdout
+
+
+def insist_on_blocks(page: Path, checkout: Checkout) -> None:
+    """Every block of the page runs to its end, and nothing is refused but on purpose."""
+    output = run(script_of(page, checkout), checkout)
+    assert output.endswith("=== end\n")
+    refused = [line for line in output.splitlines() if '"success":false' in line]
+    expected = REFUSED.get(page.name, ())
+    assert [line for line in refused if not any(word in line for word in expected)] == []
+
+
+@pytest.fixture(scope="module")
+def checkout(passable_dir: Path) -> Iterator[Checkout]:
+    """One for all pages, as a reader has one: its panel takes long to start."""
+    folder = passable_dir / "checkout"
     shutil.copytree(ROOT, folder, ignore=_LEFT_OUT)
     (folder / ".venv").symlink_to(sys.prefix)
     (folder / "home/elsewhere").mkdir(parents=True)
@@ -105,7 +137,6 @@ def checkout(passable_dir: Path, request: pytest.FixtureRequest) -> Iterator[Che
     here = Checkout(folder, f"http://127.0.0.1:{port}")
     login = {"username": "admin", "password": PASSWORD}
     (folder / "home/login.json").write_text(json.dumps(login), encoding="utf-8")
-    (folder / "home/chat_url").write_text(f"json://127.0.0.1:{port}/nobody", encoding="utf-8")
     own = {"BACKSTOP_LISTEN": f"127.0.0.1:{port}", "BACKSTOP_ADMIN_PASSWORD": PASSWORD}
     with (folder / "panel.log").open("wb") as log:
         panel = subprocess.Popen(
@@ -117,6 +148,7 @@ def checkout(passable_dir: Path, request: pytest.FixtureRequest) -> Iterator[Che
         )
     try:
         wait_until(lambda: answers(here.url), "the panel")
+        run(_BEFORE, here)
         yield here
     finally:
         panel.terminate()
@@ -132,31 +164,31 @@ def answers(url: str) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.timeout(PATIENCE + 120)
-@pytest.mark.parametrize(
-    "page", [each for each in PAGES if blocks_of(each)], ids=lambda page: page.name
-)
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks_of(page)], ids=name_of)
 def test_every_block_runs_in_order(page: Path, checkout: Checkout):
-    whole = checkout.folder / "home/blocks.sh"
-    whole.write_text(script_of(page, checkout), encoding="utf-8")
-    ended = subprocess.run(
-        ["bash", whole],
-        stdin=subprocess.DEVNULL,  # a block that asks for something fails
-        cwd=checkout.folder,
-        env=checkout.environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stdout
-    assert ended.stdout.endswith("=== end\n")
-    refused = [line for line in ended.stdout.splitlines() if '"success":false' in line]
-    expected = REFUSED.get(page.name, ())
-    assert [line for line in refused if not any(each in line for each in expected)] == []
+    insist_on_blocks(page, checkout)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "block",
+    [
+        "```sh\nfalse\n```",
+        "```sh\nfalse | true\n```",
+        "```sh\nread -r answer\n```",
+        "```sh\necho '{\"success\":false}'\n```",
+        "<!-- fails: it says that it does -->\n\n```sh\ntrue\n```",
+        "```sh\n#!/bin/sh\nexit 3\n```",
+    ],
+)
+def test_a_broken_block_fails(block: str, tmp_path: Path):
+    page = tmp_path / "page.md"
+    page.write_text(f"```sh\ntrue\n```\n\n{block}\n", encoding="utf-8")
+    (tmp_path / "home").mkdir()
+    with pytest.raises(AssertionError):
+        insist_on_blocks(page, Checkout(tmp_path, "http://127.0.0.1:1"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_a_block_that_is_marked_says_why(page: Path):
     marked = (each for each in _BLOCK.finditer(page.read_text(encoding="utf-8")) if each["mark"])
     assert all(len(each["why"].split()) > 2 for each in marked)

@@ -1,18 +1,26 @@
-"""README and docs: every link leads somewhere, and nothing is said twice."""
+"""README and docs: every link leads somewhere, every page is linked, nothing is said twice."""
 
 import re
+from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 
 import pytest
 
 from app.config import ROOT
 
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCS = ROOT / "docs"
+INDEX = DOCS / "README.md"
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
 
 _FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
-_LONG = 60  # characters; shorter lines may well stand twice
+_LONG = 60  # characters; shorter sentences may well stand twice
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
 
 
 def prose_of(page: Path) -> str:
@@ -21,39 +29,87 @@ def prose_of(page: Path) -> str:
 
 def anchors_of(page: Path) -> set[str]:
     """As forges make them: lower case, without punctuation, with dashes for blanks."""
-    plain = (
-        re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", each) for each in _HEADING.findall(prose_of(page))
+    headings = (
+        re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
+        for heading in _HEADING.findall(prose_of(page))
     )
-    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in plain}
+    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_link_leads_somewhere(page: Path):
-    broken = []
+def links_of(page: Path) -> Iterator[tuple[str, Path, str]]:
+    """Each link within the repository: as written, its file and its anchor."""
     for link in _LINK.findall(prose_of(page)):
-        if re.match(r"[a-z]+:", link):
-            continue
-        path, _, anchor = link.partition("#")
-        target = (page.parent / path).resolve() if path else page
-        if not target.exists() or (anchor and anchor not in anchors_of(target)):
-            broken.append(link)
+        if not re.match(r"[a-z]+:", link):
+            path, _, anchor = link.partition("#")
+            yield link, (page.parent / path).resolve() if path else page, anchor
+
+
+def sentences_of(page: Path) -> Iterator[str]:
+    """Each long sentence of a paragraph, an item or a cell, without its line breaks."""
+    parts = re.split(r"\n\s*\n|^ *(?:-|\d+\.) |^#+ |\|", prose_of(page), flags=re.MULTILINE)
+    for part in parts:
+        for sentence in re.split(r"(?<=[.:;?!]) ", " ".join(part.split())):
+            if len(sentence) > _LONG:
+                yield sentence
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_link_leads_somewhere(page: Path):
+    broken = [
+        link
+        for link, target, anchor in links_of(page)
+        if not target.exists() or (anchor and anchor not in anchors_of(target))
+    ]
     assert broken == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_no_sentence_stands_twice(page: Path):
-    seen: set[str] = set()
-    twice = []
-    for line in prose_of(page).splitlines():
-        if len(line) > _LONG and line in seen:
-            twice.append(line)
-        seen.add(line)
-    assert twice == []
+def test_every_page_is_reached_from_the_index():
+    reached, new = {INDEX}, [INDEX]
+    while new:
+        targets = {target for _, target, _ in links_of(new.pop()) if target.suffix == ".md"}
+        new += targets - reached
+        reached |= targets
+    assert [name_of(page) for page in DOCS.rglob("*.md") if page not in reached] == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_page_is_in_the_index():
+    listed = {target for _, target, _ in links_of(INDEX)} | {INDEX}
+    assert [name_of(page) for page in DOCS.rglob("*.md") if page not in listed] == []
+
+
+def test_no_sentence_stands_twice():
+    said = sorted(
+        (sentence, name_of(page))
+        for page in PAGES
+        if page.name != "CHANGELOG.md"
+        for sentence in sentences_of(page)
+    )
+    groups = ((sentence, [page for _, page in them]) for sentence, them in groupby(said, first))
+    assert {sentence: pages for sentence, pages in groups if len(pages) > 1} == {}
+
+
+def first(pair: tuple[str, str]) -> str:
+    return pair[0]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_numbered_lists_count_on(page: Path):
     for paragraph in re.split(r"\n\n+", prose_of(page)):
-        numbers = [int(each) for each in re.findall(r"^(\d+)\. ", paragraph, re.MULTILINE)]
+        numbers = [int(number) for number in re.findall(r"^(\d+)\. ", paragraph, re.MULTILINE)]
         if paragraph.startswith("1. "):
             assert numbers == list(range(1, len(numbers) + 1)), paragraph
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 110
+
+
+def test_every_page_that_the_panel_names_is_there():
+    named = {
+        page
+        for source in (ROOT / "app").rglob("*")
+        if source.suffix in (".py", ".html")
+        for page in re.findall(r"\bdocs/[\w/-]+\.md", source.read_text(encoding="utf-8"))
+    }
+    assert len(named) > 5
+    assert [page for page in sorted(named) if not (ROOT / page).exists()] == []

@@ -4,8 +4,8 @@ import re
 
 from app.config import ROOT, UPLOAD_PART
 
-OPERATIONS = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
-_EXAMPLE = re.search(r"```nginx\n(.*?)```", OPERATIONS, re.DOTALL)
+PAGE = (ROOT / "docs/how-to/use-a-reverse-proxy.md").read_text(encoding="utf-8")
+_EXAMPLE = re.search(r"```nginx\n(.*?)```", PAGE, re.DOTALL)
 
 
 def limits() -> list[int]:

@@ -11,6 +11,7 @@ from app.config import ROOT, Settings
 
 API = (ROOT / "docs/reference/api.md").read_text(encoding="utf-8")
 SETTINGS = (ROOT / "docs/reference/settings.md").read_text(encoding="utf-8")
+MONITORING = (ROOT / "docs/reference/monitoring.md").read_text(encoding="utf-8")
 TERMINAL = (ROOT / "docs/reference/terminal.md").read_text(encoding="utf-8")
 #: Flask's and Flask-Migrate's own.
 NOT_OURS = {"db", "routes", "run", "shell"}
@@ -39,6 +40,14 @@ def test_every_call_stands_once_in_the_table(app: Flask):
     assert sorted(named - set(listed)) == []
     assert sorted(set(listed) - named) == []
     assert len(listed) == len(set(listed))
+
+
+def test_every_address_for_machines_stands_once_among_them(app: Flask):
+    rules = {each.rule for each in app.url_map.iter_rules()}
+    of_people = ("/admin", "/api", "/static", "/bootstrap")
+    addresses = {rule for rule in rules if rule != "/" and not rule.startswith(of_people)}
+    listed = re.findall(r"^\| `(/[a-z]+)` \|", MONITORING, re.MULTILINE)
+    assert sorted(listed) == sorted(addresses)
 
 
 def test_every_command_stands_once_in_the_table(app: Flask):

@@ -167,7 +167,7 @@ def _large_objects(role: str, rights: Rights) -> Finding:
         "large objects",
         f"role {role} may not read {_some(found, 'large object')}",
         f"GRANT SELECT ON LARGE OBJECT … TO {quoted(role)} for each;"
-        " docs/operations.md has the statements.",
+        " docs/how-to/give-least-rights.md has the statements.",
     )
 
 
