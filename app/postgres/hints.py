@@ -3,7 +3,7 @@
 # The first that fits counts.
 REFUSALS = (
     r"password authentication failed|no password supplied|authentication failed"
-    r"|no pg_hba\.conf entry|role .* does not exist|is not permitted to log in"
+    r"|no pg_hba\.conf entry|pg_hba\.conf rejects|role .* does not exist|is not permitted to log in"
     r"|certificate|SSL error"
 )
 HINTS = (

@@ -1,6 +1,7 @@
 """Databases and roles that only we make, for the time of a restore; and what is left of them."""
 
 import logging
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -31,6 +32,8 @@ COMMENT = "made by Backstop for restore "
 THROWAWAY = "throwaway_"
 
 _SPARE = 3600.0  # seconds that a role outlives the longest restore
+# What a server says of a role that is not there, if it would take its password.
+_NOT_THERE = re.compile(r'password authentication failed|role ".*" does not exist')
 _ITS_OWN = frozenset({"options", "passfile", "replication"})
 
 
@@ -101,10 +104,29 @@ def try_to_sign_in(server: Server, info: Conninfo, restore_id: str, name: str) -
         closing.drop_role(server, name)
 
 
+def refuse_new_roles_shut_out(info: Conninfo) -> None:
+    """Raise NotPossible as `try_to_sign_in` does, but make nothing on the server.
+
+    A role that is not there tells as much: whether it is asked for a password.
+    """
+    if settings().restore_url:
+        return
+    nobody = _as_role(info, f"{PREFIX}{secrets.token_hex(8)}", secrets.token_urlsafe(24))
+    try:
+        _refuse_shut_out(nobody)
+    except NotPossible as error:
+        if not _NOT_THERE.search(error.detail):
+            raise
+
+
 def _make_role(server: Server, info: Conninfo, restore_id: str, name: str) -> Conninfo:
     """A role for one restore, and how it signs in to the database of the same name."""
     password, lives = secrets.token_urlsafe(24), settings().restore_timeout + _SPARE
     server.create_role(name, password, COMMENT + restore_id, lives=lives)
+    return _as_role(info, name, password)
+
+
+def _as_role(info: Conninfo, name: str, password: str) -> Conninfo:
     # What the URL sets for its own role may be nothing that this one can do.
     kept = {key: value for key, value in info.parameters.items() if key not in _ITS_OWN}
     changes = {"user": name, "dbname": name}

@@ -37,7 +37,7 @@ def test_all_is_well_exits_0_with_a_line_for_each_subject(well: Flask):
     result = run(well)
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert len(lines) == 20
+    assert len(lines) == 21
     assert all(line.startswith("ok       ") for line in lines)
     assert result.stderr == ""
     assert "\x1b" not in result.stdout

@@ -6,7 +6,7 @@ from functools import partial
 from humanize import naturalsize
 
 from app.config import settings
-from app.errors import AppError
+from app.errors import AppError, NotPossible
 from app.postgres.connection import quoted
 from app.postgres.conninfo import Conninfo
 from app.postgres.floors import weakness_of
@@ -14,6 +14,7 @@ from app.postgres.inspection import Barred, Inspection, Rights, inspect, inspect
 from app.postgres.locking import refuse_another_name
 from app.postgres.poolers import refuse_shared_sessions
 from app.postgres.tools import Toolchain, Version, choose_toolchain, find_toolchains
+from app.services import scratch
 from app.services.databases import configured_database, embedded_server
 from app.services.doctor.findings import (
     Finding,
@@ -26,6 +27,7 @@ from app.services.doctor.findings import (
     warning,
 )
 
+_RESTORES = "restores"
 _CLOCK_WARNING, _CLOCK_PROBLEM = 5, 60  # seconds
 
 _UPDATE = "Update PostgreSQL to the newest minor version of a supported major."
@@ -41,13 +43,14 @@ def examine_server() -> list[Finding]:
         return [
             examined("server", partial(_silent, error)),
             examined("pg_dump", _tools_for_no_server),
-            *(unexamined(subject, why) for subject in ("server clock", *_RIGHTS)),
+            *(unexamined(subject, why) for subject in ("server clock", *_RIGHTS, _RESTORES)),
         ]
     return [
         examined("server", partial(_server, info, found)),
         examined("pg_dump", partial(_tools, found.version)),
         _clock(found.clock_ahead),
         *_rights(info, found),
+        examined(_RESTORES, partial(_restores, info)),
     ]
 
 
@@ -176,6 +179,14 @@ _RIGHTS: dict[str, Callable[[str, Rights], Finding]] = {
     "row security": _row_security,
     "large objects": _large_objects,
 }
+
+
+def _restores(info: Conninfo) -> Finding:
+    try:
+        scratch.refuse_new_roles_shut_out(info)
+    except NotPossible as error:
+        return warning(_RESTORES, f"not possible: {error.message}: {error.detail}", error.hint)
+    return ok(_RESTORES, "a role that restores could sign in on the server")
 
 
 def _some(found: Barred, what: str) -> str:

@@ -18,7 +18,7 @@ from app.services.doctor import Finding, State, examine
 
 OK, WARNING, PROBLEM = State.OK, State.WARNING, State.PROBLEM
 SUBJECTS = [
-    "server", "pg_dump", "server clock", "tables", "row security", "large objects",
+    "server", "pg_dump", "server clock", "tables", "row security", "large objects", "restores",
     "backup folder", "instance folder", "secret key", "catalogue", "migrations", "queue",
     "clock", "schedule", "worker", "leftovers", "newest backup", "dumps", "drills", "free space",
 ]  # fmt: skip

@@ -19,6 +19,7 @@ from app.postgres.tools import Toolchain, Version
 from app.services.doctor import Finding, State
 from app.services.doctor import server as of_server
 from tests.conftest import Database, url_of
+from tests.servers import a_server
 from tests.services.doctor.conftest import OK, PROBLEM, WARNING, changed, found
 
 pytestmark = pytest.mark.usefixtures("context")
@@ -203,3 +204,32 @@ def test_a_compression_that_the_tool_lacks_is_a_problem(
     monkeypatch.setattr(of_server, "find_toolchains", lambda _: [chain(99, 0)])
     with changed(app, compression="zstd:3"):
         assert "cannot compress with zstd" in found("pg_dump").told
+
+
+@pytest.mark.slow
+def test_a_server_that_lets_no_new_role_sign_in_is_named(app: Flask, passable_dir: Path):
+    home = passable_dir / f"shut-{secrets.token_hex(3)}"
+    with a_server(17, home) as info:
+        admin = Database("postgres", url_of(info, "postgres"))
+        rules = home / "data" / "pg_hba.conf"
+        own = "local all backstop scram-sha-256\n"
+        for method, state in (
+            ("peer", WARNING),
+            ("ident", WARNING),
+            ("reject", WARNING),
+            ("scram-sha-256", OK),
+            ("trust", OK),
+        ):
+            rules.write_text(f"{own}local all all {method}\n")
+            admin.run("SELECT pg_reload_conf()")
+            with changed(app, database_url=admin.url):
+                line = found("restores")
+                assert (method, line.state) == (method, state)
+                assert ("BACKSTOP_RESTORE_URL" in line.hint) == (state is WARNING)
+        rules.write_text(own)
+        admin.run("SELECT pg_reload_conf()")
+        with changed(app, database_url=admin.url):
+            assert "no pg_hba.conf entry" in found("restores").told
+        with changed(app, database_url=admin.url, restore_url=admin.url):
+            assert found("restores").state is OK
+        assert admin.run("SELECT rolname FROM pg_roles WHERE rolname LIKE 'backstop_%'") == []
