@@ -23,6 +23,12 @@ _BY_TEXT = {
 }
 
 
+# Who makes a table that inherits must own the one from which it does.
+_INHERITS = re.compile(r"^INHERITS \((.+)\)", re.MULTILINE)
+_PART = r'("(?:[^"]|"")+"|[\w$]+)'
+_PARENT = re.compile(rf"{_PART}\.{_PART}")
+
+
 def superuser_only(server: Server, entries: Iterable[Entry]) -> list[str]:
     """Kind and name of what only a superuser can create; extensions are not among them."""
     trusted = {"sql", "plpgsql"} | {name for (name,) in server.rows(_TRUSTED)}
@@ -35,14 +41,31 @@ _FOR_SUPERUSERS = "SELECT name FROM pg_settings WHERE context IN ('superuser', '
 
 
 def _found(entries: Iterable[Entry], trusted: set[str], barred: set[str]) -> Iterator[str]:
+    entries = list(entries)
+    tables = {(each.schema, each.name) for each in entries if each.kind.endswith("TABLE")}
     for entry in entries:
         by_text = _BY_TEXT.get(entry.kind)
         if (
             entry.kind in _ALWAYS
             or (by_text is not None and by_text.search(entry.definition))
+            or (entry.kind == "TABLE" and not _parents(entry.definition) <= tables)
             or (entry.kind in _ROUTINES and _is_barred(entry.definition, trusted, barred))
         ):
             yield f"{entry.kind} {entry.name}"
+
+
+def _parents(definition: str) -> set[tuple[str, str]]:
+    """The tables from which one inherits; what is not in the dump is an extension's."""
+    found = _INHERITS.search(definition)
+    return (
+        {(_unquoted(each[1]), _unquoted(each[2])) for each in _PARENT.finditer(found[1])}
+        if found
+        else set()
+    )
+
+
+def _unquoted(name: str) -> str:
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name
 
 
 def _is_barred(definition: str, trusted: set[str], barred: set[str]) -> bool:

@@ -189,13 +189,19 @@ def _refuse_for_superusers(
             hint="If you trust whoever could write into the database, let a superuser load it:"
             ' --as-superuser, or "confirmSuperuser": true. Else restore by hand.',
         )
-    if "foreign" in contents or settings().restore_url or not server.is_superuser():
+    if not may_load_as_superuser(server, contents):
         raise NotPossible(
             "the backup holds what only a superuser can create, and none may load it",
             detail=told,
             hint="It is foreign, or our role is no superuser, or BACKSTOP_RESTORE_URL names one"
             " that is none. Restore it by hand.",
         )
+
+
+def may_load_as_superuser(server: Server, contents: dict[str, Any]) -> bool:
+    """Whether a superuser could load it, if that was asked for."""
+    is_foreign = "foreign" in contents
+    return not is_foreign and not settings().restore_url and server.is_superuser()
 
 
 def refuse_taken(server: Server, target: str) -> None:

@@ -24,7 +24,6 @@ from app.postgres.command import Line
 from app.postgres.conninfo import Conninfo
 from app.postgres.databases import Server, maintenance, serving
 from app.postgres.locking import hold_lock
-from app.postgres.privileges import superuser_only
 from app.postgres.restore import Plan
 from app.postgres.selection import narrowed, select
 from app.services import asserting, before, drill_load, drill_server, in_place, scratch
@@ -292,7 +291,7 @@ def _make(
     with serving(where, application_name=order.application_name, on_wait=run.check) as server:
         toolchain = before.toolchain_for(order.oldest_reader, order.compression, server)
         apart = _refuse(order, entries, server)  # now, rather than after everything is loaded
-        rules = order.as_superuser and bool(superuser_only(server, apart.load))
+        rules = order.as_superuser and before.may_load_as_superuser(server, order.contents)
         with scratch.working_database(
             server, info, order.id, order.working, order.contents, as_superuser=rules
         ) as (role, admin):

@@ -10,8 +10,9 @@ from flask import Flask
 from app.models import Kind
 from app.postgres.conninfo import Conninfo
 from tests.conftest import Database, url_of
-from tests.servers import programs
-from tests.services.restores.conftest import backed_up, restored
+from tests.servers import programs, toolchain
+from tests.services.restores.comparison import seen
+from tests.services.restores.conftest import attempt, backed_up, restored
 
 _CONTROL = "comment = 'keeps what users add'\ndefault_version = '1.0'\nrelocatable = true\n"
 _SCRIPT = """
@@ -56,3 +57,21 @@ def test_rows_of_an_extension_come_back(with_keeper: Database, make_app: Callabl
         assert "EXTENSION keeper" in row.result["privileged"]
     assert with_keeper.run("SELECT count(*) FROM known") == [(9,)]
     assert with_keeper.run("SELECT last_value FROM told") == [(42,)]
+
+
+def test_a_table_that_inherits_from_one_of_an_extension_is_named_before(
+    with_keeper: Database, make_app: Callable[..., Flask], server_18: Conninfo
+):
+    """Who makes it must own the other, and nobody is lent that."""
+    with_keeper.run('CREATE TABLE "my own" (more text) INHERITS (known)')
+    with_keeper.run('CREATE TABLE of_mine () INHERITS ("my own")')
+    with make_app(database_url=with_keeper.url, pg_bin_dir=programs(18)).app_context():
+        filename = backed_up()
+        row = attempt(filename, Kind.REPLACE)
+        assert row.error_message == "the backup holds what only a superuser can create"
+        assert row.error_detail == "TABLE my own."
+        assert row.safety_backup is None
+        beside = restored(filename, Kind.BESIDE, as_superuser=True)
+        assert beside.result["differences"] == []
+        copy = Database(beside.database, url_of(server_18, beside.database))
+        assert seen(toolchain(18), copy) == seen(toolchain(18), with_keeper)

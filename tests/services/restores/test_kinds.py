@@ -206,6 +206,18 @@ def test_what_the_server_s_rights_forbid_says_nothing_of_the_backup(one_place: P
         assert (newest.level, newest.result) == (Level.RESTORED, Result.NOT_POSSIBLE)
 
 
+def test_a_superuser_loads_what_turned_out_to_need_one(one_place: Place):
+    """The hint says so; nothing in the dump did."""
+    database = one_place.made("CREATE MATERIALIZED VIEW who AS SELECT usename FROM pg_shadow")
+    with one_place.panel(database).app_context():
+        filename = backed_up()
+        row = attempt(filename, Kind.BESIDE)
+        assert "permission denied" in row.error_detail
+        assert "--as-superuser" in row.error_hint
+        beside = restored(filename, Kind.BESIDE, as_superuser=True)
+        assert beside.result["differences"] == []
+
+
 def test_tablespaces_are_kept_where_they_are_and_named_where_not(
     one_place: Place, server_15: Conninfo
 ):
