@@ -197,7 +197,10 @@ class Server:
             text = told(error, self._info)
             if re.search(r"locale|encoding|ICU|collation|provider", text):
                 raise NotPossible(
-                    "this server cannot make a database with the locale of the backup", detail=text
+                    "this server cannot make a database with the locale of the backup",
+                    detail=text,
+                    hint="Restore on a server that has it: install the locale there, or a build of"
+                    " PostgreSQL with ICU.",
                 ) from None
             raise PostgresError(
                 "no new database could be made", detail=text, hint=hint_for(text)

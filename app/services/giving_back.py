@@ -110,7 +110,9 @@ def _not_carried(loader: Loader) -> list[str]:
     """What this server cannot keep as it was, in words."""
     wanted = (loader.order.contents.get("properties") or {}).get("tablespace", "pg_default")
     of_database = [] if wanted in loader.tablespaces else [wanted]
-    return [f"tablespace {each}" for each in {*loader.missing_tablespaces, *of_database}]
+    rules = ["ICU rules"] if scratch.lacks_icu_rules(loader.order.contents, loader.version) else []
+    places = {*loader.missing_tablespaces, *of_database}
+    return [*rules, *(f"tablespace {each}" for each in sorted(places))]
 
 
 def _changes(

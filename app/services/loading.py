@@ -145,7 +145,7 @@ class Loader:
         self, run: RestoreRun, order: Order, toolchain: Toolchain, version: Version, heard: Line
     ) -> None:
         self._run, self.order = run, order
-        self.toolchain, self._version, self._heard = toolchain, version, heard
+        self.toolchain, self.version, self._heard = toolchain, version, heard
         self._watch: LoadWatch | None = None
         self.extensions: list[Any] = []  # as they were before anything was loaded
         self.taking_back: list[str] = []  # statements, for what was lent
@@ -232,7 +232,7 @@ class Loader:
                     storage().path_of(order.filename),
                     info,
                     entries,
-                    server=self._version,
+                    server=self.version,
                     list_file=list_file,
                     jobs=jobs,
                     with_owners=with_owners,
@@ -258,7 +258,7 @@ class Loader:
             return code_of(ask, self.order.application_name, entry) if ask else ""
 
         found = judge(error.words, entry, code)
-        if isinstance(found, RestoreError) and self.order.major > self._version.major:
+        if isinstance(found, RestoreError) and self.order.major > self.version.major:
             return NotPossible(
                 f"this server is older than the one that was dumped, {self.order.major}",
                 detail=found.detail,

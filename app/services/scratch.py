@@ -21,6 +21,7 @@ from app.postgres import closing
 from app.postgres.connection import is_refusal, open_session, quoted
 from app.postgres.conninfo import Conninfo, parse_url
 from app.postgres.databases import Server, at_database, neighbour, serving
+from app.postgres.tools import Version
 from app.services.databases import configured_database, database_name, private_dir
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ COMMENT = "made by Backstop for restore "
 #: The same for a drill on a server of its own: nothing of it is on a server that stays.
 THROWAWAY = "throwaway_"
 
+_KNOWS_ICU_RULES = 16
 _SPARE = 3600.0  # seconds that a role outlives the longest restore
 # What a server says of a role that is not there, if it would take its password.
 _NOT_THERE = re.compile(r'password authentication failed|role ".*" does not exist')
@@ -260,6 +262,12 @@ def _refuse_powerful(server: Server, role: str) -> None:
         )
 
 
+def lacks_icu_rules(contents: dict[str, Any], server: Version) -> bool:
+    """Whether the database had rules for its order of texts that a server of that version lacks."""
+    properties = contents.get("properties") or {}
+    return bool(properties.get("icuRules")) and server.major < _KNOWS_ICU_RULES
+
+
 def database_options(contents: dict[str, Any], server: Server) -> dict[str, str]:
     """How the database is made: as the one that was dumped."""
     if not contents:
@@ -279,7 +287,7 @@ def database_options(contents: dict[str, Any], server: Server) -> dict[str, str]
         if provider != "libc":
             options[f"{provider.upper()}_LOCALE"] = contents["locale"]
     properties = contents.get("properties") or {}
-    if provider == "icu" and properties.get("icuRules"):
+    if properties.get("icuRules") and not lacks_icu_rules(contents, server.version):
         options["ICU_RULES"] = properties["icuRules"]
     tablespace = properties.get("tablespace")
     if tablespace != "pg_default" and tablespace in server.tablespaces():

@@ -1,4 +1,4 @@
-"""Databases in other encodings come back, with names that are not ASCII."""
+"""Databases with encodings and locales of their own come back, with names that are not ASCII."""
 
 import secrets
 from collections.abc import Callable, Iterator
@@ -8,10 +8,15 @@ import psycopg2
 import pytest
 from flask import Flask
 
+from app.extensions import writing
 from app.models import Kind
 from app.postgres.conninfo import Conninfo
+from app.postgres.databases import serving
+from app.services import backups, scratch
 from tests.conftest import Database, url_of
-from tests.services.restores.conftest import backed_up, restored
+from tests.servers import toolchain
+from tests.services.restores.comparison import seen
+from tests.services.restores.conftest import attempt, backed_up, restored
 
 _WORDS = {"LATIN1": "Größe", "EUC_JP": "日本", "SQL_ASCII": "gr\xf6\xdfe"}
 _CODECS = {"LATIN1": "latin1", "EUC_JP": "euc_jp", "SQL_ASCII": "latin1"}
@@ -99,3 +104,54 @@ def test_a_role_of_another_encoding_is_in_nobody_s_way(
         filename = backed_up()
         assert restored(filename, Kind.DRILL).result["missingRoles"] == []
         restored(filename, Kind.REPLACE)
+
+
+# Locales by ICU
+
+
+@pytest.fixture
+def by_icu(server_15: Conninfo) -> Iterator[Database]:
+    """Debian's build knows ICU, unlike the wheels."""
+    admin = Database("postgres", url_of(server_15, "postgres"))
+    admin.run(
+        "CREATE DATABASE by_icu TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'de-u-kn-true'"
+        " LOCALE 'C.UTF-8'"
+    )
+    database = Database("by_icu", url_of(server_15, "by_icu"))
+    database.run("CREATE TABLE t (s text PRIMARY KEY); INSERT INTO t VALUES ('a10'), ('a9')")
+    yield database
+    for (name,) in admin.run("SELECT datname FROM pg_database WHERE datname LIKE 'by\\_icu%'"):
+        admin.run(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def test_a_locale_by_icu_comes_back(by_icu: Database, make_app: Callable[..., Flask]):
+    before = seen(toolchain(15), by_icu)
+    with make_app(database_url=by_icu.url, drill_url=None, drill_on_live=False).app_context():
+        filename = backed_up()
+        assert restored(filename, Kind.DRILL).result["differences"] == []
+        assert restored(filename, Kind.REPLACE).result["leftOut"] == []
+    assert seen(toolchain(15), by_icu) == before
+    assert by_icu.run("SELECT s FROM t ORDER BY s") == [("a9",), ("a10",)]
+
+
+def test_rules_for_icu_are_kept_or_named(
+    by_icu: Database, server: Conninfo, make_app: Callable[..., Flask]
+):
+    """They are known from 16 on; of no such server a build with ICU is here."""
+    with make_app(database_url=by_icu.url).app_context():
+        filename = backed_up()
+        with writing():
+            backup = backups.get_backup(filename)
+            properties = backup.contents["properties"] | {"icuRules": "&a < g"}
+            backup.contents = backup.contents | {"properties": properties}
+        row = restored(filename, Kind.BESIDE)
+        assert row.result["leftOut"] == ["ICU rules"]
+    with make_app(database_url=url_of(server, "postgres")).app_context():
+        row = attempt(filename, Kind.BESIDE)
+        assert (
+            row.error_message == "this server cannot make a database with the locale of the backup"
+        )
+        assert "ICU" in row.error_detail
+        with serving(server, application_name="test") as there:
+            options = scratch.database_options(backups.get_backup(filename).contents, there)
+        assert options["ICU_RULES"] == "&a < g"
