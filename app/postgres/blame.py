@@ -65,7 +65,11 @@ def judge(words: str, entry: Entry | None, code: Callable[[Entry], str]) -> AppE
             hint="Create it: flask backup roles tells how. A policy can name one.",
         )
     if found in _NOT_HERE or (entry is not None and entry.kind in _OF_THE_SERVER):
-        return NotPossible("this server cannot create what the dump holds", detail=words)
+        return NotPossible(
+            "this server cannot create what the dump holds",
+            detail=words,
+            hint="Restore on a server that can, or name one for drills by BACKSTOP_DRILL_URL.",
+        )
     kind = PostgresError if found[:2] in GAVE_WAY else RestoreError
     return kind("pg_restore failed", detail=words, hint=hint_for(words))
 

@@ -66,7 +66,8 @@ def make_extensions(server: Server, apart: Plan, *, owner: str) -> None:
             raise NotPossible(
                 f"extension {entry.name} cannot be made in a new database of this server",
                 detail=error.detail,
-                hint=error.hint,
+                hint=error.hint
+                or "If only one database of a server may have it, as with pg_cron, restore in place.",
             ) from error
 
 
