@@ -67,7 +67,7 @@ def make_extensions(server: Server, apart: Plan, *, owner: str) -> None:
                 f"extension {entry.name} cannot be made in a new database of this server",
                 detail=error.detail,
                 hint=error.hint
-                or "If only one database of a server may have it, as with pg_cron, restore in place.",
+                or "If only one database of a server may have it (pg_cron), restore in place.",
             ) from error
 
 
