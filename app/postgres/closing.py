@@ -20,6 +20,11 @@ _GRANTEES = """
     FROM pg_database, aclexplode(datacl) JOIN pg_roles r ON r.oid = grantee
     WHERE datname = %s AND rolname <> current_user
 """
+# Up to 14, a role can grant itself to others.
+_MEMBERS = """
+    SELECT r.rolname FROM pg_auth_members m JOIN pg_roles r ON r.oid = member
+    WHERE pg_get_userbyid(roleid) = %s AND r.rolname <> current_user
+"""
 _END_SESSIONS = """
     SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity
     WHERE (datname = %s OR usename = %s) AND pid <> pg_backend_pid()
@@ -79,10 +84,13 @@ _DEPENDS = """
 
 
 def lock_out(server: Server, role: str) -> None:
-    """Let nobody sign in any more as a role that was made for a restore."""
+    """Let nobody sign in any more as a role that was made for a restore, nor be a member of it."""
     for (rules,) in server.rows("SELECT rolsuper FROM pg_roles WHERE rolname = %s", role):
         more = "NOSUPERUSER" if rules else ""
         server.rows(f"ALTER ROLE {quoted(role)} NOLOGIN {more} PASSWORD NULL")
+    server.run_all(
+        f"REVOKE {quoted(role)} FROM {quoted(member)}" for (member,) in server.rows(_MEMBERS, role)
+    )
 
 
 def close(server: Server, database: str, role: str) -> None:

@@ -15,6 +15,8 @@ from app.postgres import command
 from app.postgres.archive import Entry, read_entries
 from app.postgres.connection import hint_for
 from app.postgres.conninfo import Conninfo
+from app.postgres.databases import Server
+from app.postgres.restore import LAST, NEVER
 from app.postgres.tools import Toolchain
 
 # What is not a definition, or is made only after the comparison.
@@ -27,6 +29,14 @@ _NOT_COMPARED = frozenset(
         "STDSTRINGS", "SUBSCRIPTION", "SUBSCRIPTION TABLE", "TABLE DATA",
     }
 )  # fmt: skip
+# What is made after the comparison, or never: whatever there is of it was made by code.
+_NOT_YET = ("DEFAULT ACL", *LAST, *NEVER)
+# Of these, pg_dump tells nothing. To be there, and kept up by all who write, is enough.
+_INVALID = """
+    SELECT format('index %I.%I', nspname, relname)
+    FROM pg_index JOIN pg_class c ON c.oid = indexrelid JOIN pg_namespace n ON n.oid = relnamespace
+    WHERE NOT (indisvalid AND indisready AND indislive) AND relkind = 'i' ORDER BY 1
+"""
 # What a new database brings along, so that pg_dump does not always tell of it.
 _BROUGHT = (("SCHEMA", "public"), ("EXTENSION", "plpgsql"))
 _SPEAKS_OF_THE_REST = re.compile(
@@ -37,9 +47,15 @@ _CAST_ARRAY = re.compile(
     r"::((?:[\w. ]|\"[^\"]*\")+(?:\(\d+(?:,\d+)?\))?)\[\]"
 )
 _PARTS = re.compile(r"'(?:[^']|'')*'|[(),]|[^'(),]+")
+_NAME = r'(?:\w+|"(?:[^"]|"")+")'
+# What stands before a column: a relation of the query, or its alias.
+_RELATIONS = re.compile(
+    rf"(?:\b(?:FROM|JOIN|UPDATE|INTO|USING)\s+\(*(?:ONLY )?|,\s+\(*)"
+    rf"(?=(?:{_NAME}\.)?({_NAME})(?:\s+(?:AS )?({_NAME}))?)|\)\s+(?:AS )?(?=({_NAME}))"
+)
+# Not behind a cast: there it is the schema of a type, and that may be somebody's domain.
 _QUALIFIER = re.compile(
-    r'(?<![\w".])(^ +FROM \(*|JOIN \(*|UPDATE |INTO )?(?:\w+|"(?:[^"]|"")+")\.'
-    r'(?=(?:\w+|"(?:[^"]|"")+")(?![\w"(.]))',
+    rf'(?<![\w".])(?<!::)(^ +FROM \(*|JOIN \(*|UPDATE |INTO )?({_NAME})\.(?={_NAME}(?![\w"(.]))',
     re.MULTILINE,
 )
 # Debian's 15 notes a number with each column, which no other pg_dump leaves out.
@@ -101,6 +117,15 @@ def definitions(entries: Iterable[Entry]) -> Definitions:
     return found
 
 
+def added_by_code(server: Server, there: Iterable[Entry]) -> Iterator[str]:
+    """What a dump cannot have made by the time it is compared, in words."""
+    for entry in there:
+        if entry.kind in _NOT_YET:
+            yield f"{entry.kind.lower()} {entry.name} was made while the dump was loaded"
+    for (index,) in server.rows(_INVALID):
+        yield f"{index} was made while the dump was loaded, and is not valid"
+
+
 def _is_compared(entry: Entry) -> bool:
     if entry.kind in ("COMMENT", "SECURITY LABEL"):
         return not _SPEAKS_OF_THE_REST.match(entry.name)
@@ -127,7 +152,12 @@ def _texts(definitions: list[str], same_version: bool) -> list[str]:
 
 def _without_qualifiers(definition: str) -> str:
     """From 16 on, a query of one table names its columns without it."""
-    return _QUALIFIER.sub(lambda found: found[0] if found[1] else "", definition)
+    relations = {name for found in _RELATIONS.findall(definition) for name in found}
+
+    def shorter(found: re.Match[str]) -> str:
+        return "" if found[2] in relations and not found[1] else found[0]
+
+    return _QUALIFIER.sub(shorter, definition)
 
 
 def settled(definition: str) -> str:

@@ -16,7 +16,7 @@ from app.postgres.census import Census, differences
 from app.postgres.connection import quoted
 from app.postgres.conninfo import Conninfo, undisturbed
 from app.postgres.databases import Server
-from app.postgres.definitions import changes, definitions, dump_definitions
+from app.postgres.definitions import added_by_code, changes, definitions, dump_definitions
 from app.postgres.lending import extensions_of
 from app.postgres.restore import Plan
 from app.postgres.selection import narrowed_to
@@ -126,8 +126,9 @@ def _changes(
     for quotes in ("off", "on"):  # around all names, as a setting may have had it
         asking = undisturbed(admin, major, quotes=quotes)
         with loader.running(admin) as running:
-            there = definitions(dump_definitions(toolchain, asking, running))
-        found = list(changes(expected, there, same_version=same_version))
+            there = dump_definitions(toolchain, asking, running)
+        found = list(changes(expected, definitions(there), same_version=same_version))
+        found += added_by_code(server, there)
         told = told or found
         if not found:
             told = []

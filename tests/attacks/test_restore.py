@@ -3,7 +3,7 @@
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing as closing_
 from pathlib import Path
 
 import psycopg2
@@ -11,6 +11,7 @@ import pytest
 from flask import Flask
 
 from app.models import Kind, Restore
+from app.postgres import closing
 from app.postgres.conninfo import Conninfo
 from app.postgres.databases import Server
 from app.services import before, listing, loading, restores, scratch, uploads
@@ -192,6 +193,8 @@ _CHANGED = {
     "a cast": "CREATE CAST (public.mood AS int) WITH INOUT;",
     "an operator": """
         CREATE OPERATOR public.+ (LEFTARG = text, RIGHTARG = text, FUNCTION = textcat);""",
+    "default privileges of nobody": """
+        ALTER DEFAULT PRIVILEGES FOR ROLE pg_database_owner GRANT ALL ON TABLES TO PUBLIC;""",
     "a table that is gone": "DROP TABLE public.lonely;",
     "a function in an extension": """
         DROP EXTENSION pg_trgm;
@@ -235,6 +238,42 @@ def test_what_was_changed_while_a_dump_was_loaded_takes_nobody_s_place(
     assert not row.is_completed
     assert "is not defined as it was" in row.error_detail
     assert shop.run("SELECT label(1), one FROM seen") == [("1", 1)]
+
+
+def test_an_index_that_no_dump_tells_of_takes_nobody_s_place(
+    shop: Database, mallory: Database, server: Conninfo
+):
+    """One that is not valid; its function runs as whoever writes into the table.
+
+    It takes a second session: up to 14, the role that loads can grant itself to somebody.
+    """
+    plant(mallory, grasp())
+    plant(
+        mallory,
+        "CREATE FUNCTION mallory.folded(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE"
+        " AS $$ BEGIN PERFORM mallory.grasp(); RETURN n; END $$",
+    )
+    real = closing.lock_out
+
+    def lock_out(there: Server, role: str) -> None:
+        patch.undo()
+        shop.run(f"ALTER ROLE {role} PASSWORD 'known'")
+        login = Database(role, url_of(server, role, role, "known"))
+        with closing_(psycopg2.connect(login.url)) as old, old.cursor() as cursor:
+            old.set_session(isolation_level="REPEATABLE READ")
+            cursor.execute("SELECT count(*) FROM orders")
+            make = "CREATE INDEX CONCURRENTLY boom ON orders (mallory.folded(id))"
+            with pytest.raises(psycopg2.errors.QueryCanceled):  # it waits for the older snapshot
+                Database(role, f"{login.url}&options=-cstatement_timeout%3D1000").run(make)
+        real(there, role)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(closing, "lock_out", lock_out)
+        row = attempt(backed_up(), Kind.REPLACE)
+    shop.run("INSERT INTO orders VALUES (0, 1, 1)")
+    assert not has_risen(mallory)
+    assert not row.is_completed
+    assert "index public.boom" in row.error_detail
 
 
 def test_what_was_changed_while_a_dump_was_loaded_is_given_to_nobody(
@@ -360,6 +399,28 @@ def test_where_something_differs_nobody_is_let_in(
     shop.run(f'DROP ROLE "{copy.name}_owner"')
 
 
+def test_who_was_made_a_member_of_the_role_that_loads_is_none_any_more(
+    shop: Database, mallory: Database, server: Conninfo
+):
+    """Up to 14, it can grant itself to others; it keeps all of it where something differs."""
+    plant(mallory, in_a_restore("CREATE FUNCTION mallory.more() RETURNS int RETURN 1;"))
+    real = closing.lock_out
+
+    def lock_out(there: Server, role: str) -> None:
+        patch.undo()
+        shop.run(f"GRANT {role} TO {name_of(mallory)}")
+        real(there, role)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(closing, "lock_out", lock_out)
+        row = restored(backed_up(), Kind.BESIDE)
+    hers = mallory.url.replace(f"/{shop.name}?", f"/{row.database}?")
+    with pytest.raises(psycopg2.OperationalError, match="permission denied for database"):
+        Database(row.database, hers).run("SELECT * FROM customers")
+    shop.run(f'DROP DATABASE "{row.database}" WITH (FORCE)')
+    shop.run(f'DROP ROLE "{row.database}_owner"')
+
+
 # What is resolved in the maintenance database
 
 
@@ -385,7 +446,7 @@ def test_an_aggregate_in_the_maintenance_database_is_not_called(
         row = None
         if what == "undo":
             row = restored(backed_up(), Kind.REPLACE)
-        with closing(psycopg2.connect(shop.url)):  # a session that has to go
+        with closing_(psycopg2.connect(shop.url)):  # a session that has to go
             if row is None:
                 restored(backed_up(), Kind.REPLACE)
             else:
