@@ -300,6 +300,17 @@ def test_code_that_fills_the_disk_is_ended(
     assert "of disk and was ended" in row.error_message
 
 
+def test_folders_in_folders_hide_nothing_and_are_removed(tmp_path: Path, untouched: Path):
+    deep = """
+        COPY (SELECT 1) TO PROGRAM 'for at in /cluster /sockets; do
+            cd $at; n=0; while [ $n -lt 3000 ]; do mkdir d; cd d; n=$((n + 1)); done
+        done; sleep 600';
+    """
+    row = drilled(running(deep), tmp_path)
+    assert row.error_message == "the drill made folders inside folders and was ended"
+    assert newest_proof(row.filename).result is Result.NOT_POSSIBLE
+
+
 def test_code_that_takes_all_memory_is_ended(
     tmp_path: Path, untouched: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -12,12 +12,17 @@ from pathlib import Path
 
 import psutil
 
+from app.errors import ToolError
+from app.postgres.background import run_alone
+
 logger = logging.getLogger(__name__)
 
 SOCKETS = "backstop-drill-"  # how the folder of a socket is called
 
 _PROGRAMS = ("bwrap", "initdb", "postgres", "setpriv", "unshare")
 _GONE_TIMEOUT = 10.0  # seconds
+_REMOVE_TIMEOUT = 600.0  # seconds
+_PATH = {"PATH": "/usr/bin:/bin"}
 _TICK = 0.05
 
 
@@ -28,10 +33,19 @@ def remove(folder: Path) -> None:
     with suppress(OSError):
         sockets = Path(note.read_text(encoding="utf-8"))
         if sockets.name.startswith(SOCKETS):
-            shutil.rmtree(sockets, ignore_errors=True)
-    shutil.rmtree(folder, ignore_errors=True)
+            _remove_tree(sockets)
+    _remove_tree(folder)
     if folder.exists():
         logger.warning("drill server not removed folder=%s", folder)
+
+
+def _remove_tree(folder: Path) -> None:
+    """Remove a folder with all that code of a dump has made in it, however deep."""
+    with suppress(RecursionError):
+        shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        with suppress(ToolError, TimeoutError):
+            run_alone(["rm", "-rf", "--", str(folder)], environment=_PATH, timeout=_REMOVE_TIMEOUT)
 
 
 def processes_of(folder: Path) -> list[psutil.Process]:
