@@ -9,7 +9,7 @@ import humanize
 from flask import Flask
 
 from app.models import Level, Proof, Task
-from app.services.manifests import moment_text
+from app.models.types import moment_text
 from app.services.periods import PERIODS, length_text
 from app.services.retention import Policy
 

@@ -8,8 +8,16 @@ import json
 import logging
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
+
+from sqlalchemy.exc import DatabaseError
+
+from app.errors import AppError
+
+logger = logging.getLogger(__name__)
 
 _FACTS = re.compile(r"(.*?)((?: \w+=%[a-z0-9.]+)+)", re.DOTALL)
 _NAMES = re.compile(r" (\w+)=")
@@ -24,6 +32,20 @@ def configure(log_format: str) -> None:
     is_read = sys.stderr.isatty()
     handler.setFormatter(_Json() if log_format == "json" else _Text(is_short=is_read))
     logging.basicConfig(handlers=[handler])
+
+
+@contextmanager
+def errors_logged(task: str) -> Iterator[None]:
+    """Log that the task failed, and go on: whoever looks after others must not fall itself."""
+    try:
+        yield
+    except AppError as error:
+        words = (task, error.message, error.detail, error.hint)
+        logger.warning("%s failed error=%r detail=%r hint=%r", *words)
+    except DatabaseError as error:
+        logger.warning("%s failed error=%r", task, str(error.orig))
+    except Exception:
+        logger.exception("%s failed", task)
 
 
 class _Text(logging.Formatter):

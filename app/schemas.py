@@ -26,9 +26,10 @@ from app.models import (
     Task,
     Trigger,
 )
+from app.models.types import moment_text
 from app.services import audit, listing, proofs, runs, schedule_reading
 from app.services.doctor import Finding, is_healthy
-from app.services.manifests import camel_case, moment_text
+from app.services.manifests import camel_case
 from app.services.outlook import Outlook
 from app.services.periods import length_text
 from app.services.pruning import Preview, Pruned

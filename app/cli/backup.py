@@ -30,6 +30,7 @@ from app.services import listing, uploads
 from app.services.databases import database_in_use
 from app.services.good import is_last_good
 from app.services.proofs import best_proofs, list_proofs
+from app.services.reconcile import try_to_reconcile
 from app.services.restoring import restore_by_hand
 
 group = Group("backup", help="Make backups of the database, and look after them.")
@@ -50,6 +51,7 @@ def create(notes: str, quiet: bool, as_json: bool) -> None:
     Exits with 0 only if the backup is COMPLETED and its rows are those that were counted.
     """
     with ending_by_signals():
+        try_to_reconcile()  # in the terminal nobody else may ever do it
         with database_in_use(), progress_shown(quiet=quiet) as callbacks:
             backup = service.create_backup(trigger=Trigger.CLI, notes=notes, **callbacks)
         if as_json:
@@ -77,6 +79,7 @@ def import_(file: Path, notes: str, quiet: bool, as_json: bool) -> None:
     shown, and nothing of it is ever restored with a superuser's rights.
     """
     with ending_by_signals():
+        try_to_reconcile()
         with progress_shown(quiet=quiet) as callbacks:
             backup = uploads.import_file(
                 file, notes=notes, on_progress=callbacks.get("on_progress")

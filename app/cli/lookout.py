@@ -9,9 +9,9 @@ import threading
 
 from flask import Flask
 
+from app.logs import errors_logged
 from app.models.types import now
 from app.services import alarms, deliveries
-from app.services.reconcile import tolerating
 
 _TURN = 2.0  # seconds
 _LOOK_EVERY = 5  # turns between two looks for what nobody has done, such as a full disk
@@ -31,7 +31,7 @@ class Lookout(threading.Thread):
 
     def run(self) -> None:
         for turn in itertools.count():
-            with self._app.app_context(), tolerating():
+            with self._app.app_context(), errors_logged("looking for alarms"):
                 if turn % _LOOK_EVERY == 0 or alarms.has_news():
                     alarms.look(now(), files=turn % _FILES_EVERY == 0)
                 self._send()
@@ -57,5 +57,5 @@ class Lookout(threading.Thread):
             self._senders.append(sender)
 
     def _attempt(self, delivery_id: str) -> None:
-        with self._app.app_context(), tolerating():
+        with self._app.app_context(), errors_logged("delivering a message"):
             deliveries.attempt(delivery_id, now())

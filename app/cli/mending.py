@@ -7,9 +7,10 @@ from app.errors import AppError
 from app.host import own_user
 from app.services import checks
 from app.services.admins import list_admins
+from app.services.backup_recovery import adopt
 from app.services.catalogue import prepare_catalogue, set_aside_if_damaged
 from app.services.checks import Verdict, check_backups
-from app.services.reconcile import adopt, reconcile
+from app.services.reconcile import reconcile
 from app.services.schedule_reading import find_next_backup
 from app.services.trust import trust_backup
 

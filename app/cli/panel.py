@@ -27,7 +27,7 @@ from app.services.databases import (
     database_name,
     embedded_server,
 )
-from app.services.reconcile import reconcile, tolerating
+from app.services.reconcile import try_to_reconcile
 from app.services.served import noting_database
 
 _START_TIMEOUT = 60.0  # seconds until the web process must answer
@@ -50,8 +50,7 @@ def panel() -> None:
         # A context of its own: what it has read from the catalogue is let go.
         with current_app.app_context():
             _tell_about_the_database()
-            with tolerating():
-                reconcile()
+            try_to_reconcile()
             first = admins.create_first_admin()
             for line in _sign_in(first):  # at once: the start may still fail
                 click.echo(line)

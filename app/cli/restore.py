@@ -18,6 +18,7 @@ from app.services.contents import choose_tables
 from app.services.databases import database_in_use
 from app.services.good import get_newest_good
 from app.services.proofs import proof_of
+from app.services.reconcile import try_to_reconcile
 
 group = Group("restore", help="Look after drills and restores; flask backup restore makes them.")
 
@@ -201,6 +202,7 @@ def cancel(restore_id: str) -> None:
 
 def _restored(filename: str, kind: Kind, *, quiet: bool = False, **wanted: Any) -> Restore:
     with ending_by_signals():
+        try_to_reconcile()
         with progress_shown(quiet=quiet) as callbacks:
             done = service.create_restore(
                 filename, kind, trigger=Trigger.CLI, **wanted, **callbacks

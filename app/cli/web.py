@@ -17,7 +17,7 @@ from app.config import UPLOAD_PART, WEB_THREADS, settings
 from app.errors import ConfigurationError
 from app.metrics import listener
 from app.pausing import pause
-from app.services.reconcile import reconcile, tolerating
+from app.services.reconcile import try_to_reconcile
 from app.services.served import noting_database
 
 # waitress spools a body before the application can refuse it: so a dump is
@@ -66,8 +66,8 @@ def _serve_figures(app: Flask) -> None:
 def _look_after(app: Flask) -> None:
     """Tidy up after a worker that was killed, whether or not there is another one."""
     while True:
-        with app.app_context(), tolerating():
-            reconcile(thorough=False)
+        with app.app_context():
+            try_to_reconcile(thorough=False)
         pause(_LOOK_EVERY)
 
 

@@ -12,11 +12,12 @@ from flask import Flask, current_app
 from app.cli.groups import CatalogueCommand, unwind_on_signals
 from app.cli.lookout import Lookout
 from app.config import settings
+from app.logs import errors_logged
 from app.models.worker import HEARTBEAT
 from app.queue import proofs_queue, queue, restores_queue
-from app.services import backups, claims, restores, schedules, scheduling, scrubs, workers
+from app.services import backups, claims, restores, schedules, scheduling, scrub_firings, workers
 from app.services.databases import database_in_use
-from app.services.reconcile import reconcile, tolerating
+from app.services.reconcile import reconcile
 from app.services.served import noting_database
 
 logger = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ def worker() -> None:
     with database_in_use(), noting_database():
         consumers = _start_consumers()
         stopping = _stop_on_signals()
-        with app.app_context(), tolerating():
+        with app.app_context(), errors_logged("making the first schedules"):
             schedules.make_first_schedules()
         ended = threading.Event()
         # Each in a thread of its own: what takes long holds up nothing else.
@@ -49,7 +50,7 @@ def worker() -> None:
         others = [
             _Loop(app, stopping, _BEAT, scheduling.turn),
             _Loop(app, stopping, _TEND_EVERY, _tend),
-            _Loop(app, stopping, _SCRUB_EVERY, scrubs.scrub_due),
+            _Loop(app, stopping, _SCRUB_EVERY, scrub_firings.scrub_due),
             _Loop(app, stopping, _FORGET_EVERY, scheduling.forget),
         ]
         lookout = Lookout(app)
@@ -66,7 +67,7 @@ def worker() -> None:
             each.join(_LAST_WORDS)
         ended.set()
         beating.join(_LAST_WORDS)
-        with app.app_context(), tolerating():
+        with app.app_context(), errors_logged("signing off"):
             workers.sign_off()
 
 
@@ -82,7 +83,7 @@ class _Loop(threading.Thread):
     def run(self) -> None:
         while True:
             # A context of its own each time, so that nothing read is kept.
-            with self._app.app_context(), tolerating():
+            with self._app.app_context(), errors_logged(self.name.strip("_")):
                 self._do()
             if self._ended.wait(self._seconds):
                 break

@@ -39,6 +39,14 @@ def now() -> datetime:
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
+def moment_text(moment: datetime | None) -> str | None:
+    """2026-11-23T12:59:30.123Z"""
+    if moment is None:
+        return None
+    utc = moment.astimezone(UTC)
+    return f"{utc:%Y-%m-%dT%H:%M:%S}.{utc.microsecond // 1000:03d}Z"
+
+
 class Word(TypeDecorator[enum.Enum]):
     """A member of an enum, kept by its value.
 

@@ -15,8 +15,8 @@ from sqlalchemy.orm import Session
 from app.errors import InvalidInput, StorageError
 from app.extensions import db, writing
 from app.models import Alarm, Fact
+from app.models.types import moment_text
 from app.services.deliveries import Message, queue
-from app.services.manifests import moment_text
 from app.services.news import has_news, tell_news
 from app.services.troubles import Trouble, find_troubles, missing_files
 from app.services.troubles.trouble import one_line

@@ -17,10 +17,11 @@ from app.postgres.conninfo import Conninfo, client_environment
 from app.postgres.databases import serving
 from app.postgres.selection import Name
 from app.postgres.tools import Toolchain
-from app.services import claims, scratch
+from app.services import claims
 from app.services.assertions import list_assertions
 from app.services.databases import DatabaseName, private_dir
 from app.services.proofs import is_untrue
+from app.services.session_names import restore_session
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +107,7 @@ def ask(
                 statement,
                 search_path=_search_path(order.contents),
                 timeout=settings().stall_timeout,
-                application_name=scratch.application_name(order.id),
+                application_name=restore_session(order.id),
                 on_wait=on_wait,
             )
         )
@@ -180,7 +181,7 @@ def _run_amcheck(
     row_id: str, toolchain: Toolchain, role: Conninfo, admin: Conninfo, on_wait: OnWait
 ) -> tuple[str, list[str] | None]:
     """What it says, and what it has found; that is None where it could not be run."""
-    name = scratch.application_name(row_id)
+    name = restore_session(row_id)
     with serving(admin, application_name=name, on_wait=on_wait) as server:
         missing = amcheck.why_missing(server, toolchain)
         if missing:

@@ -17,9 +17,8 @@ from sqlalchemy import ColumnElement, select, text
 from app.errors import InvalidInput, VerificationError
 from app.extensions import db, writing
 from app.models import ActOutcome, AuditEntry, Trigger
-from app.models.types import now
+from app.models.types import moment_text, now
 from app.services.acts import Act
-from app.services.manifests import moment_text
 
 logger = logging.getLogger(__name__)
 

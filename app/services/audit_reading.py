@@ -11,8 +11,8 @@ from sqlalchemy import ColumnElement, or_, select
 from app.errors import InvalidInput
 from app.extensions import MAX_SEARCHED, containing, db
 from app.models import ActOutcome, AuditEntry
+from app.models.types import moment_text
 from app.services.audit import cleaned, read_batches, row_of
-from app.services.manifests import moment_text
 
 MAX_LIMIT = 200  # entries in one answer
 

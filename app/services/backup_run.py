@@ -33,10 +33,11 @@ from app.services.databases import (
 )
 from app.services.foreign_run import take_in
 from app.services.manifests import build_manifest
-from app.services.outcomes import end_sessions_of, record_failure, record_success, session_name
-from app.services.proofs import prove_rows
-from app.services.reading import Reading, read_back
+from app.services.outcomes import record_failure
+from app.services.publication import end_sessions_of, record_success
+from app.services.reading import Reading, prove_rows, read_back
 from app.services.runs import Run
+from app.services.session_names import backup_session
 from app.services.space import refuse_without_space
 from app.storages import Staged
 
@@ -95,7 +96,7 @@ def _make(run: Run, heard: Line) -> None:
     run.check()
     with hold_lock(
         configured_database(),
-        application_name=session_name(filename),
+        application_name=backup_session(filename),
         patience=settings().stall_timeout,
         on_wait=run.check,
     ) as lock:
@@ -198,7 +199,7 @@ def _dump_once(
     task: _Task, staged: Staged, size: int, *, with_views: bool
 ) -> tuple[Census, dict[int, int]]:
     """Lock, then dump; what holds up others is let go as soon as pg_dump has ended."""
-    run, name = task.run, session_name(staged.name)
+    run, name = task.run, backup_session(staged.name)
     run.phase = "dumping"
     run.log.add("locking the tables")
     with take_snapshot(
@@ -223,7 +224,7 @@ def _dump_once(
 
 
 def _run_pg_dump(task: _Task, staged: Staged, snapshot: Snapshot, counted: Counting) -> None:
-    run, info, name = task.run, task.lock.info, session_name(staged.name)
+    run, info, name = task.run, task.lock.info, backup_session(staged.name)
     limits = Limits(settings().lock_timeout, settings().stall_timeout, settings().dump_timeout)
     with (
         watched(info, run.progress, name) as look,

@@ -19,8 +19,9 @@ from app.errors import (
 )
 from app.extensions import db, writing
 from app.host import own_user
+from app.logs import errors_logged
 from app.models import ActOutcome, DatabaseBackup, Restore, Status, Trigger
-from app.models.types import now
+from app.models.types import moment_text, now
 from app.pausing import pause
 from app.postgres.command import Line
 from app.queue import FAILURES, proofs_queue, queue
@@ -29,12 +30,12 @@ from app.services.acts import acting, tell
 from app.services.backup_run import run_claimed
 from app.services.databases import storage
 from app.services.listing import get_backup
-from app.services.manifests import MAX_NOTES, moment_text
-from app.services.outcomes import renew_manifest
+from app.services.manifests import MAX_NOTES
 from app.services.pending import insert_pending, list_unclaimed
 from app.services.pins import refuse_pinned
-from app.services.reconcile import reconcile, settle_dead_runs, tolerating
+from app.services.publication import renew_manifest
 from app.services.runs import telling
+from app.services.settling import settle_dead_jobs
 
 logger = logging.getLogger(__name__)
 
@@ -75,8 +76,6 @@ def create_backup(
     """
     created_by = created_by if created_by is not None else own_user()
     notes = checked_notes(notes)
-    with tolerating():  # in the terminal nobody else may ever do it
-        reconcile()
     if claims.is_stopping():
         raise Interrupted("the backup was interrupted before it began")
     try:
@@ -146,8 +145,8 @@ def cancel_backup(filename: str, *, by: str) -> None:
     One that nobody runs yet has ended at once; a running one ends within two
     seconds (`wait_for_backup`). Raises NotFound, Conflict if it has ended.
     """
-    with tolerating():
-        settle_dead_runs()  # a runner that is gone cannot hear it
+    with errors_logged("settling dead jobs"):
+        settle_dead_jobs()  # a runner that is gone cannot hear it
     with writing():
         backup = get_backup(filename)
         if not backup.is_pending:

@@ -20,7 +20,7 @@ from app import notifiers as carriers
 from app.errors import AppError, InvalidInput
 from app.extensions import db, writing
 from app.models import Delivery, DeliveryStatus, Fact, Notifier
-from app.services.manifests import moment_text
+from app.models.types import moment_text
 from app.services.sealing import unseal
 from app.services.troubles.trouble import one_line
 

@@ -4,7 +4,8 @@ from app.extensions import db
 from app.models import Kind, Restore
 from app.postgres.databases import neighbour, serving
 from app.services.in_place import has_loaded
-from app.services.scratch import application_name, server_of
+from app.services.scratch import server_of
+from app.services.session_names import restore_session
 from app.services.swaps import has_swapped
 
 
@@ -27,5 +28,5 @@ def _was_named(restore_id: str) -> bool:
         return False
     info = neighbour(server_of(Kind.BESIDE))
     with serving(info, application_name="backstop look") as server:
-        server.end_sessions(application_name(restore_id))
+        server.end_sessions(restore_session(restore_id))
         return server.oid_of(marker["database"]) == int(marker["oid"])

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.errors import AppError
 from app.extensions import db, writing
+from app.logs import errors_logged
 from app.models import (
     ActOutcome,
     AnyJob,
@@ -23,14 +24,14 @@ from app.models import (
     Task,
     Trigger,
 )
+from app.models.types import moment_text
 from app.queue import FAILURES
 from app.services import audit, backups, deliveries, heartbeats, pruning, restores
 from app.services.deliveries import Message
 from app.services.good import get_newest_good
 from app.services.heartbeats import Beat
-from app.services.manifests import MAX_NOTES, moment_text
+from app.services.manifests import MAX_NOTES
 from app.services.proofs import was_not_possible
-from app.services.reconcile import tolerating
 
 logger = logging.getLogger(__name__)
 
@@ -182,7 +183,7 @@ def end(firing_id: str, outcome: Outcome, told: str, at: datetime, *, subject: s
         firing = session.get_one(Firing, firing_id, populate_existing=True)
         name, action = firing.schedule.name, _ACTS[firing.schedule.task]
         _tell_end(session, firing, told, at)
-    with tolerating():  # it is done, whether it is recorded or not
+    with errors_logged("recording a schedule"):  # it is done, recorded or not
         audit.record_unattended(
             action, name, subject=subject, outcome=_RECORDED_AS[outcome], detail=told
         )

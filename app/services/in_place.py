@@ -23,7 +23,7 @@ from app.postgres.inplace import Around, look_around, oid_of, over_living, patie
 from app.postgres.ownership import roles_of
 from app.postgres.restore import Plan, plan
 from app.services.databases import configured_database
-from app.services.scratch import application_name
+from app.services.session_names import restore_session
 
 logger = logging.getLogger(__name__)
 
@@ -153,7 +153,7 @@ def loading(info: Conninfo, restore_id: str, prepared: Prepared) -> Iterator[Cal
     Yields what is to be called meanwhile: it raises where somebody holds a lock
     for too long. An error comes out only where nothing has happened.
     """
-    name = application_name(restore_id)
+    name = restore_session(restore_id)
     _mark(info, restore_id, prepared.entries)
     try:
         with patient(info, name, settings().lock_timeout) as look:
@@ -196,7 +196,7 @@ def has_loaded(restore_id: str) -> bool:
     if marker is None or "schema" not in marker:  # that of a restore beside
         return False
     with serving(signing_in(), application_name="backstop look") as server:
-        server.end_sessions(application_name(restore_id))
+        server.end_sessions(restore_session(restore_id))
         return oid_of(server, marker["schema"], marker["name"]) not in (None, marker["oid"])
 
 

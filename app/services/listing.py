@@ -9,8 +9,8 @@ from sqlalchemy.orm import undefer
 from app.errors import InvalidInput, NotFound
 from app.extensions import containing, db
 from app.models import DatabaseBackup, Status
+from app.models.types import moment_text
 from app.services.databases import storage
-from app.services.manifests import moment_text
 from app.storages.local import NAME
 
 MAX_LIMIT = 200  # backups in one answer

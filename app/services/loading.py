@@ -27,6 +27,7 @@ from app.services import claims, scratch
 from app.services.counts import count_own
 from app.services.databases import private_dir, storage
 from app.services.runs import Run
+from app.services.session_names import restore_session
 
 _JOBS = 2  # what pg_restore loads at once
 _BIG = 64 * 1024**2  # bytes of a dump from which on that pays
@@ -129,7 +130,7 @@ class Order:
 
     @property
     def application_name(self) -> str:
-        return scratch.application_name(self.id)
+        return restore_session(self.id)
 
 
 def lacks_public(contents: Census) -> bool:

@@ -19,7 +19,7 @@ from app.config import settings
 from app.errors import VerificationError
 from app.keys import derived_key
 from app.models import DatabaseBackup, Trigger
-from app.models.types import now
+from app.models.types import moment_text, now
 from app.postgres import ownership
 
 FORMAT = 1
@@ -164,14 +164,6 @@ def distrusted(columns: dict[str, Any]) -> dict[str, Any]:
     if not columns["foreign"]:  # an import of another panel stays one
         kept["unsigned"] = contents
     return columns | {"foreign": True, "contents": kept}
-
-
-def moment_text(moment: datetime | None) -> str | None:
-    """2026-11-23T12:59:30.123Z"""
-    if moment is None:
-        return None
-    utc = moment.astimezone(UTC)
-    return f"{utc:%Y-%m-%dT%H:%M:%S}.{utc.microsecond // 1000:03d}Z"
 
 
 def _told(value: Any) -> Any:

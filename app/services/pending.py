@@ -13,11 +13,10 @@ from app.errors import Conflict
 from app.extensions import db, writing
 from app.models import DatabaseBackup, Status, Trigger
 from app.models.backup import filename_of
-from app.models.types import now
+from app.models.types import moment_text, now
 from app.services.acts import tell
 from app.services.databases import DatabaseName, database_name
-from app.services.manifests import moment_text
-from app.services.reconcile import settle_dead_runs
+from app.services.settling import settle_dead_jobs
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +43,7 @@ def insert_pending(
     """
     name = DatabaseName(FOREIGN, database) if upload else database_name()
     if _find_pending(name) is not None:
-        settle_dead_runs()  # what is in the way may be of a runner that is gone
+        settle_dead_jobs()  # what is in the way may be of a runner that is gone
     moment = now()
     for _ in range(1000):
         backup = DatabaseBackup(

@@ -9,7 +9,7 @@ from app.models.types import now
 from app.services.acts import acting
 from app.services.listing import get_backup
 from app.services.manifests import MAX_PIN_REASON
-from app.services.outcomes import renew_manifest
+from app.services.publication import renew_manifest
 
 logger = logging.getLogger(__name__)
 

@@ -10,12 +10,7 @@ from sqlalchemy.orm import Session
 from app.errors import AppError, DumpError, RestoreError, VerificationError
 from app.extensions import db
 from app.models import Assertion, DatabaseBackup, Kind, Level, Proof, Restore, Result
-from app.postgres.census import Census
-from app.postgres.encodings import printable
 from app.services.databases import DatabaseName
-from app.services.reading import Reading
-
-_TOLD = 100  # differences that are kept; with so many nobody reads more
 
 # Raised only where the dump itself is not what it should be.
 _EVIDENCE = (VerificationError, DumpError, RestoreError)
@@ -24,49 +19,6 @@ _EVIDENCE = (VerificationError, DumpError, RestoreError)
 def judge(error: AppError) -> Result:
     """What an error proves: FAILED is only for what speaks against the dump."""
     return Result.FAILED if isinstance(error, _EVIDENCE) else Result.NOT_POSSIBLE
-
-
-def prove_rows(contents: Census, counted: dict[int, int], read: Reading) -> Census:
-    """What a dump holds, and whether its rows are those that were counted in its snapshot.
-
-    `contents` are the snapshot's, with oids; `counted` its rows by oid. Of a
-    table that was not counted in time the archive's rows are kept, and its
-    name in the evidence. Sequences are as the archive has them: they do not
-    obey snapshots.
-    """
-    archive = read.rows
-    differences, uncounted, tables = [], [], []
-    for table in contents["tables"]:
-        schema, name = table["schema"], table["name"]
-        told = printable(f"{schema}.{name}")
-        found, rows = archive.rows.get((schema, name)), counted.get(table["oid"])
-        kept = {"schema": schema, "name": name, "bytes": archive.bytes.get((schema, name))}
-        if table.get("extension"):  # the others come with CREATE EXTENSION
-            tables.append(kept | {"rows": rows, "extension": True})
-            continue
-        if found is None:
-            differences.append(f"{told} is not in the dump")
-        elif rows is None:
-            uncounted.append(told)
-        elif rows != found:
-            differences.append(f"rows of {told}: {rows} counted, {found} in the dump")
-        tables.append(kept | {"rows": found if rows is None else rows})
-    large = contents["objects"].get("large objects", 0)
-    if large != archive.large_objects:
-        differences.append(f"large objects: {large} counted, {archive.large_objects} in the dump")
-    sequences = [
-        {"schema": entry.schema, "name": entry.name, "value": list(entry.sequence_value)}
-        for entry in read.entries
-        if entry.sequence_value is not None
-    ]
-    evidence = {
-        "tables": len(tables),
-        "rows": sum(archive.rows.values()),
-        "uncounted": uncounted[:_TOLD],
-        "differences": differences[:_TOLD],
-    }
-    proof = {"seconds": round(read.seconds, 3), "evidence": evidence}
-    return contents | {"tables": tables, "sequences": sequences, "read": proof}
 
 
 def record_reading(session: Session, backup: DatabaseBackup) -> None:

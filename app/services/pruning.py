@@ -10,6 +10,7 @@ from sqlalchemy import update
 
 from app.errors import AppError, Conflict, NotFound
 from app.extensions import db, writing
+from app.logs import errors_logged
 from app.models import ActOutcome, DatabaseBackup, Firing
 from app.models.types import now
 from app.queue import restores_queue
@@ -26,7 +27,6 @@ from app.services.policies import (
     last_prune,
     note_prune,
 )
-from app.services.reconcile import tolerating
 from app.services.retention import Plan, Policy, Verdict, decide
 from app.services.timelines import Candidate, Tally
 
@@ -169,7 +169,7 @@ def prune_after(backup_id: str, firing_id: str = "") -> None:
     backup = db.session.get(DatabaseBackup, backup_id)
     if backup is not None and (told := _prune_after(backup)):
         added = update(Firing).where(Firing.id == firing_id).values(told=told)
-        with tolerating(), writing() as session:
+        with errors_logged("recording what was removed"), writing() as session:
             session.execute(added)
 
 
@@ -181,7 +181,7 @@ def _prune_after(backup: DatabaseBackup) -> str:
     if standing.waits:
         return _kept_back(name)
     told = ""
-    with tolerating():
+    with errors_logged("pruning"):
         report = _prune(name, policy, "schedule", now())
         told = report.in_short()
         if report.in_words():
@@ -196,7 +196,7 @@ def _prune_after(backup: DatabaseBackup) -> str:
 
 
 def _kept_back(name: DatabaseName) -> str:
-    with tolerating():
+    with errors_logged("pruning"):
         going = preview(name, limit=0).removed
         if going.number:
             return f"retention would remove {going.in_words}, once its policy is confirmed"

@@ -13,6 +13,7 @@ from sqlalchemy.orm import undefer
 from app.errors import Conflict, ConnectError, Interrupted, InvalidInput, NotFound
 from app.extensions import db, writing
 from app.host import own_user
+from app.logs import errors_logged
 from app.models import ActOutcome, Kind, Restore, Status, Trigger
 from app.pausing import pause
 from app.postgres.command import Line
@@ -23,9 +24,9 @@ from app.services import before, claims, contents, drill_server, in_place, scrat
 from app.services.acts import acting, tell
 from app.services.databases import database_name
 from app.services.listing import get_backup
-from app.services.reconcile import reconcile, settle_dead_runs, tolerating
 from app.services.restore_run import run_claimed
 from app.services.runs import telling
+from app.services.settling import settle_dead_jobs
 from app.services.sign_in import Confirm, at_the_terminal
 
 logger = logging.getLogger(__name__)
@@ -92,8 +93,6 @@ def create_restore(
     on_progress: Callable[[dict[str, Any]], None] | None = None,
 ) -> Restore:
     """Restore in this process and return the row when it has ended, as `create_backup`."""
-    with tolerating():
-        reconcile()
     created_by = created_by if created_by is not None else own_user()
     restore = _insert(
         filename,
@@ -178,8 +177,8 @@ def cancel_restore(restore_id: str, *, by: str) -> None:
 
     Raises NotFound, Conflict if it has ended.
     """
-    with tolerating():
-        settle_dead_runs()
+    with errors_logged("settling dead jobs"):
+        settle_dead_jobs()
     with writing():
         restore = get_restore(restore_id)
         if not restore.is_pending:

@@ -24,10 +24,9 @@ from app.models import (
     Schedule,
     Task,
 )
-from app.models.types import now
+from app.models.types import moment_text, now
 from app.services import firings, schedules
 from app.services.databases import database_name
-from app.services.manifests import moment_text
 
 logger = logging.getLogger(__name__)
 

@@ -23,6 +23,7 @@ from app.postgres.conninfo import Conninfo, parse_url
 from app.postgres.databases import Server, at_database, neighbour, serving
 from app.postgres.tools import Version
 from app.services.databases import configured_database, database_name, private_dir
+from app.services.session_names import restore_session
 
 logger = logging.getLogger(__name__)
 
@@ -44,11 +45,6 @@ def server_of(kind: Kind) -> Conninfo:
     if kind is Kind.DRILL and settings().drill_url:
         return parse_url(settings().drill_url or "")
     return configured_database()
-
-
-def application_name(restore_id: str) -> str:
-    """The name of all sessions that work for a restore."""
-    return f"backstop restore {restore_id}"
 
 
 def list_file(restore_id: str) -> Path:
@@ -88,7 +84,7 @@ def working_database(
         try:
             # By a session that a cancel does not end; ours may be busy or lost.
             with serving(server.info, application_name="backstop tidy") as other:
-                other.end_sessions(application_name(restore_id))
+                other.end_sessions(restore_session(restore_id))
                 tidy(other, restore_id, name)
         except AppError as error:  # a reconcile comes again
             logger.warning("not tidied restore=%s error=%r", restore_id, error.in_words())
@@ -203,7 +199,7 @@ def sweep() -> None:
             continue
         try:
             with serving(server_of(kind), application_name="backstop sweep") as server:
-                server.end_sessions(application_name(restore_id))
+                server.end_sessions(restore_session(restore_id))
                 tidy(server, restore_id, working)
         except AppError as error:
             logger.warning("not tidied restore=%s error=%r", restore_id, error.in_words())

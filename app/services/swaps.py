@@ -16,7 +16,8 @@ from app.postgres.conninfo import Conninfo
 from app.postgres.databases import Server, cut_name, guarded_session, maintenance, serving
 from app.postgres.locking import hold_lock
 from app.services.databases import configured_database
-from app.services.scratch import application_name, kept_until, refuse_another_server
+from app.services.scratch import kept_until, refuse_another_server
+from app.services.session_names import restore_session
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ def swap_in(restore_id: str, comment: str | None) -> dict[str, Any]:
         row.kept = cut_name(row.database, f"__before_{now():%Y%m%dT%H%M%S}")
         row.kept_until = kept_until()
         database, working, kept = row.database, row.working, row.kept
-    name = application_name(restore_id)
+    name = restore_session(restore_id)
     gap = _swap(info, name, [(database, kept), (working, database)])
     tell_of(maintenance(info), database, comment)
     logger.info("database replaced name=%r kept=%r", database, kept)
@@ -103,7 +104,7 @@ def has_swapped(restore_id: str) -> bool:
         return False
     info = maintenance(configured_database())
     with serving(info, application_name="backstop look") as server:
-        server.end_sessions(application_name(restore_id))
+        server.end_sessions(restore_session(restore_id))
         return server.has_database(kept) and not server.has_database(working)
 
 

@@ -8,8 +8,8 @@ from app.models import DatabaseBackup
 from app.services.acts import acting, tell
 from app.services.databases import storage
 from app.services.listing import get_backup
-from app.services.outcomes import renew_manifest
 from app.services.proofs import record_reading
+from app.services.publication import renew_manifest
 from app.storages import sha256_of
 
 logger = logging.getLogger(__name__)

@@ -20,7 +20,6 @@ from app.services.backups import checked_notes, ended_as, run_backup, wake_worke
 from app.services.databases import storage
 from app.services.listing import get_backup
 from app.services.pending import insert_pending
-from app.services.reconcile import reconcile, tolerating
 from app.services.runs import telling
 
 logger = logging.getLogger(__name__)
@@ -119,8 +118,6 @@ def import_file(
 
     The file stays. Raises InvalidInput, Conflict, StorageError.
     """
-    with tolerating():
-        reconcile()
     if path.is_dir():
         what = tell_what_it_is(b"", is_folder=True)
         raise InvalidInput(f"{path} cannot be read", detail="It is a folder.", hint=what)

@@ -13,8 +13,9 @@ from app.errors import Conflict, VerificationError
 from app.extensions import writing
 from app.models import DatabaseBackup, Kind, Status, Trigger
 from app.services import backups, checks, listing, proofs, restores, trust
+from app.services.backup_recovery import adopt
 from app.services.manifests import _OWN_CHECKSUM, _checksum, _written, build_manifest, read_manifest
-from app.services.reconcile import adopt, reconcile
+from app.services.reconcile import reconcile
 
 pytestmark = pytest.mark.usefixtures("context")
 

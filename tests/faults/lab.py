@@ -28,13 +28,14 @@ from app import create_app
 from app.config import ROOT, load_settings
 from app.extensions import db, writing
 from app.models import DatabaseBackup, Status, Trigger
-from app.models.types import now
+from app.models.types import moment_text, now
 from app.postgres.tools import find_toolchains
 from app.queue import init_queues, queue
 from app.services import backups, claims
-from app.services.manifests import moment_text, read_manifest
+from app.services.manifests import read_manifest
 from app.services.pending import list_unclaimed
-from app.services.reconcile import Reconciled, reconcile
+from app.services.reconcile import reconcile
+from app.services.settling import Reconciled
 from tests.cli.test_panel import PATIENCE, Home, can_connect, free_port, wait_until
 from tests.conftest import Database
 

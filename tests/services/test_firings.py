@@ -37,6 +37,7 @@ from app.services import (
     restores,
     schedules,
     scheduling,
+    scrub_firings,
     scrubs,
 )
 from app.services.reconcile import reconcile
@@ -111,13 +112,13 @@ def test_a_scrub_reads_each_dump_whose_time_has_come():
     scrub = due(Task.SCRUB)
     scheduling.turn()
     assert came_of(scrub)[0] is Outcome.WAITING  # a backup must not wait for it
-    scrubs.scrub_due()
+    scrub_firings.scrub_due()
     assert came_of(scrub) == (Outcome.COMPLETED, 0, "dumps read: 2")
     for name in (old, older):
         assert newest_proof(name).proved_at > since
     assert newest_proof(young).proved_at < since
     assert recorded() == [("scrub.run", "schedule", "s", "", "done", "dumps read: 2")]
-    scrubs.scrub_due()
+    scrub_firings.scrub_due()
     assert came_of(scrub)[0] is Outcome.COMPLETED
 
 
@@ -125,19 +126,19 @@ def test_a_scrub_that_lasts_stays_with_who_does_it(monkeypatch: pytest.MonkeyPat
     """Also within one dump: nobody else takes it, or another scrub, meanwhile."""
     make(40), make(50)
     scrub, other = due(Task.SCRUB), due(Task.SCRUB, "other")
-    monkeypatch.setattr(scrubs, "_RENEW_EVERY", 0.0)
+    monkeypatch.setattr(scrub_firings, "_RENEW_EVERY", 0.0)
     began, asked = now(), []
 
     def look_in(dump: object, on_tick: Callable[[], None]) -> list[str]:
         on_tick()
         asked.append(db.session.get_one(Firing, scrub, populate_existing=True).next_attempt_at)
         db.session.commit()
-        assert scrubs._take_scrub(scrub, now() + timedelta(minutes=4)) is None
-        assert scrubs._take_scrub(other, now()) is None
+        assert scrub_firings._take_scrub(scrub, now() + timedelta(minutes=4)) is None
+        assert scrub_firings._take_scrub(other, now()) is None
         return []
 
     monkeypatch.setattr(scrubs, "_differences", look_in)
-    scrubs.scrub_due(began)
+    scrub_firings.scrub_due(began)
     assert asked == sorted(set(asked))  # renewed for each
     assert len(asked) == 2
     assert came_of(scrub)[::2] == (Outcome.COMPLETED, "dumps read: 2")
@@ -145,15 +146,15 @@ def test_a_scrub_that_lasts_stays_with_who_does_it(monkeypatch: pytest.MonkeyPat
 
 def test_a_scrub_that_another_worker_has_taken_is_given_up(monkeypatch: pytest.MonkeyPatch):
     filename, scrub = make(40), due(Task.SCRUB)
-    monkeypatch.setattr(scrubs, "_RENEW_EVERY", 0.0)
+    monkeypatch.setattr(scrub_firings, "_RENEW_EVERY", 0.0)
 
     def sleep(dump: object, on_tick: Callable[[], None]) -> list[str]:
-        assert scrubs._take_scrub(scrub, now() + timedelta(minutes=6)) is not None
+        assert scrub_firings._take_scrub(scrub, now() + timedelta(minutes=6)) is not None
         on_tick()
         raise AssertionError("it goes on")
 
     monkeypatch.setattr(scrubs, "_differences", sleep)
-    scrubs.scrub_due()
+    scrub_firings.scrub_due()
     assert came_of(scrub)[0] is Outcome.RUNNING
     assert newest_proof(filename).proved_at < now() - timedelta(days=39)
 
@@ -161,7 +162,7 @@ def test_a_scrub_that_another_worker_has_taken_is_given_up(monkeypatch: pytest.M
 def test_a_scrub_that_was_not_possible_says_so_once_and_fails_nothing():
     filename, scrub = make(40), due(Task.SCRUB)
     (settings().backup_dir / filename).unlink()
-    scrubs.scrub_due()
+    scrub_firings.scrub_due()
     outcome, _, told = came_of(scrub)
     assert outcome is Outcome.NOT_POSSIBLE
     assert told.startswith(f"dumps read: 0; not possible: 1, such as {filename}: ")
@@ -221,11 +222,11 @@ def test_a_scrub_whose_doer_died_is_taken_up_again(monkeypatch: pytest.MonkeyPat
     filename, scrub = make(40), due(Task.SCRUB)
     with monkeypatch.context() as leaving:
         leaving.setattr(claims, "is_leaving", lambda: True)
-        scrubs.scrub_due()
+        scrub_firings.scrub_due()
     assert came_of(scrub)[0] is Outcome.RUNNING
-    scrubs.scrub_due()  # somebody does it, as far as one knows
+    scrub_firings.scrub_due()  # somebody does it, as far as one knows
     assert newest_proof(filename).proved_at < now() - timedelta(days=39)
     later = now() + timedelta(minutes=6)
     monkeypatch.setattr(types, "_clock", lambda: later)
-    scrubs.scrub_due()
+    scrub_firings.scrub_due()
     assert came_of(scrub)[::2] == (Outcome.COMPLETED, "dumps read: 1")

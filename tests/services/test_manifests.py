@@ -15,6 +15,7 @@ from sqlalchemy.exc import DataError
 from app.config import settings as current_settings
 from app.errors import VerificationError
 from app.extensions import db, writing
+from app.logs import errors_logged
 from app.models import DatabaseBackup, Trigger
 from app.models.types import now
 from app.services import backups, checks, listing
@@ -32,7 +33,7 @@ from app.services.manifests import (
     moment_text,
     read_manifest,
 )
-from app.services.reconcile import reconcile, tolerating
+from app.services.reconcile import reconcile
 
 panel = pytest.mark.usefixtures("context")
 
@@ -341,6 +342,6 @@ def test_a_word_that_is_none_is_found_and_rebuilt_and_stops_nothing_else():
 
 
 def test_whatever_goes_wrong_in_looking_after_others_is_logged(caplog: pytest.LogCaptureFixture):
-    with tolerating():
+    with errors_logged("reconcile"):
         raise LookupError("a defect")
     assert "a defect" in caplog.text

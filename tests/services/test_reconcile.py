@@ -18,17 +18,18 @@ from sqlalchemy.exc import OperationalError
 from app.config import settings as current_settings
 from app.errors import Conflict, Interrupted, StorageError, VerificationError
 from app.extensions import db, writing
+from app.logs import errors_logged
 from app.models import DatabaseBackup, Kind, Restore, Status, Trigger
 from app.models.types import now
 from app.postgres.conninfo import Conninfo, client_environment
 from app.schemas import backup_row
-from app.services import backups, claims, listing
-from app.services import reconcile as reconcile_module
+from app.services import backup_recovery, backups, claims, listing
+from app.services.backup_recovery import adopt
 from app.services.backup_run import record_failure
 from app.services.databases import private_dir, storage
 from app.services.manifests import read_manifest
-from app.services.outcomes import end_sessions_of, record_success, renew_manifest
-from app.services.reconcile import adopt, reconcile, tolerating
+from app.services.publication import end_sessions_of, record_success, renew_manifest
+from app.services.reconcile import reconcile
 from app.storages import local
 from tests.conftest import Database, sessions
 
@@ -134,7 +135,7 @@ def test_a_folder_that_cannot_be_tidied_is_an_error_that_can_be_told(
     monkeypatch.setattr(Path, "unlink", refuse)
     with pytest.raises(StorageError):
         reconcile()
-    with tolerating():
+    with errors_logged("reconcile"):
         reconcile()
 
 
@@ -372,7 +373,7 @@ def test_a_runner_that_renews_its_lease_while_it_is_judged_keeps_program_and_ses
     program: "subprocess.Popen[bytes]", shop: Database, monkeypatch: pytest.MonkeyPatch
 ):
     backup = pending(SOMEBODY_DEAD, timedelta(seconds=-1))
-    published = reconcile_module._published
+    published = backup_recovery.published
 
     def renewed(filename: str) -> object:
         if filename == backup.filename:
@@ -392,7 +393,7 @@ def test_a_runner_that_renews_its_lease_while_it_is_judged_keeps_program_and_ses
             lease_until=now() - timedelta(seconds=1),
         )
         session.add(dead)
-    monkeypatch.setattr(reconcile_module, "_published", renewed)
+    monkeypatch.setattr(backup_recovery, "published", renewed)
     with closing(psycopg2.connect(shop.url, application_name=f"backstop {backup.filename}")):
         report = reconcile()
         assert sessions(shop, backup.filename) == 1
@@ -774,13 +775,13 @@ def test_an_adopted_dump_is_completed_and_durable(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_catalogue_that_is_away_is_tolerated_and_told(caplog: pytest.LogCaptureFixture):
-    with tolerating():
+    with errors_logged("reconcile"):
         raise OperationalError("SELECT", {}, Exception("database is locked"))
     assert "reconcile failed error='database is locked'" in caplog.text
-    with tolerating():
+    with errors_logged("reconcile"):
         raise StorageError("the folder is gone", hint="Mount it.")
     assert "reconcile failed error='the folder is gone' detail='' hint='Mount it.'" in caplog.text
-    with tolerating():  # whoever looks after others goes on
+    with errors_logged("reconcile"):  # whoever looks after others goes on
         raise ZeroDivisionError
     assert "ZeroDivisionError" in caplog.text
 
@@ -807,5 +808,5 @@ def test_who_asks_again_and_again_looks_at_files_only_where_a_name_came_or_went(
     reconcile(thorough=False)
     assert reconcile(thorough=False).unknown == []
     assert reconcile().unknown == ["foreign.dump"]
-    monkeypatch.setattr("app.services.reconcile._LOOK_EVERY", 0.0)
+    monkeypatch.setattr("app.services.backup_recovery._LOOK_EVERY", 0.0)
     assert reconcile(thorough=False).unknown == ["foreign.dump"]

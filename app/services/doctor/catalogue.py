@@ -7,12 +7,11 @@ from sqlalchemy import func, select, text
 
 from app.extensions import db
 from app.models import DatabaseBackup
-from app.models.types import now
+from app.models.types import moment_text, now
 from app.postgres.connection import open_session
 from app.postgres.conninfo import parse_url
 from app.services.catalogue import find_revisions
 from app.services.doctor.findings import Finding, State, examined, ok, problem, unexamined
-from app.services.manifests import moment_text
 
 _TOLERANCE = timedelta(seconds=60)  # between the clocks of two workers
 

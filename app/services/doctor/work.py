@@ -7,10 +7,9 @@ from sqlalchemy import select
 
 from app.extensions import db
 from app.models import DatabaseBackup, Restore, Status, Trigger
-from app.models.types import now
+from app.models.types import moment_text, now
 from app.queue import FAILURES, count_waiting
 from app.services.doctor.findings import Finding, discreet, ok, problem, warning
-from app.services.manifests import moment_text
 from app.services.pending import list_unclaimed
 from app.services.schedule_reading import find_next_backup
 from app.services.workers import is_silent, list_workers

@@ -10,10 +10,10 @@ from sqlalchemy import Select, func, or_, select
 from app.config import settings
 from app.extensions import db
 from app.models import Admin, DatabaseBackup, Fact, Level, Proof, Status
+from app.models.types import moment_text
 from app.postgres.connection import is_refusal
 from app.services.databases import DatabaseName
 from app.services.good import find_newest_good
-from app.services.manifests import moment_text
 from app.services.troubles.trouble import Trouble, ended_as, size_text, trouble_of
 
 _BEFORE = 5  # backups with which a new one is compared

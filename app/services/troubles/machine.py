@@ -22,10 +22,10 @@ from app.models import (
     Worker,
 )
 from app.models.delivery import TEST
+from app.models.types import moment_text
 from app.models.worker import HEARTBEAT
 from app.services import claims
 from app.services.databases import storage
-from app.services.manifests import moment_text
 from app.services.troubles.trouble import Trouble, size_text
 from app.services.workers import is_silent
 
