@@ -9,7 +9,7 @@ from app.config import Settings, bind_settings, load_settings
 from app.extensions import bootstrap, csrf, db, migrate
 from app.postgres.conninfo import parse_url
 from app.queue import init_queues
-from app.services.drill_server import refuse_live_name
+from app.services.restores.drill_server import refuse_live_name
 
 
 def create_app(settings: Settings | None = None) -> Flask:

@@ -21,9 +21,9 @@ from app.extensions import db
 from app.host import own_user
 from app.models import ActOutcome, Trigger
 from app.models.types import now
-from app.services import audit
-from app.services.acts import Act, begin_act, end_act, outcome_of
-from app.services.sign_in import BLOCK, place_of
+from app.services.access.sign_in import BLOCK, place_of
+from app.services.audit import log as audit
+from app.services.audit.acting import Act, begin_act, end_act, outcome_of
 
 logger = logging.getLogger(__name__)
 

@@ -16,9 +16,9 @@ from app.errors import AppError, NotSignedIn, TooManyAttempts
 from app.extensions import login_manager
 from app.models import Admin, AdminSession
 from app.models.types import now
-from app.services import sign_in as sign_in_service
-from app.services.acts import tell
-from app.services.sign_in import BLOCK, Confirm, place_of, without_port
+from app.services.access import sign_in as sign_in_service
+from app.services.access.sign_in import BLOCK, Confirm, place_of, without_port
+from app.services.audit.acting import tell
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

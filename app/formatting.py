@@ -10,8 +10,8 @@ from flask import Flask
 
 from app.models import Level, Proof, Task
 from app.models.types import moment_text
-from app.services.periods import PERIODS, length_text
-from app.services.retention import Policy
+from app.services.retention.periods import PERIODS, length_text
+from app.services.retention.rules import Policy
 
 _SHOWN = 20  # names
 _TASKS = {

@@ -14,8 +14,8 @@ from app import errors
 from app.admin.appearance import chosen_theme
 from app.config import settings
 from app.problems import problem
-from app.services.acts import refuse
-from app.services.catalogue_errors import explain
+from app.services.audit.acting import refuse
+from app.services.catalogue.errors import explain
 
 logger = logging.getLogger(__name__)
 

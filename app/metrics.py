@@ -19,8 +19,8 @@ from app.config import ROOT
 from app.errors import AppError
 from app.models import Status, Trigger
 from app.queue import FAILURES, count_waiting
-from app.services.databases import DatabaseName, storage
-from app.services.figures import Newest, OfDatabase, read_figures
+from app.services.databases.configured import DatabaseName, storage
+from app.services.health.figures import Newest, OfDatabase, read_figures
 
 logger = logging.getLogger(__name__)
 

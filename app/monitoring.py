@@ -7,7 +7,7 @@ from flask.typing import ResponseReturnValue
 
 from app.config import settings
 from app.metrics import exposition
-from app.services.health import check_health
+from app.services.health.readiness import check_health
 
 blueprint = Blueprint("monitoring", __name__)
 

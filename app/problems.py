@@ -6,7 +6,7 @@ from typing import Any
 from flask import Response, jsonify
 
 from app.errors import AppError
-from app.services.acts import refuse
+from app.services.audit.acting import refuse
 
 
 def problem(error: AppError, status: int, **more: Any) -> Response:

@@ -27,16 +27,20 @@ from app.models import (
     Trigger,
 )
 from app.models.types import moment_text
-from app.services import audit, listing, proofs, runs, schedule_reading
-from app.services.doctor import Finding, is_healthy
-from app.services.manifests import camel_case
-from app.services.outlook import Outlook
-from app.services.periods import length_text
-from app.services.pruning import Preview, Pruned
-from app.services.restoring import restore_by_hand
-from app.services.retention import Policy, Verdict
-from app.services.schedules import in_words
-from app.services.timelines import Tally
+from app.services.audit import log as audit
+from app.services.backups import listing
+from app.services.backups.manifests import camel_case
+from app.services.health.doctor import Finding, is_healthy
+from app.services.jobs import run as job_run
+from app.services.proofs import records as proofs
+from app.services.restores.by_hand import restore_by_hand
+from app.services.retention.periods import length_text
+from app.services.retention.prune import Preview, Pruned
+from app.services.retention.rules import Policy, Verdict
+from app.services.retention.timelines import Tally
+from app.services.schedules import listing as schedule_listing
+from app.services.schedules.outlook import Outlook
+from app.services.schedules.service import in_words
 
 
 class _Moment(fields.Field[Any]):
@@ -232,7 +236,7 @@ def backup_details(backup: DatabaseBackup) -> dict[str, Any]:
             for each in proofs.list_proofs(backup.id)
         ],
         "log": backup.log,
-        "progress": runs.progress_of(backup),
+        "progress": job_run.progress_of(backup),
         "roles": (backup.contents or {}).get("roles", ""),
         "brings": (backup.contents or {}).get("foreign", {}),
         "restore": by_hand
@@ -257,7 +261,7 @@ def restore_preview(told: dict[str, Any]) -> dict[str, Any]:
 
 def restore_details(restore: Restore) -> dict[str, Any]:
     """Everything known of a drill or a restore."""
-    progress = runs.progress_of(restore)
+    progress = job_run.progress_of(restore)
     return restore_row(restore) | {"log": restore.log, "progress": progress}
 
 
@@ -361,7 +365,7 @@ def schedule_rows(schedules: list[Schedule], last: dict[str, Firing]) -> list[di
 def schedule_details(schedule: Schedule, last: Firing | None) -> dict[str, Any]:
     """The same, and when it is next due."""
     (row,) = schedule_rows([schedule], {schedule.id: last} if last else {})
-    times = schedule_reading.list_next_times(schedule)
+    times = schedule_listing.list_next_times(schedule)
     return row | {"nextTimes": [moment_text(each) for each in times]}
 
 

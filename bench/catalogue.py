@@ -48,9 +48,12 @@ from app.models import (
 from app.models.backup import filename_of
 from app.models.types import now
 from app.postgres.embedded import EmbeddedServer
-from app.services import admins, pruning, scheduling, workers
-from app.services.catalogue import prepare_catalogue
-from app.services.retention import Policy
+from app.services.access import admins
+from app.services.catalogue.state import prepare_catalogue
+from app.services.jobs import workers
+from app.services.retention import prune
+from app.services.retention.rules import Policy
+from app.services.schedules import turn
 from tests.conftest import as_catalogue, settings_in, signed_in, url_of
 
 ROUNDS = 21
@@ -202,9 +205,9 @@ def measure(app: Flask) -> None:
     bearer = {"Authorization": f"Bearer {TOKEN}"}
     show("/metrics", lambda: app.test_client().get("/metrics", headers=bearer))
     with app.app_context():
-        show("a retention plan", lambda: pruning.preview(policy=POLICY, limit=50))
-        show(f"a turn with {SCHEDULES:,} schedules, none due", scheduling.turn)
-        show(f"a turn with {DUE} of them due", scheduling.turn, make_due)
+        show("a retention plan", lambda: prune.preview(policy=POLICY, limit=50))
+        show(f"a turn with {SCHEDULES:,} schedules, none due", turn.turn)
+        show(f"a turn with {DUE} of them due", turn.turn, make_due)
 
 
 def make_due() -> None:

@@ -32,8 +32,9 @@ from app.postgres.conninfo import Conninfo, client_environment
 from app.postgres.databases import at_database
 from app.postgres.embedded import EmbeddedServer
 from app.postgres.tools import Version, choose_toolchain, find_toolchains
-from app.services import backups, restores
-from app.services.catalogue import prepare_catalogue
+from app.services.backups import service as backups
+from app.services.catalogue.state import prepare_catalogue
+from app.services.restores import service as restores
 from bench.backup import TABLES
 from tests.conftest import settings_in, url_of
 

@@ -35,9 +35,13 @@ from app.models import Trigger
 from app.postgres.counting import Counting
 from app.postgres.embedded import EmbeddedServer
 from app.postgres.locking import Lock
-from app.services import backup_run, backups, claims, listing, runs
-from app.services.catalogue import prepare_catalogue
-from app.services.databases import storage
+from app.services.backups import listing
+from app.services.backups import run as backup_run
+from app.services.backups import service as backups
+from app.services.catalogue.state import prepare_catalogue
+from app.services.databases.configured import storage
+from app.services.jobs import claims
+from app.services.jobs import run as job_run
 from bench.backup import TABLES
 from tests.conftest import settings_in, url_of
 
@@ -113,10 +117,10 @@ def nobody_looking() -> Iterator[None]:
     def unwatched(*_: object) -> Iterator[Callable[[], None]]:
         yield lambda: None
 
-    real_look = runs.Run.check
+    real_look = job_run.Run.check
     real_check = Lock.check
 
-    def look(run: runs.Run, *, now_at_once: bool = False) -> None:
+    def look(run: job_run.Run, *, now_at_once: bool = False) -> None:
         if now_at_once:
             real_look(run, now_at_once=True)
 
@@ -126,7 +130,7 @@ def nobody_looking() -> Iterator[None]:
 
     with (
         mock.patch.object(backup_run, "watched", unwatched),
-        mock.patch.object(runs.Run, "check", look),
+        mock.patch.object(job_run.Run, "check", look),
         mock.patch.object(Lock, "check", check),
         mock.patch.object(claims, "note_process"),
     ):

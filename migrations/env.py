@@ -7,7 +7,7 @@ from flask import current_app
 
 from app.extensions import Model, db
 from app.models.types import Moment
-from app.services.upgrades import Upgrade
+from app.services.catalogue.upgrades import Upgrade
 
 # Any number that all panels agree on; see pg_advisory_xact_lock.
 MIGRATION_LOCK = 0x6D696772617465

@@ -26,8 +26,9 @@ from app.postgres.conninfo import Conninfo
 from app.postgres.embedded import EmbeddedServer
 from app.postgres.tools import Toolchain, Version, choose_toolchain, find_toolchains
 from app.queue import QUEUES, queue
-from app.services import admins, claims
-from app.services.catalogue import prepare_catalogue
+from app.services.access import admins
+from app.services.catalogue.state import prepare_catalogue
+from app.services.jobs import claims
 from tests.servers import a_server
 
 PASSWORD = "correct horse battery"
@@ -223,7 +224,9 @@ def on_catalogues(*kinds: str) -> pytest.MarkDecorator:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Models and services keep their rules on both kinds of catalogue."""
-    on_both = metafunc.definition.path.parent.name in ("models", "services")
+    folder = metafunc.definition.path.parent
+    is_room = folder.parent.name == "services" and folder.name not in ("drills", "restores")
+    on_both = is_room or folder.name in ("models", "services")
     if on_both and "catalogue_url" in metafunc.fixturenames:
         metafunc.parametrize("catalogue_url", ["sqlite", "postgresql"], indirect=True)
 

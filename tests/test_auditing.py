@@ -14,8 +14,9 @@ from sqlalchemy import text
 from app import auditing
 from app.cli.groups import TellingCommand
 from app.extensions import db
-from app.services import audit, audit_reading
-from app.services.acts import refuse
+from app.services.audit import log as audit
+from app.services.audit import search as audit_search
+from app.services.audit.acting import refuse
 from tests.api.test_downloads import planted
 from tests.conftest import PASSWORD, panel_in, signed_in
 
@@ -25,7 +26,7 @@ SAFE = {"GET", "HEAD", "OPTIONS"}
 def entries(app: Flask) -> list[dict[str, Any]]:
     """All of them, oldest first."""
     with app.app_context():
-        found = [json.loads(each) for each in "".join(audit_reading.export_lines()).splitlines()]
+        found = [json.loads(each) for each in "".join(audit_search.export_lines()).splitlines()]
         assert audit.verify()[0] == len(found)
         return found
 
@@ -275,7 +276,7 @@ def test_what_is_done_in_a_terminal(tmp_path: Path, sqlite_template: Path):
 def test_entries_are_one_log_line_each(panel: Flask, caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.INFO, "app"):
         signed_in(panel)
-    told = [each.getMessage() for each in caplog.records if each.name == "app.services.audit"]
+    told = [each.getMessage() for each in caplog.records if each.name == "app.services.audit.log"]
     head = entries(panel)[-1]["hash"]
     assert len(told) == 1
     assert "action='session.create' subject='' outcome='done' detail='' " in told[0]

@@ -20,7 +20,7 @@ from app.config import WEB_THREADS
 from app.extensions import db, writing
 from app.models import AdminSession, SignInThrottle
 from app.models.types import now
-from app.services import admins, passwords, sign_in
+from app.services.access import admins, passwords, sign_in
 from tests.api.test_downloads import is_problem
 from tests.conftest import PASSWORD, panel_in, signed_in
 

@@ -26,7 +26,7 @@ from app.errors import ConfigurationError
 from app.extensions import db
 from app.models import Status
 from app.postgres.conninfo import Conninfo
-from app.services import listing
+from app.services.backups import listing
 from tests.conftest import HELD, HOLD, Database, as_catalogue, signed_in, url_of, working
 
 # Its first and last words have no character that anybody would have to escape,

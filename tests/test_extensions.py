@@ -13,8 +13,8 @@ from sqlalchemy.exc import OperationalError
 
 from app.extensions import db, writing
 from app.models import DatabaseBackup, Trigger
-from app.services import listing
-from app.services.catalogue import prepare_catalogue
+from app.services.backups import listing
+from app.services.catalogue.state import prepare_catalogue
 from tests.conftest import panel_in
 
 NAMES = ["backup_2026-01-01T00-00-00-000Z.dump", "backup_2026-01-01T00-00-00-001Z.dump"]

@@ -14,7 +14,8 @@ from app import host
 from app.config import ROOT
 from app.models import Trigger
 from app.postgres.command import LAUNCH
-from app.services import backups, claims
+from app.services.backups import service as backups
+from app.services.jobs import claims
 
 #: They may speak of other systems: the first is the one place, the second runs by itself, the
 #: last is about programs that Linux alone has.

@@ -8,8 +8,8 @@ from flask import Flask
 
 from app.config import settings as current_settings
 from app.models import Trigger
-from app.services import backups
-from app.services.proofs import list_proofs
+from app.services.backups import service as backups
+from app.services.proofs.records import list_proofs
 from tests.conftest import Database, signed_in
 
 ROWS = 4_300

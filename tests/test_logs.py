@@ -22,7 +22,7 @@ def written(
     def write(log_format: str, template: str, *values: Any, **more: Any) -> str:
         monkeypatch.setattr(logging.getLogger(), "handlers", [])
         logs.configure(log_format)
-        logging.getLogger("app.services.pending").warning(template, *values, **more)
+        logging.getLogger("app.services.backups.queue").warning(template, *values, **more)
         return capsys.readouterr().err
 
     return write
@@ -55,7 +55,7 @@ def test_json_has_each_fact_as_a_key(written: Callable[..., str]):
         "filename": "b.dump",
         "size": 7,
         "level": "WARNING",
-        "logger": "app.services.pending",
+        "logger": "app.services.backups.queue",
         "message": "backup failed",
     }
 

@@ -16,7 +16,7 @@ from app import create_app
 from app.config import ROOT
 from app.errors import ConfigurationError
 from app.extensions import Model, db
-from app.services.catalogue import prepare_catalogue
+from app.services.catalogue.state import prepare_catalogue
 from tests.conftest import Database, as_catalogue, settings_in
 
 

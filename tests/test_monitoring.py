@@ -18,9 +18,10 @@ from app.metrics import listener
 from app.models import Level, Worker
 from app.models.types import now
 from app.queue import queue
-from app.services import health, workers
+from app.services.health import readiness
+from app.services.jobs import workers
 from tests.conftest import panel_in, signed_in
-from tests.services.test_figures import counting, plant, prove
+from tests.services.health.test_figures import counting, plant, prove
 
 TOKEN = "a token that Prometheus has"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -118,7 +119,7 @@ def test_a_catalogue_that_does_not_answer_holds_nobody_up(
     tmp_path: Path, sqlite_template: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """It takes the connection, and then says nothing for ever."""
-    monkeypatch.setattr(health, "LIMIT", 0.3)
+    monkeypatch.setattr(readiness, "LIMIT", 0.3)
     with closing(socket()) as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -141,9 +142,9 @@ def test_many_who_ask_do_not_make_it_look_more_often(
     visitor: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ):
     looks = []
-    look = health.look_at_queue
+    look = readiness.look_at_queue
     monkeypatch.setitem(
-        health._LOOKS, "queue", (lambda: looks.append(1) or look(), "cannot be used")
+        readiness._LOOKS, "queue", (lambda: looks.append(1) or look(), "cannot be used")
     )
     for _ in range(20):
         visitor.get("/readyz")

@@ -21,9 +21,9 @@ from flask import Flask
 from app.config import ROOT
 from app.errors import AppError
 from app.models import Status
-from app.services import listing
-from app.services.backup_run import record_failure
-from app.services.reconcile import reconcile
+from app.services.backups import listing
+from app.services.backups.run import record_failure
+from app.services.recovery import reconcile
 from tests.api.test_downloads import CONTENT, HOSTILE_NAMES, dump_of, planted, state_of
 from tests.conftest import NO_SERVER, PASSWORD
 

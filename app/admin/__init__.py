@@ -23,8 +23,8 @@ from app.admin import (
 )
 from app.auth import require_admin
 from app.extensions import csrf
-from app.services.alarms import list_open
-from app.services.workers import find_trouble
+from app.services.alerts.alarms import list_open
+from app.services.jobs.workers import find_trouble
 
 blueprint = Blueprint("admin", __name__, url_prefix="/admin")
 blueprint.register_blueprint(account.blueprint)

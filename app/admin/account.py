@@ -7,7 +7,7 @@ from app import auth
 from app.admin.forms import PasswordChangeForm
 from app.admin.passwords import refusal_of, refuse_field, told
 from app.errors import InvalidInput, TooManyAttempts, WrongPassword
-from app.services.passwords import MIN_LENGTH
+from app.services.access.passwords import MIN_LENGTH
 
 blueprint = Blueprint("account", __name__, url_prefix="/password")
 

@@ -3,7 +3,7 @@
 from flask import Blueprint, render_template
 from flask.typing import ResponseReturnValue
 
-from app.services import alarms as service
+from app.services.alerts import alarms as service
 
 blueprint = Blueprint("alarms", __name__, url_prefix="/alarms")
 

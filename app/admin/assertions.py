@@ -6,8 +6,8 @@ from flask.typing import ResponseReturnValue
 from app.admin.forms import AssertionForm
 from app.auth import signed_in_admin
 from app.errors import AppError, Conflict, InvalidInput
-from app.services import assertions as service
-from app.services.databases import database_name
+from app.services.databases.configured import database_name
+from app.services.proofs import assertions as service
 
 blueprint = Blueprint("assertions", __name__, url_prefix="/assertions")
 

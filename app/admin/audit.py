@@ -5,7 +5,7 @@ from flask.typing import ResponseReturnValue
 
 from app.errors import InvalidInput
 from app.models import ActOutcome
-from app.services import audit_reading as service
+from app.services.audit import search as service
 
 blueprint = Blueprint("audit", __name__, url_prefix="/audit")
 

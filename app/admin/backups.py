@@ -10,12 +10,12 @@ from app.config import CANCEL_PATIENCE
 from app.downloads import dump_response
 from app.errors import AppError, Conflict, InvalidInput
 from app.models import DatabaseBackup, Status, Trigger
-from app.services import backups as service
-from app.services import good, listing, pins, runs
-from app.services.databases import database_name
-from app.services.outlook import get_glance
-from app.services.proofs import best_proofs, list_proofs
-from app.services.restoring import restore_by_hand
+from app.services.backups import good, listing, pins, service
+from app.services.databases.configured import database_name
+from app.services.jobs import run as job_run
+from app.services.proofs.records import best_proofs, list_proofs
+from app.services.restores.by_hand import restore_by_hand
+from app.services.schedules.outlook import get_glance
 
 blueprint = Blueprint("backups", __name__, url_prefix="/backup")
 
@@ -163,7 +163,7 @@ def _list(form: NotesForm) -> str:
         status=chosen.value if chosen else "",
         query=query,
         has_file=listing.has_file,
-        progress_of=runs.progress_of,
+        progress_of=job_run.progress_of,
     )
 
 
@@ -174,7 +174,7 @@ def _page(backup: DatabaseBackup, form: NotesForm) -> str:
         form=form,
         pin_form=PinForm(),
         has_file=listing.has_file(backup),
-        progress=runs.progress_of(backup),
+        progress=job_run.progress_of(backup),
         by_hand=restore_by_hand(backup),
         proofs=list_proofs(backup.id),
     )

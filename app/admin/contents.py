@@ -4,8 +4,8 @@ from flask import Blueprint, render_template, request
 from flask.typing import ResponseReturnValue
 
 from app.postgres.selection import written
-from app.services import contents as service
-from app.services import listing
+from app.services.backups import listing
+from app.services.restores import tables as service
 
 blueprint = Blueprint("contents", __name__)
 

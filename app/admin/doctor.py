@@ -3,7 +3,7 @@
 from flask import Blueprint, render_template
 from flask.typing import ResponseReturnValue
 
-from app.services.doctor import State, examine
+from app.services.health.doctor import State, examine
 
 blueprint = Blueprint("doctor", __name__, url_prefix="/doctor")
 

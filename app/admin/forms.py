@@ -17,13 +17,14 @@ from wtforms.validators import AnyOf, InputRequired, Length, Optional
 from wtforms.widgets import PasswordInput
 
 from app.models import Fact, Kind, Task
-from app.services import heartbeats, notifiers, schedules
-from app.services.acts import refuse
-from app.services.admins import MAX_USERNAME
-from app.services.assertions import MAX_NAME, MAX_STATEMENT
-from app.services.manifests import MAX_NOTES, MAX_PIN_REASON
-from app.services.passwords import MAX_LENGTH
-from app.services.policies import MAX_PLACES
+from app.services.access.admins import MAX_USERNAME
+from app.services.access.passwords import MAX_LENGTH
+from app.services.alerts import heartbeats, notifiers
+from app.services.audit.acting import refuse
+from app.services.backups.manifests import MAX_NOTES, MAX_PIN_REASON
+from app.services.proofs.assertions import MAX_NAME, MAX_STATEMENT
+from app.services.retention.policies import MAX_PLACES
+from app.services.schedules import service as schedules
 
 _MODES = [each.value for each in Kind if each is not Kind.DRILL]
 

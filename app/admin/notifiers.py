@@ -11,8 +11,8 @@ from app.auth import signed_in_admin
 from app.errors import AppError, Busy, Conflict, InvalidInput, NotifierError
 from app.models import GOOD_NEWS, Fact
 from app.models.types import now
-from app.services import deliveries
-from app.services import notifiers as service
+from app.services.alerts import deliveries
+from app.services.alerts import notifiers as service
 
 blueprint = Blueprint("notifiers", __name__, url_prefix="/notifiers")
 

@@ -5,8 +5,8 @@ from wtforms import Field
 from app import auth
 from app.admin.forms import PasswordForm
 from app.errors import AppError, TooManyAttempts, WrongPassword
-from app.services.acts import refuse
-from app.services.sign_in import Confirm
+from app.services.access.sign_in import Confirm
+from app.services.audit.acting import refuse
 
 
 def confirming(form: PasswordForm) -> Confirm:

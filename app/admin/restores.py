@@ -21,9 +21,11 @@ from app.errors import (
 )
 from app.models import Kind, Trigger
 from app.postgres.selection import Name
-from app.services import listing, proofs, runs
-from app.services import restores as service
-from app.services.contents import choose_tables
+from app.services.backups import listing
+from app.services.jobs import run as job_run
+from app.services.proofs import records as proofs
+from app.services.restores import service
+from app.services.restores.tables import choose_tables
 
 blueprint = Blueprint("restores", __name__)
 
@@ -36,7 +38,7 @@ def index() -> ResponseReturnValue:
     filename = request.args.get("filename", "")[:255]
     found = service.list_restores(filename=filename, limit=_LISTED)
     return render_template(
-        "restores/index.html", restores=found, filename=filename, progress_of=runs.progress_of
+        "restores/index.html", restores=found, filename=filename, progress_of=job_run.progress_of
     )
 
 
@@ -91,7 +93,7 @@ def show(restore_id: str) -> ResponseReturnValue:
     return render_template(
         "restores/show.html",
         restore=restore,
-        progress=runs.progress_of(restore),
+        progress=job_run.progress_of(restore),
         proof=proofs.proof_of(restore),
     )
 

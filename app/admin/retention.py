@@ -7,11 +7,12 @@ from app.admin.forms import DropForm, RetentionForm
 from app.auth import signed_in_admin
 from app.errors import AppError, InvalidInput
 from app.formatting import bytes_text, policy_form
-from app.services import policies, pruning
-from app.services.databases import database_name
-from app.services.outlook import get_outlook
-from app.services.periods import PERIODS, length_of
-from app.services.retention import Policy
+from app.services.databases.configured import database_name
+from app.services.retention import policies
+from app.services.retention import prune as pruning
+from app.services.retention.periods import PERIODS, length_of
+from app.services.retention.rules import Policy
+from app.services.schedules.outlook import get_outlook
 
 blueprint = Blueprint("retention", __name__, url_prefix="/retention")
 

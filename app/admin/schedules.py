@@ -10,9 +10,9 @@ from app.admin.forms import ScheduleForm
 from app.auth import signed_in_admin
 from app.errors import AppError, Conflict, InvalidInput
 from app.models import Task
-from app.services import schedule_reading as reading
-from app.services import schedules as service
-from app.services.databases import database_name
+from app.services.databases.configured import database_name
+from app.services.schedules import listing as reading
+from app.services.schedules import service
 
 blueprint = Blueprint("schedules", __name__, url_prefix="/schedules")
 

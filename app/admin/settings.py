@@ -6,7 +6,7 @@ from flask.typing import ResponseReturnValue
 from app.admin.forms import SettingsForm
 from app.auth import signed_in_admin
 from app.errors import AppError, Conflict, InvalidInput
-from app.services import settings as service
+from app.services.settings_file import document as service
 
 blueprint = Blueprint("settings", __name__, url_prefix="/settings")
 

@@ -5,7 +5,7 @@ from flask.typing import ResponseReturnValue
 
 from app.api.schemas import AlarmListSchema, read_query
 from app.schemas import alarm_row
-from app.services import alarms as service
+from app.services.alerts import alarms as service
 
 blueprint = Blueprint("alarms", __name__, url_prefix="/alarms")
 

@@ -6,7 +6,7 @@ from flask.typing import ResponseReturnValue
 from app.api.schemas import AssertionChangeSchema, NewAssertionSchema, NothingSchema, read_body
 from app.auth import signed_in_admin
 from app.schemas import assertion_row
-from app.services import assertions as service
+from app.services.proofs import assertions as service
 
 blueprint = Blueprint("assertions", __name__, url_prefix="/assertions")
 

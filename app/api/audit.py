@@ -5,7 +5,7 @@ from flask.typing import ResponseReturnValue
 
 from app.api.schemas import AuditExportSchema, AuditSchema, read_query
 from app.schemas import audit_row
-from app.services import audit_reading as service
+from app.services.audit import search as service
 
 blueprint = Blueprint("audit", __name__, url_prefix="/audit")
 

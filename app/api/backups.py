@@ -22,8 +22,7 @@ from app.errors import AppError, Conflict
 from app.models import DatabaseBackup, Status, Trigger
 from app.problems import problem
 from app.schemas import backup_details, backup_row, backups_in_list
-from app.services import backups as service
-from app.services import listing, pins
+from app.services.backups import listing, pins, service
 
 blueprint = Blueprint("backups", __name__, url_prefix="/backup")
 

@@ -4,7 +4,7 @@ from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
 from app.api.schemas import ContentsSchema, read_query
-from app.services.contents import list_contents
+from app.services.restores.tables import list_contents
 
 blueprint = Blueprint("contents", __name__)
 

@@ -14,8 +14,8 @@ from app.api.schemas import (
 from app.auth import signed_in_admin
 from app.models.types import now
 from app.schemas import delivery_row, notifier_row
-from app.services import deliveries
-from app.services import notifiers as service
+from app.services.alerts import deliveries
+from app.services.alerts import notifiers as service
 
 blueprint = Blueprint("notifiers", __name__)
 

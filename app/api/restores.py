@@ -17,7 +17,7 @@ from app.config import CANCEL_PATIENCE
 from app.errors import Conflict
 from app.models import Kind, Restore, Trigger
 from app.schemas import restore_details, restore_preview, restore_row
-from app.services import restores as service
+from app.services.restores import service
 
 blueprint = Blueprint("restores", __name__)
 

@@ -8,9 +8,10 @@ from flask.typing import ResponseReturnValue
 from app.api.schemas import PlanSchema, PruneSchema, RetentionSchema, read_body, read_query
 from app.auth import signed_in_admin
 from app.schemas import pruned, retention_outlook, retention_plan
-from app.services import policies, pruning
-from app.services.outlook import get_outlook
-from app.services.retention import Policy
+from app.services.retention import policies
+from app.services.retention import prune as pruning
+from app.services.retention.rules import Policy
+from app.services.schedules.outlook import get_outlook
 
 blueprint = Blueprint("retention", __name__)
 

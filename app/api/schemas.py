@@ -11,12 +11,12 @@ from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
 from app.errors import InvalidInput
 from app.models import Kind, Status, Task
-from app.services.audit_reading import MAX_LIMIT as MAX_ENTRIES
-from app.services.contents import MAX_LIMIT as MAX_TABLES
-from app.services.contents import SORTS
-from app.services.listing import MAX_LIMIT
-from app.services.periods import length_of
-from app.services.restores import MAX_LIMIT as MAX_RESTORES
+from app.services.audit.search import MAX_LIMIT as MAX_ENTRIES
+from app.services.backups.listing import MAX_LIMIT
+from app.services.restores.service import MAX_LIMIT as MAX_RESTORES
+from app.services.restores.tables import MAX_LIMIT as MAX_TABLES
+from app.services.restores.tables import SORTS
+from app.services.retention.periods import length_of
 
 MAX_PLAN = 100_000  # backups in one answer
 

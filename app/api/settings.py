@@ -5,7 +5,7 @@ from flask.typing import ResponseReturnValue
 
 from app.api.schemas import SettingsSchema, read_body
 from app.auth import signed_in_admin
-from app.services import settings as service
+from app.services.settings_file import document as service
 
 blueprint = Blueprint("settings", __name__, url_prefix="/settings")
 

@@ -17,7 +17,7 @@ from app.config import UPLOAD_PART
 from app.errors import InvalidInput
 from app.models import Trigger, Upload
 from app.schemas import backup_row
-from app.services import uploads as service
+from app.services.backups import uploads as service
 
 blueprint = Blueprint("uploads", __name__, url_prefix="/uploads")
 

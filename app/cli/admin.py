@@ -6,7 +6,7 @@ import click
 
 from app.cli.groups import Group
 from app.formatting import moment_short
-from app.services import admins
+from app.services.access import admins
 
 group = Group("admin", help="Who may sign in to the panel.")
 

@@ -8,8 +8,8 @@ from app.cli.groups import Group
 from app.formatting import ago_text, printable
 from app.models.types import now
 from app.schemas import alarm_row
-from app.services import alarms as service
-from app.services import deliveries
+from app.services.alerts import alarms as service
+from app.services.alerts import deliveries
 
 group = Group("alarm", help="See what is not as it should be.")
 

@@ -8,7 +8,7 @@ from app.cli.groups import Group
 from app.formatting import printable
 from app.host import own_user
 from app.schemas import assertion_row
-from app.services import assertions as service
+from app.services.proofs import assertions as service
 
 group = Group("assertion", help="Keep SQL that must return true in every restored database.")
 

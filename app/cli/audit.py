@@ -11,8 +11,8 @@ from app.cli.groups import Group
 from app.formatting import printable
 from app.models import ActOutcome
 from app.schemas import audit_row
-from app.services import audit_reading as service
-from app.services.audit import verify as verify_chain
+from app.services.audit import search as service
+from app.services.audit.log import verify as verify_chain
 
 group = Group("audit", help="Read who did what, and prove that nobody has changed that.")
 

@@ -25,13 +25,12 @@ from app.formatting import (
 from app.host import own_user
 from app.models import DatabaseBackup, Level, Proof, Status, Trigger
 from app.schemas import backup_details, backup_row, backups_in_list
-from app.services import backups as service
-from app.services import listing, uploads
-from app.services.databases import database_in_use
-from app.services.good import is_last_good
-from app.services.proofs import best_proofs, list_proofs
-from app.services.reconcile import try_to_reconcile
-from app.services.restoring import restore_by_hand
+from app.services.backups import listing, service, uploads
+from app.services.backups.good import is_last_good
+from app.services.databases.configured import database_in_use
+from app.services.proofs.records import best_proofs, list_proofs
+from app.services.recovery import try_to_reconcile
+from app.services.restores.by_hand import restore_by_hand
 
 group = Group("backup", help="Make backups of the database, and look after them.")
 

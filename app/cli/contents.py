@@ -7,7 +7,7 @@ import click
 from app.cli.groups import CatalogueCommand
 from app.formatting import bytes_text, printable
 from app.postgres.selection import written
-from app.services.contents import SORTS, list_contents
+from app.services.restores.tables import SORTS, list_contents
 
 
 @click.command("contents", cls=CatalogueCommand)

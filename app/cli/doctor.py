@@ -6,7 +6,7 @@ import click
 
 from app.cli.groups import TellingCommand
 from app.schemas import doctor_report
-from app.services.doctor import Finding, State, examine, is_healthy
+from app.services.health.doctor import Finding, State, examine, is_healthy
 
 _COLOURS = {State.OK: "green", State.WARNING: "yellow", State.PROBLEM: "red"}
 

@@ -17,10 +17,10 @@ from sqlalchemy.exc import DatabaseError
 
 from app.auditing import recorded
 from app.errors import AppError
-from app.services import claims
-from app.services.catalogue import prepare_catalogue
-from app.services.catalogue_errors import explain
-from app.services.served import refuse_another_database
+from app.services.catalogue.errors import explain
+from app.services.catalogue.state import prepare_catalogue
+from app.services.databases.served import refuse_another_database
+from app.services.jobs import claims
 
 
 class TellingCommand(click.Command):

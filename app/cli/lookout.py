@@ -11,7 +11,7 @@ from flask import Flask
 
 from app.logs import errors_logged
 from app.models.types import now
-from app.services import alarms, deliveries
+from app.services.alerts import alarms, deliveries
 
 _TURN = 2.0  # seconds
 _LOOK_EVERY = 5  # turns between two looks for what nobody has done, such as a full disk

@@ -5,14 +5,14 @@ import click
 from app.cli.groups import CatalogueCommand, TellingCommand, say_beside
 from app.errors import AppError
 from app.host import own_user
-from app.services import checks
-from app.services.admins import list_admins
-from app.services.backup_recovery import adopt
-from app.services.catalogue import prepare_catalogue, set_aside_if_damaged
-from app.services.checks import Verdict, check_backups
-from app.services.reconcile import reconcile
-from app.services.schedule_reading import find_next_backup
-from app.services.trust import trust_backup
+from app.services.access.admins import list_admins
+from app.services.backups import checks
+from app.services.backups.checks import Verdict, check_backups
+from app.services.backups.recovery import adopt
+from app.services.backups.trust import trust_backup
+from app.services.catalogue.state import prepare_catalogue, set_aside_if_damaged
+from app.services.recovery import reconcile
+from app.services.schedules.listing import find_next_backup
 
 _MENDED = {
     Verdict.UNKNOWN: "; it has a row again, if it has a manifest",

@@ -11,7 +11,7 @@ from app.host import own_user
 from app.models import Fact
 from app.models.types import now
 from app.schemas import notifier_row
-from app.services import notifiers as service
+from app.services.alerts import notifiers as service
 
 group = Group("notifier", help="Tell people of alarms: mail, Slack, Telegram, Teams, webhooks, …")
 

@@ -20,15 +20,15 @@ from app.postgres import launch
 from app.postgres.connection import open_session
 from app.postgres.embedded import EmbeddedServer
 from app.postgres.tools import find_toolchains
-from app.services import admins
-from app.services.databases import (
+from app.services.access import admins
+from app.services.databases.configured import (
     configured_database,
     database_in_use,
     database_name,
     embedded_server,
 )
-from app.services.reconcile import try_to_reconcile
-from app.services.served import noting_database
+from app.services.databases.served import noting_database
+from app.services.recovery import try_to_reconcile
 
 _START_TIMEOUT = 60.0  # seconds until the web process must answer
 _STOP_TIMEOUT = 20.0  # seconds until a child that was asked to end is killed

@@ -13,12 +13,12 @@ from app.formatting import moment_short, outcome_text, printable
 from app.host import own_user
 from app.models import Kind, Restore, Trigger
 from app.schemas import restore_details, restore_row
-from app.services import restores as service
-from app.services.contents import choose_tables
-from app.services.databases import database_in_use
-from app.services.good import get_newest_good
-from app.services.proofs import proof_of
-from app.services.reconcile import try_to_reconcile
+from app.services.backups.good import get_newest_good
+from app.services.databases.configured import database_in_use
+from app.services.proofs.records import proof_of
+from app.services.recovery import try_to_reconcile
+from app.services.restores import service
+from app.services.restores.tables import choose_tables
 
 group = Group("restore", help="Look after drills and restores; flask backup restore makes them.")
 

@@ -13,11 +13,13 @@ from app.errors import AppError
 from app.formatting import bytes_text, moment_short, policy_text, printable
 from app.host import own_user
 from app.schemas import backup_row, pruned, retention_outlook, retention_plan
-from app.services import pins, policies, pruning
-from app.services.databases import database_name
-from app.services.outlook import get_outlook
-from app.services.periods import length_of
-from app.services.retention import Verdict
+from app.services.backups import pins
+from app.services.databases.configured import database_name
+from app.services.retention import policies
+from app.services.retention import prune as pruning
+from app.services.retention.periods import length_of
+from app.services.retention.rules import Verdict
+from app.services.schedules.outlook import get_outlook
 
 group = Group("retention", help="Say which backups are kept when room is made.")
 

@@ -12,9 +12,9 @@ from app.formatting import in_zone, moment_short, printable
 from app.host import own_user
 from app.models import Firing, Task
 from app.schemas import firing_row, schedule_details, schedule_preview, schedule_rows
-from app.services import schedules as service
-from app.services.schedule_reading import list_next_times
-from app.services.workers import find_trouble
+from app.services.jobs.workers import find_trouble
+from app.services.schedules import service
+from app.services.schedules.listing import list_next_times
 
 group = Group("schedule", help="Let backups, drills and scrubs happen by themselves.")
 

@@ -6,7 +6,7 @@ from app.cli.groups import TellingCommand
 from app.config import settings
 from app.errors import Conflict
 from app.postgres.embedded import EmbeddedServer
-from app.services.databases import embedded_server
+from app.services.databases.configured import embedded_server
 
 group = click.Group(
     "server", help="The embedded PostgreSQL, which serves where DATABASE_URL is not set."

@@ -7,7 +7,7 @@ import click
 
 from app.cli.groups import Group
 from app.host import own_user
-from app.services import settings as service
+from app.services.settings_file import document as service
 
 group = Group("settings", help="Write what admins change at run time into a file, and read it.")
 

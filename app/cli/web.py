@@ -17,8 +17,8 @@ from app.config import UPLOAD_PART, WEB_THREADS, settings
 from app.errors import ConfigurationError
 from app.metrics import listener
 from app.pausing import pause
-from app.services.reconcile import try_to_reconcile
-from app.services.served import noting_database
+from app.services.databases.served import noting_database
+from app.services.recovery import try_to_reconcile
 
 # waitress spools a body before the application can refuse it: so a dump is
 # uploaded in parts. All else is refused by the application from 64 KiB on.

@@ -15,10 +15,15 @@ from app.config import settings
 from app.logs import errors_logged
 from app.models.worker import HEARTBEAT
 from app.queue import proofs_queue, queue, restores_queue
-from app.services import backups, claims, restores, schedules, scheduling, scrub_firings, workers
-from app.services.databases import database_in_use
-from app.services.reconcile import reconcile
-from app.services.served import noting_database
+from app.services.backups import service as backups
+from app.services.databases.configured import database_in_use
+from app.services.databases.served import noting_database
+from app.services.jobs import claims, workers
+from app.services.recovery import reconcile
+from app.services.restores import service as restores
+from app.services.schedules import scrubs as scrub_firings
+from app.services.schedules import service as schedules
+from app.services.schedules import turn
 
 logger = logging.getLogger(__name__)
 
@@ -48,10 +53,10 @@ def worker() -> None:
         # Each in a thread of its own: what takes long holds up nothing else.
         beating = _Loop(app, ended, _BEAT, workers.beat)
         others = [
-            _Loop(app, stopping, _BEAT, scheduling.turn),
+            _Loop(app, stopping, _BEAT, turn.turn),
             _Loop(app, stopping, _TEND_EVERY, _tend),
             _Loop(app, stopping, _SCRUB_EVERY, scrub_firings.scrub_due),
-            _Loop(app, stopping, _FORGET_EVERY, scheduling.forget),
+            _Loop(app, stopping, _FORGET_EVERY, turn.forget),
         ]
         lookout = Lookout(app)
         for each in (beating, *others, lookout):

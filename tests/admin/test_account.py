@@ -8,7 +8,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from app.extensions import writing
-from app.services import admins
+from app.services.access import admins
 from tests.admin.test_backups import LIST, followed, seen, sent
 from tests.conftest import PASSWORD, panel_in, signed_in
 

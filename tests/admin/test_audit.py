@@ -6,8 +6,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from app.models import ActOutcome, Trigger
-from app.services import audit
-from app.services.acts import Act
+from app.services.audit import log as audit
+from app.services.audit.acting import Act
 
 
 def test_entries_are_shown_escaped_filtered_and_page_by_page(panel: Flask, ann: FlaskClient):

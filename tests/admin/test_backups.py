@@ -16,8 +16,10 @@ from app.errors import AppError, Interrupted
 from app.extensions import writing
 from app.models import DatabaseBackup, Status, Trigger
 from app.models.types import now
-from app.services import admins, claims, listing
-from app.services.backup_run import record_failure
+from app.services.access import admins
+from app.services.backups import listing
+from app.services.backups.run import record_failure
+from app.services.jobs import claims
 from tests.api.test_downloads import CONTENT, dump_of, planted, state_of
 from tests.conftest import PASSWORD, Database, panel_in, signed_in
 

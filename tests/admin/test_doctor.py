@@ -9,7 +9,8 @@ from flask.testing import FlaskClient
 
 from app.models import Trigger
 from app.postgres.conninfo import Conninfo
-from app.services import backups, workers
+from app.services.backups import service as backups
+from app.services.jobs import workers
 from tests.conftest import Database, signed_in, url_of
 
 

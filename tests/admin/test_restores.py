@@ -12,7 +12,9 @@ from flask.testing import FlaskClient
 from app.extensions import writing
 from app.models import Kind, Level, Restore, Result, Status, Trigger
 from app.models.types import now
-from app.services import backups, good, listing, restores
+from app.services.backups import good, listing
+from app.services.backups import service as backups
+from app.services.restores import service as restores
 from tests.admin.test_backups import LIST, Page, followed, row_of, seen, sent
 from tests.api.test_downloads import planted
 from tests.api.test_restores import nothing_pending, planted_proof, planted_restore
@@ -219,7 +221,7 @@ def test_a_running_restore_shows_its_progress(panel: Flask, ann: FlaskClient):
         with panel.app_context():
             from app.errors import AppError
             from app.models import Restore
-            from app.services.outcomes import record_failure
+            from app.services.jobs.outcomes import record_failure
 
             record_failure(restore_id, AppError("ended by the test"), job=Restore)
 

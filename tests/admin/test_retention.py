@@ -4,8 +4,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 from markupsafe import escape
 
-from app.services import policies
-from app.services.retention import Policy
+from app.services.retention import policies
+from app.services.retention.rules import Policy
 from tests.admin.test_backups import LIST, followed, row_of, seen, sent
 from tests.api.test_downloads import dump_of
 from tests.api.test_retention import ann, panel, proven  # noqa: F401 - fixtures

@@ -13,7 +13,7 @@ from tests.admin.test_backups import HOSTILE, LIST, Page, followed, seen, sent
 from tests.api.test_downloads import planted
 from tests.api.test_restores import planted_restore
 from tests.api.test_schedules import planted_schedules
-from tests.services.test_figures import counting
+from tests.services.health.test_figures import counting
 
 SCHEDULES = "/admin/schedules"
 API = "/api/admin/schedules"

@@ -22,9 +22,9 @@ from app.errors import AppError
 from app.extensions import writing
 from app.models import DatabaseBackup, Status
 from app.models.types import now
-from app.services import backups as service
-from app.services import claims, listing
-from app.services.backup_run import record_failure
+from app.services.backups import listing, service
+from app.services.backups.run import record_failure
+from app.services.jobs import claims
 from tests.api.test_downloads import dump_of, is_problem, planted, state_of
 from tests.conftest import (
     Database,

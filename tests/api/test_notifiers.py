@@ -27,7 +27,7 @@ def none_left(panel: Flask) -> Iterator[None]:
 
 
 def test_a_test_without_an_answer_says_so(ann: FlaskClient, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("app.services.notifiers._TEST_PATIENCE", 2)
+    monkeypatch.setattr("app.services.alerts.notifiers._TEST_PATIENCE", 2)
     with listening(hangs=True) as silent:
         made = ann.post(NOTIFIERS, json={"name": "ops", "url": f"{silent.url}?rto=600"})
         answer = ann.post(f"{NOTIFIERS}/{made.json['notifier']['id']}/test")

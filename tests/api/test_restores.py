@@ -11,7 +11,8 @@ from sqlalchemy import event
 from app.extensions import db, writing
 from app.models import Kind, Level, Proof, Restore, Result, Status, Trigger
 from app.models.types import now
-from app.services import listing, restores
+from app.services.backups import listing
+from app.services.restores import service as restores
 from tests.api.test_downloads import is_problem, planted
 from tests.conftest import PASSWORD, Database
 

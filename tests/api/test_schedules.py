@@ -12,9 +12,9 @@ from sqlalchemy import delete
 from app.extensions import writing
 from app.models import Firing, Outcome, Schedule, Task
 from app.models.types import now
-from app.services import schedules
+from app.services.schedules import service as schedules
 from tests.api.test_downloads import is_problem
-from tests.services.test_figures import counting
+from tests.services.health.test_figures import counting
 
 SCHEDULES = "/api/admin/schedules"
 ROW = {

@@ -9,7 +9,8 @@ from flask.testing import FlaskClient
 from app.config import UPLOAD_PART
 from app.postgres.conninfo import parse_url
 from app.postgres.tools import Toolchain
-from app.services import backups, uploads
+from app.services.backups import service as backups
+from app.services.backups import uploads
 from tests.conftest import Database
 from tests.postgres.conftest import make_dump
 

@@ -13,7 +13,8 @@ import pytest
 from flask import Flask
 
 from app.models import Trigger
-from app.services import backups, proofs
+from app.services.backups import service as backups
+from app.services.proofs import records as proofs
 from tests.conftest import Database, url_of
 
 BACKSTOP = 0x4261636B  # the first half of the lock that tells everybody of a backup

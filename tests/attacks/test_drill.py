@@ -15,7 +15,9 @@ from flask import Flask
 from app.extensions import db
 from app.models import Kind, Level, Restore, Result
 from app.postgres.conninfo import Conninfo
-from app.services import drill_server, restores, uploads
+from app.services.backups import uploads
+from app.services.restores import drill_server
+from app.services.restores import service as restores
 from tests.attacks.archives import TABLE, Piece, archive, running
 from tests.conftest import Database, url_of
 from tests.services.drills.conftest import isolated, left_of_drills, newest_proof, sockets

@@ -12,10 +12,19 @@ from app.config import settings
 from app.errors import Conflict, VerificationError
 from app.extensions import writing
 from app.models import DatabaseBackup, Kind, Status, Trigger
-from app.services import backups, checks, listing, proofs, restores, trust
-from app.services.backup_recovery import adopt
-from app.services.manifests import _OWN_CHECKSUM, _checksum, _written, build_manifest, read_manifest
-from app.services.reconcile import reconcile
+from app.services.backups import checks, listing, trust
+from app.services.backups import service as backups
+from app.services.backups.manifests import (
+    _OWN_CHECKSUM,
+    _checksum,
+    _written,
+    build_manifest,
+    read_manifest,
+)
+from app.services.backups.recovery import adopt
+from app.services.proofs import records as proofs
+from app.services.recovery import reconcile
+from app.services.restores import service as restores
 
 pytestmark = pytest.mark.usefixtures("context")
 

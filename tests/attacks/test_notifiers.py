@@ -11,7 +11,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from app.config import WEB_THREADS
-from app.services import notifiers as service
+from app.services.alerts import notifiers as service
 
 NOTIFIERS = "/api/admin/notifiers"
 

@@ -5,7 +5,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from app.models import Kind, Trigger
-from app.services import restores
+from app.services.restores import service as restores
 from tests.attacks.archives import TABLE, Piece, archive
 from tests.postgres.conftest import wait_until
 

@@ -13,7 +13,8 @@ from huey.registry import Message
 from app.keys import derived_key
 from app.models import Status, Trigger
 from app.queue import QUEUES, Queue, SignedMessages, count_waiting, queue
-from app.services import backups, listing
+from app.services.backups import listing
+from app.services.backups import service as backups
 
 pytestmark = pytest.mark.usefixtures("context")
 
@@ -55,7 +56,7 @@ def test_a_pickle_in_the_queue_is_not_read(
 def test_a_message_that_is_signed_otherwise_is_not_obeyed(app: Any):
     made = backups.queue_backup(trigger=Trigger.API, created_by="ann")
     queue.storage.flush_queue()
-    name = "app.services.backups.run_backup"
+    name = "app.services.backups.service.run_backup"
     ours = a_message(name, made.id, key=queue.serializer._key)
     theirs = a_message(name, made.id, key=derived_key("another key", "another purpose"))
     body = json.dumps(["i", name, [made.id]]).encode()

@@ -14,8 +14,10 @@ from app.models import Kind, Restore
 from app.postgres import closing
 from app.postgres.conninfo import Conninfo
 from app.postgres.databases import Server
-from app.services import before, listing, loading, restores, scratch, uploads
-from app.services.reconcile import reconcile
+from app.services.backups import listing, uploads
+from app.services.recovery import reconcile
+from app.services.restores import load, preview, scratch
+from app.services.restores import service as restores
 from tests.attacks.archives import TABLE, Piece, archive, running
 from tests.conftest import Database, url_of
 from tests.servers import a_server, programs
@@ -537,7 +539,7 @@ def test_a_dump_that_fills_the_disk_is_ended(
             " END LOOP; END $$;\n"
         )
     )
-    monkeypatch.setattr(loading, "_SPARE_DISK", 32 * 1024**2)
+    monkeypatch.setattr(load, "_SPARE_DISK", 32 * 1024**2)
     row = attempt(uploads.import_file(path).filename, Kind.DRILL)
     assert row.error_message == "the new database took more than 32.0 MiB and was dropped"
     assert leftovers() == []
@@ -568,7 +570,7 @@ def test_a_comment_on_a_role_is_no_statement(shop: Database, mallory: Database):
     shop.run(f"COMMENT ON ROLE {name} IS %s", text)
     filename = backed_up()
     listed = listing.get_backup(filename).contents["roles"]
-    told = before.creating([name], listed)
+    told = preview.creating([name], listed)
     assert [each.partition(" WITH ")[0] for each in told[:-1]] == [f'CREATE ROLE "{name}"']
     assert told[-1].startswith(f'COMMENT ON ROLE "{name}" IS ')
     assert "\n" not in told[-1]

@@ -10,7 +10,7 @@ import pytest
 from flask import Flask
 
 from app.config import WEB_THREADS
-from app.services import passwords
+from app.services.access import passwords
 from tests.attacks.test_web import entries
 from tests.conftest import PASSWORD, panel_in
 
@@ -61,7 +61,7 @@ def test_a_flood_refuses_nobody_who_has_signed_in_before(panel: Flask):
 
 
 def test_whom_a_crowd_is_in_the_way_is_recorded_once(panel: Flask, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("app.services.passwords._PATIENCE", 0.01)
+    monkeypatch.setattr("app.services.access.passwords._PATIENCE", 0.01)
     before = entries(panel)
     with passwords._strangers_turn:
         statuses = {tried(panel, f"2001:db8:{number:x}::1") for number in range(10)}

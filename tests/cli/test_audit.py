@@ -10,8 +10,8 @@ from sqlalchemy import text
 
 from app.extensions import db
 from app.models import Trigger
-from app.services import audit
-from app.services.acts import Act
+from app.services.audit import log as audit
+from app.services.audit.acting import Act
 
 
 def test_the_audit_is_listed_exported_and_proven(panel: Flask, tmp_path: Path):

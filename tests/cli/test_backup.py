@@ -18,7 +18,11 @@ from sqlalchemy import text
 from app.cli import progress
 from app.extensions import db
 from app.models import Status, Trigger
-from app.services import backup_run, backups, claims, listing, proofs
+from app.services.backups import listing
+from app.services.backups import run as backup_run
+from app.services.backups import service as backups
+from app.services.jobs import claims
+from app.services.proofs import records as proofs
 from tests.conftest import Database
 
 Flask_backup = Callable[..., Result]
@@ -377,7 +381,7 @@ def test_a_terminal_shows_a_bar(app: Flask, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(
         progress, "Console", lambda **options: real(file=screen, force_terminal=True, width=150)
     )
-    monkeypatch.setattr("app.services.runs._TELL_EVERY", 0.0)
+    monkeypatch.setattr("app.services.jobs.run._TELL_EVERY", 0.0)
     result = runner(app)("create")
     assert result.exit_code == 0, result.output
     assert re.search(r"(Dumping|Checking|Publishing).*\d of 2 tables done", screen.getvalue())

@@ -15,7 +15,8 @@ from flask import Flask
 from app.config import ROOT
 from app.extensions import db
 from app.models import Trigger
-from app.services import backups, workers
+from app.services.backups import service as backups
+from app.services.jobs import workers
 from tests.conftest import Database
 
 

@@ -16,11 +16,13 @@ from app.extensions import db, writing
 from app.models import Delivery, DeliveryStatus, Fact, Notifier, Trigger, Worker
 from app.models.types import now
 from app.models.worker import HEARTBEAT
-from app.services import backups, claims, deliveries
-from app.services.databases import database_name
-from app.services.outcomes import record_failure
-from app.services.pending import insert_pending
-from app.services.sealing import seal
+from app.services.access.sealing import seal
+from app.services.alerts import deliveries
+from app.services.backups import service as backups
+from app.services.backups.queue import insert_pending
+from app.services.databases.configured import database_name
+from app.services.jobs import claims
+from app.services.jobs.outcomes import record_failure
 from tests.cli.test_panel import Home, can_connect, free_port, wait_until
 from tests.conftest import PASSWORD
 from tests.listeners import listening

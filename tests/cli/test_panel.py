@@ -24,8 +24,9 @@ from app.config import ROOT
 from app.extensions import db
 from app.models import DatabaseBackup, Status, Trigger
 from app.postgres.embedded import EmbeddedServer
-from app.services import backups, listing
-from app.services.runs import progress_of
+from app.services.backups import listing
+from app.services.backups import service as backups
+from app.services.jobs.run import progress_of
 from tests.conftest import HELD, HOLD, Database, locked, sessions, waiting
 
 PATIENCE = 60  # seconds

@@ -10,7 +10,7 @@ from flask import Flask
 
 from app.extensions import writing
 from app.models import Kind, Status
-from app.services import listing
+from app.services.backups import listing
 from tests.api.test_downloads import planted
 from tests.api.test_restores import planted_restore
 from tests.conftest import NO_SERVER, Database

@@ -11,7 +11,8 @@ import pytest
 from app.config import ROOT
 from app.extensions import db
 from app.models import Status, Trigger
-from app.services import backups, restores
+from app.services.backups import service as backups
+from app.services.restores import service as restores
 from tests.cli.test_panel import PATIENCE, Home
 from tests.conftest import RESTORED_SLEEPS, Database
 from tests.postgres.conftest import wait_until

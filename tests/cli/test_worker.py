@@ -13,8 +13,11 @@ from app.models import Kind, Restore, Status, Trigger
 from app.models.types import now
 from app.postgres.conninfo import Conninfo
 from app.queue import count_waiting
-from app.services import assertions, backups, restores, workers
-from app.services.databases import database_name
+from app.services.backups import service as backups
+from app.services.databases.configured import database_name
+from app.services.jobs import workers
+from app.services.proofs import assertions
+from app.services.restores import service as restores
 from tests.cli.test_panel import Worker
 from tests.conftest import Database, url_of
 from tests.postgres.conftest import wait_until

@@ -14,8 +14,8 @@ from flask import Flask
 from app.config import ROOT
 from app.metrics import exposition
 from app.models import Level, Status
-from app.services import workers
-from tests.services.test_figures import plant, prove
+from app.services.jobs import workers
+from tests.services.health.test_figures import plant, prove
 
 RULES = ROOT / "docs/prometheus/rules.yml"
 DASHBOARD = ROOT / "docs/grafana/backstop.json"

@@ -12,7 +12,8 @@ from flask import Flask
 from app.config import ROOT
 from app.models import Kind, Level, Result
 from app.postgres.conninfo import Conninfo
-from app.services import listing, restores
+from app.services.backups import listing
+from app.services.restores import service as restores
 from tests.conftest import SMALL_SHOP, Database, url_of
 from tests.servers import programs
 from tests.services.drills.conftest import newest_proof

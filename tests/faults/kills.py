@@ -10,7 +10,7 @@ from random import Random
 import psutil
 
 from app.models import Trigger
-from app.services import backups
+from app.services.backups import service as backups
 from tests.cli.test_panel import PATIENCE
 from tests.faults.lab import SEED, Lab, N, awaited, chance
 

@@ -31,11 +31,12 @@ from app.models import DatabaseBackup, Status, Trigger
 from app.models.types import moment_text, now
 from app.postgres.tools import find_toolchains
 from app.queue import init_queues, queue
-from app.services import backups, claims
-from app.services.manifests import read_manifest
-from app.services.pending import list_unclaimed
-from app.services.reconcile import reconcile
-from app.services.settling import Reconciled
+from app.services.backups import service as backups
+from app.services.backups.manifests import read_manifest
+from app.services.backups.queue import list_unclaimed
+from app.services.jobs import claims
+from app.services.jobs.settling import Reconciled
+from app.services.recovery import reconcile
 from tests.cli.test_panel import PATIENCE, Home, can_connect, free_port, wait_until
 from tests.conftest import Database
 

@@ -11,8 +11,8 @@ import pytest
 
 from app.config import ROOT
 from app.models import DatabaseBackup, Status, Trigger
-from app.services import backups
-from app.services.reconcile import reconcile
+from app.services.backups import service as backups
+from app.services.recovery import reconcile
 from tests.faults.lab import PATIENCE, SEED, Lab, N, chance, log_of, wait_until
 from tests.faults.middle import locked, until_it_waits
 

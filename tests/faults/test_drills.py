@@ -10,8 +10,11 @@ import psutil
 import pytest
 
 from app.models import Proof, Restore, Result, Status
-from app.services import backups, drill_server, proofs, restores
-from app.services.reconcile import reconcile
+from app.services.backups import service as backups
+from app.services.proofs import records as proofs
+from app.services.recovery import reconcile
+from app.services.restores import drill_server
+from app.services.restores import service as restores
 from tests.faults.lab import PATIENCE, Lab, log_of, wait_until
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(600)]

@@ -17,7 +17,7 @@ from app.extensions import writing
 from app.models import DatabaseBackup
 from app.models.backup import filename_of
 from app.schemas import backup_row
-from app.services.manifests import build_manifest
+from app.services.backups.manifests import build_manifest
 from tests.faults.lab import SEED, Lab, chance
 
 pytestmark = pytest.mark.faults

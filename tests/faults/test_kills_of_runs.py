@@ -11,7 +11,7 @@ import psutil
 import psycopg2
 import pytest
 
-from app.services.reconcile import reconcile
+from app.services.recovery import reconcile
 from tests.cli.test_panel import PATIENCE, free_port
 from tests.conftest import HELD, HOLD
 from tests.faults.kills import (

@@ -12,7 +12,7 @@ from app.config import bind_settings
 from app.models import DatabaseBackup, Trigger
 from app.postgres import connection
 from app.postgres.conninfo import Conninfo
-from app.services import backups
+from app.services.backups import service as backups
 from tests.faults.lab import SEED, Lab, N, chance
 from tests.faults.line import WAYS, Line
 

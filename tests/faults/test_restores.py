@@ -8,7 +8,7 @@ from itertools import count
 import pytest
 
 from app.models import Restore, Status
-from app.services import restores
+from app.services.restores import service as restores
 from tests.faults.kills import fall, span_of
 from tests.faults.lab import SEED, Lab, N, chance, log_of
 from tests.faults.test_steps import Stepper, stepper, tell, turns_once

@@ -17,10 +17,15 @@ from sqlalchemy import select
 from app.errors import AppError, ConnectError, DumpError, StorageFull, ToolError
 from app.extensions import db, writing
 from app.models import DatabaseBackup, Delivery, Firing, Outcome, Schedule, Status, Task, types
-from app.services import backups, firings, notifiers, policies, pruning, schedules, scheduling
-from app.services.databases import database_name, storage
-from app.services.proofs import record_reading
-from app.services.retention import Policy
+from app.services.alerts import notifiers
+from app.services.backups import service as backups
+from app.services.databases.configured import database_name, storage
+from app.services.proofs.records import record_reading
+from app.services.retention import policies, prune
+from app.services.retention.rules import Policy
+from app.services.schedules import fire
+from app.services.schedules import service as schedules
+from app.services.schedules import turn as scheduling
 from tests.faults.lab import N, chance
 
 pytestmark = pytest.mark.faults
@@ -65,7 +70,7 @@ class Machine:
             return made
 
         if self.crashes:
-            for module in (scheduling, firings):
+            for module in (scheduling, fire):
                 self.patch.setattr(module, "writing", perilous)
             self.patch.setattr(backups, "queue_backup", queue)
         self.patch.setattr(backups, "wake_worker", lambda _: None)
@@ -185,9 +190,9 @@ def judge(name: str, due: list[datetime]) -> Counter[str]:
         notes for notes, status in db.session.execute(notes) if status is Status.COMPLETED
     )
     for each in known:
-        made = good.pop(firings.notes_of(schedule, each.due_at), 0)
+        made = good.pop(fire.notes_of(schedule, each.due_at), 0)
         assert made == (each.outcome is Outcome.COMPLETED), (name, each.due_at, each.outcome)
-        assert 1 <= each.attempts <= len(firings.BACK_OFF) + 1 or each.told
+        assert 1 <= each.attempts <= len(fire.BACK_OFF) + 1 or each.told
     assert not good
     return Counter(each.outcome.value for each in known) + Counter(missed=len(missed))
 
@@ -340,7 +345,7 @@ def test_only_what_passes_by_itself_is_tried_again(
     assert (fired.attempts, fired.outcome) == (attempts, outcome)
     assert error.message in fired.told
     waits = [later - earlier for earlier, later in itertools.pairwise(times)]
-    expected = [MINUTE + each for each in firings.BACK_OFF][: attempts - 1]
+    expected = [MINUTE + each for each in fire.BACK_OFF][: attempts - 1]
     assert waits == expected
 
 
@@ -362,7 +367,7 @@ def test_what_a_schedule_makes_is_pruned_as_the_policy_says(
 
     finish = DatabaseBackup.complete
     monkeypatch.setattr(DatabaseBackup, "complete", complete)
-    monkeypatch.setattr(pruning, "prune_after", pruning.prune_after.call_local)  # as a worker does
+    monkeypatch.setattr(prune, "prune_after", prune.prune_after.call_local)  # as a worker does
     storage().folder.mkdir(exist_ok=True)
     policies.set_policy(Policy(keep_last=3, keep_daily=4), by="ann")
     policies.confirm_policy(policies.get_policy(), database_name(), by="ann")

@@ -13,7 +13,7 @@ from flask import Flask
 from app.config import ROOT
 from app.errors import ConfigurationError
 from app.extensions import db
-from app.services.catalogue import find_revisions, prepare_catalogue
+from app.services.catalogue.state import find_revisions, prepare_catalogue
 from tests.faults.lab import SEED, chance
 from tests.faults.test_disk import fill, only_root, small_disk
 from tests.migrations.conftest import kind, old_catalogue

@@ -18,7 +18,7 @@ from sqlalchemy import Engine, event
 from sqlalchemy.engine.default import DefaultDialect
 
 from app import create_app
-from app.services.catalogue import prepare_catalogue
+from app.services.catalogue.state import prepare_catalogue
 from tests.conftest import settings_in
 
 

@@ -20,8 +20,8 @@ from app.config import ROOT
 from app.errors import ConfigurationError
 from app.extensions import Model, db
 from app.models import DatabaseBackup, Level, Proof, Result
-from app.services.catalogue import prepare_catalogue
-from app.services.upgrades import Upgrade, find_copies
+from app.services.catalogue.state import prepare_catalogue
+from app.services.catalogue.upgrades import Upgrade, find_copies
 from tests.migrations.conftest import FORMS, plant_file
 from tests.migrations.planting import all_rows, assert_kept, plant, rows_of
 

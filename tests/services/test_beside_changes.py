@@ -10,7 +10,9 @@ import psycopg2
 import pytest
 
 from app.models import DatabaseBackup, Trigger
-from app.services import backup_run, backups, proofs
+from app.services.backups import run as backup_run
+from app.services.backups import service as backups
+from app.services.proofs import records as proofs
 from tests.conftest import Database
 from tests.faults.lab import N
 

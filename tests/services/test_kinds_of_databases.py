@@ -25,8 +25,10 @@ from app.postgres.embedded import cluster
 from app.postgres.embedded.accounts import account_for
 from app.postgres.inspection import inspect
 from app.postgres.poolers import refuse_shared_sessions
-from app.services import backups, manifests, proofs
-from app.services.databases import storage
+from app.services.backups import manifests
+from app.services.backups import service as backups
+from app.services.databases.configured import storage
+from app.services.proofs import records as proofs
 from tests.conftest import Database, url_of
 from tests.servers import a_server, leave_out, programs
 

@@ -10,7 +10,9 @@ from app.errors import Conflict, InvalidInput
 from app.extensions import writing
 from app.models import Kind, Level, Proof, Result, Status, Trigger
 from app.models.types import now
-from app.services import backups, proofs, restores
+from app.services.backups import service as backups
+from app.services.proofs import records as proofs
+from app.services.restores import service as restores
 from tests.conftest import Database, url_of
 
 pytestmark = pytest.mark.usefixtures("context")

@@ -10,7 +10,9 @@ import pytest
 
 from app.models import Proof
 from app.postgres.throwaway import sandbox
-from app.services import backups, drill_server, proofs
+from app.services.backups import service as backups
+from app.services.proofs import records as proofs
+from app.services.restores import drill_server
 from tests.servers import leave_out
 
 

@@ -8,7 +8,7 @@ import pytest
 from flask import Flask
 
 from app.models import Kind, Level, Result
-from app.services import assertions
+from app.services.proofs import assertions
 from tests.conftest import Database
 from tests.services.drills.conftest import newest_proof
 from tests.services.restores.conftest import attempt, backed_up, restored

@@ -18,7 +18,8 @@ from app.models import Kind, Result
 from app.postgres import background
 from app.postgres.throwaway import sandbox
 from app.postgres.throwaway.sandbox import Isolation, Places
-from app.services import drill_server, uploads
+from app.services.backups import uploads
+from app.services.restores import drill_server
 from tests.attacks.archives import running
 from tests.conftest import Database
 from tests.servers import leave_out, only_by_root

@@ -15,10 +15,10 @@ from app.models import DatabaseBackup, Kind, Level, Restore, Result
 from app.postgres.conninfo import Conninfo
 from app.postgres.throwaway import programs as throwaway_programs
 from app.postgres.throwaway import sandbox, watch
-from app.services import drill_server
-from app.services.doctor import drills as doctor
-from app.services.doctor.findings import State
-from app.services.reconcile import reconcile
+from app.services.health.doctor import drills as doctor
+from app.services.health.doctor.findings import State
+from app.services.recovery import reconcile
+from app.services.restores import drill_server
 from tests.conftest import SMALL_SHOP, Database, url_of
 from tests.servers import programs
 from tests.services.drills.conftest import newest_proof

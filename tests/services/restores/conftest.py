@@ -9,7 +9,8 @@ import pytest
 from app.config import Settings
 from app.models import Kind, Restore, Trigger
 from app.postgres.conninfo import Conninfo
-from app.services import backups, restores
+from app.services.backups import service as backups
+from app.services.restores import service as restores
 from tests.conftest import Database, url_of
 
 

@@ -11,7 +11,10 @@ from app import config
 from app.models import Kind, Level, Proof, Restore, Result
 from app.postgres import amcheck
 from app.postgres.conninfo import Conninfo
-from app.services import asserting, assertions, backups, proofs, restores
+from app.services.backups import service as backups
+from app.services.proofs import ask, assertions
+from app.services.proofs import records as proofs
+from app.services.restores import service as restores
 from tests.conftest import RESTORED_SLEEPS, Database, url_of
 from tests.postgres.conftest import wait_until
 from tests.services.restores.conftest import attempt, backed_up, restored
@@ -394,4 +397,4 @@ def test_what_kept_it_from_looking_is_no_finding(monkeypatch: pytest.MonkeyPatch
     kept = [each for each in told if not amcheck.re.search(amcheck._NO_FINDING, each)]
     assert kept == ['btree index "public.c": item order invariant DETAIL: Lower.']
     assert len(told) == 3
-    assert asserting.Asserted(found=kept).failures == [f"pg_amcheck: {kept[0]}"]
+    assert ask.Asserted(found=kept).failures == [f"pg_amcheck: {kept[0]}"]

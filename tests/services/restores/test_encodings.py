@@ -12,7 +12,8 @@ from app.extensions import writing
 from app.models import Kind
 from app.postgres.conninfo import Conninfo
 from app.postgres.databases import serving
-from app.services import backups, scratch
+from app.services.backups import service as backups
+from app.services.restores import scratch
 from tests.conftest import Database, url_of
 from tests.servers import toolchain
 from tests.services.restores.comparison import seen

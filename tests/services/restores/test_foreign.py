@@ -11,10 +11,11 @@ from app.errors import Conflict, InvalidInput, NotFound
 from app.models import Kind, Level, Result
 from app.postgres.conninfo import Conninfo, parse_url
 from app.postgres.tools import Toolchain
-from app.services import good, listing, proofs, uploads
-from app.services.databases import storage
-from app.services.reconcile import reconcile
-from app.services.restoring import restore_by_hand
+from app.services.backups import good, listing, uploads
+from app.services.databases.configured import storage
+from app.services.proofs import records as proofs
+from app.services.recovery import reconcile
+from app.services.restores.by_hand import restore_by_hand
 from tests.conftest import Database, url_of
 from tests.postgres.conftest import make_dump
 from tests.services.restores.conftest import attempt, restored

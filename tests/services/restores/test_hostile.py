@@ -9,7 +9,8 @@ from flask import Flask
 
 from app.models import Kind
 from app.postgres.conninfo import Conninfo
-from app.services import backups, proofs
+from app.services.backups import service as backups
+from app.services.proofs import records as proofs
 from tests.conftest import Database, url_of
 from tests.services.restores.conftest import attempt, backed_up, restored
 

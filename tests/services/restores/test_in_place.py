@@ -17,8 +17,11 @@ from app.extensions import writing
 from app.models import Kind, Level, Restore, Status
 from app.models.types import now
 from app.postgres.conninfo import Conninfo
-from app.services import backups, proofs, restores, scratch
-from app.services.reconcile import reconcile
+from app.services.backups import service as backups
+from app.services.proofs import records as proofs
+from app.services.recovery import reconcile
+from app.services.restores import scratch
+from app.services.restores import service as restores
 from tests.conftest import SMALL_SHOP, Database, url_of
 from tests.services.restores.conftest import attempt, backed_up, restored
 

@@ -10,7 +10,9 @@ from flask import Flask
 
 from app.models import Kind, Level, Result
 from app.postgres.conninfo import Conninfo
-from app.services import backups, proofs, restores
+from app.services.backups import service as backups
+from app.services.proofs import records as proofs
+from app.services.restores import service as restores
 from tests.conftest import Database, url_of
 from tests.servers import a_server, programs, toolchain
 from tests.services.restores.comparison import seen

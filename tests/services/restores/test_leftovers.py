@@ -8,10 +8,13 @@ from sqlalchemy.exc import OperationalError
 
 from app.models import Kind, Level, Result, Status
 from app.models.types import now
-from app.services import backups, proofs, restores, scratch
-from app.services import restore_run as running
-from app.services.databases import private_dir
-from app.services.reconcile import reconcile
+from app.services.backups import service as backups
+from app.services.databases.configured import private_dir
+from app.services.proofs import records as proofs
+from app.services.recovery import reconcile
+from app.services.restores import run as running
+from app.services.restores import scratch
+from app.services.restores import service as restores
 from tests.conftest import Database
 from tests.services.restores.conftest import attempt, backed_up, restored
 

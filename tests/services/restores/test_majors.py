@@ -7,7 +7,8 @@ from flask import Flask
 
 from app.models import Kind, Level, Result
 from app.postgres.conninfo import Conninfo
-from app.services import backups, proofs
+from app.services.backups import service as backups
+from app.services.proofs import records as proofs
 from tests.conftest import SMALL_SHOP, Database, url_of
 from tests.servers import programs
 from tests.services.restores.conftest import attempt, backed_up, restored

@@ -12,7 +12,7 @@ from app.models import Kind
 from app.postgres.census import counting, differences, reading
 from app.postgres.conninfo import Conninfo, parse_url
 from app.postgres.databases import serving
-from app.services import backups
+from app.services.backups import service as backups
 from tests.conftest import Database, url_of
 from tests.services.restores.conftest import backed_up, restored
 

@@ -10,7 +10,9 @@ from flask import Flask
 from app.errors import NotPossible
 from app.models import Kind, Level, Result
 from app.postgres.conninfo import Conninfo
-from app.services import backups, proofs, restores
+from app.services.backups import service as backups
+from app.services.proofs import records as proofs
+from app.services.restores import service as restores
 from tests.conftest import SMALL_SHOP, Database, url_of
 from tests.services.restores.conftest import attempt, backed_up, restored
 

@@ -9,8 +9,11 @@ from app.errors import Conflict, InvalidInput
 from app.extensions import writing
 from app.models import DatabaseBackup, Kind, Level
 from app.postgres.conninfo import Conninfo
-from app.services import backups, contents, proofs, restores
-from app.services.restores import tell_before
+from app.services.backups import service as backups
+from app.services.proofs import records as proofs
+from app.services.restores import service as restores
+from app.services.restores import tables as contents
+from app.services.restores.service import tell_before
 from tests.conftest import Database, url_of
 from tests.services.restores.conftest import attempt, backed_up, restored
 

@@ -10,8 +10,9 @@ import pytest
 
 from app.models import Kind, Level, Result, Status
 from app.postgres.conninfo import Conninfo
-from app.services import backups, proofs
-from app.services import restore_run as running
+from app.services.backups import service as backups
+from app.services.proofs import records as proofs
+from app.services.restores import run as running
 from tests.conftest import Database
 from tests.postgres.conftest import wait_until
 from tests.services.restores.conftest import attempt, backed_up, restored

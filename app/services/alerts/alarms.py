@@ -1,0 +1,184 @@
+"""Alarms: opened once, closed with a message when it is over, told without storms.
+
+A look compares what is amiss with the alarms that are open. What changes, and
+the messages of it, are written in one transaction: a process that dies tells
+nothing twice and forgets nothing.
+"""
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, delete, func, select
+from sqlalchemy.orm import Session
+
+from app.errors import InvalidInput, StorageError
+from app.extensions import db, writing
+from app.models import Alarm, Fact
+from app.models.types import moment_text
+from app.services.alerts.conditions import Trouble, find_troubles, missing_files
+from app.services.alerts.conditions.trouble import one_line
+from app.services.alerts.deliveries import Message, queue
+from app.services.alerts.news import has_news, tell_news
+
+__all__ = ["forget_old", "has_news", "list_alarms", "list_open", "look"]
+
+logger = logging.getLogger(__name__)
+
+QUIET = timedelta(minutes=15)  # what comes and goes is told once in so long
+MAX_LIMIT = 200  # alarms in one answer
+_FORGOTTEN = timedelta(days=365)
+_GROWING = (Fact.FILE_MISSING, Fact.FILE_DAMAGED)  # of which more is told again
+_AGAIN = timedelta(hours=1)  # at the earliest
+_BAND = 5  # alarms told on each page
+_TURN = 0x62616B73  # of an advisory lock: one process at a time opens and closes
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What one look found, and of what it cannot speak."""
+
+    troubles: dict[tuple[Fact, str], Trouble]
+    unseen: frozenset[Fact]
+
+    def speaks_of(self, alarm: Alarm) -> bool:
+        return alarm.kind not in self.unseen
+
+
+def look(at: datetime, *, files: bool = True) -> None:
+    """Open and close alarms as things stand, and queue what notifiers want to know.
+
+    `files`: whether to look for missing files too, which lists the storage.
+    """
+    seen = _see(at, files)
+    is_due = has_news() or bool(_changes(seen, _open_alarms(), at))
+    db.session.commit()
+    if not is_due:
+        return
+    with writing() as session:
+        if session.connection().dialect.name == "postgresql":
+            session.execute(select(func.pg_advisory_xact_lock(_TURN)))
+        # Once more: somebody else may have been quicker, and know more than we did.
+        seen = _see(at, files)
+        alarms = _open_alarms()
+        for key in _changes(seen, alarms, at):
+            _change(session, alarms.get(key), seen.troubles.get(key), at)
+        tell_news(session, at)
+
+
+def list_open() -> list[Alarm]:
+    """The first few that are open, the newest first: cheap enough for each page."""
+    return _listed(_BAND, Alarm.closed_at.is_(None))
+
+
+def list_alarms(*, limit: int = 50, is_open: bool | None = None) -> list[Alarm]:
+    """The newest alarms, open or past or both. Raises InvalidInput."""
+    if not 1 <= limit <= MAX_LIMIT:
+        raise InvalidInput(f"limit must lie between 1 and {MAX_LIMIT}")
+    if is_open is None:
+        return _listed(limit)
+    return _listed(limit, Alarm.closed_at.is_(None) if is_open else Alarm.closed_at.is_not(None))
+
+
+def forget_old(at: datetime) -> None:
+    """Alarms that were over long ago."""
+    with writing() as session:
+        session.execute(delete(Alarm).where(Alarm.closed_at < at - _FORGOTTEN))
+
+
+def _listed(limit: int, *conditions: ColumnElement[bool]) -> list[Alarm]:
+    newest = select(Alarm).where(*conditions).order_by(Alarm.opened_at.desc(), Alarm.id.desc())
+    return list(db.session.scalars(newest.limit(limit)))
+
+
+def _see(at: datetime, files: bool) -> _Seen:
+    found = {(each.kind, each.subject[:600]): each for each in find_troubles(at)}
+    if not files:
+        return _Seen(found, frozenset({Fact.FILE_MISSING}))
+    try:
+        found |= {(each.kind, each.subject[:600]): each for each in missing_files()}
+    except StorageError as error:
+        logger.warning("files not looked for error=%r", error.message)
+        return _Seen(found, frozenset({Fact.FILE_MISSING}))
+    return _Seen(found, frozenset())
+
+
+def _open_alarms() -> dict[tuple[Fact, str], Alarm]:
+    found = db.session.scalars(select(Alarm).where(Alarm.closed_at.is_(None)))
+    return {(each.kind, each.subject): each for each in found}
+
+
+def _changes(
+    seen: _Seen, alarms: dict[tuple[Fact, str], Alarm], at: datetime
+) -> list[tuple[Fact, str]]:
+    """What opens, what is over, what is told otherwise, and what is told at last."""
+    return [
+        *(key for key in seen.troubles if key not in alarms),
+        *(
+            key
+            for key, alarm in alarms.items()
+            if seen.speaks_of(alarm)
+            and (
+                key not in seen.troubles
+                or alarm.title != _title(seen.troubles[key])
+                or _is_due(alarm, at)
+            )
+        ),
+    ]
+
+
+def _change(session: Session, alarm: Alarm | None, trouble: Trouble | None, at: datetime) -> None:
+    if trouble is None:
+        assert alarm is not None  # noqa: S101 - one of them is why it changes
+        _close(session, alarm, at)
+        return
+    if alarm is None:
+        alarm = Alarm(
+            kind=trouble.kind,
+            subject=trouble.subject[:600],
+            server=trouble.name.server,
+            database=trouble.name.database,
+            opened_at=trouble.since or at,
+        )
+        session.add(alarm)
+        logger.warning("alarm opened kind=%s subject=%r", trouble.kind.value, trouble.subject)
+    alarm.title, alarm.body = _title(trouble), trouble.body
+    session.flush()
+    if _is_due(alarm, at):
+        alarm.told_at, alarm.told = at, alarm.title
+        _tell(session, alarm, alarm.title, alarm.body, at)
+
+
+def _close(session: Session, alarm: Alarm, at: datetime) -> None:
+    alarm.closed_at = at
+    logger.info("alarm closed kind=%s subject=%r", alarm.kind.value, alarm.subject)
+    if alarm.told_at is not None:
+        lasted = f"From {moment_text(alarm.opened_at)} to {moment_text(at)}."
+        _tell(session, alarm, f"Over: {alarm.title}", f"{lasted}\n{alarm.body}", at)
+
+
+def _tell(session: Session, alarm: Alarm, title: str, body: str, at: datetime) -> None:
+    state, level = ("opened", "failure") if alarm.is_open else ("closed", "success")
+    name = {"server": alarm.server, "database": alarm.database}
+    queue(
+        session,
+        Message(f"{state}:{alarm.id}:{moment_text(at)}", alarm.kind, level, title, body, **name),
+        at,
+    )
+
+
+def _is_due(alarm: Alarm, at: datetime) -> bool:
+    """Whether notifiers are to be told of an open alarm, for the first time or again."""
+    if alarm.told_at is not None:
+        grew = alarm.kind in _GROWING and alarm.title != alarm.told
+        return grew and alarm.told_at <= at - _AGAIN
+    # The same may have come and gone, and been told, a short while ago.
+    told = select(func.max(Alarm.told_at)).where(
+        Alarm.kind == alarm.kind, Alarm.subject == alarm.subject
+    )
+    last = db.session.scalar(told)
+    return last is None or last <= at - QUIET
+
+
+def _title(trouble: Trouble) -> str:
+    return one_line(trouble.title)[:255]

@@ -1,0 +1,130 @@
+"""Backups that fail, are too old, or are unlike those before them."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from statistics import median
+
+from humanize import naturaldelta
+from sqlalchemy import Select, func, or_, select
+
+from app.config import settings
+from app.extensions import db
+from app.models import Admin, DatabaseBackup, Fact, Level, Proof, Status
+from app.models.types import moment_text
+from app.postgres.connection import is_refusal
+from app.services.alerts.conditions.trouble import Trouble, ended_as, size_text, trouble_of
+from app.services.backups.good import find_newest_good
+from app.services.databases.configured import DatabaseName
+
+_BEFORE = 5  # backups with which a new one is compared
+_ENOUGH = 3  # of them, before it is
+_SHORT = timedelta(minutes=1)  # what takes no longer than so much more is not slow
+
+
+def failing(name: DatabaseName) -> Iterator[Trouble]:
+    """One alarm however many fail: since the last that succeeded."""
+    last = db.session.scalar(_ours(name).where(DatabaseBackup.status != Status.PENDING).limit(1))
+    if last is None or last.is_completed:
+        return
+    good = _ours(name).where(DatabaseBackup.status == Status.COMPLETED).limit(1)
+    good_at = good.with_only_columns(DatabaseBackup.created_at).scalar_subquery()
+    failed = _ours(name).where(
+        DatabaseBackup.status == Status.FAILED,
+        or_(good_at.is_(None), DatabaseBackup.created_at > good_at),
+    )
+    counted = failed.order_by(None).with_only_columns(
+        func.count(), func.min(DatabaseBackup.finished_at)
+    )
+    number, since = db.session.execute(counted).one()
+    times = "A backup" if number == 1 else f"{number} backups"
+    refused = is_refusal(last.error_detail)
+    yield trouble_of(
+        Fact.ACCESS_REFUSED if refused else Fact.BACKUP_FAILED,
+        name,
+        f"{times} of {name.database} failed{': the server refuses us' if refused else ''}",
+        ended_as(f"Since {moment_text(since)}. The last, {last.filename}", last),
+        since,
+    )
+
+
+def too_old(name: DatabaseName, at: datetime) -> Iterator[Trouble]:
+    """No good one for longer than the setting allows."""
+    bound = timedelta(seconds=settings().alarm_max_age)
+    if not bound:
+        return
+    newest = find_newest_good(name)
+    # Where there is none yet, the panel's own beginning counts.
+    since = newest.created_at if newest else db.session.scalar(select(func.min(Admin.created_at)))
+    if since is None or at - since <= bound:
+        return
+    told = f"the newest is {newest.filename}" if newest else "there is none"
+    yield trouble_of(
+        Fact.BACKUP_TOO_OLD,
+        name,
+        f"No good backup of {name.database} for more than {naturaldelta(bound)}",
+        f"Of {name.database} on {name.server} {told}. There should be one each"
+        f" {naturaldelta(bound)} (BACKSTOP_ALARM_MAX_AGE).",
+        since + bound,
+    )
+
+
+def unlike_the_others(name: DatabaseName) -> Iterator[Trouble]:
+    """Smaller, slower or with fewer tables than those before: something may be amiss."""
+    made = _ours(name).where(DatabaseBackup.status == Status.COMPLETED).limit(1 + _BEFORE)
+    found = list(db.session.scalars(made))
+    if len(found) <= _ENOUGH:
+        return
+    newest, before = found[0], found[1:]
+
+    def unlike(kind: Fact, what: str, now: str, usual: str) -> Trouble:
+        body = f"{newest.filename}: {now}; usual are {usual}, of the {len(before)} before it."
+        return trouble_of(kind, name, f"Backup of {name.database} {what}", body, newest.finished_at)
+
+    bounds = settings()
+    size = median(each.size for each in before)
+    if newest.size * 100 < size * bounds.alarm_smaller:
+        told = size_text(newest.size), size_text(size)
+        yield unlike(Fact.BACKUP_SMALLER, "is smaller than usual", *told)
+    usual, took = timedelta(seconds=median(map(_seconds, before))), _seconds(newest)
+    bound = max(usual * bounds.alarm_slower / 100, usual + _SHORT)
+    if bounds.alarm_slower and took > bound.total_seconds():
+        told = naturaldelta(took), naturaldelta(usual)
+        yield unlike(Fact.BACKUP_SLOWER, "takes longer than usual", *told)
+    tables = _tables([each.id for each in found])
+    others = [tables[each.id] for each in before if each.id in tables]
+    if newest.id not in tables or len(others) < _ENOUGH:
+        return
+    if tables[newest.id] * 100 < median(others) * bounds.alarm_fewer_tables:
+        told = f"{tables[newest.id]} tables", f"{median(others):g}"
+        yield unlike(Fact.FEWER_TABLES, "has fewer tables than usual", *told)
+
+
+def _ours(name: DatabaseName) -> Select[DatabaseBackup]:
+    """Backups of a database that were not cancelled, newest first."""
+    return (
+        select(DatabaseBackup)
+        .where(
+            DatabaseBackup.server == name.server,
+            DatabaseBackup.database == name.database,
+            DatabaseBackup.foreign.is_(False),
+            DatabaseBackup.cancelled_by.is_(None),
+            DatabaseBackup.delete_requested_at.is_(None),
+        )
+        .order_by(DatabaseBackup.created_at.desc())
+    )
+
+
+def _tables(ids: list[str]) -> dict[str, int]:
+    """How many tables each of these backups has, as its first proof tells."""
+    counted = select(Proof.backup_id, Proof.evidence).where(
+        Proof.backup_id.in_(ids), Proof.level == Level.READ
+    )
+    return {
+        backup_id: evidence["tables"]
+        for backup_id, evidence in db.session.execute(counted)
+        if isinstance(evidence.get("tables"), int)
+    }
+
+
+def _seconds(backup: DatabaseBackup) -> float:
+    return backup.duration.total_seconds() if backup.duration else 0.0

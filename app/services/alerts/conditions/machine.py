@@ -1,0 +1,148 @@
+"""The machine, the workers and the notifiers themselves."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from sqlalchemy import exists, select
+from sqlalchemy.orm import aliased
+
+from app.config import settings
+from app.errors import StorageError
+from app.extensions import db
+from app.models import (
+    Alarm,
+    AnyJob,
+    DatabaseBackup,
+    Delivery,
+    DeliveryStatus,
+    Fact,
+    Notifier,
+    Restore,
+    Status,
+    Worker,
+)
+from app.models.delivery import TEST
+from app.models.types import moment_text
+from app.models.worker import HEARTBEAT
+from app.services.alerts.conditions.trouble import Trouble, size_text
+from app.services.databases.configured import storage
+from app.services.jobs import claims
+from app.services.jobs.workers import is_silent
+
+_NONE = "none"  # the subject where no worker is left
+_EXPECTED = timedelta(days=1)  # so long after one was seen, a worker is missed
+_TRIED = 3  # times in vain, and a notifier is in trouble: after some 20 minutes
+
+#: When a worker was last seen alive from this process, by catalogue: one that
+#: ends politely leaves no row.
+_alive_at: dict[str, datetime] = {}
+
+
+def low_disk() -> Iterator[Trouble]:
+    """Less free space than the setting asks for."""
+    bound = settings().alarm_free_space
+    if not bound:
+        return
+    try:
+        free = storage().free_space()
+    except StorageError:
+        return  # backups tell it themselves
+    if free < bound:
+        yield Trouble(
+            Fact.DISK_LOW,
+            str(settings().backup_dir)[:600],
+            "The disk of the backups is nearly full",
+            f"{size_text(free)} are free in {settings().backup_dir};"
+            f" it should be {size_text(bound)} (BACKSTOP_ALARM_FREE_SPACE).",
+        )
+
+
+def silent_workers(at: datetime) -> Iterator[Trouble]:
+    """Each that is silent while others live; or that there is none, where one is missed."""
+    known = list(db.session.scalars(select(Worker)))
+    silent = [each for each in known if is_silent(each, at)]
+    if len(silent) < len(known):
+        _alive_at[settings().catalogue_url] = at
+        for each in silent:
+            if not claims.is_gone(each.id):  # one that was killed has its successor
+                yield _silent(each)
+        return
+    heard = max((each.seen_at for each in known), default=None) or _alive_at.get(
+        settings().catalogue_url
+    )
+    if heard is not None and heard > at - 2 * HEARTBEAT:
+        return  # it may be starting again
+    is_missed = heard is not None and heard > at - _EXPECTED
+    if is_missed or _work_waits(at) or _is_told_already(at):
+        last = f"The last was heard of at {moment_text(heard)}. " if heard else ""
+        yield Trouble(
+            Fact.WORKER_SILENT,
+            _NONE,
+            "No worker runs",
+            f"{last}What page and API ask for waits, and nothing runs by itself."
+            " Start one: flask worker, or everything with flask panel.",
+            since=heard,
+        )
+
+
+def failing_notifiers(at: datetime) -> Iterator[Trouble]:
+    """Those that do not take their messages of the last day, and none that came later."""
+    taken = aliased(Delivery)
+    failed = exists().where(
+        Delivery.notifier_id == Notifier.id,
+        Delivery.created_at > at - timedelta(days=1),
+        Delivery.status != DeliveryStatus.SENT,
+        Delivery.attempts >= _TRIED,
+        Delivery.fact != TEST,
+        ~exists().where(
+            taken.notifier_id == Notifier.id,
+            taken.created_at > at - timedelta(days=2),
+            taken.status == DeliveryStatus.SENT,
+            taken.ended_at > Delivery.created_at,
+        ),
+    )
+    for notifier in db.session.scalars(select(Notifier).where(Notifier.enabled, failed)):
+        yield Trouble(
+            Fact.NOTIFIER_FAILED,
+            notifier.id,
+            f"Notifier {notifier.name} does not take messages",
+            f"{notifier.target}: the page of the notifiers shows what was tried.",
+        )
+
+
+def _silent(worker: Worker) -> Trouble:
+    host, *_, pid, _ = worker.id.split(" ")
+    return Trouble(
+        Fact.WORKER_SILENT,
+        worker.id,
+        f"A worker on {host} is silent",
+        f"Process {pid} was last heard of at {moment_text(worker.seen_at)}."
+        " It may hang, or its machine be down; the others do its work.",
+        since=worker.seen_at,
+    )
+
+
+def _work_waits(at: datetime) -> bool:
+    """Whether something waits for longer than a worker would let it."""
+    jobs: tuple[AnyJob, ...] = (DatabaseBackup, Restore)
+    for job in jobs:
+        waiting = select(job.id).where(
+            job.status == Status.PENDING,
+            job.told_at.is_(None),  # always so; it says which index to take
+            job.claimed_by.is_(None),
+            job.created_at < at - 2 * HEARTBEAT,
+        )
+        if db.session.scalar(waiting.limit(1)):
+            return True
+    return False
+
+
+def _is_told_already(at: datetime) -> bool:
+    """It is not over because nobody remembers it any more; a week without one says that it is."""
+    told = select(Alarm.id).where(
+        Alarm.kind == Fact.WORKER_SILENT,
+        Alarm.subject == _NONE,
+        Alarm.closed_at.is_(None),
+        Alarm.opened_at > at - timedelta(weeks=1),
+    )
+    return db.session.scalar(told) is not None

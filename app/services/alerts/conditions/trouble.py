@@ -1,0 +1,46 @@
+"""One thing that is not as it should be."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from humanize import naturalsize
+
+from app.models import DatabaseBackup, Fact, Restore
+from app.services.databases.configured import DatabaseName
+
+NAMED = 5  # files in a text
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """One thing that is not as it should be; kind and subject tell it from others."""
+
+    kind: Fact
+    subject: str
+    title: str
+    body: str
+    name: DatabaseName = field(default_factory=lambda: DatabaseName("", ""))
+    since: datetime | None = None
+
+
+def trouble_of(
+    kind: Fact, name: DatabaseName, title: str, body: str, since: datetime | None = None
+) -> Trouble:
+    """One of a database."""
+    return Trouble(kind, f"{name.server} {name.database}", title, body, name, since)
+
+
+def ended_as(what: str, job: DatabaseBackup | Restore) -> str:
+    """Why it failed, in lines."""
+    told = f"{what}: {job.error_message or 'it failed'}."
+    return "\n".join(each for each in (told, job.error_detail, job.error_hint) if each)
+
+
+def size_text(size: float) -> str:
+    """1.2 MiB"""
+    return naturalsize(size, binary=True)
+
+
+def one_line(text: str) -> str:
+    """A name can hold anything; what is sent holds nothing that a mail or a chat would obey."""
+    return "".join(each if each.isprintable() else " " for each in text)

@@ -1,0 +1,212 @@
+"""Messages: written down with what they tell of, and tried until they are taken.
+
+What is queued in the transaction of its cause is lost by no crash. It is sent
+by whoever finds it due, worker or web process, since neither can tell its own
+death; a lease keeps them from sending the same. One that dies between sending
+and writing that down sends it again: twice is better than never.
+"""
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from string import Template
+from typing import Any, cast
+
+from cuid2 import create_id
+from sqlalchemy import CursorResult, delete, or_, select, update
+from sqlalchemy.orm import Session
+
+from app import notifiers as carriers
+from app.errors import AppError, InvalidInput
+from app.extensions import db, writing
+from app.models import Delivery, DeliveryStatus, Fact, Notifier
+from app.models.types import moment_text
+from app.services.access.sealing import unseal
+from app.services.alerts.conditions.trouble import one_line
+
+logger = logging.getLogger(__name__)
+
+MAX_LIMIT = 200  # deliveries in one answer
+MAX_BODY = 3_000  # characters; more than many services take
+PATIENCE = 30  # seconds for one attempt
+
+#: Minutes between the attempts; after the last it is given up, a day after the first.
+BACK_OFF = (1, 5, 15, 60, 180, 360, 720)
+
+_LEASE = timedelta(seconds=PATIENCE + 60)
+_KEPT = timedelta(days=30)
+_LOOKED_AT = 500  # due messages in one turn
+
+
+@dataclass(frozen=True)
+class Message:
+    """What is told; `key` keeps anybody from being told it twice."""
+
+    key: str
+    fact: Fact
+    level: str  # info, success, warning, failure
+    title: str
+    body: str
+    server: str = ""
+    database: str = ""
+
+
+def queue(session: Session, message: Message, at: datetime) -> None:
+    """Write down a message for each notifier that wants it, within the caller's transaction."""
+    for notifier in session.scalars(select(Notifier).order_by(Notifier.name)):
+        if notifier.wants(message.fact):
+            title, body = written(notifier, message, at)
+            session.add(
+                Delivery(
+                    lane=notifier.id,
+                    notifier_id=notifier.id,
+                    key=message.key,
+                    fact=message.fact.value,
+                    level=message.level,
+                    title=title,
+                    body=body,
+                    created_at=at,
+                    next_attempt_at=at,
+                )
+            )
+
+
+def written(notifier: Notifier, message: Message, at: datetime) -> tuple[str, str]:
+    """Title and body as this notifier's templates say."""
+    values = {
+        "title": one_line(message.title),
+        "text": message.body,
+        "fact": message.fact.value,
+        "level": message.level,
+        "server": one_line(message.server),
+        "database": one_line(message.database),
+        "time": moment_text(at) or "",
+    }
+    title = Template(notifier.title or "Backstop: $title").safe_substitute(values)
+    body = Template(notifier.body or "$text\n$time").safe_substitute(values)
+    return one_line(title)[:255], "\n".join(map(one_line, body.split("\n")))[:MAX_BODY].strip()
+
+
+def claim_due(at: datetime, limit: int) -> list[str]:
+    """Take messages that are due, at most one for each lane, and return their ids.
+
+    A notifier that hangs has only one of them under way, so it takes no more
+    than one of the places.
+    """
+    is_free = or_(Delivery.lease_until.is_(None), Delivery.lease_until <= at)
+    queued = Delivery.status == DeliveryStatus.QUEUED
+    under_way = select(Delivery.lane).where(queued, Delivery.lease_until > at)
+    due = (
+        select(Delivery.lane, Delivery.id)
+        .where(queued, is_free, Delivery.next_attempt_at <= at, Delivery.lane.not_in(under_way))
+        .order_by(Delivery.next_attempt_at, Delivery.created_at, Delivery.id)
+        .limit(_LOOKED_AT)
+    )
+    first: dict[str, str] = {}
+    for lane, delivery_id in db.session.execute(due):
+        first.setdefault(lane, delivery_id)
+    db.session.commit()
+    return [each for each in list(first.values())[:limit] if _claim(each, at)]
+
+
+def attempt(delivery_id: str, at: datetime, *, seconds: int | None = None) -> None:
+    """Try a message that was claimed, and write down what came of it."""
+    delivery = db.session.get(Delivery, delivery_id)
+    if delivery is None:
+        return  # its notifier was deleted
+    notifier = db.session.get(Notifier, delivery.notifier_id) if delivery.notifier_id else None
+    sealed = delivery.heartbeat or (notifier.url if notifier else "")
+    seconds = seconds or PATIENCE
+    is_heartbeat = delivery.heartbeat is not None
+    title, body, level = delivery.title, delivery.body, delivery.level
+    db.session.commit()  # no transaction stays open meanwhile
+    try:
+        if is_heartbeat:
+            carriers.ping(unseal(sealed), title, body, seconds=seconds)
+        else:
+            carriers.send(unseal(sealed), title, body, level=level, seconds=seconds)
+    except AppError as error:
+        _record(delivery_id, at, error)
+    else:
+        _record(delivery_id, at, None)
+
+
+def list_deliveries(*, limit: int = 50) -> list[tuple[Delivery, str]]:
+    """The newest, each with the name of its notifier. Raises InvalidInput."""
+    if not 1 <= limit <= MAX_LIMIT:
+        raise InvalidInput(f"limit must lie between 1 and {MAX_LIMIT}")
+    newest = (
+        select(Delivery, Notifier.name)
+        .outerjoin(Notifier, Notifier.id == Delivery.notifier_id)
+        .order_by(Delivery.created_at.desc(), Delivery.id.desc())
+        .limit(limit)
+    )
+    return [(delivery, name or "heartbeat") for delivery, name in db.session.execute(newest)]
+
+
+def queue_claimed(
+    session: Session, notifier: Notifier, at: datetime, *, fact: str, title: str, body: str
+) -> str:
+    """A message that the caller attempts at once, and that is not tried again."""
+    delivery = Delivery(
+        id=create_id(),
+        lane=notifier.id,
+        notifier_id=notifier.id,
+        fact=fact,
+        level="info",
+        title=title,
+        body=body,
+        created_at=at,
+        next_attempt_at=at,
+        attempts=len(BACK_OFF) + 1,
+        lease_until=at + _LEASE,
+    )
+    delivery.key = f"{fact}:{delivery.id}"
+    session.add(delivery)
+    return delivery.id
+
+
+def forget_old(at: datetime) -> None:
+    """What was sent or given up long ago."""
+    old = delete(Delivery).where(
+        Delivery.created_at < at - _KEPT, Delivery.status != DeliveryStatus.QUEUED
+    )
+    with writing() as session:
+        session.execute(old)
+
+
+def _claim(delivery_id: str, at: datetime) -> bool:
+    mine = (
+        update(Delivery)
+        .where(
+            Delivery.id == delivery_id,
+            Delivery.status == DeliveryStatus.QUEUED,
+            Delivery.next_attempt_at <= at,
+            or_(Delivery.lease_until.is_(None), Delivery.lease_until <= at),
+        )
+        .values(lease_until=at + _LEASE, attempts=Delivery.attempts + 1)
+    )
+    with writing() as session:
+        taken = cast("CursorResult[Any]", session.execute(mine)).rowcount
+    return bool(taken)
+
+
+def _record(delivery_id: str, at: datetime, error: AppError | None) -> None:
+    with writing() as session:
+        delivery = session.get(Delivery, delivery_id)
+        if delivery is None:
+            return
+        delivery.lease_until = None
+        if error is None:
+            delivery.status, delivery.ended_at, delivery.last_error = DeliveryStatus.SENT, at, ""
+        else:
+            delivery.last_error = ". ".join(filter(None, (error.message, error.detail)))[:1000]
+            if delivery.attempts > len(BACK_OFF):
+                delivery.status, delivery.ended_at = DeliveryStatus.FAILED, at
+            else:
+                pause = BACK_OFF[delivery.attempts - 1]
+                delivery.next_attempt_at = at + timedelta(minutes=pause)
+        status, attempts, fact = delivery.status.value, delivery.attempts, delivery.fact
+    log = logger.info if error is None else logger.warning
+    told = error.message if error else ""
+    log("delivery %s fact=%s attempts=%d error=%r", status, fact, attempts, told)

@@ -1,0 +1,56 @@
+"""Good news: backups and drills that ended well, told to who asked for it, each once."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import cast
+
+from humanize import naturaldelta, naturalsize
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.extensions import db
+from app.models import AnyJob, DatabaseBackup, Fact, Restore, Status
+from app.services.alerts.deliveries import Message, queue
+
+_AT_ONCE = 200  # rows in one turn
+_STALE = timedelta(days=1)  # what ended longer ago is no news: it was adopted, or found again
+
+_JOBS: tuple[AnyJob, ...] = (DatabaseBackup, Restore)
+
+
+def has_news() -> bool:
+    """Whether something has ended that nobody has looked at."""
+    return any(
+        db.session.scalar(
+            select(job.id).where(job.told_at.is_(None), job.status != Status.PENDING).limit(1)
+        )
+        for job in _JOBS
+    )
+
+
+def tell_news(session: Session, at: datetime) -> None:
+    """Queue messages of what has ended since the last turn, and remember that."""
+    for job in _JOBS:
+        ended = select(job).where(job.told_at.is_(None), job.status != Status.PENDING)
+        for found in session.scalars(ended.order_by(job.created_at).limit(_AT_ONCE)):
+            row = cast("DatabaseBackup | Restore", found)
+            row.told_at = at
+            if row.finished_at is not None and row.finished_at > at - _STALE:
+                for message in _messages(row):
+                    queue(session, message, at)
+
+
+def _messages(row: DatabaseBackup | Restore) -> Iterator[Message]:
+    if not row.is_completed:
+        return  # an alarm tells of it
+    took = naturaldelta(row.duration) if row.duration else "a moment"
+    name = {"server": row.server, "database": row.database}
+    if isinstance(row, Restore):
+        if row.is_drill:
+            title, body = f"Drill of {row.filename} passed", f"It took {took}."
+            yield Message(f"drill:{row.id}", Fact.DRILL_PASSED, "success", title, body)
+    elif not row.foreign:
+        size = naturalsize(row.size, binary=True)
+        title = f"Backup of {row.database} completed"
+        body = f"{row.filename}: {size} in {took}, of {row.database} on {row.server}."
+        yield Message(f"backup:{row.id}", Fact.BACKUP_COMPLETED, "success", title, body, **name)

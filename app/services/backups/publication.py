@@ -1,0 +1,89 @@
+"""A published dump becomes a COMPLETED backup, and its manifest follows the row."""
+
+import logging
+
+import psycopg2
+
+from app.errors import AppError, VerificationError
+from app.extensions import db, writing
+from app.models import DatabaseBackup
+from app.postgres.connection import end_sessions
+from app.services.backups.manifests import (
+    EDITABLE,
+    build_manifest,
+    columns_of,
+    is_signed,
+    read_manifest,
+)
+from app.services.databases.configured import (
+    DatabaseName,
+    configured_database,
+    database_name,
+    storage,
+)
+from app.services.jobs.session_names import backup_session
+from app.services.proofs.records import record_reading
+
+logger = logging.getLogger(__name__)
+
+
+def record_success(backup_id: str, log: str = "") -> None:
+    """Say on the row that the dump is published, as its manifest tells; the last step.
+
+    Also where the row says FAILED: a runner that was taken for dead while it
+    slept may have published after all, and what counts is the whole file.
+    """
+    row = db.session.get(DatabaseBackup, backup_id)
+    db.session.commit()
+    if row is None:
+        return
+    filename = row.filename
+    content = read_manifest(storage().manifest(filename))
+    if not is_signed(content):
+        raise VerificationError(f"the manifest of {filename} was not written by this panel")
+    told = columns_of(content)
+    with writing() as session:
+        backup = session.get(DatabaseBackup, backup_id, with_for_update=True)
+        if backup is None or backup.is_completed:
+            return
+        for name in told.keys() - {"id", "filename"}:
+            if name not in EDITABLE or not backup.manifest_stale:  # they were edited meanwhile
+                setattr(backup, name, told[name])
+        backup.complete(told["finished_at"])
+        record_reading(session, backup)
+        if log:
+            backup.log = log
+        is_stale = backup.manifest_stale
+    logger.info("backup completed filename=%s size=%d", filename, told["size"])
+    if is_stale:
+        renew_manifest(backup_id)
+
+
+def renew_manifest(backup_id: str) -> None:
+    """Write the manifest of a completed backup as its row is now.
+
+    The row stays locked meanwhile: of two edits the later one shall stand in
+    both. Raises StorageError; the row still says then that this is due.
+    """
+    with writing() as session:
+        backup = session.get(DatabaseBackup, backup_id, with_for_update=True)
+        if backup is None or not backup.is_completed:
+            return
+        if storage().has(backup.filename):
+            storage().replace_manifest(backup.filename, build_manifest(backup))
+        backup.manifest_stale = False
+
+
+def end_sessions_of(backup_id: str) -> None:
+    """End what a run that is over still does on the server, if it can be reached."""
+    backup = db.session.get(DatabaseBackup, backup_id)
+    db.session.commit()
+    if backup is None or DatabaseName(backup.server, backup.database) != database_name():
+        return
+    try:
+        ended = end_sessions(configured_database(), backup_session(backup.filename))
+    except (AppError, psycopg2.Error) as error:
+        logger.warning("sessions not ended filename=%s error=%r", backup.filename, str(error))
+    else:
+        if ended:
+            logger.warning("sessions ended filename=%s number=%d", backup.filename, ended)

@@ -1,0 +1,276 @@
+"""The shared backup service: the page, the API and the terminal all come here."""
+
+import logging
+import time
+import unicodedata
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, BinaryIO
+
+from sqlalchemy import Select, func, select
+
+from app.errors import (
+    Conflict,
+    Interrupted,
+    InvalidInput,
+    NotFound,
+    StorageError,
+    VerificationError,
+)
+from app.extensions import db, writing
+from app.host import own_user
+from app.logs import errors_logged
+from app.models import ActOutcome, DatabaseBackup, Restore, Status, Trigger
+from app.models.types import moment_text, now
+from app.pausing import pause
+from app.postgres.command import Line
+from app.queue import FAILURES, proofs_queue, queue
+from app.services.audit.acting import acting, tell
+from app.services.backups.listing import get_backup
+from app.services.backups.manifests import MAX_NOTES
+from app.services.backups.pins import refuse_pinned
+from app.services.backups.publication import renew_manifest
+from app.services.backups.queue import insert_pending, list_unclaimed
+from app.services.backups.run import run_claimed
+from app.services.databases.configured import storage
+from app.services.jobs import claims
+from app.services.jobs.run import telling
+from app.services.jobs.settling import settle_dead_jobs
+
+logger = logging.getLogger(__name__)
+
+_POLL = 0.1  # seconds between two looks at a row that is waited for
+_UNCLAIMED_TOO_LONG = timedelta(seconds=30)
+
+
+@acting
+def queue_backup(
+    *, trigger: Trigger, created_by: str, notes: str = "", backup_id: str = ""
+) -> DatabaseBackup:
+    """Ask for a backup of the configured database and return its PENDING row at once.
+
+    A `backup_id` that was chosen before becomes the row's.
+    Raises Conflict, naming it, if a backup of this database is pending, and
+    InvalidInput for notes that cannot be kept.
+    """
+    backup = insert_pending(trigger, created_by, checked_notes(notes), backup_id=backup_id)
+    wake_worker(backup)
+    return backup
+
+
+@acting
+def create_backup(
+    *,
+    trigger: Trigger,
+    created_by: str | None = None,
+    notes: str = "",
+    on_line: Line | None = None,
+    on_progress: Callable[[dict[str, Any]], None] | None = None,
+) -> DatabaseBackup:
+    """Make a backup in this process and return its row when it has ended.
+
+    The row says whether it is COMPLETED or FAILED. Without `created_by` it is
+    the user who runs this process. `on_line` gets each line of pg_dump,
+    `on_progress` what `progress_of` tells, about once a second. Raises as
+    `queue_backup`.
+    """
+    created_by = created_by if created_by is not None else own_user()
+    notes = checked_notes(notes)
+    if claims.is_stopping():
+        raise Interrupted("the backup was interrupted before it began")
+    try:
+        backup = insert_pending(trigger, created_by, notes)
+    except Conflict:
+        if not _run_forgotten():
+            raise
+        backup = insert_pending(trigger, created_by, notes)
+    filename = backup.filename
+    on_news = telling(on_progress, lambda: get_backup(filename))
+    run_backup.call_local(backup.id, on_line, on_news)
+    return ended_as(get_backup(filename))
+
+
+def ended_as(backup: DatabaseBackup) -> DatabaseBackup:
+    """The row of a backup that was made here; how it ended is what came of the act."""
+    if not backup.is_completed:
+        tell(outcome=ActOutcome.FAILED, detail=backup.error_message)
+    return backup
+
+
+@queue.task()  # type: ignore[untyped-decorator]  # huey has no types
+def run_backup(
+    backup_id: str, on_line: Line | None = None, on_news: Callable[[], None] = lambda: None
+) -> None:
+    """Claim a queued backup and run it to its end, unless somebody else does.
+
+    Calling this wakes a worker; `run_backup.call_local` runs it here.
+    """
+    if claims.claim(backup_id):
+        run_claimed(backup_id, on_line, on_news)
+
+
+@proofs_queue.task()  # type: ignore[untyped-decorator]  # huey has no types
+def run_import(backup_id: str) -> None:
+    """The same for a dump that is taken in: no backup waits behind it."""
+    run_backup.call_local(backup_id)
+
+
+def run_unclaimed() -> None:
+    """Wake a worker for pending backups that nobody has taken, if their task was lost."""
+    for backup in list_unclaimed(older_than=timedelta(seconds=5)):
+        wake_worker(backup)
+    db.session.commit()
+
+
+def wait_for_backup(backup_id: str, seconds: float) -> DatabaseBackup:
+    """The backup's row when it has ended, or as it is after so many seconds.
+
+    Raises NotFound if it was deleted meanwhile.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        backup = db.session.get(DatabaseBackup, backup_id, populate_existing=True)
+        if backup is None:
+            raise NotFound("the backup was deleted meanwhile")
+        if not backup.is_pending or time.monotonic() >= deadline:
+            return backup
+        db.session.commit()  # the next look shall see what others have written
+        pause(_POLL)
+
+
+@acting
+def cancel_backup(filename: str, *, by: str) -> None:
+    """Ask for the end of a pending backup: it will be FAILED as cancelled.
+
+    One that nobody runs yet has ended at once; a running one ends within two
+    seconds (`wait_for_backup`). Raises NotFound, Conflict if it has ended.
+    """
+    with errors_logged("settling dead jobs"):
+        settle_dead_jobs()  # a runner that is gone cannot hear it
+    with writing():
+        backup = get_backup(filename)
+        if not backup.is_pending:
+            raise Conflict(f"{filename} has ended already: it is {backup.status.value}")
+        backup.cancelled_by = backup.cancelled_by or by[:255]
+        if backup.claimed_by is None:
+            backup.fail(Interrupted(f"cancelled by {backup.cancelled_by}"))
+    logger.info("backup cancelled filename=%s by=%r", filename, by)
+
+
+def open_backup(filename: str) -> tuple[DatabaseBackup, BinaryIO]:
+    """The backup and its dump, opened for reading; whoever asks closes the file.
+
+    Raises NotFound, Conflict if it is not COMPLETED, ObjectMissing if the
+    file is gone, VerificationError if its size is not the recorded one.
+    """
+    backup = get_backup(filename)
+    if not backup.is_completed:
+        raise Conflict(f"{filename} is {backup.status.value} and has no dump")
+    file = storage().open(filename)
+    if file.seek(0, 2) != backup.size:
+        file.close()
+        raise VerificationError(
+            f"{filename} is not as long as it was",
+            detail=f"The catalogue says {backup.size} bytes.",
+            hint="Do not restore it; flask backup check tells which dumps are whole.",
+        )
+    file.seek(0)
+    return backup, file
+
+
+@acting
+def edit_notes(filename: str, notes: str) -> DatabaseBackup:
+    """Give a backup other notes, in the catalogue and in the dump's manifest.
+
+    Raises NotFound and InvalidInput.
+    """
+    notes = checked_notes(notes)
+    with writing():
+        backup = get_backup(filename)
+        backup.notes, backup.manifest_stale = notes, True
+        backup_id = backup.id
+    tell(detail=f"notes: {notes}")
+    renew_manifest(backup_id)
+    backup = get_backup(filename)
+    logger.info("notes edited filename=%s", filename)
+    return backup
+
+
+@acting
+def delete_backup(filename: str) -> None:
+    """Delete a backup because somebody asked for it: its dump, its manifest and its row.
+
+    Raises as `remove_backup`, and Conflict if it is pinned.
+    """
+    remove_backup(filename, refuse_pinned)
+
+
+def remove_backup(filename: str, refuse: Callable[[DatabaseBackup], None]) -> None:
+    """Remove a backup: its dump, its manifest and its row; unless `refuse` raises at last.
+
+    A dump that is gone already is no error. Raises NotFound, Conflict while
+    it is PENDING or restored, StorageError if the dump cannot be removed.
+    """
+    with writing() as session:
+        backup = get_backup(filename)
+        backup = session.get_one(
+            DatabaseBackup, backup.id, with_for_update=True, populate_existing=True
+        )
+        if db.session.scalar(_restores_of(filename)):
+            raise Conflict(
+                f"{filename} is being restored", hint="Wait until that has ended, or cancel it."
+            )
+        if backup.is_pending:
+            raise Conflict(
+                f"{filename} is still being made", hint="Wait until it has ended, or cancel it."
+            )
+        refuse(backup)
+        backup.delete_requested_at = now()
+        backup_id = backup.id
+        made = moment_text(backup.created_at)
+        tell(detail=f"{backup.status.value} {made} of {backup.database}, {backup.size} bytes")
+    try:
+        storage().delete(filename)
+    except StorageError:
+        with writing() as session:
+            session.get_one(DatabaseBackup, backup_id).delete_requested_at = None
+        raise
+    with writing() as session:
+        row = session.get(DatabaseBackup, backup_id)
+        if row is not None:  # a reconcile may have been quicker
+            session.delete(row)
+    logger.info("backup deleted filename=%s", filename)
+
+
+def _restores_of(filename: str) -> Select[int]:
+    pending = (Restore.filename == filename) & (Restore.status == Status.PENDING)
+    return select(func.count()).select_from(Restore).where(pending)
+
+
+def wake_worker(backup: DatabaseBackup) -> None:
+    """Let a worker take it, unless its task waits already; without one it waits."""
+    tasks, run = (proofs_queue, run_import) if backup.foreign else (queue, run_backup)
+    try:
+        if not tasks.holds(backup.id):
+            run(backup.id)
+    except FAILURES as error:
+        # The row is what counts: a worker finds it at its next look.
+        logger.warning("worker not woken filename=%s error=%r", backup.filename, str(error))
+
+
+def _run_forgotten() -> bool:
+    """Run here what no worker has taken for long; without one it would wait for ever."""
+    forgotten = list_unclaimed(older_than=_UNCLAIMED_TOO_LONG)
+    for backup in forgotten:
+        run_backup.call_local(backup.id)
+    return bool(forgotten)
+
+
+def checked_notes(notes: str) -> str:
+    """Notes as they are kept. Raises InvalidInput."""
+    notes = notes.replace("\r\n", "\n").strip()
+    if len(notes) > MAX_NOTES:
+        raise InvalidInput(f"notes must not be longer than {MAX_NOTES} characters")
+    if any(unicodedata.category(each) in ("Cc", "Cs") and each not in "\n\t" for each in notes):
+        raise InvalidInput("notes must not contain control characters")
+    return notes

@@ -1,0 +1,45 @@
+"""The doctor: is everything as a backup needs it? Looks at all, changes nothing."""
+
+from app.services.health.doctor import catalogue, drills, dumps, machine, server, work
+from app.services.health.doctor.findings import Finding, State, examined, unexamined
+
+__all__ = ["Finding", "State", "examine", "is_healthy"]
+
+# What only a catalogue that can be read tells.
+_RECORDED = [
+    ("clock", catalogue.find_rows_of_the_future),
+    ("schedule", work.look_for_schedule),
+    ("worker", work.look_for_workers),
+    ("leftovers", work.look_for_leftovers),
+    ("newest backup", dumps.find_newest),
+    ("dumps", dumps.compare_with_rows),
+    ("drills", drills.look_at_drills),
+]
+
+
+def examine() -> list[Finding]:
+    """Examine everything. What cannot be examined is a finding too: nothing is raised.
+
+    Nothing is waited for longer than some seconds, about 20 in all with a
+    server that does not answer.
+    """
+    of_catalogue = catalogue.examine_catalogue()
+    is_readable = all(each.state is not State.PROBLEM for each in of_catalogue)
+    return [
+        *server.examine_server(),
+        *machine.examine_machine(),
+        *of_catalogue,
+        examined("queue", work.look_at_queue),
+        *(
+            examined(subject, look)
+            if is_readable
+            else unexamined(subject, "the catalogue cannot be read")
+            for subject, look in _RECORDED
+        ),
+        examined("free space", dumps.foresee_space if is_readable else dumps.tell_space),
+    ]
+
+
+def is_healthy(findings: list[Finding]) -> bool:
+    """Whether there is no problem; warnings do not count."""
+    return all(each.state is not State.PROBLEM for each in findings)

@@ -1,0 +1,97 @@
+"""The dumps: is there a good one, are they where they should be, and is there room for more?"""
+
+from datetime import datetime, timedelta
+
+from humanize import naturalsize, naturaltime
+from sqlalchemy import select
+
+from app.extensions import db
+from app.models import DatabaseBackup, Status
+from app.models.types import now
+from app.services.backups.good import find_newest_good
+from app.services.databases.configured import storage
+from app.services.health.doctor.findings import Finding, names, ok, problem, warning
+
+_MONTH, _DAY = timedelta(days=30), timedelta(days=1)
+_SOON, _YEARS = 7, 3650  # days until the disk is full: too few, and too many to be told
+_FEW = 3  # backups for which there should be room
+
+
+def find_newest() -> Finding:
+    """The backup that a restore would use."""
+    found = find_newest_good()
+    if found is None:
+        return warning("newest backup", "there is no good backup", "flask backup create makes one.")
+    age = naturaltime(found.created_at, when=now())
+    return ok("newest backup", f"{found.filename}, {age}, {_bytes(found.size)}")
+
+
+def compare_with_rows() -> Finding:
+    """Dumps that are gone or of another length, and those that no row knows."""
+    rows = db.session.execute(
+        select(DatabaseBackup.filename, DatabaseBackup.size, DatabaseBackup.status)
+    ).all()
+    db.session.commit()
+    stored = storage().list()
+    kept = {name: size for name, size, status in rows if status is Status.COMPLETED}
+    wrong = [name for name, size in kept.items() if name not in stored or stored[name].size != size]
+    unknown = sorted(stored.keys() - {name for name, _, _ in rows})
+    if wrong:
+        return problem(
+            "dumps",
+            f"of {len(kept)} completed backups {len(wrong)} are missing or of another length:"
+            f" {names(sorted(wrong, reverse=True), len(wrong))}",
+            "Is the right disk mounted? Put them back, or delete these backups.",
+        )
+    if unknown:
+        return warning(
+            "dumps",
+            f"not in the catalogue: {names(unknown, len(unknown))}",
+            "flask backup reconcile --adopt takes them in.",
+        )
+    return ok("dumps", f"those of all completed backups are there ({len(kept)})")
+
+
+def tell_space() -> Finding:
+    """The room there is."""
+    return _foreseen(storage().free_space(), [])
+
+
+def foresee_space() -> Finding:
+    """Room for the next backups, and how long it lasts if nothing is deleted."""
+    kept = db.session.execute(
+        select(DatabaseBackup.created_at, DatabaseBackup.size)
+        .where(DatabaseBackup.status == Status.COMPLETED)
+        .order_by(DatabaseBackup.created_at.desc())
+    ).all()
+    db.session.commit()
+    return _foreseen(storage().free_space(), [(moment, size) for moment, size in kept])
+
+
+def _foreseen(free: int, kept: list[tuple[datetime, int]]) -> Finding:
+    """From bytes that are free, and moments and sizes of all backups, newest first."""
+    told, hint = f"{_bytes(free)} free", "Delete backups, or free some space."
+    if not kept:
+        return ok("free space", told)
+    newest, daily = kept[0][1], _daily(kept)
+    told += f"; a backup takes {_bytes(newest)}"
+    if free < newest:
+        return problem("free space", f"{told}, so the next one does not fit", hint)
+    days = free / daily if daily else float("inf")
+    if days < _YEARS:
+        told += f"; at {_bytes(daily)} a day the disk is full in {days:.0f} days"
+    if free < _FEW * newest or days < _SOON:
+        return warning("free space", told, hint)
+    return ok("free space", told)
+
+
+def _daily(kept: list[tuple[datetime, int]]) -> float:
+    """Bytes that were added a day, of late; from less than a day nothing is concluded for more."""
+    recent = [(moment, size) for moment, size in kept if now() - _MONTH <= moment <= now()]
+    if not recent:
+        return 0
+    return sum(size for _, size in recent) / max((now() - recent[-1][0]) / _DAY, 1)
+
+
+def _bytes(size: float) -> str:
+    return naturalsize(size, binary=True)

@@ -1,0 +1,194 @@
+"""The database's server, the programs that fit it, and what our role may read there."""
+
+from collections.abc import Callable
+from functools import partial
+
+from humanize import naturalsize
+
+from app.config import settings
+from app.errors import AppError, NotPossible
+from app.postgres.connection import quoted
+from app.postgres.conninfo import Conninfo
+from app.postgres.floors import weakness_of
+from app.postgres.inspection import Barred, Inspection, Rights, inspect, inspect_rights
+from app.postgres.locking import refuse_another_name
+from app.postgres.poolers import refuse_shared_sessions
+from app.postgres.tools import Toolchain, Version, choose_toolchain, find_toolchains
+from app.services.databases.configured import configured_database, embedded_server
+from app.services.health.doctor.findings import (
+    Finding,
+    examined,
+    failed,
+    names,
+    ok,
+    problem,
+    unexamined,
+    warning,
+)
+from app.services.restores import scratch
+
+_RESTORES = "restores"
+_CLOCK_WARNING, _CLOCK_PROBLEM = 5, 60  # seconds
+
+_UPDATE = "Update PostgreSQL to the newest minor version of a supported major."
+
+
+def examine_server() -> list[Finding]:
+    """Everything that the server is asked for, and pg_dump, which depends on it."""
+    try:
+        info = configured_database()
+        found = inspect(info)
+    except AppError as error:
+        why = "the server cannot be asked"
+        return [
+            examined("server", partial(_silent, error)),
+            examined("pg_dump", _tools_for_no_server),
+            *(unexamined(subject, why) for subject in ("server clock", *_RIGHTS, _RESTORES)),
+        ]
+    return [
+        examined("server", partial(_server, info, found)),
+        examined("pg_dump", partial(_tools, found.version)),
+        _clock(found.clock_ahead),
+        *_rights(info, found),
+        examined(_RESTORES, partial(_restores, info)),
+    ]
+
+
+def _silent(error: AppError) -> Finding:
+    """A server that gives no answer; the embedded one is started when it is needed."""
+    if settings().database_url or embedded_server().status().stopped_on_purpose:
+        return failed("server", error)
+    return warning(
+        "server",
+        "the embedded PostgreSQL server is not running",
+        "flask backup create and flask panel start it by themselves; flask server start does too.",
+    )
+
+
+def _server(info: Conninfo, found: Inspection) -> Finding:
+    refuse_another_name(info, found.database)
+    if found.is_pooled:
+        refuse_shared_sessions(info)
+    told = (
+        f"PostgreSQL {found.version} on {info.server}: database {info.database}"
+        f" ({naturalsize(found.database_size, binary=True)}),"
+        f" role {found.role}{' (superuser)' if found.is_superuser else ''}"
+    )
+    weakness = weakness_of(found.version)
+    return warning("server", f"{told}; {weakness}", _UPDATE) if weakness else ok("server", told)
+
+
+def _tools(server: Version) -> Finding:
+    chosen = choose_toolchain(find_toolchains(settings().pg_bin_dir), server)
+    how = chosen.compression(settings().compression)
+    told = f"{_shown(chosen)}, compression {how}; chosen because {_reason(chosen, server)}"
+    weakness = weakness_of(chosen.version)
+    return warning("pg_dump", f"{told}; {weakness}", _UPDATE) if weakness else ok("pg_dump", told)
+
+
+def _tools_for_no_server() -> Finding:
+    found = find_toolchains(settings().pg_bin_dir)
+    choose_toolchain(found, Version(0, 0))  # raises where there is none at all
+    return warning(
+        "pg_dump",
+        f"which one fits depends on the server; found: {', '.join(_shown(each) for each in found)}",
+    )
+
+
+def _shown(chain: Toolchain) -> str:
+    return f"{chain.version} in {chain.folder}"
+
+
+def _reason(chosen: Toolchain, server: Version) -> str:
+    if settings().pg_bin_dir is not None:
+        return "BACKSTOP_PG_BIN_DIR names it"
+    if chosen.version.major == server.major:
+        return "it is of the server's major version"
+    return f"it is the next newer one, and there is none of {server.major}"
+
+
+def _clock(ahead: float) -> Finding:
+    told = f"the server's clock is {abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} ours"
+    hint = "Let both machines keep their time by NTP: backups are told and ordered by it."
+    if abs(ahead) > _CLOCK_PROBLEM:
+        return problem("server clock", told, hint)
+    if abs(ahead) > _CLOCK_WARNING:
+        return warning("server clock", told, hint)
+    return ok("server clock", "the server's clock and ours agree")
+
+
+def _rights(info: Conninfo, found: Inspection) -> list[Finding]:
+    try:
+        rights = inspect_rights(info)
+    except AppError as error:
+        # As a rule there is too much to look through; the dump itself does not mind.
+        why = error.detail or error.message
+        return [unexamined(subject, why) for subject in _RIGHTS]
+    return [look(found.role, rights) for look in _RIGHTS.values()]
+
+
+def _tables(role: str, rights: Rights) -> Finding:
+    """Tables and sequences, and the schemas that are in the way of them."""
+    told = [
+        f"{found.barred} of {found.all} {kind} ({names(found.names, found.barred)})"
+        for kind, found in (
+            ("tables", rights.tables),
+            ("sequences", rights.sequences),
+            ("schemas", rights.schemas),
+        )
+        if found.barred
+    ]
+    if told:
+        return problem(
+            "tables",
+            f"role {role} may not read {', '.join(told)}",
+            f"As a superuser: GRANT pg_read_all_data TO {quoted(role)} (PostgreSQL 14 or newer).",
+        )
+    return ok(
+        "tables",
+        f"role {role} may read all tables ({rights.tables.all})"
+        f" and sequences ({rights.sequences.all})",
+    )
+
+
+def _row_security(role: str, rights: Rights) -> Finding:
+    found = rights.row_security
+    if not found.barred:
+        return ok("row security", f"hides no row from role {role}")
+    return problem(
+        "row security",
+        f"may hide rows of {_some(found, 'table')} from role {role}; pg_dump refuses that",
+        f"As a superuser: ALTER ROLE {quoted(role)} BYPASSRLS.",
+    )
+
+
+def _large_objects(role: str, rights: Rights) -> Finding:
+    found = rights.large_objects
+    if not found.barred:
+        return ok("large objects", f"role {role} may read all of them ({found.all})")
+    return problem(
+        "large objects",
+        f"role {role} may not read {_some(found, 'large object')}",
+        f"GRANT SELECT ON LARGE OBJECT … TO {quoted(role)} for each;"
+        " docs/how-to/give-least-rights.md has the statements.",
+    )
+
+
+_RIGHTS: dict[str, Callable[[str, Rights], Finding]] = {
+    "tables": _tables,
+    "row security": _row_security,
+    "large objects": _large_objects,
+}
+
+
+def _restores(info: Conninfo) -> Finding:
+    try:
+        scratch.refuse_new_roles_shut_out(info)
+    except NotPossible as error:
+        return warning(_RESTORES, f"not possible: {error.message}: {error.detail}", error.hint)
+    return ok(_RESTORES, "a role that restores could sign in on the server")
+
+
+def _some(found: Barred, what: str) -> str:
+    plural = "" if found.barred == 1 else "s"
+    return f"{found.barred} {what}{plural} ({names(found.names, found.barred)})"

@@ -1,0 +1,136 @@
+"""What is measured from outside: each database's newest backup, counts, bytes, queue and workers.
+
+The number of queries does not grow with the rows.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Select, func, select
+
+from app.extensions import db
+from app.models import DatabaseBackup, Level, Proof, Result, Status, Trigger
+from app.services.backups.good import last_good_of_each
+from app.services.backups.queue import FOREIGN
+from app.services.databases.configured import DatabaseName, storage
+from app.services.jobs.workers import is_silent, list_workers
+from app.services.proofs.records import best_of_many
+
+_NAME = (DatabaseBackup.server, DatabaseBackup.database)
+
+
+@dataclass(frozen=True)
+class Newest:
+    """The newest backup of ours that is COMPLETED."""
+
+    finished_at: datetime
+    size: int  # bytes
+    duration: timedelta
+    is_there: bool  # its dump
+    proof_level: int | None  # as the pages tell it; 0: its proof failed
+    proved_at: datetime | None
+
+
+@dataclass
+class OfDatabase:
+    """The figures of one database."""
+
+    newest: Newest | None = None
+    last_good: datetime | None = None  # when the newest good backup had ended
+    last_failure: datetime | None = None  # when the newest FAILED one was asked for
+    last_drill: datetime | None = None  # when one of its backups last was restored and right
+
+
+@dataclass
+class Figures:
+    """All that the catalogue tells."""
+
+    databases: defaultdict[DatabaseName, OfDatabase]
+    backups: dict[tuple[Status, Trigger], int]
+    stored: int  # bytes of all dumps
+    living: int  # workers
+    silent: int
+    heartbeat: datetime | None  # the newest of all workers
+
+
+def read_figures() -> Figures:
+    """Read them all from the catalogue, as it is now."""
+    backups, stored = _count()
+    databases: defaultdict[DatabaseName, OfDatabase] = defaultdict(OfDatabase)
+    _find_newest(databases)
+    for name, moment in last_good_of_each().items():
+        databases[name].last_good = moment
+    _find_failures(databases)
+    _find_drills(databases)
+    heard = list_workers()
+    silent = sum(map(is_silent, heard))
+    heartbeat = max((each.seen_at for each in heard), default=None)
+    db.session.commit()
+    return Figures(databases, backups, stored, len(heard) - silent, silent, heartbeat)
+
+
+def _count() -> tuple[dict[tuple[Status, Trigger], int], int]:
+    kinds = (DatabaseBackup.status, DatabaseBackup.trigger)
+    counted = select(*kinds, func.count(), func.sum(DatabaseBackup.size)).group_by(*kinds)
+    rows = db.session.execute(counted).all()
+    return {(row[0], row[1]): row[2] for row in rows}, sum(int(row[3]) for row in rows)
+
+
+def _find_newest(databases: defaultdict[DatabaseName, OfDatabase]) -> None:
+    """Of one moment there is one backup, or the names of two would be the same."""
+    columns = (
+        DatabaseBackup.id,
+        DatabaseBackup.filename,
+        DatabaseBackup.server,
+        DatabaseBackup.database,
+        DatabaseBackup.size,
+        DatabaseBackup.created_at,
+        DatabaseBackup.started_at,
+        DatabaseBackup.finished_at,
+    )
+    chosen = select(*columns).where(
+        DatabaseBackup.status == Status.COMPLETED,
+        DatabaseBackup.created_at.in_(_last_of_each(Status.COMPLETED)),
+    )
+    rows = db.session.execute(chosen).all()
+    best = best_of_many([row.id for row in rows])
+    has_file = storage().has
+    for row in rows:
+        proof = best.get(row.id)
+        finished_at = row.finished_at or row.created_at
+        databases[DatabaseName(row.server, row.database)].newest = Newest(
+            finished_at=finished_at,
+            size=row.size,
+            duration=finished_at - (row.started_at or finished_at),
+            is_there=has_file(row.filename),
+            proof_level=proof and (0 if proof.result is Result.FAILED else proof.level),
+            proved_at=proof and proof.proved_at,
+        )
+
+
+def _find_failures(databases: defaultdict[DatabaseName, OfDatabase]) -> None:
+    last = _last_of_each(Status.FAILED).add_columns(*_NAME)
+    for moment, server, database in db.session.execute(last):
+        databases[DatabaseName(server, database)].last_failure = moment
+
+
+def _last_of_each(status: Status) -> Select[datetime]:
+    """When the last backup of each database of ours was asked for that ended so."""
+    return (
+        select(func.max(DatabaseBackup.created_at))
+        .where(DatabaseBackup.status == status, DatabaseBackup.server != FOREIGN)
+        .group_by(*_NAME)
+    )
+
+
+def _find_drills(databases: defaultdict[DatabaseName, OfDatabase]) -> None:
+    drills = (
+        select(*_NAME, func.max(Proof.proved_at))
+        .join(DatabaseBackup, DatabaseBackup.id == Proof.backup_id)
+        .where(Proof.level.in_([Level.RESTORED, Level.ASSERTED]), Proof.result == Result.PASSED)
+        .where(DatabaseBackup.server != FOREIGN)
+        .group_by(*_NAME)
+    )
+    for server, database, last in db.session.execute(drills):
+        databases[DatabaseName(server, database)].last_drill = last

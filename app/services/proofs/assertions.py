@@ -1,0 +1,137 @@
+"""Assertions: SQL that must return true in every database restored from a backup.
+
+They belong to the database of DATABASE_URL, and are asked of backups of it.
+"""
+
+import logging
+
+from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
+
+from app.errors import Conflict, InvalidInput, NotFound
+from app.extensions import db, writing
+from app.models import Assertion
+from app.services.audit.acting import acting, tell
+from app.services.databases.configured import DatabaseName, database_name
+
+logger = logging.getLogger(__name__)
+
+MAX_ASSERTIONS = 100  # of one database
+MAX_NAME = 100  # characters
+MAX_STATEMENT = 10_000
+
+
+def list_assertions(of: DatabaseName | None = None) -> list[Assertion]:
+    """Those of a database, by name; without one, of that which is configured."""
+    server, database = of or database_name()
+    chosen = select(Assertion).filter_by(server=server, database=database)
+    return list(db.session.scalars(chosen.order_by(Assertion.name)))
+
+
+def get_assertion(assertion_id: str) -> Assertion:
+    """The assertion of this id. Raises NotFound."""
+    server, database = database_name()
+    chosen = select(Assertion).filter_by(id=assertion_id, server=server, database=database)
+    return _found(db.session.scalar(chosen))
+
+
+def get_assertion_named(name: str) -> Assertion:
+    """The assertion of this name. Raises NotFound."""
+    server, database = database_name()
+    chosen = select(Assertion).filter_by(name=name, server=server, database=database)
+    return _found(db.session.scalar(chosen))
+
+
+@acting
+def add_assertion(name: str, statement: str, *, created_by: str) -> Assertion:
+    """Keep a new one; whether its SQL can be run is seen when it is.
+
+    Raises InvalidInput, or Conflict if the name is taken or there are too many.
+    """
+    name, statement = _checked_name(name), _checked_statement(statement)
+    server, database = database_name()
+    assertion = Assertion(
+        server=server,
+        database=database,
+        name=name,
+        statement=statement,
+        created_by=created_by[:255],
+    )
+    try:
+        with writing() as session:
+            there = select(func.count()).select_from(Assertion)
+            number = session.scalar(there.filter_by(server=server, database=database)) or 0
+            if number >= MAX_ASSERTIONS:
+                raise Conflict(
+                    f"there are {MAX_ASSERTIONS} assertions already",
+                    hint="Remove one, or join several with AND.",
+                )
+            session.add(assertion)
+    except IntegrityError as error:
+        raise _taken(name) from error
+    tell(subject=name)
+    logger.info("assertion added name=%r by=%r", name, created_by)
+    return assertion
+
+
+@acting
+def edit_assertion(
+    assertion_id: str, *, name: str | None = None, statement: str | None = None, by: str
+) -> Assertion:
+    """Change what is given; raises NotFound, InvalidInput, or Conflict if the name is taken."""
+    changes = {}
+    if name is not None:
+        changes["name"] = _checked_name(name)
+    if statement is not None:
+        changes["statement"] = _checked_statement(statement)
+    try:
+        with writing():
+            assertion = get_assertion(assertion_id)
+            for key, value in changes.items():
+                setattr(assertion, key, value)
+    except IntegrityError as error:
+        raise _taken(changes["name"]) from error
+    tell(subject=assertion.name, detail=", ".join(f"{key} changed" for key in changes))
+    logger.info("assertion edited name=%r by=%r", assertion.name, by)
+    return assertion
+
+
+@acting
+def remove_assertion(assertion_id: str, *, by: str) -> None:
+    """Forget it; what it has proven stays. Raises NotFound."""
+    with writing() as session:
+        assertion = get_assertion(assertion_id)
+        name = assertion.name
+        session.delete(assertion)
+    tell(subject=name)
+    logger.info("assertion removed name=%r by=%r", name, by)
+
+
+def _found(assertion: Assertion | None) -> Assertion:
+    if assertion is None:
+        raise NotFound("no such assertion", hint="flask assertion list shows all.")
+    return assertion
+
+
+def _taken(name: str) -> Conflict:
+    return Conflict(f'there is an assertion "{name}" already', hint="Choose another name.")
+
+
+def _checked_name(name: str) -> str:
+    name = name.strip()
+    if not 1 <= len(name) <= MAX_NAME or not name.isprintable():
+        raise InvalidInput(f"the name must have 1 to {MAX_NAME} printable characters")
+    return name
+
+
+def _checked_statement(statement: str) -> str:
+    statement = statement.replace("\r\n", "\n").strip()
+    if not statement:
+        raise InvalidInput(
+            "the statement is empty", hint="For example: SELECT count(*) > 0 FROM orders"
+        )
+    if len(statement) > MAX_STATEMENT:
+        raise InvalidInput(f"the statement must not be longer than {MAX_STATEMENT} characters")
+    if "\0" in statement or any("\ud800" <= each <= "\udfff" for each in statement):
+        raise InvalidInput("the statement has a character that PostgreSQL does not take")
+    return statement

@@ -1,0 +1,99 @@
+"""How a dump is restored by hand, told with every backup."""
+
+import shlex
+from dataclasses import dataclass
+
+from app.config import settings
+from app.errors import AppError
+from app.models import DatabaseBackup
+from app.postgres.conninfo import Conninfo
+from app.postgres.tools import Toolchain, find_toolchains
+from app.services.backups.manifests import createdb_options, settings_statements
+from app.services.databases.configured import (
+    DatabaseName,
+    configured_database,
+    database_name,
+    storage,
+)
+
+_FOREIGN = (
+    "A foreign dump is a program: never restore it as a superuser, who would run what is hidden in"
+    " it. Sign in as a role that may do nothing else."
+)
+
+
+@dataclass(frozen=True)
+class ByHand:
+    """The commands that restore a dump into a new database, and who can read it."""
+
+    commands: list[str]
+    oldest_reader: int  # major version of the oldest pg_restore that reads it
+    warning: str  # "" where this machine has what it needs
+
+
+def restore_by_hand(backup: DatabaseBackup) -> ByHand | None:
+    """How to restore this backup without the panel; None if it has no dump.
+
+    The database is a new one: `pg_restore --clean` into a living one can
+    leave doubled rows (docs/how-to/restore-by-hand.md).
+    """
+    if not backup.is_completed or backup.oldest_reader is None:
+        return None
+    reader = _reader(backup)
+    folder = f"{reader.folder}/" if reader else ""
+    info, warning = _target(backup)
+    new = f"{backup.database}_restored"
+    admin, target = info.dsn(dbname="postgres"), info.dsn(dbname=new)
+    create = [
+        f"{folder}createdb", f"--maintenance-db={admin}", "--template=template0",
+        *createdb_options(backup), "--", new,
+    ]  # fmt: skip
+    sets = [
+        [f"{folder}psql", f"--dbname={target}", "-c", each]
+        for each in settings_statements(backup, new)
+    ]
+    restore = [
+        f"{folder}pg_restore", "--exit-on-error",
+        *(["--no-owner", "--no-privileges"] if backup.foreign else []),
+        f"--dbname={target}", str(storage().folder / backup.filename),
+    ]  # fmt: skip
+    prefix = f"PGPASSFILE={shlex.quote(str(info.passfile))} " if info.passfile else ""
+    if reader is None:
+        warning = f"No pg_restore {backup.oldest_reader} or newer was found here."
+    if backup.foreign:
+        warning = f"{warning} {_FOREIGN}".strip()
+    return ByHand(
+        [prefix + shlex.join(each) for each in (create, *sets, restore)],
+        backup.oldest_reader,
+        warning,
+    )
+
+
+def _target(backup: DatabaseBackup) -> tuple[Conninfo, str]:
+    """The server that the backup came from, or words to replace where it is not at hand."""
+    unknown = Conninfo({"host": "HOST", "port": "PORT", "user": "USER"})
+    if database_name() != DatabaseName(backup.server, backup.database):
+        return unknown, (
+            f"It came from {backup.server}, which is not the server in DATABASE_URL now:"
+            " replace HOST, PORT and USER."
+        )
+    try:
+        return configured_database(), ""
+    except AppError as error:
+        return unknown, f"Replace HOST, PORT and USER: {error.message}. {error.hint}"
+
+
+def _reader(backup: DatabaseBackup) -> Toolchain | None:
+    """The pg_restore nearest to the pg_dump that made it, of those that can read it."""
+    try:
+        toolchains = find_toolchains(settings().pg_bin_dir)
+    except AppError:
+        return None
+    able = (
+        each for each in toolchains if each.reads(backup.oldest_reader or 0, backup.compression)
+    )
+    return min(
+        able,
+        key=lambda each: (str(each.version) != backup.tool_version, each.version),
+        default=None,
+    )

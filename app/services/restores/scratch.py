@@ -1,0 +1,291 @@
+"""Databases and roles that only we make, for the time of a restore; and what is left of them."""
+
+import logging
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+
+from app.config import settings
+from app.errors import AppError, Conflict, ConnectError, NotPossible
+from app.extensions import db, writing
+from app.models import Kind, Restore, Status
+from app.models.types import now
+from app.postgres import closing
+from app.postgres.connection import is_refusal, open_session, quoted
+from app.postgres.conninfo import Conninfo, parse_url
+from app.postgres.databases import Server, at_database, neighbour, serving
+from app.postgres.tools import Version
+from app.services.databases.configured import configured_database, database_name, private_dir
+from app.services.jobs.session_names import restore_session
+
+logger = logging.getLogger(__name__)
+
+#: How the working database of a restore and its role are called, and what is written on both.
+PREFIX = "backstop_"
+COMMENT = "made by Backstop for restore "
+#: The same for a drill on a server of its own: nothing of it is on a server that stays.
+THROWAWAY = "throwaway_"
+
+_KNOWS_ICU_RULES = 16
+_SPARE = 3600.0  # seconds that a role outlives the longest restore
+# What a server says of a role that is not there, if it would take its password.
+_NOT_THERE = re.compile(r'password authentication failed|role ".*" does not exist')
+_ITS_OWN = frozenset({"options", "passfile", "replication"})
+
+
+def server_of(kind: Kind) -> Conninfo:
+    """The server on which a restore of this kind works, by a database that is there."""
+    if kind is Kind.DRILL and settings().drill_url:
+        return parse_url(settings().drill_url or "")
+    return configured_database()
+
+
+def list_file(restore_id: str) -> Path:
+    """Where pg_restore reads what it shall load."""
+    return private_dir() / f"list-{restore_id}"
+
+
+@contextmanager
+def working_database(
+    server: Server,
+    info: Conninfo,
+    restore_id: str,
+    name: str,
+    contents: dict[str, Any],
+    *,
+    as_superuser: bool = False,
+) -> Iterator[tuple[Conninfo, Conninfo]]:
+    """An empty database as the one that was dumped, and how role and admin sign in there.
+
+    The role is made for this restore alone, or that of BACKSTOP_RESTORE_URL. At
+    the end both are dropped, but for a database that has another name by then.
+    """
+    comment = COMMENT + restore_id
+    try:
+        if loads_by_url(name):
+            role = at_database(parse_url(settings().restore_url or ""), name)
+            _refuse_powerful(server, role.parameters["user"])
+        else:
+            role = _make_role(server, info, restore_id, name)
+            if as_superuser:  # somebody has said that it may
+                server.rows(f"ALTER ROLE {quoted(name)} SUPERUSER")
+        owner = role.parameters["user"]
+        server.create_database(name, owner, database_options(contents, server), comment)
+        _refuse_shut_out(role)
+        yield role, at_database(info, name)
+    finally:
+        try:
+            # By a session that a cancel does not end; ours may be busy or lost.
+            with serving(server.info, application_name="backstop tidy") as other:
+                other.end_sessions(restore_session(restore_id))
+                tidy(other, restore_id, name)
+        except AppError as error:  # a reconcile comes again
+            logger.warning("not tidied restore=%s error=%r", restore_id, error.in_words())
+
+
+def try_to_sign_in(server: Server, info: Conninfo, restore_id: str, name: str) -> None:
+    """Raise NotPossible where the role that is to load could not sign in on this server."""
+    if loads_by_url(name):
+        return
+    try:
+        role = _make_role(server, info, restore_id, name)
+        with suppress(ConnectError):  # it may not be let into this database; that proves enough
+            _refuse_shut_out(at_database(role, server.info.database))
+    finally:
+        closing.drop_role(server, name)
+
+
+def refuse_new_roles_shut_out(info: Conninfo) -> None:
+    """Raise NotPossible as `try_to_sign_in` does, but make nothing on the server.
+
+    A role that is not there tells as much: whether it is asked for a password.
+    """
+    if settings().restore_url:
+        return
+    nobody = _as_role(info, f"{PREFIX}{secrets.token_hex(8)}", secrets.token_urlsafe(24))
+    try:
+        _refuse_shut_out(nobody)
+    except NotPossible as error:
+        if not _NOT_THERE.search(error.detail):
+            raise
+
+
+def _make_role(server: Server, info: Conninfo, restore_id: str, name: str) -> Conninfo:
+    """A role for one restore, and how it signs in to the database of the same name."""
+    password, lives = secrets.token_urlsafe(24), settings().restore_timeout + _SPARE
+    server.create_role(name, password, COMMENT + restore_id, lives=lives)
+    return _as_role(info, name, password)
+
+
+def _as_role(info: Conninfo, name: str, password: str) -> Conninfo:
+    # What the URL sets for its own role may be nothing that this one can do.
+    kept = {key: value for key, value in info.parameters.items() if key not in _ITS_OWN}
+    changes = {"user": name, "dbname": name}
+    return replace(info, parameters=kept | changes, password=password)
+
+
+def _refuse_shut_out(role: Conninfo) -> None:
+    try:
+        with open_session(role, application_name="backstop look"):
+            return
+    except ConnectError as error:
+        if not is_refusal(error.detail):
+            raise
+        raise NotPossible(
+            "the role that restores cannot sign in on this server",
+            detail=error.detail,
+            hint="A role is made for each restore, and signs in with a password: let pg_hba.conf"
+            " take one from here (scram-sha-256 in place of peer or ident, for all users and"
+            " databases), go round a pooler, or name a role by BACKSTOP_RESTORE_URL.",
+        ) from error
+
+
+def loads_by_url(working: str) -> bool:
+    """Whether the role of BACKSTOP_RESTORE_URL loads; a throwaway server does not know it."""
+    return bool(settings().restore_url) and not working.startswith(THROWAWAY)
+
+
+def tidy(server: Server, restore_id: str, name: str) -> None:
+    """Drop what a restore has left behind; what we did not make is never touched."""
+    # Who made it may have been killed before it could write the comment, and what
+    # was loaded as its owner may have changed it.
+    is_ours = server.owner_of(name) == name
+    closing.lock_out(server, name)
+    if is_ours or server.comment_of(name) in ("", COMMENT + restore_id):
+        closing.drop_scratch(server, name)
+    closing.drop_role(server, name)
+    _tidied(restore_id)
+
+
+def _tidied(restore_id: str) -> None:
+    list_file(restore_id).unlink(missing_ok=True)
+    with writing() as session:
+        row = session.get(Restore, restore_id)
+        if row is not None:
+            row.tidied_at = now()
+
+
+def keep_role(server: Server, made: str, name: str) -> list[str]:
+    """What keeps the role of a restore as an owner to whom nobody can sign in.
+
+    What a foreign dump brought must not become the admin's: functions that run
+    with their owner's rights, indexes that a server builds with them.
+    """
+    sees_all = server.ask("SELECT rolbypassrls FROM pg_roles WHERE rolname = %s", made)
+    return [
+        f"ALTER ROLE {quoted(made)} NOLOGIN {'NOBYPASSRLS' if sees_all else ''} PASSWORD NULL",
+        f"ALTER ROLE {quoted(made)} RENAME TO {quoted(name)}",
+        f"COMMENT ON ROLE {quoted(name)} IS 'owns what a restore could give to nobody'",
+    ]
+
+
+def sweep() -> None:
+    """Tidy up after restores that have ended, and drop what was replaced long ago."""
+    untidy = select(Restore).where(Restore.status != Status.PENDING, Restore.tidied_at.is_(None))
+    rows = [(row.id, row.kind, row.working) for row in db.session.scalars(untidy)]
+    old = select(Restore).where(Restore.kept_until < now(), Restore.dropped_at.is_(None))
+    kept = [row.id for row in db.session.scalars(old)]
+    db.session.commit()
+    for restore_id, kind, working in rows:
+        if kind is Kind.IN_PLACE or working.startswith(THROWAWAY):  # it has made nothing there
+            _tidied(restore_id)
+            continue
+        try:
+            with serving(server_of(kind), application_name="backstop sweep") as server:
+                server.end_sessions(restore_session(restore_id))
+                tidy(server, restore_id, working)
+        except AppError as error:
+            logger.warning("not tidied restore=%s error=%r", restore_id, error.in_words())
+    for restore_id in kept:
+        try:
+            drop_kept(restore_id)
+        except AppError as error:
+            logger.warning("not dropped restore=%s error=%r", restore_id, error.in_words())
+
+
+def drop_kept(restore_id: str) -> None:
+    """Drop the database that a restore has set aside: there is no undo any more.
+
+    Raises Conflict, ConnectError, PostgresError.
+    """
+    with writing() as session:
+        row = session.get_one(Restore, restore_id)
+        kept = row.kept
+        refuse_another_server(row)
+    if kept is not None:
+        info = configured_database()
+        with serving(neighbour(info), application_name="backstop sweep") as server:
+            server.drop_database(kept)
+    with writing() as session:
+        session.get_one(Restore, restore_id).dropped_at = now()
+    logger.info("database dropped name=%r", kept)
+
+
+def refuse_another_server(row: Restore) -> None:
+    """Raise Conflict where DATABASE_URL has become that of another server."""
+    if row.server != database_name().server:
+        raise Conflict(
+            f"this restore was made on {row.server}",
+            detail=f"DATABASE_URL names {database_name().server}.",
+            hint="Give the panel that DATABASE_URL again.",
+        )
+
+
+def kept_until() -> datetime:
+    """Until when a database that is replaced now can be brought back."""
+    return now() + timedelta(seconds=settings().keep_replaced)
+
+
+def _refuse_powerful(server: Server, role: str) -> None:
+    sql = (
+        "SELECT rolsuper OR rolcreaterole"
+        " OR EXISTS (SELECT FROM pg_auth_members WHERE member = r.oid)"
+        " FROM pg_roles r WHERE rolname = %s"
+    )
+    if server.ask(sql, role) is not False:
+        raise NotPossible(
+            f"role {role} of BACKSTOP_RESTORE_URL must not restore",
+            detail="It is a superuser, may create roles, is a member of another, or is not there:"
+            " what is hidden in a dump would run with its rights.",
+            hint=f"CREATE ROLE {quoted(role)} LOGIN NOSUPERUSER PASSWORD '…';",
+        )
+
+
+def lacks_icu_rules(contents: dict[str, Any], server: Version) -> bool:
+    """Whether the database had rules for its order of texts that a server of that version lacks."""
+    properties = contents.get("properties") or {}
+    return bool(properties.get("icuRules")) and server.major < _KNOWS_ICU_RULES
+
+
+def database_options(contents: dict[str, Any], server: Server) -> dict[str, str]:
+    """How the database is made: as the one that was dumped."""
+    if not contents:
+        return {}
+    options = {
+        name: contents[key]
+        for name, key in (
+            ("ENCODING", "encoding"),
+            ("LC_COLLATE", "collate"),
+            ("LC_CTYPE", "ctype"),
+        )
+        if contents[key]  # a foreign dump may not tell its locale
+    }
+    provider = {"c": "libc", "i": "icu", "b": "builtin"}.get(contents["localeProvider"] or "")
+    if provider and server.version.major >= 15:  # noqa: PLR2004
+        options["LOCALE_PROVIDER"] = provider
+        if provider != "libc":
+            options[f"{provider.upper()}_LOCALE"] = contents["locale"]
+    properties = contents.get("properties") or {}
+    if properties.get("icuRules") and not lacks_icu_rules(contents, server.version):
+        options["ICU_RULES"] = properties["icuRules"]
+    tablespace = properties.get("tablespace")
+    if tablespace != "pg_default" and tablespace in server.tablespaces():
+        options["TABLESPACE"] = tablespace
+    return options

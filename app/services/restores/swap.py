@@ -1,0 +1,219 @@
+"""Swap a restored database for the living one, and back."""
+
+import logging
+import time
+from typing import Any
+
+import psycopg2
+
+from app.errors import AppError, Conflict, NotFound, PostgresError
+from app.extensions import db, writing
+from app.models import Restore
+from app.models.types import now
+from app.pausing import pause
+from app.postgres.connection import Session, quoted, told
+from app.postgres.conninfo import Conninfo
+from app.postgres.databases import Server, cut_name, guarded_session, maintenance, serving
+from app.postgres.locking import hold_lock
+from app.services.databases.configured import configured_database
+from app.services.jobs.session_names import restore_session
+from app.services.restores.scratch import kept_until, refuse_another_server
+
+logger = logging.getLogger(__name__)
+
+_TRIES = 5
+_PATIENCE = 8.0  # seconds; the server itself waits five for sessions to end
+_GONE = 10_000  # milliseconds
+_TICK = 0.005  # seconds between two rounds of ending sessions
+_HELD = 2.0  # seconds that a rename is held back at most
+
+_SESSIONS = """
+    SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity
+    WHERE datname = %s AND pid <> pg_backend_pid()
+"""
+_NOT_OURS_TO_END = """
+    SELECT DISTINCT usename FROM pg_stat_activity a
+    WHERE datname = %s AND backend_type = 'client backend' AND NOT (
+        (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+        OR (pg_has_role(usesysid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE'))
+           AND NOT (SELECT rolsuper FROM pg_roles r WHERE r.oid = a.usesysid))
+"""
+
+
+def refuse_unswappable(server: Server, database: str) -> None:
+    """Raise Conflict for what would stand in the way of a rename, by name."""
+    told: list[str] = []
+    prepared = server.rows("SELECT gid FROM pg_prepared_xacts WHERE database = %s", database)
+    told += [f"prepared transaction {gid}" for (gid,) in prepared]
+    slots = server.rows("SELECT slot_name FROM pg_replication_slots WHERE database = %s", database)
+    told += [f"logical replication slot {name}" for (name,) in slots]
+    others = server.rows(_NOT_OURS_TO_END, database)
+    told += [f"sessions of {name}, which our role may not end" for (name,) in others]
+    owns = "SELECT pg_has_role(datdba, 'USAGE') FROM pg_database WHERE datname = %s"
+    if server.ask(owns, database) is False:
+        told.append("our role is neither its owner nor a superuser")
+    if told:
+        raise Conflict(
+            f'database "{database}" cannot be replaced as things are',
+            detail="; ".join(told) + ".",
+            hint="End or remove these, or restore beside.",
+        )
+
+
+def swap_in(restore_id: str, comment: str | None) -> dict[str, Any]:
+    """Give the working database of a restore the living one's name; returns what it took.
+
+    It gets its `comment` too.
+
+    The living one is kept under a name that is written on the row before: so
+    whoever comes after a crash can tell whether the swap has happened. Raises
+    PostgresError with the living database untouched.
+    """
+    info = configured_database()
+    with writing() as session:
+        row = session.get_one(Restore, restore_id)
+        row.kept = cut_name(row.database, f"__before_{now():%Y%m%dT%H%M%S}")
+        row.kept_until = kept_until()
+        database, working, kept = row.database, row.working, row.kept
+    name = restore_session(restore_id)
+    gap = _swap(info, name, [(database, kept), (working, database)])
+    tell_of(maintenance(info), database, comment)
+    logger.info("database replaced name=%r kept=%r", database, kept)
+    return {"kept": kept, "awaySeconds": round(gap, 3)}
+
+
+def tell_of(where: Conninfo, database: str, comment: str | None) -> None:
+    """Write the comment of a database that is in its place; without one it is as good."""
+    try:
+        with serving(where, application_name="backstop swap") as server:
+            server.comment_on(database, comment)
+    except AppError as error:
+        logger.warning("no comment written database=%r error=%r", database, error.in_words())
+
+
+def has_swapped(restore_id: str) -> bool:
+    """Whether a restore whose runner is gone had swapped before.
+
+    Its sessions are ended first: one of them may be about to. Raises
+    ConnectError, PostgresError where that cannot be told.
+    """
+    row = db.session.get_one(Restore, restore_id)
+    kept, working = row.kept, row.working
+    db.session.commit()
+    if kept is None:
+        return False
+    info = maintenance(configured_database())
+    with serving(info, application_name="backstop look") as server:
+        server.end_sessions(restore_session(restore_id))
+        return server.has_database(kept) and not server.has_database(working)
+
+
+def undo(restore_id: str, *, by: str) -> str:
+    """Give the database that a restore has replaced its name back; returns the other's new name.
+
+    Raises NotFound, Conflict where there is nothing to undo, PostgresError.
+    """
+    with writing() as session:
+        row = session.get(Restore, restore_id)
+        if row is None:
+            raise NotFound("no restore has this id")
+        if row.kept is None or not row.can_be_undone:
+            raise Conflict("this restore cannot be undone: nothing of before is kept")
+        refuse_another_server(row)
+        database, kept = row.database, row.kept
+    info = configured_database()
+    aside = cut_name(database, f"__undone_{now():%Y%m%dT%H%M%S}")
+    with serving(maintenance(info), application_name="backstop undo") as server:
+        if not server.has_database(kept):
+            raise Conflict(f'database "{kept}" is no longer there')
+        refuse_unswappable(server, database)
+    with hold_lock(info, application_name="backstop undo"):
+        pass  # no backup of it runs
+    _swap(info, "backstop undo", [(database, aside), (kept, database)])
+    with writing() as session:
+        row = session.get_one(Restore, restore_id)
+        row.undone_at, row.undone_by, row.kept = now(), by[:255], aside
+    logger.info("restore undone name=%r by=%r", database, by)
+    return aside
+
+
+def _swap(info: Conninfo, name: str, renames: list[tuple[str, str]]) -> float:
+    """Rename in one transaction while the first one's sessions are ended; returns the seconds
+
+    from the first session that was ended to the commit. A rename that finds
+    sessions sleeps for 100 ms before it looks again (CountOtherDBBackends in
+    procarray.c). So a comment, which is never committed, holds it back until
+    none is left: its wait for the database's lock keeps newcomers out as well.
+    """
+    statement = "; ".join(
+        f"ALTER DATABASE {quoted(old)} RENAME TO {quoted(new)}" for old, new in renames
+    )
+    living, first_error = renames[0][0], ""
+    where = maintenance(info)
+    for _ in range(_TRIES):
+        with (
+            guarded_session(where, application_name=name) as holding,
+            guarded_session(where, application_name=name) as renaming,
+            guarded_session(where, application_name=name) as ending,
+        ):
+            pid = renaming.ask("SELECT pg_catalog.pg_backend_pid()")
+            began = time.monotonic()
+            try:
+                holding.rows("BEGIN")
+                holding.rows(f"COMMENT ON DATABASE {quoted(living)} IS NULL", patience=_HELD)
+                began = time.monotonic()
+                # Renaming first: its lock holds newcomers off while the others end.
+                renaming.begin(statement, patience=_PATIENCE)
+                _end_sessions_until_held(ending, pid, living)
+                holding.rows("ROLLBACK")
+                _end_sessions_until_done(renaming, ending, living)
+            except psycopg2.Error as error:
+                first_error = first_error or told(error, info)
+            else:
+                return time.monotonic() - began
+        if _has_renamed(where, pid, renames):
+            return time.monotonic() - began
+    raise PostgresError(
+        f'database "{living}" could not be renamed; it is as it was',
+        detail=first_error,
+        hint="Something keeps it open: pg_stat_activity shows who. Try again, or restore beside.",
+    )
+
+
+def _has_renamed(where: Conninfo, pid: int, renames: list[tuple[str, str]]) -> bool:
+    """Whether a session that was not heard to the end has done it; it does not any more.
+
+    It could wait for a lock, and go on when nobody expects it.
+    """
+    (living, aside), (fresh, _) = renames
+    with serving(where, application_name="backstop look") as server:
+        server.ask(
+            f"SELECT pg_terminate_backend(pid, {_GONE}) FROM pg_stat_activity"  # noqa: S608
+            " WHERE pid = %s",
+            pid,
+        )
+        if server.ask("SELECT count(*) FROM pg_stat_activity WHERE pid = %s", pid):
+            raise PostgresError(
+                f'it is not known whether database "{living}" was renamed',
+                detail=f"The server's process {pid} does not end.",
+            )
+        return server.has_database(aside) and not server.has_database(fresh)
+
+
+def _end_sessions_until_held(ending: Session, pid: int, living: str) -> None:
+    """End the sessions once the rename, process `pid`, waits for its lock; in vain at last.
+
+    It looks for sessions itself, so nothing is lost.
+    """
+    waits = "SELECT count(*) FROM pg_catalog.pg_locks WHERE pid = %s AND NOT granted"
+    deadline = time.monotonic() + _HELD
+    while time.monotonic() < deadline:
+        if ending.ask(waits, pid) and not ending.ask(_SESSIONS, living):
+            return
+        pause(_TICK)
+
+
+def _end_sessions_until_done(renaming: Session, ending: Session, living: str) -> None:
+    while renaming.poll() is None:
+        ending.rows(_SESSIONS, living)
+        pause(_TICK)

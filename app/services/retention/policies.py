@@ -1,0 +1,169 @@
+"""The retention policy of each database, as it is kept in the catalogue."""
+
+import logging
+import re
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Select, select
+
+from app.errors import Conflict, InvalidInput
+from app.extensions import db, writing
+from app.models import RetentionPolicy
+from app.models.types import now
+from app.services.audit.acting import acting, tell
+from app.services.databases.configured import DatabaseName, database_name
+from app.services.retention.periods import PERIODS
+from app.services.retention.rules import Policy
+from app.services.retention.timelines import Tally
+
+logger = logging.getLogger(__name__)
+
+MAX_PLACES = 1_000  # of one rule
+_MAX_SIZE = 2**62  # bytes
+_HOUR = timedelta(hours=1)
+_NONE = Tally(0, 0)
+_COUNTS = ("keep_last", *PERIODS)
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,3})?) *([kmgtp]?)(i?)b?", re.IGNORECASE)
+_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
+
+
+def get_policy(of: DatabaseName | None = None) -> Policy:
+    """That of a database; without one, of that which is configured. None was made: it is empty."""
+    return _policy_of(db.session.scalar(_of(of or database_name())))
+
+
+def _policy_of(row: RetentionPolicy | None) -> Policy:
+    if row is None:
+        return Policy()
+    within = None if row.keep_within is None else row.keep_within * _HOUR
+    told = {each.name: getattr(row, each.name) for each in fields(Policy)}
+    return Policy(**told | {"keep_within": within})
+
+
+@acting
+def set_policy(policy: Policy, *, by: str) -> Policy:
+    """Let the configured database have this one; nothing goes before the next prune.
+
+    One that may remove what the one before kept waits to be confirmed. Raises InvalidInput.
+    """
+    refuse_wrong(policy)
+    name = database_name()
+    told = {each.name: getattr(policy, each.name) or None for each in fields(Policy)}
+    if policy.keep_within is not None:
+        told["keep_within"] = policy.keep_within // _HOUR or None
+    with writing() as session:
+        row = session.scalar(_of(name).with_for_update())
+        before = _policy_of(row)
+        if row is None:
+            row = RetentionPolicy(**name._asdict())
+            session.add(row)
+        for key, value in told.items():
+            setattr(row, key, value)
+        if not _policy_of(row).keeps_all_of(before):
+            row.confirmed_at = None
+        row.updated_at, row.updated_by = now(), by[:255]
+    logger.info("retention policy set database=%r by=%r policy=%r", name.database, by, policy)
+    return get_policy(name)
+
+
+def last_prune(of: DatabaseName) -> datetime | None:
+    """When backups of this database were pruned last."""
+    row = db.session.scalar(_of(of))
+    return row.pruned_at if row is not None else None
+
+
+def note_prune(of: DatabaseName, at: datetime, removed: Tally = _NONE) -> None:
+    """Write down that backups of this database were pruned, and how many bytes that were."""
+    with writing() as session:
+        row = session.scalar(_of(of))
+        if row is not None:
+            row.pruned_at = at
+            if removed.number:
+                row.removed_at, (row.removed_number, row.removed_size) = at, removed
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a policy may do by itself, and what it did last."""
+
+    is_empty: bool
+    confirmed_at: datetime | None
+    removed_at: datetime | None = None
+    removed: Tally = _NONE
+
+    @property
+    def waits(self) -> bool:
+        """Whether scheduled backups remove nothing by it until an admin confirms it."""
+        return not self.is_empty and self.confirmed_at is None
+
+
+def get_standing(of: DatabaseName | None = None) -> Standing:
+    """How the policy of a database stands; without one, of that which is configured."""
+    return standing_of(db.session.scalar(_of(of or database_name())))
+
+
+def standing_of(row: RetentionPolicy | None) -> Standing:
+    """How a policy stands that was read already."""
+    if row is None:
+        return Standing(is_empty=True, confirmed_at=None)
+    removed = Tally(row.removed_number, row.removed_size)
+    return Standing(_policy_of(row).is_empty, row.confirmed_at, row.removed_at, removed)
+
+
+def confirm_policy(policy: Policy, of: DatabaseName | None = None, *, by: str) -> None:
+    """Let scheduled backups remove what this policy does not keep.
+
+    Raises Conflict if the database has another one by now.
+    """
+    name = of or database_name()
+    with writing() as session:
+        row = session.scalar(_of(name).with_for_update())
+        if row is None or _policy_of(row) != policy:
+            raise Conflict("the retention policy was changed meanwhile", hint="Look at it again.")
+        row.confirmed_at = row.confirmed_at or now()
+    tell(subject=name.database)
+    logger.info("retention policy confirmed database=%r by=%r", name.database, by)
+
+
+def size_of(text: str) -> int:
+    """Bytes of a text such as 500 GiB, 1.5T or 1048576; units are powers of 1024.
+
+    Raises InvalidInput.
+    """
+    found = _SIZE.fullmatch(text.strip())
+    size = found and int(float(found[1]) * 1024 ** _POWERS[found[2].lower()])
+    if size is None or size > _MAX_SIZE:
+        raise InvalidInput(
+            "the limit is not a size, or a too large one",
+            hint="For example 500 GiB or 1.5T; units are powers of 1024.",
+        )
+    return size
+
+
+def _of(name: DatabaseName) -> Select[RetentionPolicy]:
+    return select(RetentionPolicy).filter_by(**name._asdict())
+
+
+def refuse_wrong(policy: Policy) -> None:
+    """Raise InvalidInput for a policy that cannot be meant."""
+    for name in _COUNTS:
+        if not 0 <= (getattr(policy, name) or 0) <= MAX_PLACES:
+            told = name.replace("_", " ")
+            raise InvalidInput(
+                f"{told} must lie between 0 and {MAX_PLACES}",
+                hint="Keep within keeps everything that is younger than a length of time.",
+            )
+    if policy.keep_within is not None and policy.keep_within % _HOUR:
+        raise InvalidInput("keep within must be whole hours")
+    if not 0 <= (policy.max_total_size or 0) <= _MAX_SIZE:
+        raise InvalidInput("the limit in size must not be negative, or beyond all disks")
+    try:
+        is_known = 0 < len(policy.time_zone) <= 64 and bool(ZoneInfo(policy.time_zone))  # noqa: PLR2004
+    except (KeyError, ValueError, OSError):
+        is_known = False
+    if not is_known:
+        raise InvalidInput(
+            "there is no such time zone", hint="For example UTC, Europe/Berlin, America/New_York."
+        )

@@ -1,0 +1,223 @@
+"""Remove the backups that a retention policy does not keep, or say which these are."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice
+
+from sqlalchemy import update
+
+from app.errors import AppError, Conflict, NotFound
+from app.extensions import db, writing
+from app.logs import errors_logged
+from app.models import ActOutcome, DatabaseBackup, Firing
+from app.models.types import now
+from app.queue import restores_queue
+from app.services.audit import log as audit
+from app.services.audit.acting import acting, tell
+from app.services.backups.good import is_good
+from app.services.backups.service import remove_backup
+from app.services.databases.configured import DatabaseName, database_name, storage
+from app.services.retention.history import History
+from app.services.retention.policies import (
+    confirm_policy,
+    get_policy,
+    get_standing,
+    last_prune,
+    note_prune,
+)
+from app.services.retention.rules import Plan, Policy, Verdict, decide
+from app.services.retention.timelines import Candidate, Tally
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a policy would do now."""
+
+    policy: Policy
+    removed: Tally
+    kept: Tally
+    excess: int  # bytes by which the limit in size cannot be met
+    removing: list[Verdict]  # newest first, as many as were asked for
+    keeping: list[Verdict]
+
+
+@dataclass
+class Pruned:
+    """What a prune has done; filenames, and why the others are still there."""
+
+    removed: list[str] = field(default_factory=list)
+    size: int = 0  # bytes
+    spared: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def in_short(self) -> str:
+        """How much went, and how much should have gone."""
+        gone, failed = Tally(len(self.removed), self.size), len(self.failed)
+        told = f"retention removed {gone.in_words}" if gone.number else ""
+        missed = f"{failed} could not be removed" if failed else ""
+        return "; ".join(filter(None, [told, missed]))
+
+    def in_words(self) -> str:
+        """What went, and what is still there."""
+        parts = {
+            "removed": self.removed,
+            "spared": [f"{name} ({why})" for name, why in self.spared.items()],
+            "failed": [f"{name} ({why})" for name, why in self.failed.items()],
+        }
+        return "; ".join(
+            f"{word} {len(names)}: {', '.join(names)}" for word, names in parts.items() if names
+        )
+
+    @property
+    def outcome(self) -> ActOutcome:
+        """What came of it: to spare what was pinned or read meanwhile is no failure."""
+        return ActOutcome.FAILED if self.failed else ActOutcome.DONE
+
+
+class _NothingGood(Conflict):
+    """The newest good backup is not what it was when it was planned to keep it."""
+
+
+@acting
+def dry_run() -> Preview:
+    """A dry run, as somebody asks for it: what a prune would do now."""
+    tell(detail="dry run")
+    return preview()
+
+
+def preview(
+    of: DatabaseName | None = None,
+    *,
+    policy: Policy | None = None,
+    at: datetime | None = None,
+    limit: int | None = None,
+) -> Preview:
+    """What the policy of a database would remove and keep; or another `policy`.
+
+    Without a name it is the configured database. At most `limit` backups of each.
+    """
+    name, at = of or database_name(), at or now()
+    policy = policy or get_policy(name)
+    history = History(name, at)
+    plan = decide(history, policy, at, last_prune(name))
+    total, beyond = history.total(), history.beyond(plan.spared)
+    removed = Tally(beyond.number + len(plan.evicted), beyond.size + sum(plan.evicted.values()))
+    kept = Tally(total.number - removed.number, total.size - removed.size)
+    removing = list(islice(history.removed(plan), limit))
+    keeping = list(islice(history.kept(plan), limit))
+    return Preview(policy, removed, kept, plan.excess, removing, keeping)
+
+
+@acting
+def prune(of: DatabaseName | None = None, *, by: str, at: datetime | None = None) -> Pruned:
+    """Remove what the policy of a database does not keep, as an admin asks; that confirms it.
+
+    Raises Conflict if the policy changes at the same moment.
+    """
+    name, policy = of or database_name(), get_policy(of)
+    if not policy.is_empty:
+        confirm_policy(policy, name, by=by)
+    return _prune(name, policy, by, at or now())
+
+
+def _prune(name: DatabaseName, policy: Policy, by: str, at: datetime) -> Pruned:
+    """Remove what a policy does not keep, oldest first.
+
+    Each is looked at once more before it goes: a pin or a reader that came
+    meanwhile wins. What cannot be removed is told, and stops no other; but
+    nothing goes once the newest good backup is not good any more.
+    """
+    history = History(name, at)
+    plan = decide(history, policy, at, last_prune(name))
+    report = Pruned()
+    for verdict in reversed(list(history.removed(plan))):
+        backup = verdict.backup
+        try:
+            remove_backup(backup.filename, _refusal(plan))
+        except _NothingGood as error:
+            report.spared[backup.filename] = error.message
+            break
+        except (Conflict, NotFound) as error:
+            report.spared[backup.filename] = error.message
+        except AppError as error:
+            report.failed[backup.filename] = error.message
+            logger.warning("not pruned filename=%s error=%r", backup.filename, error.message)
+        else:
+            report.removed.append(backup.filename)
+            report.size += backup.size
+    note_prune(name, at, Tally(len(report.removed), report.size))
+    words = report.in_words() or "nothing to remove"
+    tell(subject=name.database, outcome=report.outcome, detail=words)
+    logger.info(
+        "pruned database=%r by=%r removed=%d spared=%d failed=%d",
+        *(name.database, by, len(report.removed), len(report.spared), len(report.failed)),
+    )
+    return report
+
+
+@restores_queue.task()  # type: ignore[untyped-decorator]  # huey has no types
+def prune_after(backup_id: str, firing_id: str = "") -> None:
+    """Prune the database of a backup that was completed by a schedule; raises nothing.
+
+    A policy that nobody has confirmed removes nothing. What there is to say of it is added
+    to the firing. A worker does it, beside what is due: it may take minutes.
+    """
+    backup = db.session.get(DatabaseBackup, backup_id)
+    if backup is not None and (told := _prune_after(backup)):
+        added = update(Firing).where(Firing.id == firing_id).values(told=told)
+        with errors_logged("recording what was removed"), writing() as session:
+            session.execute(added)
+
+
+def _prune_after(backup: DatabaseBackup) -> str:
+    name = DatabaseName(backup.server, backup.database)
+    standing, policy = get_standing(name), get_policy(name)
+    if standing.is_empty:
+        return ""
+    if standing.waits:
+        return _kept_back(name)
+    told = ""
+    with errors_logged("pruning"):
+        report = _prune(name, policy, "schedule", now())
+        told = report.in_short()
+        if report.in_words():
+            audit.record_unattended(
+                "retention.prune",
+                backup.created_by,
+                subject=name.database,
+                outcome=report.outcome,
+                detail=report.in_words(),
+            )
+    return told
+
+
+def _kept_back(name: DatabaseName) -> str:
+    with errors_logged("pruning"):
+        going = preview(name, limit=0).removed
+        if going.number:
+            return f"retention would remove {going.in_words}, once its policy is confirmed"
+    return ""
+
+
+def _refusal(plan: Plan) -> Callable[[DatabaseBackup], None]:
+    """Raises Conflict for what must not go after all."""
+
+    def refuse(backup: DatabaseBackup) -> None:
+        if plan.newest_good is None or not _is_still_good(plan.newest_good):
+            raise _NothingGood("the newest good backup is not good any more")
+        if backup.is_pinned:
+            raise Conflict("it was pinned meanwhile")
+        if storage().is_being_read(backup.filename):
+            raise Conflict("it is being read")
+
+    return refuse
+
+
+def _is_still_good(newest: Candidate) -> bool:
+    """Also that nobody deletes it until our own transaction ends."""
+    row = db.session.get(DatabaseBackup, newest.id, with_for_update=True, populate_existing=True)
+    return row is not None and is_good(row)

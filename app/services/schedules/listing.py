@@ -1,0 +1,69 @@
+"""What is to be shown of schedules: when they are next due, and what came of it."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from functools import cache
+from itertools import islice
+from zoneinfo import available_timezones
+
+from sqlalchemy import Select, func, select
+
+from app.errors import InvalidInput
+from app.extensions import db
+from app.models import DatabaseBackup, Firing, Restore, Schedule, Task
+from app.models.types import now
+from app.services.databases.configured import DatabaseName, database_name
+from app.services.schedules.service import next_times
+
+SHOWN = 5  # times
+
+
+def task_named(word: str) -> Task:
+    """What a schedule does, by its word. Raises InvalidInput."""
+    try:
+        return Task(word)
+    except ValueError as error:
+        raise InvalidInput(
+            f"a schedule cannot do {word[:64]!r}",
+            hint=f"It does one of: {', '.join(each.value for each in Task)}.",
+        ) from error
+
+
+@cache
+def list_zones() -> list[str]:
+    """The time zones that this machine knows."""
+    return sorted(available_timezones())
+
+
+def list_next_times(schedule: Schedule) -> list[datetime]:
+    """When a schedule is next due, in UTC; never where it is paused."""
+    if not schedule.enabled:
+        return []
+    try:
+        return list(islice(next_times(schedule.cron, schedule.timezone, now()), SHOWN))
+    except (KeyError, ValueError):  # its zone is no more
+        return []
+
+
+def find_next_backup() -> datetime | None:
+    """When the next backup is due by itself; None if none is scheduled."""
+    return db.session.scalar(next_backup_of(database_name()))
+
+
+def next_backup_of(name: DatabaseName) -> Select[datetime | None]:
+    """Asks for the same of any database; always one row."""
+    of_database = {**name._asdict(), "task": Task.BACKUP, "enabled": True}
+    return select(func.min(Schedule.next_due_at)).filter_by(**of_database)
+
+
+def backups_of(firings: Iterable[Firing]) -> dict[str, str]:
+    """The names of the backups that came of due times, by their job."""
+    jobs = [each.job_id for each in firings if each.job_id]
+    made = select(DatabaseBackup.id, DatabaseBackup.filename).where(DatabaseBackup.id.in_(jobs))
+    return {job: filename for job, filename in db.session.execute(made)}  # noqa: C416
+
+
+def restores_of(firings: Iterable[Firing]) -> set[str]:
+    """The jobs of due times that became drills."""
+    jobs = [each.job_id for each in firings if each.job_id]
+    return set(db.session.scalars(select(Restore.id).where(Restore.id.in_(jobs))))
