@@ -1,6 +1,7 @@
 """README and docs: every link leads somewhere, every page is linked, nothing is said twice."""
 
 import re
+import tomllib
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
@@ -113,3 +114,24 @@ def test_every_page_that_the_panel_names_is_there():
     }
     assert len(named) > 5
     assert [page for page in sorted(named) if not (ROOT / page).exists()] == []
+
+
+def test_every_file_that_the_docs_name_is_there():
+    named = {
+        path.rstrip("/.")
+        for page in DOCS.rglob("*.md")
+        for path in re.findall(r"`((?:app|bench|docs|tests)/[\w/.-]*)`", prose_of(page))
+    }
+    assert len(named) > 30
+    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
+
+
+def test_the_picture_of_the_house_has_every_layer():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    contracts = project["tool"]["importlinter"]["contracts"]
+    picture = (DOCS / "contributing.md").read_text(encoding="utf-8")
+    (house,) = (text for text in _FENCED.findall(picture) if "app/services/" in text)
+    (rooms,) = (contract["layers"] for contract in contracts if "containers" in contract)
+    drawn = [line.strip() for line in house.splitlines()]
+    missing = [room for room in rooms if not any(line.startswith(f"{room} ") for line in drawn)]
+    assert missing == []

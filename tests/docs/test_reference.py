@@ -1,4 +1,4 @@
-"""No setting, command or call is undocumented, or documented twice."""
+"""No setting, command, call, alarm or check is undocumented, or documented twice."""
 
 import re
 from collections.abc import Iterator
@@ -6,11 +6,15 @@ from dataclasses import fields
 
 import click
 from flask import Flask
+from flask.testing import FlaskClient
 
 from app.config import ROOT, Settings
+from app.models import Fact
 
+ALARMS = (ROOT / "docs/reference/alarms.md").read_text(encoding="utf-8")
 API = (ROOT / "docs/reference/api.md").read_text(encoding="utf-8")
 SETTINGS = (ROOT / "docs/reference/settings.md").read_text(encoding="utf-8")
+DOCTOR = (ROOT / "docs/reference/doctor.md").read_text(encoding="utf-8")
 MONITORING = (ROOT / "docs/reference/monitoring.md").read_text(encoding="utf-8")
 TERMINAL = (ROOT / "docs/reference/terminal.md").read_text(encoding="utf-8")
 #: Flask's and Flask-Migrate's own.
@@ -71,3 +75,21 @@ def test_every_setting_is_documented_once():
     names = {each.name.upper() for each in fields(Settings)}
     known = {name if name in PLAIN else f"BACKSTOP_{name}" for name in names}
     assert sorted(documented) == sorted(known)
+
+
+def named_in_rows(page: str) -> list[str]:
+    """What the first cells of its tables name."""
+    cells = re.findall(r"^\| (`[^|]*`) \|", page, re.MULTILINE)
+    return [name for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
+
+
+def test_every_fact_stands_once_among_the_alarms():
+    good_news = re.findall(r"good news: `([a-z-]+)` and `([a-z-]+)`", ALARMS)
+    documented = named_in_rows(ALARMS) + list(good_news[0])
+    assert sorted(documented) == sorted(fact.value for fact in Fact)
+
+
+def test_every_check_of_the_doctor_stands_once_in_the_table(admin: FlaskClient):
+    answer = admin.get("/api/admin/doctor").get_json()
+    subjects = [finding["subject"] for finding in answer["findings"]]
+    assert sorted(named_in_rows(DOCTOR)) == sorted(subjects)
