@@ -42,7 +42,7 @@ _REPORTED = (
 class _Server(Protocol):
     """The bytes of a session, as they are before encryption."""
 
-    def receive(self) -> bytes: ...
+    def receive(self) -> memoryview: ...
     def send(self, data: bytes) -> None: ...
     def has_more(self) -> bool: ...
 
@@ -50,9 +50,10 @@ class _Server(Protocol):
 class _Plain:
     def __init__(self, server: socket.socket) -> None:
         self._server = server
+        self._bytes = memoryview(bytearray(_CHUNK))
 
-    def receive(self) -> bytes:
-        return self._server.recv(_CHUNK)
+    def receive(self) -> memoryview:
+        return self._bytes[: self._server.recv_into(self._bytes)]
 
     def send(self, data: bytes) -> None:
         self._server.sendall(data)
@@ -70,9 +71,9 @@ class _Encrypted:
         self._buffer = ctypes.create_string_buffer(_CHUNK)
         self._bytes = memoryview(self._buffer).cast("B")
 
-    def receive(self) -> bytes:
+    def receive(self) -> memoryview:
         length = self._read(self._ssl, self._buffer, _CHUNK)
-        return bytes(self._bytes[: max(length, 0)])
+        return self._bytes[: max(length, 0)]
 
     def send(self, data: bytes) -> None:
         if data and self._write(self._ssl, data, len(data)) != len(data):
