@@ -1,4 +1,4 @@
-"""Backstop: PostgreSQL backups you have already restored."""
+"""Backstop: PostgreSQL backups, test-restored for you."""
 
 from flask import Flask, redirect, url_for
 from flask.typing import ResponseReturnValue
