@@ -1,4 +1,4 @@
-"""A dump as an answer: whole or a range of it, handed to the server as a file."""
+"""Send a dump, or a range of it, as a file of the server."""
 
 import base64
 import io
@@ -13,11 +13,10 @@ from app.models import DatabaseBackup
 
 
 class FilePart:
-    """A part of a file that looks like a whole one.
+    """A part of a file with the interface of a file.
 
-    A server that sends files by itself (waitress) takes it like any file; so
-    a slow client of a range holds a socket and not one of the few threads,
-    which Werkzeug's own range wrapper would.
+    Waitress sends it like any file, so a slow client of a range keeps a socket busy, and
+    not a thread as with the range wrapper of Werkzeug.
     """
 
     def __init__(self, file: BinaryIO, start: int, length: int) -> None:
@@ -44,10 +43,10 @@ class FilePart:
 
 
 def dump_response(backup: DatabaseBackup, file: BinaryIO) -> Response:
-    """The answer that hands out a dump (RFC 9110, 13 and 14; RFC 9530, Repr-Digest).
+    """The response with a dump (RFC 9110, 13 and 14; RFC 9530, Repr-Digest).
 
-    Takes over the file. Several ranges at once are answered with the whole,
-    as RFC 9110 allows.
+    It closes the file. A request for several ranges gets the whole dump, as RFC 9110
+    allows.
     """
     response = Response(mimetype="application/octet-stream")
     digest = base64.b64encode(bytes.fromhex(backup.sha256)).decode()
@@ -60,11 +59,11 @@ def dump_response(backup: DatabaseBackup, file: BinaryIO) -> Response:
         response.status_code = 304
         return response
     try:
-        start, stop = _wanted_part(backup)
+        start, stop = _requested_part(backup)
     except RequestedRangeNotSatisfiable:
         file.close()
         raise
-    if (start, stop) != (0, backup.size) or _is_range_asked_for(backup):
+    if (start, stop) != (0, backup.size) or _is_range_requested(backup):
         response.status_code = 206
         response.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{backup.size}"
     response.content_length = stop - start
@@ -77,8 +76,8 @@ def dump_response(backup: DatabaseBackup, file: BinaryIO) -> Response:
     return response
 
 
-def _is_range_asked_for(backup: DatabaseBackup) -> bool:
-    """Whether one range is wanted, and of this very dump (If-Range compares strongly)."""
+def _is_range_requested(backup: DatabaseBackup) -> bool:
+    """Whether one range of this dump is requested (If-Range compares strongly)."""
     wanted = request.range
     return (
         request.method == "GET"
@@ -89,15 +88,15 @@ def _is_range_asked_for(backup: DatabaseBackup) -> bool:
     )
 
 
-def _wanted_part(backup: DatabaseBackup) -> tuple[int, int]:
-    """Where the answer begins and ends. Raises RequestedRangeNotSatisfiable."""
+def _requested_part(backup: DatabaseBackup) -> tuple[int, int]:
+    """Start and end of the response. Raises RequestedRangeNotSatisfiable."""
     whole = (0, backup.size)
-    if not _is_range_asked_for(backup) or request.range is None:
+    if not _is_range_requested(backup) or request.range is None:
         return whole
     start, _ = request.range.ranges[0]
     if start is not None and start < -backup.size:
-        return whole  # the last so many bytes, and there are fewer
-    found = request.range.range_for_length(backup.size)
-    if found is None:
+        return whole  # more last bytes than there are
+    part = request.range.range_for_length(backup.size)
+    if part is None:
         raise RequestedRangeNotSatisfiable(length=backup.size)
-    return found
+    return part

@@ -2,33 +2,35 @@
 
     AppError
     ├── NotFound            no such backup, admin or page
-    ├── Conflict            something else is in the way just now
-    ├── InvalidInput        what was asked for cannot be meant
-    │   └── WrongPassword   who is signed in was asked for it once more
+    ├── Conflict            something else is in the way
+    ├── InvalidInput        invalid input
+    │   └── WrongPassword   the password was requested again, and is wrong
     ├── NotSignedIn         nobody is signed in, or the password is wrong
-    ├── Forbidden           signed in or not, this request is not obeyed
+    ├── Forbidden           the request is refused, for everybody
     ├── TooManyAttempts     sign-in is throttled for a while
-    ├── Busy                too much is asked at once, or the machine is slow
+    ├── Busy                too many requests, or a slow machine
     ├── ConfigurationError  a setting or the machine is wrong
-    ├── PostgresError       PostgreSQL or its programs said no
+    ├── PostgresError       PostgreSQL or one of its programs failed
     │   ├── ConnectError    no connection to the server
-    │   ├── ToolError       no fitting pg_dump or pg_restore
-    │   └── DumpError       pg_dump failed, or its dump is not whole
-    ├── StorageError        the place where dumps rest said no
+    │   ├── ToolError       no suitable pg_dump or pg_restore
+    │   ├── DumpError       pg_dump failed, or its dump is damaged
+    │   ├── RestoreError    the backup cannot be restored
+    │   └── NotPossible     the server lacks something that the backup needs
+    ├── StorageError        the storage of the dumps failed
     │   ├── ObjectMissing   the file is not there
     │   └── StorageFull     no space left
-    ├── NotifierError       a notifier did not take a message
-    ├── VerificationError   a file is not what it was
-    └── Interrupted         the runner was told to stop, or lost its claim
+    ├── NotifierError       a notifier did not accept a message
+    ├── VerificationError   a file was changed
+    └── Interrupted         the runner was stopped, or lost its claim
 
-Texts follow PostgreSQL's style: the message is lower case, one line, factual;
-detail and hint are sentences. None of them ever carries a secret.
+Texts follow PostgreSQL's style: the message is lower case, one line, factual; detail and
+hint are sentences. None of them contains a secret.
 """
 
 import re
 from datetime import datetime
 
-#: PostgreSQL's and libpq's words, in plain C, for what may be over in a while.
+#: Messages of PostgreSQL and libpq about temporary problems, in the C locale.
 _PASSING = re.compile(
     r"connection refused|timeout expired|no answer within|could not receive|could not send"
     r"|connection .*(was lost|broke|closed|reset)|closed the connection|terminating connection"
@@ -40,7 +42,7 @@ _PASSING = re.compile(
 
 
 class AppError(Exception):
-    """An error that a user can be told: what happened, more of it, what to do."""
+    """An error for users: what happened, details, and what to do."""
 
     def __init__(self, message: str, *, detail: str = "", hint: str = "") -> None:
         super().__init__(message)
@@ -50,11 +52,11 @@ class AppError(Exception):
 
     @property
     def is_passing(self) -> bool:
-        """Whether it may be over by itself in a while, so that trying again makes sense."""
+        """Whether the problem may be temporary, so that another attempt makes sense."""
         return False
 
     def in_words(self) -> str:
-        """The error as the terminal prints it: Error, Detail and Hint lines."""
+        """The error as printed on the terminal: lines of Error, Detail and Hint."""
         lines = [f"Error: {self.message}"]
         if self.detail:
             lines.append(f"Detail: {self.detail}")
@@ -68,24 +70,24 @@ class NotFound(AppError):
 
 
 class Conflict(AppError):
-    """Something else is in the way; trying again later can help."""
+    """Something else is in the way; try again later."""
 
     @property
     def is_passing(self) -> bool:
-        """It goes away."""
+        """It is temporary."""
         return True
 
 
 class InvalidInput(AppError):
-    """What was asked for cannot be meant."""
+    """The input is invalid."""
 
 
 class WrongPassword(InvalidInput):
-    """Whoever is signed in was asked for the password once more, and gave another one."""
+    """The password was requested again, and is wrong."""
 
 
 class NotSignedIn(AppError):
-    """Nobody is signed in, or the name and password do not belong together."""
+    """Nobody is signed in, or name or password are wrong."""
 
 
 class Forbidden(AppError):
@@ -100,11 +102,11 @@ class TooManyAttempts(AppError):
     ) -> None:
         super().__init__(message, hint=hint)
         self.retry_after = retry_after  # seconds
-        self.since = since  # when this while began, if that is known
+        self.since = since  # when the throttle began, if known
 
 
 class Busy(AppError):
-    """Too much is asked at once, or the machine is slow; it can be asked again soon."""
+    """Too many requests, or a slow machine; try again soon."""
 
     def __init__(self, message: str, *, retry_after: int, hint: str = "") -> None:
         super().__init__(message, hint=hint)
@@ -112,7 +114,7 @@ class Busy(AppError):
 
     @property
     def is_passing(self) -> bool:
-        """It is over soon."""
+        """It is temporary."""
         return True
 
 
@@ -121,11 +123,11 @@ class ConfigurationError(AppError):
 
 
 class PostgresError(AppError):
-    """PostgreSQL or one of its programs said no."""
+    """PostgreSQL or one of its programs failed."""
 
     @property
     def is_passing(self) -> bool:
-        """Whether it is about a connection or a lock; a wrong password stays wrong."""
+        """Whether it is about a connection or a lock; a wrong password is permanent."""
         return _PASSING.search(f"{self.message} {self.detail}") is not None
 
 
@@ -134,23 +136,23 @@ class ConnectError(PostgresError):
 
 
 class ToolError(PostgresError):
-    """No pg_dump or pg_restore that fits."""
+    """No suitable pg_dump or pg_restore."""
 
 
 class DumpError(PostgresError):
-    """pg_dump failed, or what it wrote is not whole."""
+    """pg_dump failed, or its dump is damaged."""
 
 
 class RestoreError(PostgresError):
-    """A backup could not be restored; what it was to replace is as it was."""
+    """A backup cannot be restored; the database it was to replace is unchanged."""
 
 
 class NotPossible(PostgresError):
-    """This server lacks what the backup needs; it says nothing about the backup."""
+    """The server lacks something that the backup needs; this proves nothing about the backup."""
 
 
 class StorageError(AppError):
-    """The place where dumps rest said no."""
+    """The storage of the dumps failed."""
 
 
 class ObjectMissing(StorageError):
@@ -162,17 +164,17 @@ class StorageFull(StorageError):
 
 
 class NotifierError(AppError):
-    """A notifier or a heartbeat monitor did not take a message."""
+    """A notifier or a heartbeat monitor did not accept a message."""
 
 
 class VerificationError(AppError):
-    """A file is not what the catalogue says."""
+    """A file differs from its facts in the catalogue or manifest."""
 
 
 class Interrupted(AppError):
-    """The runner of a backup was told to stop, or lost its claim."""
+    """The runner of a job was stopped, or lost its claim."""
 
     @property
     def is_passing(self) -> bool:
-        """Another runner may be luckier."""
+        """Another runner may succeed."""
         return True

@@ -1,4 +1,4 @@
-"""How values are shown to people, as Jinja filters and for the terminal."""
+"""Format values for people, as Jinja filters and for the terminal."""
 
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -10,6 +10,7 @@ from flask import Flask
 
 from app.models import Level, Proof, Task
 from app.models.types import moment_text
+from app.services.jobs.progress import Progress
 from app.services.retention.periods import PERIODS, length_text
 from app.services.retention.rules import Policy
 
@@ -33,7 +34,7 @@ _BROUGHT = {
 
 
 def init_app(app: Flask) -> None:
-    """Make the filters known to the templates."""
+    """Register the filters."""
     app.jinja_env.filters.update(
         bytes=bytes_text,
         duration=duration_text,
@@ -53,7 +54,7 @@ def init_app(app: Flask) -> None:
 
 
 def task_text(task: Task) -> str:
-    """What a schedule does"""
+    """The task of a schedule"""
     return _TASKS[task]
 
 
@@ -75,16 +76,16 @@ def duration_text(duration: timedelta | None) -> str:
     return " ".join([f"{number} {unit}" for number, unit in parts if number][:2])
 
 
-def progress_text(told: dict[str, Any]) -> str:
+def progress_text(progress: Progress) -> str:
     """Dumping public.orders, 3 of 21 tables done, 12.5 MiB written"""
-    at_work = f"{told['phase'].capitalize()} {printable(told['table'])}".strip()
-    tables = f", {told['tablesDone']} of {told['tablesTotal']} tables done"
-    written = told["bytesWritten"]  # none by a restore
-    return f"{at_work}{tables}, {bytes_text(written)} written" if written else f"{at_work}{tables}"
+    step = f"{progress.phase.capitalize()} {printable(progress.table)}".strip()
+    tables = f"{progress.tables_done} of {progress.tables_total} tables done"
+    written = progress.bytes_written  # 0 in a restore
+    return f"{step}, {tables}" + (f", {bytes_text(written)} written" if written else "")
 
 
 def brought_text(contents: dict[str, Any] | None) -> list[str]:
-    """What a foreign dump brings along, a line for each kind; nothing for one of ours."""
+    """The code in a foreign dump, a line for each kind"""
     return [
         f"brings {_BROUGHT[key]}: {', '.join(names[:_SHOWN])}"
         + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
@@ -94,12 +95,14 @@ def brought_text(contents: dict[str, Any] | None) -> list[str]:
 
 
 def printable(text: str) -> str:
-    """A name or a statement can hold anything, also what a terminal would obey."""
-    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
+    """The text without control characters, which a terminal would obey"""
+    return "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
+    )
 
 
 def proof_text(proof: Proof) -> str:
-    """Restored in 41 s, or the word alone where how long it took tells nothing"""
+    """Restored in 41 s; only the word where the duration does not matter"""
     is_restored = proof.is_passed and proof.level >= Level.RESTORED
     return f"{proof.word} in {duration_text(proof.duration)}" if is_restored else proof.word
 
@@ -107,7 +110,7 @@ def proof_text(proof: Proof) -> str:
 def outcome_text(result: dict[str, Any]) -> str:
     """12 tables, 175,000 rows, no difference"""
     if "differences" not in result:
-        return "it is done; its runner ended before it could tell what it found"
+        return "done; its runner ended before it could report what it found"
     number = len(result["differences"])
     differences = {0: "no difference", 1: "1 difference"}.get(number, f"{number} differences")
     tables = "1 table" if result["tables"] == 1 else f"{result['tables']:,} tables"
@@ -117,44 +120,44 @@ def outcome_text(result: dict[str, Any]) -> str:
     return f"{tables}, {rows}, {differences}{more}"
 
 
-def asserted_text(found: dict[str, Any]) -> str:
+def asserted_text(evidence: dict[str, Any]) -> str:
     """3 of 3 assertions true, pg_amcheck: nothing found"""
-    asked = found.get("assertions", [])
-    true = sum(each["passed"] for each in asked)
-    assertions = "assertion" if len(asked) == 1 else "assertions"
-    told = [f"{true} of {len(asked)} {assertions} true"] if asked else []
-    if "amcheck" in found:
-        told.append(f"pg_amcheck: {found['amcheck']}")
-    return ", ".join(told)
+    answers = evidence.get("assertions", [])
+    true = sum(answer["passed"] for answer in answers)
+    assertions = "assertion" if len(answers) == 1 else "assertions"
+    parts = [f"{true} of {len(answers)} {assertions} true"] if answers else []
+    if "amcheck" in evidence:
+        parts.append(f"pg_amcheck: {evidence['amcheck']}")
+    return ", ".join(parts)
 
 
-def left_text(told: dict[str, Any]) -> str:
-    """about 2 min 5 s left, or nothing where that cannot be guessed"""
-    if told["secondsLeft"] is None:
+def left_text(progress: Progress) -> str:
+    """about 2 min 5 s left; empty while it cannot be estimated"""
+    if progress.seconds_left is None:
         return ""
-    return f"about {duration_text(timedelta(seconds=told['secondsLeft']))} left"
+    return f"about {duration_text(timedelta(seconds=progress.seconds_left))} left"
 
 
 def policy_text(policy: Policy) -> str:
     """keep daily 7, keep within 30d, at most 500 GiB; days begin in Europe/Berlin"""
-    told = [
+    parts = [
         f"{name.replace('_', ' ')} {value}"
         for name in ("keep_last", *PERIODS)
         if (value := getattr(policy, name))
     ]
     if policy.keep_within:
-        told.append(f"keep within {length_text(policy.keep_within)}")
+        parts.append(f"keep within {length_text(policy.keep_within)}")
     if policy.max_total_size:
-        told.append(f"at most {bytes_text(policy.max_total_size)}")
-    if not told:
+        parts.append(f"at most {bytes_text(policy.max_total_size)}")
+    if not parts:
         return "There is no retention policy: nothing is removed."
-    return f"{', '.join(told)}; in {policy.time_zone}"
+    return f"{', '.join(parts)}; in {policy.time_zone}"
 
 
 def policy_form(policy: Policy) -> dict[str, Any]:
-    """The values of a policy as one types them."""
+    """The values of a policy as people type them"""
     size = policy.max_total_size
-    powers = [each for each in range(6) if size and size % 1024**each == 0]
+    powers = [power for power in range(6) if size and size % 1024**power == 0]
     unit = ("", "KiB", "MiB", "GiB", "TiB", "PiB")[max(powers, default=0)]
     return asdict(policy) | {
         "keep_within": length_text(policy.keep_within) if policy.keep_within else "",
@@ -173,7 +176,7 @@ def moment_short(moment: datetime) -> str:
 
 
 def in_zone(moment: datetime, timezone: str) -> str:
-    """Mon 2026-11-23 13:59 CET; in UTC where the zone is not known any more"""
+    """Mon 2026-11-23 13:59 CET; in UTC if the zone is unknown"""
     try:
         zone = ZoneInfo(timezone.strip())
     except (KeyError, ValueError, OSError):

@@ -1,8 +1,7 @@
-"""What differs between operating systems: accounts, processes, locks on files.
+"""Functions that differ between operating systems: accounts, processes, locks on files.
 
-All of it works on Linux and on macOS; where one lacks a thing, another takes its
-place. Only app/postgres/launch.py, which is no part of this process, does the same
-for limits and for programs that end with us.
+They work on Linux and macOS. app/postgres/launch.py, which is not part of this process,
+does the same for limits and for programs that end with us.
 """
 
 import fcntl
@@ -14,18 +13,18 @@ from typing import NamedTuple
 
 import psutil
 
-PROC = Path("/proc")  # Linux alone has it
+PROC = Path("/proc")  # only on Linux
 
 
 class UserIds(NamedTuple):
-    """The numbers of an account."""
+    """The ids of an account."""
 
     uid: int
     gid: int
 
 
 def own_user() -> str:
-    """Who runs this process, whatever its environment says; in a container it may have no name."""
+    """The user of this process, whatever its environment; it may have no name in a container."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
@@ -33,7 +32,7 @@ def own_user() -> str:
 
 
 def find_user(name: str) -> UserIds | None:
-    """An account by its name; None where there is none."""
+    """The account with this name; None if there is none."""
     try:
         entry = pwd.getpwnam(name)
     except KeyError:
@@ -42,23 +41,23 @@ def find_user(name: str) -> UserIds | None:
 
 
 def lock_alone(descriptor: int, *, waits: bool = False) -> None:
-    """Hold an open file for us alone. Raises BlockingIOError where another holds it, OSError."""
+    """Lock an open file exclusively. Raises BlockingIOError if it is locked, OSError."""
     fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
 
 
 def lock_shared(descriptor: int, *, waits: bool = False) -> None:
-    """Hold an open file with others. Raises BlockingIOError where one has it alone, OSError."""
+    """Lock an open file together with others. Raises as `lock_alone`."""
     fcntl.flock(descriptor, fcntl.LOCK_SH | (0 if waits else fcntl.LOCK_NB))
 
 
 def unlock(descriptor: int) -> None:
-    """Let an open file go. Raises OSError."""
+    """Unlock an open file. Raises OSError."""
     fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 @lru_cache
 def boot_id() -> str:
-    """What tells this boot of the machine from others."""
+    """The id of this boot of the machine."""
     try:
         return (PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
@@ -67,7 +66,7 @@ def boot_id() -> str:
 
 @lru_cache
 def pid_namespace() -> str:
-    """Containers of one host can share its name, and see other processes."""
+    """The pid namespace: containers can share the name of a host, and see other processes."""
     try:
         return str((PROC / "self/ns/pid").readlink())
     except OSError:
@@ -75,9 +74,10 @@ def pid_namespace() -> str:
 
 
 def start_of(pid: int) -> str:
-    """When a process began; empty if it is gone. On Linux in ticks since the boot:
+    """When a process started; empty if it is gone.
 
-    a clock that is set would change any other form (proc(5), field 22).
+    On Linux in ticks since the boot, because setting the clock would change other forms
+    (proc(5), field 22).
     """
     try:
         fields = (PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")

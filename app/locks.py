@@ -1,6 +1,6 @@
-"""Files whose owner is known to live by the lock that it holds on them.
+"""Files whose locks show that their owner is alive.
 
-A lock ends with its holder, however that ends; a pid in a name can come again.
+A lock always ends with its holder; a pid in a name could be reused.
 """
 
 import os
@@ -12,22 +12,22 @@ from app import host
 
 
 def create_locked(path: Path) -> int:
-    """Make a new file, private and locked, and return its descriptor.
+    """Create a private, locked file and return its descriptor.
 
-    The lock lasts until that is closed. Raises OSError, FileExistsError too.
+    The lock lasts until that is closed. Raises OSError, also FileExistsError.
     """
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode=0o600)
         host.lock_alone(descriptor, waits=True)
         if os.fstat(descriptor).st_nlink:
             return descriptor
-        os.close(descriptor)  # somebody tidied it away before we held the lock
+        os.close(descriptor)  # somebody removed it before we had the lock
 
 
 def lock(path: Path) -> int:
-    """Open a file that is there, hold it, and return its descriptor.
+    """Open and lock an existing file, and return its descriptor.
 
-    Raises BlockingIOError where somebody else holds it, OSError.
+    Raises BlockingIOError if somebody else has it locked, OSError.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
@@ -39,10 +39,7 @@ def lock(path: Path) -> int:
 
 
 def remove_unlocked(path: Path) -> bool:
-    """Remove a file that nobody holds; False if somebody does, or it is not there.
-
-    Raises OSError.
-    """
+    """Remove a file that nobody has locked; False otherwise. Raises OSError."""
     try:
         with _opened(path) as descriptor:
             host.lock_alone(descriptor)
@@ -55,42 +52,42 @@ def remove_unlocked(path: Path) -> bool:
 
 
 def share(descriptor: int, *, waits: bool = False) -> None:
-    """Let others see that this file is in use, as long as it is open; they may use it too.
+    """Show others that this file is in use while it is open; they may use it too.
 
-    Where files cannot be locked nothing is seen. Somebody who only looks holds it
-    for a moment: `waits` outlasts that.
+    Nothing is shown where files cannot be locked. A process that checks a file locks it
+    for a moment; `waits` waits for that.
     """
     with suppress(OSError):
         host.lock_shared(descriptor, waits=waits)
 
 
 def is_shared(path: Path) -> bool:
-    """Whether somebody who lives has this file in use."""
+    """Whether a live process uses this file."""
     try:
         with _opened(path) as descriptor:
             host.lock_alone(descriptor)
     except BlockingIOError:
         return True
-    except OSError:  # not there, or it cannot be locked
+    except OSError:  # missing, or it cannot be locked
         return False
     return False
 
 
 def is_locked(path: Path) -> bool:
-    """Whether somebody who lives holds this file."""
+    """Whether a live process has this file locked."""
     try:
         with _opened(path) as descriptor:
             host.lock_shared(descriptor)
     except BlockingIOError:
         return True
-    except OSError:  # not there, or no file of ours
+    except OSError:  # missing, or not our file
         return False
     return False
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
-    """To be locked, without waiting for what is no plain file."""
+    """Open a file to lock it; do not wait if it is not a plain file."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         yield descriptor

@@ -1,7 +1,7 @@
-"""How the log is written: a line for each record, as text or as JSON.
+"""The format of the log: one line for each record, as text or as JSON.
 
-Our own messages end in facts, `backup queued filename=%s trigger=%s`: in JSON
-each is a key of its own. Nothing that a user has named can begin a new line.
+Our messages end with facts, `backup queued filename=%s trigger=%s`, which become keys in
+JSON. No name chosen by a user can begin a new line.
 """
 
 import json
@@ -24,9 +24,9 @@ _NAMES = re.compile(r" (\w+)=")
 
 
 def configure(log_format: str) -> None:
-    """Write the log to stderr, in `text` or `json`; a log that others have set up stays theirs.
+    """Write the log to stderr as `text` or `json`, unless logging is configured already.
 
-    On a terminal, where a person reads along, long records have a short form.
+    On a terminal long records have a short form.
     """
     handler = logging.StreamHandler()
     is_read = sys.stderr.isatty()
@@ -36,7 +36,7 @@ def configure(log_format: str) -> None:
 
 @contextmanager
 def errors_logged(task: str) -> Iterator[None]:
-    """Log that the task failed, and go on: whoever looks after others must not fall itself."""
+    """Log that a task failed, and go on, because its caller must survive."""
     try:
         yield
     except AppError as error:
@@ -54,12 +54,12 @@ class _Text(logging.Formatter):
         self._is_short = is_short
 
     def format(self, record: logging.LogRecord) -> str:
-        """A traceback is indented: no line of it passes for a record."""
+        """A traceback is indented, so that none of its lines looks like a record."""
         lines = super().format(record).splitlines()
         return "\n    ".join(map(_in_one_line, lines))
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002, N802
-        """When it was, in UTC: two machines in two zones tell one story."""
+        """The time in UTC, so that logs of machines in different zones can be compared."""
         return _moment(record)
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
@@ -70,21 +70,21 @@ class _Text(logging.Formatter):
 
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        """One object; what it is about comes before what else is known."""
+        """One JSON object, with the facts first."""
         message, facts = _parts(record)
-        told: dict[str, Any] = {
+        content: dict[str, Any] = {
             "time": _moment(record),
             "level": record.levelname,
             "logger": record.name,
             "message": message,
         }
         if record.exc_info:
-            told["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(facts | told, default=str)
+            content["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(facts | content, default=str)
 
 
 def _parts(record: logging.LogRecord) -> tuple[str, dict[str, Any]]:
-    """The message without its facts, and these; the whole message where it has another form."""
+    """The message and its facts; all of the message if it has another form."""
     parts, values = _FACTS.fullmatch(str(record.msg)), record.args
     if parts is None or not isinstance(values, tuple):
         return record.getMessage(), {}
@@ -94,7 +94,9 @@ def _parts(record: logging.LogRecord) -> tuple[str, dict[str, Any]]:
 
 
 def _in_one_line(text: str) -> str:
-    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+    return "".join(
+        character if character.isprintable() else repr(character)[1:-1] for character in text
+    )
 
 
 def _moment(record: logging.LogRecord) -> str:

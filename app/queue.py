@@ -1,11 +1,11 @@
 """The task queues: huey, bound to its storage in create_app.
 
-A queue only wakes a worker; the catalogue says what there is to do. A task is a
-service function with the decorator of a queue, and takes ids. There are several,
-each with threads of its own, so that what takes hours holds up nothing else.
+A queue only wakes a worker; the catalogue has the work. A task is a service function with
+the decorator of a queue, and takes ids. Each of several queues has its own threads, so
+that long tasks delay no others.
 
-Messages are JSON with an HMAC under a key made of SECRET_KEY: who can write to
-the queue, but does not know that, can make no worker do anything.
+Messages are JSON, signed with a key derived from SECRET_KEY: without it nobody can make a
+worker do anything.
 """
 
 import hashlib
@@ -26,8 +26,8 @@ from app.keys import derived_key
 
 logger = logging.getLogger(__name__)
 
-#: Storage and the name of its argument, by the URL's scheme. The shared ones
-#: need a driver (redis, psycopg) that is not among our own libraries.
+#: The storage and the name of its argument, by the scheme of the URL. The shared ones need
+#: a driver (redis, psycopg) that is not one of our requirements.
 _STORAGES = {
     "sqlite": (SqliteStorage, "filename"),
     "redis": (RedisStorage, "url"),
@@ -36,41 +36,41 @@ _STORAGES = {
 }
 
 _PURPOSE = "backstop: messages of the queue, 1"
-_LONGEST = 10_000  # bytes of a message; ours have some 200
+_LONGEST = 10_000  # bytes of a message; ours have about 200
 
-#: What a queue that cannot be reached raises; the drivers of the shared ones may be missing.
+#: Errors of a queue that cannot be reached; drivers of shared queues may be missing.
 FAILURES: tuple[type[Exception], ...] = tuple(
-    each
-    for each in (
+    error
+    for error in (
         HueyException,
         sqlite3.Error,
         OSError,
-        storage.ConnectionError,  # of redis, whose errors are no OSError
+        storage.ConnectionError,  # of redis
         storage.TimeoutError,
         getattr(storage.psycopg, "Error", None),
     )
-    if each is not None
+    if error is not None
 )
 
 
 class Rejected(Exception):
-    """A message that we have not written."""
+    """A message that is not ours."""
 
 
 class SignedMessages:
-    """Turns tasks into signed JSON and back, in place of huey's pickles."""
+    """Turns tasks into signed JSON and back, instead of pickles."""
 
     def __init__(self, key: bytes) -> None:
         self._key = key
 
     def serialize(self, message: Message) -> bytes:
-        """Of a task its id, name and arguments; we use nothing else of huey's."""
-        told = [message.id, message.name, list(message.args)]
-        body = json.dumps(told, separators=(",", ":")).encode()
+        """The id, name and arguments of a task; we use no other features of huey."""
+        content = [message.id, message.name, list(message.args)]
+        body = json.dumps(content, separators=(",", ":")).encode()
         return self._sign(body) + body
 
     def deserialize(self, raw: bytes) -> Message:
-        """Raises Rejected for what was not written by `serialize` with this key."""
+        """Read a message of `serialize`. Raises Rejected for a wrong signature."""
         signature, body = bytes(raw)[:64], bytes(raw)[64:_LONGEST]
         if not hmac.compare_digest(signature, self._sign(body)):
             raise Rejected
@@ -83,7 +83,7 @@ class SignedMessages:
 
 
 class Queue(Huey):  # type: ignore[misc]  # huey has no types
-    """huey whose tasks run inside the application."""
+    """A huey queue whose tasks run in the context of the application."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name, results=False, storage_class=BlackHoleStorage)
@@ -91,7 +91,7 @@ class Queue(Huey):  # type: ignore[misc]  # huey has no types
     def init_app(self, app: Flask, url: str, secret_key: str) -> None:
         """Open the queue at `url`: sqlite:///PATH, redis://… or postgresql://…
 
-        Raises ConfigurationError where that cannot be.
+        Raises ConfigurationError if that is impossible.
         """
         self.app = app
         self.serializer = SignedMessages(derived_key(secret_key, _PURPOSE))
@@ -108,13 +108,13 @@ class Queue(Huey):  # type: ignore[misc]  # huey has no types
             raise ConfigurationError(
                 "the queue in BACKSTOP_QUEUE_URL cannot be opened",
                 detail=f"{str(error).rstrip('.')}.",
-                hint="Is the instance folder ours, writable, and its disk not full?"
+                hint="Is the instance folder writable, and is its disk not full?"
                 if scheme == "sqlite"
                 else "Is its server running, and the URL right?",
             ) from error
 
     def dequeue(self) -> Any:
-        """The next task; a message that somebody else has written is dropped, with a line."""
+        """The next task; messages that are not ours are dropped, and logged."""
         while (raw := self.storage.dequeue()) is not None:
             try:
                 return self.deserialize_task(raw)
@@ -126,7 +126,7 @@ class Queue(Huey):  # type: ignore[misc]  # huey has no types
         return None
 
     def holds(self, job_id: str) -> bool:
-        """Whether a task with this id waits for a worker."""
+        """Whether a task with this id is queued."""
         for raw in self.storage.enqueued_items():
             try:
                 if job_id in self.serializer.deserialize(raw).args:
@@ -136,11 +136,11 @@ class Queue(Huey):  # type: ignore[misc]  # huey has no types
         return False
 
     def read_schedule(self, *_: Any) -> list[Any]:
-        """Nothing of ours is put off, so whatever lies there is not ours."""
+        """Return nothing: we schedule no tasks, so messages there are not ours."""
         return []
 
     def is_revoked(self, *_: Any, **__: Any) -> bool:
-        """Nothing of ours is ever revoked: the catalogue says what is cancelled."""
+        """Return False: the catalogue has the cancellations."""
         return False
 
     def execute(self, task: Any, timestamp: Any = None) -> Any:
@@ -150,17 +150,17 @@ class Queue(Huey):  # type: ignore[misc]  # huey has no types
 
 queue = Queue("backstop")  # backups
 restores_queue = Queue("backstop-restores")
-proofs_queue = Queue("backstop-proofs")  # drills, and dumps that are taken in
+proofs_queue = Queue("backstop-proofs")  # drills and imports
 
 QUEUES = (queue, restores_queue, proofs_queue)
 
 
 def init_queues(app: Flask, url: str, secret_key: str) -> None:
     """Bind all queues to the application. Raises ConfigurationError."""
-    for each in QUEUES:
-        each.init_app(app, url, secret_key)
+    for task_queue in QUEUES:
+        task_queue.init_app(app, url, secret_key)
 
 
 def count_waiting() -> int:
-    """Tasks that wait for a worker, whatever they do. Raises one of FAILURES."""
-    return sum(each.pending_count() for each in QUEUES)
+    """The number of queued tasks. Raises one of FAILURES."""
+    return sum(task_queue.pending_count() for task_queue in QUEUES)

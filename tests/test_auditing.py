@@ -179,7 +179,7 @@ def test_what_is_done_over_the_api_and_pages(panel: Flask):
     ]
     assert {each[1] for each in found} == {"admin"}
     assert [each[0] for each in found] == ["api"] * 7 + ["admin"] * 3 + ["api", "admin"]
-    assert found[2][5] == "the request is not right"
+    assert found[2][5] == "invalid request"
     assert found[7][5].startswith("Type ")
     assert "CSRF" in found[8][5]
     assert "has ended" in found[9][5]

@@ -43,7 +43,10 @@ def test_text_is_one_line_of_facts(written: Callable[..., str]):
     moment, facts = line.split(" level=")
     assert moment.endswith("Z")
     assert abs(datetime.fromisoformat(moment) - datetime.now(UTC)) < timedelta(minutes=1)
-    assert facts == "WARNING logger=app.services.pending backup queued filename=b.dump by='ann'\n"
+    assert (
+        facts
+        == "WARNING logger=app.services.backups.queue backup queued filename=b.dump by='ann'\n"
+    )
 
 
 def test_json_has_each_fact_as_a_key(written: Callable[..., str]):

@@ -68,7 +68,7 @@ def test_two_processes_at_once_make_one_catalogue(tmp_path: Path):
     script = (
         "import sys; from pathlib import Path\n"
         "from app import create_app; from tests.conftest import settings_in\n"
-        "from app.services.catalogue import prepare_catalogue\n"
+        "from app.services.catalogue.state import prepare_catalogue\n"
         "app = create_app(settings_in(Path(sys.argv[1]), 'postgresql:///unused'))\n"
         "with app.app_context(): prepare_catalogue()\n"
     )

@@ -1,4 +1,4 @@
-"""Backups: the list with the form that makes one, and each one's page."""
+"""Pages of backups: the list with the create form, and one page for each."""
 
 from flask import Blueprint, Response, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
@@ -12,7 +12,7 @@ from app.errors import AppError, Conflict, InvalidInput
 from app.models import DatabaseBackup, Status, Trigger
 from app.services.backups import good, listing, pins, service
 from app.services.databases.configured import database_name
-from app.services.jobs import run as job_run
+from app.services.jobs.progress import progress_of
 from app.services.proofs.records import best_proofs, list_proofs
 from app.services.restores.by_hand import restore_by_hand
 from app.services.schedules.outlook import get_glance
@@ -28,7 +28,7 @@ def index() -> ResponseReturnValue:
 
 @blueprint.post("")
 def create() -> ResponseReturnValue:
-    """Start a backup; the list shows how it goes."""
+    """Start a backup; the list shows its progress."""
     form = NotesForm()
     try:
         backup = service.queue_backup(
@@ -74,7 +74,7 @@ def update(filename: str) -> ResponseReturnValue:
 
 @blueprint.post("/<filename>/cancel")
 def cancel(filename: str) -> ResponseReturnValue:
-    """End a backup that waits or runs."""
+    """Cancel a pending backup."""
     try:
         service.cancel_backup(filename, by=signed_in_admin().username)
     except Conflict as error:
@@ -91,22 +91,22 @@ def cancel(filename: str) -> ResponseReturnValue:
 
 @blueprint.post("/<filename>/pin")
 def pin(filename: str) -> ResponseReturnValue:
-    """Exempt it from every retention rule."""
+    """Pin a backup."""
     form = PinForm()
     try:
         pins.pin_backup(filename, form.reason.data or "", by=signed_in_admin().username)
     except (InvalidInput, Conflict) as error:
         flash(told(error), "danger")
     else:
-        flash("The backup has been pinned: no rule removes it.", "success")
+        flash("The backup has been pinned: no retention rule removes it.", "success")
     return redirect(url_for(".show", filename=filename))
 
 
 @blueprint.post("/<filename>/unpin")
 def unpin(filename: str) -> ResponseReturnValue:
-    """Let the rules have it again."""
+    """Unpin a backup."""
     pins.unpin_backup(filename, by=signed_in_admin().username)
-    flash("The backup is not pinned any more.", "success")
+    flash("The backup has been unpinned.", "success")
     return redirect(url_for(".show", filename=filename))
 
 
@@ -118,7 +118,7 @@ def confirm_delete(filename: str) -> ResponseReturnValue:
 
 @blueprint.post("/<filename>/delete")
 def delete(filename: str) -> ResponseReturnValue:
-    """Delete a backup, if its database was named."""
+    """Delete a backup, if the name of its database was typed."""
     backup, form = listing.get_backup(filename), DropForm()
     if backup.is_completed and (form.name.data or "").strip() != backup.database.strip():
         refuse_field(form.name, f"Type {backup.database} to delete a backup of it.")
@@ -159,11 +159,11 @@ def _list(form: NotesForm) -> str:
         proofs=best_proofs([*page.backups, *filter(None, [newest_good, newest_bad])]),
         database=database_name(),
         retention=retention,
-        statuses=[each.value for each in Status],
+        statuses=[status.value for status in Status],
         status=chosen.value if chosen else "",
         query=query,
         has_file=listing.has_file,
-        progress_of=job_run.progress_of,
+        progress_of=progress_of,
     )
 
 
@@ -174,7 +174,7 @@ def _page(backup: DatabaseBackup, form: NotesForm) -> str:
         form=form,
         pin_form=PinForm(),
         has_file=listing.has_file(backup),
-        progress=job_run.progress_of(backup),
+        progress=progress_of(backup),
         by_hand=restore_by_hand(backup),
         proofs=list_proofs(backup.id),
     )

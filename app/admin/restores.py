@@ -22,7 +22,7 @@ from app.errors import (
 from app.models import Kind, Trigger
 from app.postgres.selection import Name
 from app.services.backups import listing
-from app.services.jobs import run as job_run
+from app.services.jobs.progress import progress_of
 from app.services.proofs import records as proofs
 from app.services.restores import service
 from app.services.restores.tables import choose_tables
@@ -38,7 +38,7 @@ def index() -> ResponseReturnValue:
     filename = request.args.get("filename", "")[:255]
     found = service.list_restores(filename=filename, limit=_LISTED)
     return render_template(
-        "restores/index.html", restores=found, filename=filename, progress_of=job_run.progress_of
+        "restores/index.html", restores=found, filename=filename, progress_of=progress_of
     )
 
 
@@ -93,7 +93,7 @@ def show(restore_id: str) -> ResponseReturnValue:
     return render_template(
         "restores/show.html",
         restore=restore,
-        progress=job_run.progress_of(restore),
+        progress=progress_of(restore),
         proof=proofs.proof_of(restore),
     )
 

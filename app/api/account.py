@@ -4,7 +4,8 @@ from flask import Blueprint
 from flask.typing import ResponseReturnValue
 
 from app import auth
-from app.api.schemas import PasswordChangeSchema, read_body
+from app.api.parsing import read_body
+from app.api.schemas import PasswordChangeSchema
 
 blueprint = Blueprint("account", __name__, url_prefix="/password")
 

@@ -3,8 +3,9 @@
 from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
-from app.api.schemas import AlarmListSchema, read_query
-from app.schemas import alarm_row
+from app.api.parsing import read_query
+from app.api.schemas import AlarmListSchema
+from app.schemas.alerts import alarm_row
 from app.services.alerts import alarms as service
 
 blueprint = Blueprint("alarms", __name__, url_prefix="/alarms")

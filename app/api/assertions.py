@@ -3,9 +3,10 @@
 from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
-from app.api.schemas import AssertionChangeSchema, NewAssertionSchema, NothingSchema, read_body
+from app.api.parsing import read_body
+from app.api.schemas import AssertionChangeSchema, NewAssertionSchema, NothingSchema
 from app.auth import signed_in_admin
-from app.schemas import assertion_row
+from app.schemas.jobs import assertion_row
 from app.services.proofs import assertions as service
 
 blueprint = Blueprint("assertions", __name__, url_prefix="/assertions")

@@ -3,8 +3,9 @@
 from flask import Blueprint, Response, jsonify, stream_with_context
 from flask.typing import ResponseReturnValue
 
-from app.api.schemas import AuditExportSchema, AuditSchema, read_query
-from app.schemas import audit_row
+from app.api.parsing import read_query
+from app.api.schemas import AuditExportSchema, AuditSchema
+from app.schemas.reports import audit_row
 from app.services.audit import search as service
 
 blueprint = Blueprint("audit", __name__, url_prefix="/audit")

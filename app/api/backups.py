@@ -6,33 +6,26 @@ import threading
 from flask import Blueprint, Response, jsonify, request, url_for
 from flask.typing import ResponseReturnValue
 
-from app.api.schemas import (
-    ListSchema,
-    NewBackupSchema,
-    NotesSchema,
-    NothingSchema,
-    PinSchema,
-    read_body,
-    read_query,
-)
+from app.api.parsing import read_body, read_query
+from app.api.schemas import ListSchema, NewBackupSchema, NotesSchema, NothingSchema, PinSchema
 from app.auth import signed_in_admin
 from app.config import CANCEL_PATIENCE, WEB_THREADS, settings
 from app.downloads import dump_response
 from app.errors import AppError, Conflict
 from app.models import DatabaseBackup, Status, Trigger
 from app.problems import problem
-from app.schemas import backup_details, backup_row, backups_in_list
+from app.schemas.jobs import backup_details, backup_row, backups_in_list
 from app.services.backups import listing, pins, service
 
 blueprint = Blueprint("backups", __name__, url_prefix="/backup")
 
-# Half of the threads at most wait for backups; who comes later gets 202 at once.
+# At most half of the threads wait for backups; later requests get 202 at once.
 _waiting_places = threading.BoundedSemaphore(WEB_THREADS // 2)
 
 
 @blueprint.post("")
 def create() -> ResponseReturnValue:
-    """Start a backup and wait for its end, as long as the client prefers."""
+    """Start a backup and wait for it as long as the client prefers."""
     notes = read_body(NewBackupSchema())["notes"]
     patience = _patience()
     backup = service.queue_backup(
@@ -43,7 +36,7 @@ def create() -> ResponseReturnValue:
             backup = service.wait_for_backup(backup.id, patience)
         finally:
             _waiting_places.release()
-    return _told(backup)
+    return _created(backup)
 
 
 @blueprint.get("")
@@ -58,7 +51,7 @@ def index() -> ResponseReturnValue:
 
 @blueprint.get("/<filename>")
 def download(filename: str) -> Response:
-    """The dump itself, or a range of it."""
+    """The dump, or a range of it."""
     return dump_response(*service.open_backup(filename))
 
 
@@ -70,7 +63,7 @@ def show(filename: str) -> ResponseReturnValue:
 
 @blueprint.post("/<filename>/cancel")
 def cancel(filename: str) -> ResponseReturnValue:
-    """End a backup that waits or runs."""
+    """Cancel a pending backup."""
     read_body(NothingSchema())
     service.cancel_backup(filename, by=signed_in_admin().username)
     backup = service.wait_for_backup(listing.get_backup(filename).id, CANCEL_PATIENCE)
@@ -94,7 +87,7 @@ def update(filename: str) -> ResponseReturnValue:
 
 @blueprint.post("/<filename>/pin")
 def pin(filename: str) -> ResponseReturnValue:
-    """Exempt it from every retention rule."""
+    """Pin a backup."""
     reason = read_body(PinSchema())["reason"]
     backup = pins.pin_backup(filename, reason, by=signed_in_admin().username)
     return {"success": True, "backup": backup_row(backup)}
@@ -102,7 +95,7 @@ def pin(filename: str) -> ResponseReturnValue:
 
 @blueprint.delete("/<filename>/pin")
 def unpin(filename: str) -> ResponseReturnValue:
-    """Let the rules have it again."""
+    """Unpin a backup."""
     read_body(NothingSchema())
     backup = pins.unpin_backup(filename, by=signed_in_admin().username)
     return {"success": True, "backup": backup_row(backup)}
@@ -110,17 +103,17 @@ def unpin(filename: str) -> ResponseReturnValue:
 
 @blueprint.delete("/<filename>")
 def delete(filename: str) -> ResponseReturnValue:
-    """Delete the backup: dump and row."""
+    """Delete a backup with its dump."""
     read_body(NothingSchema())
     service.delete_backup(filename)
     return {"success": True, "message": f"Database backup {filename} deleted"}
 
 
 def _patience() -> float:
-    """How long this client waits, in seconds (RFC 7240)."""
+    """How long the client prefers to wait, in seconds (RFC 7240)."""
     preferences: dict[str, str] = {}
-    for each in ",".join(request.headers.getlist("Prefer")).split(","):
-        name, _, value = each.partition(";")[0].partition("=")
+    for preference in ",".join(request.headers.getlist("Prefer")).split(","):
+        name, _, value = preference.partition(";")[0].partition("=")
         preferences.setdefault(name.strip().lower(), value.strip().strip('"'))  # the first counts
     if "respond-async" in preferences:
         return 0
@@ -129,7 +122,7 @@ def _patience() -> float:
     return min(int(wait), longest) if re.fullmatch(r"[0-9]{1,9}", wait) else longest
 
 
-def _told(backup: DatabaseBackup) -> Response:
+def _created(backup: DatabaseBackup) -> Response:
     location = url_for("api.backups.show", filename=backup.filename)
     if backup.status is Status.FAILED:
         failure = AppError(backup.error_message, detail=backup.error_detail, hint=backup.error_hint)

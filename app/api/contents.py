@@ -3,7 +3,8 @@
 from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
-from app.api.schemas import ContentsSchema, read_query
+from app.api.parsing import read_query
+from app.api.schemas import ContentsSchema
 from app.services.restores.tables import list_contents
 
 blueprint = Blueprint("contents", __name__)

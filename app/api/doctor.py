@@ -3,7 +3,7 @@
 from flask import Blueprint
 from flask.typing import ResponseReturnValue
 
-from app.schemas import doctor_report
+from app.schemas.reports import doctor_report
 from app.services.health.doctor import examine
 
 blueprint = Blueprint("doctor", __name__, url_prefix="/doctor")

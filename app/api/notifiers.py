@@ -3,17 +3,11 @@
 from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
-from app.api.schemas import (
-    LimitSchema,
-    NewNotifierSchema,
-    NothingSchema,
-    NotifierChangeSchema,
-    read_body,
-    read_query,
-)
+from app.api.parsing import read_body, read_query
+from app.api.schemas import LimitSchema, NewNotifierSchema, NothingSchema, NotifierChangeSchema
 from app.auth import signed_in_admin
 from app.models.types import now
-from app.schemas import delivery_row, notifier_row
+from app.schemas.alerts import delivery_row, notifier_row
 from app.services.alerts import deliveries
 from app.services.alerts import notifiers as service
 

@@ -3,20 +3,19 @@
 from flask import Blueprint, jsonify, url_for
 from flask.typing import ResponseReturnValue
 
+from app.api.parsing import read_body, read_query
 from app.api.schemas import (
     ConfirmedSchema,
     NewRestoreSchema,
     NothingSchema,
     PreviewSchema,
     RestoreListSchema,
-    read_body,
-    read_query,
 )
 from app.auth import confirming, signed_in_admin
 from app.config import CANCEL_PATIENCE
 from app.errors import Conflict
 from app.models import Kind, Restore, Trigger
-from app.schemas import restore_details, restore_preview, restore_row
+from app.schemas.jobs import restore_details, restore_preview, restore_row
 from app.services.restores import service
 
 blueprint = Blueprint("restores", __name__)

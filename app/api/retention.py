@@ -5,9 +5,10 @@ from typing import Any
 from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
-from app.api.schemas import PlanSchema, PruneSchema, RetentionSchema, read_body, read_query
+from app.api.parsing import read_body, read_query
+from app.api.schemas import PlanSchema, PruneSchema, RetentionSchema
 from app.auth import signed_in_admin
-from app.schemas import pruned, retention_outlook, retention_plan
+from app.schemas.retention import pruned, retention_outlook, retention_plan
 from app.services.retention import policies
 from app.services.retention import prune as pruning
 from app.services.retention.rules import Policy

@@ -3,18 +3,17 @@
 from flask import Blueprint, jsonify, url_for
 from flask.typing import ResponseReturnValue
 
+from app.api.parsing import read_body, read_query
 from app.api.schemas import (
     LimitSchema,
     NewScheduleSchema,
     NothingSchema,
     ScheduleChangeSchema,
     SchedulePreviewSchema,
-    read_body,
-    read_query,
 )
 from app.auth import signed_in_admin
 from app.models import Schedule
-from app.schemas import firing_row, schedule_details, schedule_preview, schedule_rows
+from app.schemas.schedules import firing_row, schedule_details, schedule_preview, schedule_rows
 from app.services.schedules import service
 
 blueprint = Blueprint("schedules", __name__, url_prefix="/schedules")

@@ -1,13 +1,9 @@
-"""What the API takes: bodies and queries, checked."""
+"""The schemas of the bodies and queries that the API takes."""
 
-import json
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
-from flask import request
-from marshmallow import RAISE, Schema, ValidationError, fields, validate
-from werkzeug.exceptions import BadRequest, UnsupportedMediaType
+from marshmallow import Schema, ValidationError, fields, validate
 
 from app.errors import InvalidInput
 from app.models import Kind, Status, Task
@@ -21,12 +17,12 @@ from app.services.retention.periods import length_of
 MAX_PLAN = 100_000  # backups in one answer
 
 
-def _places(name: str) -> fields.Integer:
+def _number(name: str) -> fields.Integer:
     return fields.Integer(strict=True, load_default=None, allow_none=True, data_key=name)
 
 
 class _Flag(fields.Field[bool]):
-    """Exactly true or false: too much hangs on it for a guess."""
+    """Exactly true or false: this is too important to guess."""
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> bool:
         if not isinstance(value, bool):
@@ -63,11 +59,11 @@ class SettingsSchema(Schema):
 
 
 class NothingSchema(Schema):
-    """The body of a request that says everything by its address."""
+    """The body of a request that needs none."""
 
 
 class ConfirmedSchema(Schema):
-    """The body of what takes the password once more."""
+    """The body of a request that needs the password again."""
 
     password = fields.String(load_default="")
 
@@ -80,7 +76,7 @@ class TableSchema(Schema):
 
 
 class NewRestoreSchema(ConfirmedSchema):
-    """The body of a request for a restore; over the living database with the password."""
+    """The body of a request for a restore; over the live database with the password."""
 
     mode = fields.Enum(Kind, by_value=True, required=True, validate=validate.NoneOf([Kind.DRILL]))
     into = fields.String(load_default="")
@@ -101,7 +97,7 @@ class ContentsSchema(Schema):
 
 
 class PreviewSchema(Schema):
-    """The query of a look at a restore, before it is asked for."""
+    """The query of the preview of a restore."""
 
     mode = fields.Enum(Kind, by_value=True, required=True)
     into = fields.String(load_default="")
@@ -122,7 +118,7 @@ class NewAssertionSchema(Schema):
 
 
 class AssertionChangeSchema(Schema):
-    """The body of a change to an assertion; what is absent stays."""
+    """The body of a change to an assertion; absent values stay."""
 
     name = fields.String()
     statement = fields.String()
@@ -140,14 +136,14 @@ class AuditExportSchema(Schema):
 
 
 class AuditSchema(AuditExportSchema):
-    """The query of a list of what was done."""
+    """The query of a list of audit entries."""
 
     limit = fields.Integer(load_default=50, validate=validate.Range(1, MAX_ENTRIES))
     before = fields.String(load_default=None)
 
 
 class NotifierChangeSchema(Schema):
-    """The body of a change to a notifier; what is absent stays."""
+    """The body of a change to a notifier; absent values stay."""
 
     name = fields.String()
     url = fields.String()
@@ -165,7 +161,7 @@ class NewNotifierSchema(NotifierChangeSchema):
 
 
 class ScheduleChangeSchema(Schema):
-    """The body of a change to a schedule; what is absent stays."""
+    """The body of a change to a schedule; absent values stay."""
 
     name = fields.String()
     task = fields.Enum(Task, by_value=True)
@@ -185,14 +181,14 @@ class NewScheduleSchema(ScheduleChangeSchema):
 
 
 class SchedulePreviewSchema(Schema):
-    """The query of a look at a schedule, before it is asked for."""
+    """The query of the preview of a schedule."""
 
     cron = fields.String(required=True)
     timezone = fields.String(load_default="UTC")
 
 
 class LimitSchema(Schema):
-    """The query of a list that has no more to it."""
+    """The query of a list with nothing but a limit."""
 
     limit = fields.Integer(load_default=50, validate=validate.Range(1, 200))
 
@@ -211,7 +207,7 @@ class CredentialsSchema(Schema):
 
 
 class PasswordChangeSchema(Schema):
-    """The body of a change of one's own password."""
+    """The body of a change of password."""
 
     password = fields.String(required=True)
     new_password = fields.String(required=True, data_key="newPassword")
@@ -232,14 +228,14 @@ class _Length(fields.Field[timedelta]):
 
 
 class RetentionSchema(Schema):
-    """The body of a retention policy; what is absent or null asks nothing."""
+    """The body of a retention policy; absent or null means no rule."""
 
-    keep_last = _places("keepLast")
-    keep_hourly = _places("keepHourly")
-    keep_daily = _places("keepDaily")
-    keep_weekly = _places("keepWeekly")
-    keep_monthly = _places("keepMonthly")
-    keep_yearly = _places("keepYearly")
+    keep_last = _number("keepLast")
+    keep_hourly = _number("keepHourly")
+    keep_daily = _number("keepDaily")
+    keep_weekly = _number("keepWeekly")
+    keep_monthly = _number("keepMonthly")
+    keep_yearly = _number("keepYearly")
     keep_within = _Length(load_default=None, allow_none=True, data_key="keepWithin")
     max_total_size = fields.Integer(
         strict=True, load_default=None, allow_none=True, data_key="maxTotalSize"
@@ -248,7 +244,7 @@ class RetentionSchema(Schema):
 
 
 class PlanSchema(Schema):
-    """The query of a look at what retention would do."""
+    """The query of the preview of a prune."""
 
     limit = fields.Integer(load_default=1000, validate=validate.Range(0, MAX_PLAN))
 
@@ -266,49 +262,3 @@ class ListSchema(Schema):
     before = fields.String(load_default=None)
     status = fields.Enum(Status, by_value=True, load_default=None)
     q = fields.String(load_default="")
-
-
-def read_body(schema: Schema) -> dict[str, Any]:
-    """The request's JSON body, checked; an absent body is an empty object.
-
-    Raises UnsupportedMediaType, BadRequest, InvalidInput.
-    """
-    raw = request.get_data()
-    if not raw:
-        return _checked(schema, {})
-    if not request.is_json:
-        raise UnsupportedMediaType("Send the body as JSON: Content-Type: application/json.")
-    try:
-        content = request.get_json()
-    except (BadRequest, RecursionError) as error:
-        raise BadRequest("The body is not JSON that can be read.") from error
-    try:
-        json.dumps(content, ensure_ascii=False).encode()
-    except ValueError as error:
-        raise InvalidInput("the body has characters that are only half there") from error
-    if not isinstance(content, dict):
-        raise InvalidInput("the body must be a JSON object")
-    return _checked(schema, content)
-
-
-def read_query(schema: Schema) -> dict[str, Any]:
-    """The request's query, checked. Raises InvalidInput."""
-    return _checked(schema, request.args.to_dict())
-
-
-def _checked(schema: Schema, content: dict[str, Any]) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = schema.load(content, unknown=RAISE)
-    except ValidationError as error:
-        told = [f"{name}: {' '.join(_texts(of))}" for name, of in error.messages_dict.items()]
-        raise InvalidInput("the request is not right", detail=" ".join(told)) from error
-    return found
-
-
-def _texts(messages: Any) -> Iterator[str]:
-    """What is wrong with a value, or with those within it."""
-    if isinstance(messages, dict):
-        for each in messages.values():
-            yield from _texts(each)
-    else:
-        yield from messages

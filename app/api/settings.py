@@ -3,7 +3,8 @@
 from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
-from app.api.schemas import SettingsSchema, read_body
+from app.api.parsing import read_body
+from app.api.schemas import SettingsSchema
 from app.auth import signed_in_admin
 from app.services.settings_file import document as service
 

@@ -11,12 +11,13 @@ from flask import Blueprint, Response, jsonify, request, url_for
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import LengthRequired
 
-from app.api.schemas import NewUploadSchema, NothingSchema, read_body
+from app.api.parsing import read_body
+from app.api.schemas import NewUploadSchema, NothingSchema
 from app.auth import signed_in_admin
 from app.config import UPLOAD_PART
 from app.errors import InvalidInput
 from app.models import Trigger, Upload
-from app.schemas import backup_row
+from app.schemas.jobs import backup_row
 from app.services.backups import uploads as service
 
 blueprint = Blueprint("uploads", __name__, url_prefix="/uploads")

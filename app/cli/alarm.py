@@ -7,7 +7,7 @@ import click
 from app.cli.groups import Group
 from app.formatting import ago_text, printable
 from app.models.types import now
-from app.schemas import alarm_row
+from app.schemas.alerts import alarm_row
 from app.services.alerts import alarms as service
 from app.services.alerts import deliveries
 

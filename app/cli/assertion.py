@@ -7,7 +7,7 @@ import click
 from app.cli.groups import Group
 from app.formatting import printable
 from app.host import own_user
-from app.schemas import assertion_row
+from app.schemas.jobs import assertion_row
 from app.services.proofs import assertions as service
 
 group = Group("assertion", help="Keep SQL that must return true in every restored database.")

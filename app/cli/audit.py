@@ -10,7 +10,7 @@ import click
 from app.cli.groups import Group
 from app.formatting import printable
 from app.models import ActOutcome
-from app.schemas import audit_row
+from app.schemas.reports import audit_row
 from app.services.audit import search as service
 from app.services.audit.log import verify as verify_chain
 

@@ -1,4 +1,4 @@
-"""flask backup: make, list, show, download, annotate and delete backups."""
+"""flask backup: create, list, show, download, annotate and delete backups."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ from app.formatting import (
 )
 from app.host import own_user
 from app.models import DatabaseBackup, Level, Proof, Status, Trigger
-from app.schemas import backup_details, backup_row, backups_in_list
+from app.schemas.jobs import backup_details, backup_row, backups_in_list
 from app.services.backups import listing, service, uploads
 from app.services.backups.good import is_last_good
 from app.services.databases.configured import database_in_use
@@ -32,7 +32,7 @@ from app.services.proofs.records import best_proofs, list_proofs
 from app.services.recovery import try_to_reconcile
 from app.services.restores.by_hand import restore_by_hand
 
-group = Group("backup", help="Make backups of the database, and look after them.")
+group = Group("backup", help="Create and manage backups of the database.")
 
 _BLOCK = 1024 * 1024  # bytes
 
@@ -47,10 +47,10 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def create(notes: str, quiet: bool, as_json: bool) -> None:
     """Back up the database now, in this terminal.
 
-    Exits with 0 only if the backup is COMPLETED and its rows are those that were counted.
+    Exits with 0 only if the backup is COMPLETED and has the rows that were counted.
     """
     with ending_by_signals():
-        try_to_reconcile()  # in the terminal nobody else may ever do it
+        try_to_reconcile()  # perhaps no worker ever does
         with database_in_use(), progress_shown(quiet=quiet) as callbacks:
             backup = service.create_backup(trigger=Trigger.CLI, notes=notes, **callbacks)
         if as_json:
@@ -72,10 +72,10 @@ def create(notes: str, quiet: bool, as_json: bool) -> None:
 @click.option("--quiet", "-q", is_flag=True, help="Print errors only.")
 @_json
 def import_(file: Path, notes: str, quiet: bool, as_json: bool) -> None:
-    """Take in a dump that was made elsewhere with pg_dump -F c.
+    """Import a dump that was made elsewhere with pg_dump -F c.
 
-    It is copied, read whole and marked as foreign: what it brings along is
-    shown, and nothing of it is ever restored with a superuser's rights.
+    It is copied, read back completely and marked as foreign: its code is listed, and no
+    part of it is ever restored with superuser rights.
     """
     with ending_by_signals():
         try_to_reconcile()
@@ -87,25 +87,25 @@ def import_(file: Path, notes: str, quiet: bool, as_json: bool) -> None:
             click.echo(_as_json(backup_row(backup)))
         _insist_on_completed(backup)
     if not as_json and not quiet:
-        found = _differences(backup)
-        told = f"not proven: {found[0]}" if found else "read whole"
-        click.echo(f"{backup.filename} ({bytes_text(backup.size)}, {told})")
+        differences = _differences(backup)
+        verdict = f"not proven: {differences[0]}" if differences else "read whole"
+        click.echo(f"{backup.filename} ({bytes_text(backup.size)}, {verdict})")
         for line in brought_text(backup.contents):
             click.echo(line)
 
 
 def _differences(backup: DatabaseBackup) -> list[str]:
-    """What spoke against the dump when it was read back."""
+    """What was wrong with the dump when it was read back."""
     read = (backup.contents or {}).get("read") or {"evidence": {"differences": []}}
-    found: list[str] = read["evidence"]["differences"]
-    return found
+    differences: list[str] = read["evidence"]["differences"]
+    return differences
 
 
 def _insist_on_its_rows(backup: DatabaseBackup) -> None:
-    if found := _differences(backup):
+    if differences := _differences(backup):
         raise AppError(
-            f"{backup.filename} was read back, and is not what was counted",
-            detail="; ".join(found),
+            f"{backup.filename} was read back, and differs from what was counted",
+            detail="; ".join(differences),
             hint="The dump is kept, with a failed proof. Make another backup.",
         )
 
@@ -117,18 +117,14 @@ def _insist_on_completed(backup: DatabaseBackup) -> None:
 
 @group.command("list")
 @click.option("--limit", default=50, show_default=True, help="How many at most.")
-@click.option("--before", help="The nextBefore of the page before.")
-@click.option("--status", type=click.Choice([each.value for each in Status]))
-@click.option("--search", default="", help="Look for this in names, databases, notes and pins.")
+@click.option("--before", help="The nextBefore of the previous page.")
+@click.option("--status", type=click.Choice([status.value for status in Status]))
+@click.option("--search", default="", help="Search in names, databases, notes and pins.")
 @_json
 def list_(limit: int, before: str | None, status: str | None, search: str, as_json: bool) -> None:
     """List backups, newest first."""
-    page = listing.list_backups(
-        limit=limit,
-        before=before,
-        status=Status(status) if status else None,
-        query=search,
-    )
+    wanted = Status(status) if status else None
+    page = listing.list_backups(limit=limit, before=before, status=wanted, query=search)
     if as_json:
         rows = backups_in_list(page.backups)
         click.echo(_as_json({"backups": rows, "nextBefore": page.next_before}))
@@ -143,7 +139,7 @@ def list_(limit: int, before: str | None, status: str | None, search: str, as_js
 @group.command("roles")
 @click.argument("name")
 def roles(name: str) -> None:
-    """Print the server's roles as they were then, as SQL without passwords."""
+    """Print the roles of the server at the time, as SQL without passwords."""
     click.echo((listing.get_backup(name).contents or {}).get("roles", ""), nl=False)
 
 
@@ -151,7 +147,7 @@ def roles(name: str) -> None:
 @click.argument("name")
 @_json
 def show(name: str, as_json: bool) -> None:
-    """Show everything known of a backup, and how to restore it by hand."""
+    """Show all about a backup, and how to restore it by hand."""
     backup = listing.get_backup(name)
     if as_json:
         click.echo(_as_json(backup_details(backup)))
@@ -164,12 +160,12 @@ def show(name: str, as_json: bool) -> None:
     for line in brought_text(backup.contents):
         click.echo(line)
     if backup.error_message:
-        told = AppError(backup.error_message, detail=backup.error_detail, hint=backup.error_hint)
-        click.echo(told.in_words())
-    _tell_by_hand(backup)
+        failure = AppError(backup.error_message, detail=backup.error_detail, hint=backup.error_hint)
+        click.echo(failure.in_words())
+    _print_by_hand(backup)
 
 
-def _tell_by_hand(backup: DatabaseBackup) -> None:
+def _print_by_hand(backup: DatabaseBackup) -> None:
     by_hand = restore_by_hand(backup)
     if by_hand:
         click.echo(f"\nTo restore it by hand (pg_restore {by_hand.oldest_reader} or newer):")
@@ -181,7 +177,7 @@ def _tell_by_hand(backup: DatabaseBackup) -> None:
 
 @group.command("download")
 @click.argument("name")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to; - is stdout.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Target; - is stdout.")
 def download(name: str, output: Path | None) -> None:
     """Copy a dump to a file, or to standard output."""
     backup, dump = service.open_backup(name)
@@ -195,7 +191,7 @@ def download(name: str, output: Path | None) -> None:
 
 
 def _copy_to_file(dump: BinaryIO, target: Path, backup: DatabaseBackup) -> None:
-    """Under its name only when it is whole, and never in place of another file."""
+    """Copy to a new file, which has its name only when it is whole."""
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         try:
@@ -206,22 +202,24 @@ def _copy_to_file(dump: BinaryIO, target: Path, backup: DatabaseBackup) -> None:
             with suppress(OSError):
                 partial.unlink()
     except FileExistsError as error:
-        raise InvalidInput(f"{target} is there already", hint="Name another: -o FILE") from error
+        raise InvalidInput(
+            f"{target} exists already", hint="Choose another name: -o FILE"
+        ) from error
     except OSError as error:
         raise InvalidInput(f"{target} cannot be written", detail=f"{error.strerror}.") from error
 
 
 def _copy(dump: BinaryIO, copy: BinaryIO, backup: DatabaseBackup) -> None:
-    """Copy, and make sure that what was copied is what was dumped."""
+    """Copy, and compare the checksum."""
     digest = hashlib.sha256()
     while block := dump.read(_BLOCK):
         digest.update(block)
         copy.write(block)
     if digest.hexdigest() != backup.sha256:
         raise VerificationError(
-            f"{backup.filename} is not what it was when it was made",
+            f"{backup.filename} was changed since it was made",
             detail="Its SHA-256 is not the recorded one.",
-            hint="Do not restore it; flask backup check tells which dumps are whole.",
+            hint="Do not restore it; flask backup check shows which dumps are whole.",
         )
 
 
@@ -229,7 +227,7 @@ def _copy(dump: BinaryIO, copy: BinaryIO, backup: DatabaseBackup) -> None:
 @click.argument("name")
 @click.argument("text")
 def notes(name: str, text: str) -> None:
-    """Give a backup other notes."""
+    """Change the notes of a backup."""
     service.edit_notes(name, text)
     click.echo(f"The notes of {name} have been saved.")
 
@@ -238,7 +236,7 @@ def notes(name: str, text: str) -> None:
 @click.argument("name")
 @click.option("yes", "--yes", "--yes-really", is_flag=True, help="Do not ask.")
 def delete(name: str, yes: bool) -> None:
-    """Delete a backup: its dump and its row; one that is pinned must be unpinned first."""
+    """Delete a backup with its dump; a pinned one must be unpinned first."""
     backup = listing.get_backup(name)
     if not yes:
         question = f"Delete {name} of database {backup.database}?"
@@ -252,7 +250,7 @@ def delete(name: str, yes: bool) -> None:
 @group.command("cancel")
 @click.argument("name")
 def cancel(name: str) -> None:
-    """End a backup that waits or runs; it will be FAILED as cancelled."""
+    """Cancel a pending backup, which becomes FAILED."""
     service.cancel_backup(name, by=own_user())
     backup = service.wait_for_backup(listing.get_backup(name).id, CANCEL_PATIENCE)
     if backup.is_completed:
@@ -260,8 +258,8 @@ def cancel(name: str) -> None:
     if backup.is_pending:
         raise Conflict(
             f"{name} has not ended yet",
-            detail="It was asked to; its runner has not heard it.",
-            hint="flask backup show tells when it has; flask doctor, whether a worker is silent.",
+            detail="It was cancelled, but its runner has not noticed yet.",
+            hint="flask backup show shows when it has; flask doctor finds a silent worker.",
         )
     click.echo(f"{name} has been cancelled.")
 
@@ -287,8 +285,8 @@ def _print_proof(proof: Proof) -> None:
     if proof.level == Level.ASSERTED:
         print_asserted(proof.evidence)
         return
-    for each in proof.evidence.get("differences", []):
-        click.echo(f"  {each}")
+    for difference in proof.evidence.get("differences", []):
+        click.echo(f"  {difference}")
 
 
 def _proof_words(proof: Proof) -> str:

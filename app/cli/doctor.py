@@ -5,7 +5,7 @@ import json
 import click
 
 from app.cli.groups import TellingCommand
-from app.schemas import doctor_report
+from app.schemas.reports import doctor_report
 from app.services.health.doctor import Finding, State, examine, is_healthy
 
 _COLOURS = {State.OK: "green", State.WARNING: "yellow", State.PROBLEM: "red"}

@@ -1,4 +1,4 @@
-"""flask backup check, rebuild, reconcile, trust: dumps, manifests and catalogue made to agree."""
+"""flask backup check, rebuild, reconcile, trust: make dumps, manifests and catalogue agree."""
 
 import click
 
@@ -14,16 +14,16 @@ from app.services.catalogue.state import prepare_catalogue, set_aside_if_damaged
 from app.services.recovery import reconcile
 from app.services.schedules.listing import find_next_backup
 
-_MENDED = {
+_REPAIRED = {
     Verdict.UNKNOWN: "; it has a row again, if it has a manifest",
-    Verdict.CATALOGUE: "; the row has been made anew",
-    Verdict.MANIFEST: "; the manifest has been made anew",
+    Verdict.CATALOGUE: "; the row has been rebuilt",
+    Verdict.MANIFEST: "; the manifest has been rebuilt",
 }
 
-_NOT_BROUGHT_BACK = (
-    "No backup is scheduled in this catalogue. What only the old one knew is not brought back:"
+_LOST = (
+    "No backup is scheduled in this catalogue. Some data was only in the old one, and is lost:"
     " schedules, the retention policy, notifiers, assertions, admins, drill results and the audit."
-    " Set them up anew: flask settings import FILE, or flask schedule create."
+    " Set them up again: flask settings import FILE, or flask schedule create."
 )
 
 
@@ -36,21 +36,21 @@ def check() -> None:
         bad += not result.is_good
     if bad:
         raise AppError(
-            f"{bad} of the dumps, manifests or rows are not what they were",
-            hint="Look at the disk they are on; flask backup rebuild mends manifests and rows.",
+            f"{bad} of the dumps, manifests or rows were changed",
+            hint="Check their disk; flask backup rebuild repairs manifests and rows.",
         )
 
 
 @click.command("rebuild", cls=TellingCommand)
 def rebuild() -> None:
-    """Make a lost or damaged catalogue anew from the manifests beside the dumps.
+    """Rebuild a lost or damaged catalogue from the manifests beside the dumps.
 
-    Stop worker and web first. A SQLite catalogue that is damaged is set aside,
-    and kept. Rows that disagree with a manifest which its dump proves are made
-    anew; so are manifests, where dump and row agree. No dump is touched.
+    Stop worker and web first. A damaged SQLite catalogue is renamed and kept. Rows that
+    differ from a manifest that fits its dump are rebuilt, and so are manifests where dump
+    and row agree. No dump is changed.
 
-    Schedules, retention, notifiers, assertions, admins and the audit are in the
-    catalogue alone: they do not come back.
+    Schedules, retention, notifiers, assertions, admins and the audit are only in the
+    catalogue, and are lost.
     """
     aside = set_aside_if_damaged()
     if aside is not None:
@@ -58,27 +58,25 @@ def rebuild() -> None:
     prepare_catalogue(say_beside)
     unproven = 0
     for result in checks.rebuild():
-        click.echo(f"{result.filename}\t{result.in_words}{_MENDED.get(result.verdict, '')}")
+        click.echo(f"{result.filename}\t{result.in_words}{_REPAIRED.get(result.verdict, '')}")
         unproven += result.verdict in (Verdict.CHANGED, Verdict.NOT_READABLE)
     reconcile()
     if not list_admins():
-        click.echo("There is no admin in this catalogue: make one with flask admin create NAME.")
+        click.echo("There is no admin in this catalogue: create one with flask admin create NAME.")
     if find_next_backup() is None:
-        click.echo(_NOT_BROUGHT_BACK)
+        click.echo(_LOST)
     if unproven:
         raise AppError(
-            f"{unproven} of the dumps are not what they were, and were left alone",
-            hint="Look at the disk they are on.",
+            f"{unproven} of the dumps were changed, and are left as they are",
+            hint="Check their disk.",
         )
 
 
 @click.command("reconcile", cls=CatalogueCommand)
 @click.option("--adopt", "wants_adoption", is_flag=True, help="Give dumps without a row a new one.")
-@click.option(
-    "--trust", is_flag=True, help="With --adopt: also those whose manifest is not signed are ours."
-)
+@click.option("--trust", is_flag=True, help="With --adopt: also trust those without a signature.")
 def reconcile_(wants_adoption: bool, trust: bool) -> None:
-    """Bring catalogue and files in line after something was killed."""
+    """Make catalogue and files agree after something was killed."""
     report = reconcile()
     done = {
         "completed": report.completed,
@@ -98,7 +96,7 @@ def reconcile_(wants_adoption: bool, trust: bool) -> None:
     if refused:
         raise AppError(
             f"{refused} of the dumps could not be adopted",
-            hint="They may be whole all the same; pg_restore reads them without the panel.",
+            hint="They may still be whole; pg_restore reads them without the panel.",
         )
 
 
@@ -116,10 +114,10 @@ def _adopted(name: str, trust: bool) -> str:
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def trust_(name: str, yes: bool) -> None:
-    """Say that a backup whose manifest this panel has not signed is one of yours.
+    """Trust a backup whose manifest was not signed by this panel.
 
-    Such a backup is foreign: nothing of it is restored with a superuser's
-    rights. Trust it only if you know where it comes from.
+    Otherwise it is foreign: no part of it is restored with superuser rights. Trust it only
+    if you know where it comes from.
     """
     if not yes:
         click.confirm(f"Was {name} made by you, and kept where nobody else writes?", abort=True)

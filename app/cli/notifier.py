@@ -10,7 +10,7 @@ from app.cli.groups import Group, read_secret
 from app.host import own_user
 from app.models import Fact
 from app.models.types import now
-from app.schemas import notifier_row
+from app.schemas.alerts import notifier_row
 from app.services.alerts import notifiers as service
 
 group = Group("notifier", help="Tell people of alarms: mail, Slack, Telegram, Teams, webhooks, …")

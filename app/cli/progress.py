@@ -19,6 +19,7 @@ from rich.progress import (
 from rich.table import Column
 
 from app.formatting import left_text, progress_text
+from app.services.jobs.progress import Progress as JobProgress
 
 #: How pg_dump and pg_restore begin to tell that they are at the next table.
 _TABLES = ("pg_dump: dumping contents of", "pg_restore: processing data for table")
@@ -83,12 +84,12 @@ def progress_shown(*, quiet: bool) -> Iterator[dict[str, Any]]:
     with Progress(*columns, console=console, transient=True, expand=True) as progress:
         bar = progress.add_task("", total=100, told="Starting", left="")
 
-        def show(told: dict[str, Any]) -> None:
+        def show(current: JobProgress) -> None:
             progress.update(
                 bar,
-                completed=told["percent"],
-                told=escape(progress_text(told)),
-                left=left_text(told),
+                completed=current.percent,
+                told=escape(progress_text(current)),
+                left=left_text(current),
             )
 
         yield {"on_progress": show}

@@ -12,7 +12,7 @@ from app.errors import AppError, Conflict
 from app.formatting import moment_short, outcome_text, printable
 from app.host import own_user
 from app.models import Kind, Restore, Trigger
-from app.schemas import restore_details, restore_row
+from app.schemas.jobs import restore_details, restore_row
 from app.services.backups.good import get_newest_good
 from app.services.databases.configured import database_in_use
 from app.services.proofs.records import proof_of

@@ -12,7 +12,8 @@ from app.cli.groups import CatalogueCommand, Group, for_one_database
 from app.errors import AppError
 from app.formatting import bytes_text, moment_short, policy_text, printable
 from app.host import own_user
-from app.schemas import backup_row, pruned, retention_outlook, retention_plan
+from app.schemas.jobs import backup_row
+from app.schemas.retention import pruned, retention_outlook, retention_plan
 from app.services.backups import pins
 from app.services.databases.configured import database_name
 from app.services.retention import policies

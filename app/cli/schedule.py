@@ -11,7 +11,7 @@ from app.cli.groups import Group, for_one_database, read_secret
 from app.formatting import in_zone, moment_short, printable
 from app.host import own_user
 from app.models import Firing, Task
-from app.schemas import firing_row, schedule_details, schedule_preview, schedule_rows
+from app.schemas.schedules import firing_row, schedule_details, schedule_preview, schedule_rows
 from app.services.jobs.workers import find_trouble
 from app.services.schedules import service
 from app.services.schedules.listing import list_next_times

@@ -24,13 +24,13 @@ class DatabaseBackup(Job, Model):
     size: Mapped[int] = mapped_column(BigInteger, default=0)  # bytes; 0 until known
     notes: Mapped[str] = mapped_column(Text, default="")
 
-    server: Mapped[str] = mapped_column(String(255))  # "host:port", as people call it
+    server: Mapped[str] = mapped_column(String(255))  # "host:port", as shown to people
     database: Mapped[str] = mapped_column(String(255))
-    # A dump that somebody brought: nothing of it is believed that it only says itself.
+    # An import, or without our signature: its own statements are not trusted.
     foreign: Mapped[bool] = mapped_column(default=False, server_default=false())
-    # That a proof of level 2 or more has passed; where it is False, only the proofs tell.
+    # A proof of level 2 or more has passed; if False, see the proofs.
     proven: Mapped[bool] = mapped_column(default=False, server_default=false())
-    # Set first by a delete; whoever finds it finishes the delete.
+    # Set at the start of a deletion; an interrupted one is finished by reconcile.
     delete_requested_at: Mapped[datetime | None] = mapped_column(Moment)
 
     # A pin exempts it from every retention rule.
@@ -38,12 +38,12 @@ class DatabaseBackup(Job, Model):
     pinned_by: Mapped[str] = mapped_column(String(255), default="", server_default="")
     pin_reason: Mapped[str] = mapped_column(String(200), default="", server_default="")
 
-    # Set with other notes or a pin; whoever finds it writes the manifest anew.
+    # Set by an edit of notes or pin; reconcile then rewrites the manifest.
     manifest_stale: Mapped[bool] = mapped_column(default=False, server_default=false())
 
     sha256: Mapped[str] = mapped_column(String(64), default="")
     database_size: Mapped[int | None] = mapped_column(BigInteger)  # bytes on the server
-    # What the dump holds and a restore must know: encoding, extensions, tables.
+    # The contents of the dump that a restore must know: encoding, extensions, tables.
     contents: Mapped[dict[str, Any] | None] = mapped_column(
         JSON(none_as_null=True), deferred=True, deferred_raiseload=False
     )
@@ -53,7 +53,7 @@ class DatabaseBackup(Job, Model):
     oldest_reader: Mapped[int | None]  # major version of the oldest pg_restore that reads it
 
     __table_args__ = (
-        # Whoever comes second learns at once which backup is in the way.
+        # At most one pending backup of a database.
         Index(
             "uq_database_backups_one_pending",
             "server",
@@ -64,7 +64,7 @@ class DatabaseBackup(Job, Model):
         ),
         Index("ix_database_backups_newest", "created_at", "id"),
         Index("ix_database_backups_of_status", "status", "created_at", "id"),
-        # Each holds all that a figure needs, so that the rows themselves are not read.
+        # Each covers the query of a figure, so that no rows are read.
         Index("ix_database_backups_of_database", "status", "server", "database", "created_at"),
         Index("ix_database_backups_of_trigger", "status", "trigger", "size"),
         Index(
@@ -73,7 +73,7 @@ class DatabaseBackup(Job, Model):
             sqlite_where=text("told_at IS NULL"),
             postgresql_where=text("told_at IS NULL"),
         ),
-        # All that retention asks of a backup, without a look at its wide row.
+        # All columns that retention needs, because the rows are wide.
         Index(
             "ix_database_backups_for_retention",
             *("server", "database", "status", "created_at", "id", "filename"),
@@ -87,7 +87,7 @@ class DatabaseBackup(Job, Model):
         return self.pinned_at is not None
 
     def fail(self, error: AppError) -> None:
-        """There is no dump, and this is why."""
+        """End it without a dump, because of this error."""
         super().fail(error)
         self.size, self.sha256 = 0, ""
 

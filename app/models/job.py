@@ -1,4 +1,4 @@
-"""What backups and restores have in common: somebody asks, somebody runs it, it ends."""
+"""The common columns of backups and restores."""
 
 import enum
 from datetime import datetime, timedelta
@@ -14,7 +14,7 @@ LEASE = timedelta(seconds=60)
 
 
 class Status(enum.Enum):
-    """Where a job stands. A COMPLETED backup is whole, checked and durable."""
+    """The status of a job. A COMPLETED backup is whole, checked and durable."""
 
     PENDING = "PENDING"
     COMPLETED = "COMPLETED"
@@ -33,7 +33,7 @@ class Trigger(enum.Enum):
 class Job:
     """Columns of a row that waits, runs and ends."""
 
-    word: ClassVar[str]  # what people call it
+    word: ClassVar[str]  # its name for people
 
     status: Mapped[Status] = mapped_column(Word(Status), default=Status.PENDING)
     created_at: Mapped[datetime] = mapped_column(Moment, default=now)
@@ -42,15 +42,15 @@ class Job:
     started_at: Mapped[datetime | None] = mapped_column(Moment)
     finished_at: Mapped[datetime | None] = mapped_column(Moment)
 
-    # When its end was told to notifiers, or seen to need no telling.
+    # When notifiers got the news of its end, or needed none.
     told_at: Mapped[datetime | None] = mapped_column(Moment)
 
-    # Who runs it, and until when that is believed without a look.
+    # Its runner, and until when that needs no check.
     claimed_by: Mapped[str | None] = mapped_column(String(255))
     lease_until: Mapped[datetime | None] = mapped_column(Moment)
-    process: Mapped[str | None] = mapped_column(String(255))  # the program at work for it
+    process: Mapped[str | None] = mapped_column(String(255))  # the program that works for it
     progress: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
-    cancelled_by: Mapped[str | None] = mapped_column(String(255))  # who asked for its end
+    cancelled_by: Mapped[str | None] = mapped_column(String(255))  # who cancelled it
 
     error_message: Mapped[str] = mapped_column(Text, default="")
     error_detail: Mapped[str] = mapped_column(Text, default="")
@@ -68,7 +68,7 @@ class Job:
 
     @property
     def was_interrupted(self) -> bool:
-        """Whether it failed since its runner went, and for no reason of its own."""
+        """Whether it failed only because its runner ended."""
         return self.error_message == f"the {self.word} was interrupted"
 
     @property
@@ -79,19 +79,19 @@ class Job:
         return (self.finished_at or now()) - self.started_at
 
     def claim(self, runner: str) -> None:
-        """Say who runs it from now on."""
+        """Start it with this runner."""
         self.claimed_by = runner
         self.started_at = now()
         self.lease_until = now() + LEASE
 
     def complete(self, finished_at: datetime) -> None:
-        """What was asked for is done."""
+        """End it successfully."""
         self.status = Status.COMPLETED
         self.error_message = self.error_detail = self.error_hint = ""
         self._end(finished_at)
 
     def fail(self, error: AppError) -> None:
-        """It was not done, and this is why."""
+        """End it because of this error."""
         self.status = Status.FAILED
         self.error_message = error.message
         self.error_detail = error.detail

@@ -1,4 +1,4 @@
-"""A proof: how far a backup was shown to be what it should be, and when."""
+"""A proof of a backup: its level, its result and its time."""
 
 import enum
 from datetime import datetime, timedelta
@@ -13,12 +13,12 @@ from app.models.types import Moment, Word, now
 
 
 class Level(enum.IntEnum):
-    """What was shown; each includes what comes before it."""
+    """The level of a proof; each includes the ones before."""
 
-    CHECKSUM = 1  # the dump is byte for byte what it was
-    READ = 2  # all of it can be read, and its rows are those that were counted
-    RESTORED = 3  # it was restored, and the result is what it should be
-    ASSERTED = 4  # and the server's own check and the admin's assertions hold
+    CHECKSUM = 1  # the dump is unchanged, byte for byte
+    READ = 2  # all of it can be read, and has the rows that were counted
+    RESTORED = 3  # it was restored, and the result is right
+    ASSERTED = 4  # pg_amcheck and the assertions found nothing wrong
 
 
 class Result(enum.Enum):
@@ -26,7 +26,7 @@ class Result(enum.Enum):
 
     PASSED = "passed"
     FAILED = "failed"
-    NOT_POSSIBLE = "not possible"  # here; it says nothing about the backup
+    NOT_POSSIBLE = "not possible"  # here; it proves nothing about the backup
 
 
 _WORDS = {
@@ -50,12 +50,12 @@ class Proof(Model):
     result: Mapped[Result] = mapped_column(Word(Result))
     proved_at: Mapped[datetime] = mapped_column(Moment, default=now)
     milliseconds: Mapped[int] = mapped_column(BigInteger)  # how long it took
-    # What was counted, and in `differences`, in words, what speaks against it.
+    # What was counted, and in `differences` what is wrong, in words.
     evidence: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
 
     @property
     def word(self) -> str:
-        """What people are told of it."""
+        """The result for people."""
         if self.result is Result.FAILED:
             return "Proof failed"
         word = _WORDS[Level(self.level)]

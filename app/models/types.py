@@ -47,6 +47,12 @@ def moment_text(moment: datetime | None) -> str | None:
     return f"{utc:%Y-%m-%dT%H:%M:%S}.{utc.microsecond // 1000:03d}Z"
 
 
+def camel_case(name: str) -> str:
+    """The key of a column in JSON: serverVersion for server_version."""
+    first, *others = name.split("_")
+    return first + "".join(word.title() for word in others)
+
+
 class Word(TypeDecorator[enum.Enum]):
     """A member of an enum, kept by its value.
 

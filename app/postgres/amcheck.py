@@ -96,9 +96,11 @@ def check(
             environment=environment,
             timeout=timeout,
             secrets=info.secrets,
-            on_output=lambda chunk: printed.extend(chunk[: _KEPT - len(printed)]),
-            on_tick=on_tick,
-            on_start=on_start,
+            watch=command.Watch(
+                on_start,
+                on_output=lambda chunk: printed.extend(chunk[: _KEPT - len(printed)]),
+                on_tick=on_tick,
+            ),
         )  # fmt: skip
     except TimeoutError:
         raise PostgresError(

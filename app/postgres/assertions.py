@@ -8,7 +8,7 @@ import psycopg2
 
 from app.errors import PostgresError
 from app.postgres.blame import GAVE_WAY
-from app.postgres.connection import OnWait, Session, hint_for, open_session, told
+from app.postgres.connection import OnWait, Session, error_text, open_session, server_error
 from app.postgres.conninfo import Conninfo
 
 _USUAL_PATH = '"$user", public'
@@ -73,10 +73,8 @@ def why_not(
                 _end(info, backend, application_name)
                 return Doubt(f"it took longer than {timeout:g} s", is_unanswered=True)
             if error.pgcode is None:
-                text = told(error, info)
-                raise PostgresError(
-                    "the server ended the session of an assertion", detail=text, hint=hint_for(text)
-                ) from None
+                message = "the server ended the session of an assertion"
+                raise server_error(PostgresError, message, error, info) from None
             text = _printable(error.diag.message_primary or str(error))
             if error.pgcode == _NOT_ONE_QUERY:
                 text = f"it is not one query: {text}"
@@ -113,7 +111,7 @@ def _end(info: Conninfo, backend: int, application_name: str) -> None:
             session.rows("SELECT pg_catalog.pg_terminate_backend(%s, 5000)", backend)
         except psycopg2.Error as error:
             raise PostgresError(
-                "the session of an assertion does not end", detail=told(error, info)
+                "the session of an assertion does not end", detail=error_text(error, info)
             ) from None
 
 

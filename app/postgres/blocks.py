@@ -1,7 +1,7 @@
-"""Walk through the blocks of an archive's data: every byte must belong to one.
+"""Check the blocks of an archive's data: every byte must belong to one.
 
-pg_restore goes to the blocks that the table of contents names, and says nothing of the rest.
-The form: src/bin/pg_dump/pg_backup_custom.c (_skipData, _skipLOs).
+pg_restore reads only the blocks that the table of contents names.
+The format: src/bin/pg_dump/pg_backup_custom.c (_skipData, _skipLOs).
 """
 
 import os
@@ -16,7 +16,7 @@ _TICK = 4096  # chunks
 
 
 def check_blocks(archive: BinaryIO, on_tick: Callable[[], None]) -> None:
-    """Raise DumpError where something is left over, or missing; what `on_tick` raises too."""
+    """Raise DumpError for bytes outside the blocks, or missing ones; and what `on_tick` raises."""
     known = {entry.id for entry in read_entries(archive)}
     walk = _Walk(archive, number_width(archive), on_tick)
     while kind := archive.read(1):
@@ -34,8 +34,8 @@ def check_blocks(archive: BinaryIO, on_tick: Callable[[], None]) -> None:
 def _broken() -> DumpError:
     return DumpError(
         "the dump is damaged",
-        detail="Some of its bytes belong to nothing that its table of contents names.",
-        hint="Was it copied as text (FTP, docker exec -t)? Copy it again, as it is.",
+        detail="Some bytes belong to no entry of its table of contents.",
+        hint="Was it copied as text (FTP, docker exec -t)? Copy it again, in binary mode.",
     )
 
 

@@ -1,24 +1,23 @@
-"""What a database holds, counted and named, so that two can be compared exactly.
+"""The census of a database: its objects counted and named, to compare two databases exactly.
 
-Asked in a dump's own snapshot, and again of what was restored from it. Members
-of extensions are left out: pg_dump leaves them to CREATE EXTENSION.
+It is taken in the snapshot of a dump, and again in a database restored from it. Members
+of extensions are left out, because CREATE EXTENSION makes them.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from app.postgres.connection import quoted
 
 Census = dict[str, Any]
-_Owned = tuple[str | None, list[str] | None]  # by whom, and what was granted
 
-# Objects as pg_dump sees them; what belongs to an extension, to the system or
-# to a session does not count. An index that is not valid is not dumped.
+# The objects that pg_dump dumps: none of extensions, of the system or of sessions, and no
+# invalid index.
 _USER_OBJECTS = """
     WITH member AS MATERIALIZED (
         SELECT classid, objid FROM pg_depend WHERE deptype = 'e'
     ), space AS MATERIALIZED (
-        SELECT oid, nspname, nspowner, nspacl,  -- what users made in an extension's is theirs
+        SELECT oid, nspname, nspowner, nspacl,  -- users may own objects in an extension's schema
                (oid, 'pg_namespace'::regclass) IN (SELECT objid, classid FROM member) AS is_member
         FROM pg_namespace
         WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
@@ -73,9 +72,7 @@ _OBJECTS = f"""
     ) counted WHERE number > 0
 """  # noqa: S608 - our own text
 
-# Who owns what, and what was granted beyond the default; large objects, of which
-# there may be millions, by owner and grants.
-# Schema and owner columns of what has no grants of its own.
+# Objects without grants: their catalogue, and the prefix of its columns.
 _WITHOUT_GRANTS = {
     "pg_operator": "opr",
     "pg_opclass": "opc",
@@ -106,6 +103,8 @@ def _granted(acl: str) -> str:
         ) granted"""  # noqa: S608 - our own text
 
 
+# The owner of each object, and grants other than the default; large objects, of which
+# there may be millions, by owner and grants.
 _OWNED = f"""
     {_USER_OBJECTS},
     owned (class, object, part, owner, acl, default_acl) AS (
@@ -134,7 +133,7 @@ _OWNED = f"""
             told.type,
             CASE WHEN class = 'pg_largeobject'::regclass THEN '' ELSE told.identity END,
             CASE WHEN owner <> 0 THEN pg_get_userbyid(owner) END,
-            -- As sets: what was revoked and granted again stands in another order.
+            -- As sets: revoking and granting again changes the order.
             CASE WHEN acl IS NOT NULL AND has.granted <> usual.granted
                  THEN to_jsonb(has.granted) END) AS entry
         FROM owned, pg_identify_object(class, object, part) told,
@@ -143,7 +142,7 @@ _OWNED = f"""
     ) entries
 """  # noqa: S608 - our own text
 
-# What is kept beside the database, and lost by a dump without --create.
+# Settings of the database and of roles in it, which a dump without --create lacks.
 _SETTINGS = """
     SELECT COALESCE(jsonb_agg(jsonb_build_array(COALESCE(r.rolname, ''), setting)
                               ORDER BY r.rolname, setting), '[]')
@@ -152,7 +151,7 @@ _SETTINGS = """
     WHERE s.setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
 
-# Who may do what with the database itself; null is the default.
+# The grants on the database; null is the default.
 _ACCESS = """
     SELECT (SELECT jsonb_agg(jsonb_build_array(
                 CASE grantee WHEN 0 THEN '' ELSE pg_get_userbyid(grantee) END,
@@ -166,8 +165,7 @@ _COMMENT = """
     WHERE datname = current_database()
 """
 
-# What belongs to the database as such. Read through to_jsonb: which columns there are
-# depends on the version.
+# Properties of the database. to_jsonb, because the columns depend on the version.
 _PROPERTIES = """
     SELECT jsonb_build_object(
         'connectionLimit', datconnlimit, 'isTemplate', datistemplate,
@@ -176,7 +174,7 @@ _PROPERTIES = """
     WHERE datname = current_database()
 """
 
-#: Each value of a census, and the statement whose one value it is.
+#: The parts of a census, and the statement that returns the value of each.
 STATEMENTS = {
     "objects": _OBJECTS,
     "owned": _OWNED,
@@ -190,7 +188,7 @@ STATEMENTS = {
 def counting(tables: Iterable[tuple[int, str, str]]) -> str:
     """The statement that counts the rows of tables, given as key, schema and name.
 
-    ONLY: a table does not count for those that inherit from it.
+    ONLY leaves out the rows of tables that inherit from them.
     """
     return " UNION ALL ".join(
         f"SELECT {key}::bigint, count(*) FROM ONLY {quoted(schema)}.{quoted(name)}"  # noqa: S608
@@ -199,110 +197,9 @@ def counting(tables: Iterable[tuple[int, str, str]]) -> str:
 
 
 def reading(sequences: Iterable[tuple[int, str, str]]) -> str:
-    """The statement that reads the values of sequences: key, value, and whether it is used."""
+    """The statement that reads sequences: key, last value, and whether it was used."""
     return " UNION ALL ".join(
         f"SELECT {key}::bigint, last_value, is_called"  # noqa: S608
         f" FROM {quoted(schema)}.{quoted(name)}"
         for key, schema, name in sequences
     )
-
-
-def differences(expected: Census, found: Census) -> list[str]:
-    """What two censuses do not agree on, in words; empty if they are alike.
-
-    Compared are the parts that both have: rows, sequences, objects, owned, settings.
-    """
-    told: list[str] = []
-    for part, compare in _COMPARED.items():
-        if part in expected and part in found:
-            told += compare(expected[part], found[part])
-    return told
-
-
-def _objects(expected: dict[str, int], found: dict[str, int]) -> Iterator[str]:
-    for what in sorted(expected.keys() | found.keys()):
-        if expected.get(what, 0) != found.get(what, 0):
-            yield f"{what}: {expected.get(what, 0)} expected, {found.get(what, 0)} found"
-
-
-def _rows(expected: list[dict[str, Any]], found: list[dict[str, Any]]) -> Iterator[str]:
-    return _named("rows of", "rows", expected, found)
-
-
-def _sequences(expected: list[dict[str, Any]], found: list[dict[str, Any]]) -> Iterator[str]:
-    return _named("value of", "value", expected, found)
-
-
-def _named(
-    what: str, key: str, expected: list[dict[str, Any]], found: list[dict[str, Any]]
-) -> Iterator[str]:
-    """Tables or sequences by schema and name; what was not counted cannot differ."""
-    have = {(each["schema"], each["name"]): each.get(key) for each in found}
-    for each in expected:
-        name = (each["schema"], each["name"])
-        if name not in have:
-            yield f"{'.'.join(name)} is missing"
-        elif None not in (each.get(key), have[name]) and each[key] != have[name]:
-            yield f"{what} {'.'.join(name)}: {each[key]} expected, {have[name]} found"
-
-
-def _owned(expected: list[list[Any]], found: list[list[Any]]) -> Iterator[str]:
-    have = {(kind, identity): (owner, grants) for kind, identity, owner, grants in found}
-    want = {(kind, identity): (owner, grants) for kind, identity, owner, grants in expected}
-    for key in sorted(want.keys() | have.keys()):
-        kind, identity = key
-        name = f"{kind} {identity}"
-        if not identity:
-            continue  # a large object
-        if kind.endswith(" column"):  # only those are listed that have grants of their own
-            yield from _changed(name, want.get(key, (None, None)), have.get(key, (None, None)))
-        elif key not in have:
-            yield f"{name} is missing"
-        elif key not in want:
-            yield f"{name} was not in the backup"
-        else:
-            yield from _changed(name, want[key], have[key])
-    yield from _large_objects(expected, found)
-
-
-def _changed(name: str, expected: _Owned, found: _Owned) -> Iterator[str]:
-    if expected[0] != found[0]:
-        yield f"owner of {name}: {expected[0]} expected, {found[0]} found"
-    if expected[1] != found[1]:
-        yield f"grants on {name}: {_listed(expected[1])} expected, {_listed(found[1])} found"
-
-
-def _large_objects(expected: list[list[Any]], found: list[list[Any]]) -> Iterator[str]:
-    """They have no names here: all of one owner and the same grants are one entry."""
-    want, have = (
-        {(owner, _listed(grants)) for _, identity, owner, grants in entries if not identity}
-        for entries in (expected, found)
-    )
-    for owner, grants in sorted(want - have):
-        yield f"large objects of {owner}, granted {grants}: there are none"
-    for owner, grants in sorted(have - want):
-        yield f"large objects of {owner}, granted {grants}: none expected"
-
-
-def _listed(grants: list[str] | None) -> str:
-    return "the default" if grants is None else ", ".join(grants) or "none"
-
-
-def _settings(expected: list[list[str]], found: list[list[str]]) -> Iterator[str]:
-    for ours, others, told in (
-        (expected, found, "is missing"),
-        (found, expected, "was not in the backup"),
-    ):
-        for role, setting in ours:
-            if [role, setting] not in others:
-                name = setting.partition("=")[0]
-                yield f"setting {name} of {role or 'the database'} {told}"
-
-
-_COMPARED: dict[str, Any] = {
-    "objects": _objects,
-    "tables": _rows,
-    "sequences": _sequences,
-    "owned": _owned,
-    "settings": _settings,
-}

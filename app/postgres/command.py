@@ -1,7 +1,7 @@
 """Run one program: the only place that starts a process.
 
-No shell, no secret in argv, a process group of its own, both pipes read all
-the time (a full pipe blocks the program for ever), and an end in any case.
+No shell, no secret in argv, its own process group. Both pipes are always read, since a
+full pipe blocks the program for ever, and the program always ends.
 """
 
 import errno
@@ -26,18 +26,38 @@ from app.pausing import pause
 from app.postgres.conninfo import masked
 
 LAUNCH = str(Path(__file__).with_name("launch.py"))
-_TICK = 0.25  # seconds between two looks at a program that is silent
-_END_TICK = 0.005  # seconds between two looks whether it has ended
+_TICK = 0.25  # seconds between two calls of `on_tick` while a program is silent
+_END_TICK = 0.005  # seconds between two checks for its end
 _GRACE = 1.0  # seconds between SIGTERM and SIGKILL
-_KEPT_LINES = 2_000  # of each end of a program's log
+_KEPT_LINES = 2_000  # at the start and at the end of a program's log
 
 Line = Callable[[str], None]
 Start = Callable[[int], None] | None
 
 
 @dataclass(frozen=True)
+class Watch:
+    """What to call while a program runs; what a call raises ends it and comes out of `run`."""
+
+    on_start: Start = None  # with its pid
+    on_line: Line | None = None  # with each line of stderr
+    on_output: Callable[[bytes], None] | None = None  # with stdout, which the outcome then lacks
+    on_tick: Callable[[], None] | None = None  # several times a second
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Ends a program with the thread that runs it, even after SIGKILL (Linux)."""
+
+    memory: int = 0  # bytes of address space; 0: no limit
+
+
+_BOUND, _UNWATCHED = Bounds(), Watch()
+
+
+@dataclass(frozen=True)
 class Outcome:
-    """How a program ended. A negative status is the signal that ended it."""
+    """How a program ended; a negative status is the signal that ended it."""
 
     status: int
     output: str
@@ -45,16 +65,16 @@ class Outcome:
 
     @property
     def last_words(self) -> str:
-        """What went wrong, in one line: the errors of the log with their details.
+        """The errors of the log and their details, in one line.
 
-        The reason comes first; the query that follows can name thousands of tables.
+        It is cut after the reason: the query that follows can name thousands of tables.
         """
-        told = re.findall(r"(?:error|detail|FATAL|ERROR|DETAIL): +(.*)", self.log)
-        return " ".join(" ".join(told).split())[:2000]
+        reasons = re.findall(r"(?:error|detail|FATAL|ERROR|DETAIL): +(.*)", self.log)
+        return " ".join(" ".join(reasons).split())[:2000]
 
 
 class Log:
-    """The first and the last lines of a long log; what lies between is counted."""
+    """The first and the last lines of a long log; those between are only counted."""
 
     def __init__(self) -> None:
         self._head: list[str] = []
@@ -71,48 +91,29 @@ class Log:
         return "\n".join([*self._head, *gap, *self._tail])
 
     def latest(self, lines: int) -> str:
-        """The last lines, for a log that still grows; how many came before is told."""
+        """The last lines of a log that still grows, after the number of earlier ones."""
         latest = (self._head[-lines:] + list(self._tail))[-lines:]
-        before = self._lines - len(latest)
-        return "\n".join([f"[… {before} lines before …]"] * (before > 0) + latest)
+        earlier = self._lines - len(latest)
+        return "\n".join([f"[… {earlier} lines before …]"] * (earlier > 0) + latest)
 
 
 def run(
     argv: Sequence[str | Path],
     *,
-    environment: Mapping[str, str | None] | None = None,
     timeout: float,
-    memory: int = 0,
-    bound: bool = True,
+    environment: Mapping[str, str | None] | None = None,
     secrets: Sequence[str] = (),
-    on_line: Line | None = None,
-    on_output: Callable[[bytes], None] | None = None,
-    on_tick: Callable[[], None] | None = None,
-    on_start: Start = None,
+    bounds: Bounds | None = _BOUND,
+    watch: Watch = _UNWATCHED,
 ) -> Outcome:
-    """Run a program to its end and return how it ended.
+    """Run a program to its end, for at most `timeout` seconds.
 
-    `timeout` is in seconds, `memory` in bytes of address space (0: no limit).
-    A `bound` program ends with the thread that runs it, even after SIGKILL
-    (Linux). `on_start` gets its pid, `on_line` each line of stderr, `on_output`
-    what stands on stdout, in place of the outcome, `on_tick` is called several
-    times a second; what they raise ends the program and comes out here.
-    Secrets are replaced by stars in every line.
-
-    Raises ToolError if the program cannot be started, TimeoutError if it
-    takes too long.
+    `secrets` are replaced by stars in every line. Without `bounds` the program may
+    outlive us. Raises ToolError if it cannot be started, TimeoutError if it takes too long.
     """
-    command = [str(part) for part in argv]
-    if shutil.which(command[0]) is None:  # the wrapper could not tell it apart
-        reason = errno.EACCES if Path(command[0]).exists() else errno.ENOENT
-        raise ToolError(f"{argv[0]} cannot be started", detail=f"{os.strerror(reason)}.")
-    if bound:
-        command = [
-            sys.executable, "-I", "-S", LAUNCH, str(os.getpid()), str(memory), *command,
-        ]  # fmt: skip
     try:
         process = subprocess.Popen(
-            command,
+            _command([str(part) for part in argv], bounds),
             env=_environment(environment or {}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -123,17 +124,27 @@ def run(
     except OSError as error:
         raise ToolError(f"{argv[0]} cannot be started", detail=f"{error.strerror}.") from error
     try:
-        if on_start is not None:
-            on_start(process.pid)
-        return _attend(process, timeout, _LineReader(secrets, on_line), on_output, on_tick)
+        if watch.on_start is not None:
+            watch.on_start(process.pid)
+        return _attend(process, timeout, _LineReader(secrets, watch.on_line), watch)
     finally:
         _end(process)
 
 
-def _environment(changes: Mapping[str, str | None]) -> dict[str, str]:
-    """Our environment without our own settings (they carry secrets), in plain C.
+def _command(argv: list[str], bounds: Bounds | None) -> list[str]:
+    if shutil.which(argv[0]) is None:  # the launcher would fail in the same way
+        reason = errno.EACCES if Path(argv[0]).exists() else errno.ENOENT
+        raise ToolError(f"{argv[0]} cannot be started", detail=f"{os.strerror(reason)}.")
+    if bounds is None:
+        return argv
+    launcher = [sys.executable, "-I", "-S", LAUNCH]
+    return [*launcher, str(os.getpid()), str(bounds.memory), *argv]
 
-    None takes a variable away.
+
+def _environment(changes: Mapping[str, str | None]) -> dict[str, str]:
+    """Our environment in the C locale, without our settings, which carry secrets.
+
+    A value of None removes a variable.
     """
     ours = ("BACKSTOP_", "DATABASE_URL", "SECRET_KEY")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
@@ -142,7 +153,7 @@ def _environment(changes: Mapping[str, str | None]) -> dict[str, str]:
 
 
 class _LineReader:
-    """Bytes as they come, told line by line and without secrets."""
+    """Splits bytes into lines without secrets."""
 
     def __init__(self, secrets: Sequence[str], on_line: Line | None) -> None:
         self._secrets, self._on_line = secrets, on_line
@@ -152,13 +163,13 @@ class _LineReader:
     def take(self, chunk: bytes) -> None:
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         for line in lines:
-            self._tell(line)
+            self._add(line)
 
     def end(self) -> None:
         if self._rest:
-            self._tell(self._rest)
+            self._add(self._rest)
 
-    def _tell(self, raw: bytes) -> None:
+    def _add(self, raw: bytes) -> None:
         line = masked(raw.decode("utf-8", "replace"), self._secrets)
         self.log.add(line)
         if self._on_line is not None:
@@ -166,17 +177,13 @@ class _LineReader:
 
 
 def _attend(
-    process: "subprocess.Popen[bytes]",
-    timeout: float,
-    reader: _LineReader,
-    on_output: Callable[[bytes], None] | None,
-    on_tick: Callable[[], None] | None,
+    process: "subprocess.Popen[bytes]", timeout: float, reader: _LineReader, watch: Watch
 ) -> Outcome:
     output = bytearray()
     deadline = time.monotonic() + timeout
     with selectors.DefaultSelector() as selector:
         for stream, take in (
-            (process.stdout, on_output or output.extend),
+            (process.stdout, watch.on_output or output.extend),
             (process.stderr, reader.take),
         ):
             if stream is not None:
@@ -188,15 +195,15 @@ def _attend(
                     key.data(chunk)
                 else:
                     selector.unregister(key.fileobj)
-            _look(on_tick, deadline)
+            _tick(watch.on_tick, deadline)
     reader.end()
-    while not _has_ended(process):  # it may have closed its pipes before
-        _look(on_tick, deadline)
+    while not _has_ended(process):  # it may have closed its pipes earlier
+        _tick(watch.on_tick, deadline)
         pause(_END_TICK)
     return Outcome(process.wait(), output.decode("utf-8", "replace"), reader.log.text())
 
 
-def _look(on_tick: Callable[[], None] | None, deadline: float) -> None:
+def _tick(on_tick: Callable[[], None] | None, deadline: float) -> None:
     if on_tick is not None:
         on_tick()
     if time.monotonic() > deadline:
@@ -204,12 +211,12 @@ def _look(on_tick: Callable[[], None] | None, deadline: float) -> None:
 
 
 def _has_ended(process: "subprocess.Popen[bytes]") -> bool:
-    """Whether it has ended, without collecting it: until then nobody else gets its pid."""
+    """Whether it has ended; its status is not collected yet, so its pid is not reused."""
     return psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """End what still runs, the whole process group: politely, then not."""
+    """End the whole process group: by SIGTERM, then by SIGKILL."""
     for stream in (process.stdout, process.stderr):
         if stream is not None:
             stream.close()
@@ -219,11 +226,11 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     deadline = time.monotonic() + _GRACE
     while not _has_ended(process) and time.monotonic() < deadline:
         pause(_END_TICK)
-    _signal_group(process, signal.SIGKILL)  # children too that do not heed SIGTERM
+    _signal_group(process, signal.SIGKILL)  # also children that ignore SIGTERM
     process.wait()
 
 
 def _signal_group(process: "subprocess.Popen[bytes]", number: int) -> None:
-    # macOS says EPERM for a group of which only the zombie is left.
+    # macOS answers EPERM for a group in which only a zombie is left.
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, number)

@@ -1,18 +1,18 @@
-"""Talk to a server ourselves: connect, ask what it is, tell errors in our words."""
+"""Sessions with a server, and its errors in our words."""
 
 import re
 import select
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg2
 from psycopg2.extensions import POLL_OK, POLL_READ, POLL_WRITE, encrypt_password
 from psycopg2.extensions import connection as Connection  # noqa: N812 - it is a class
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
-from app.errors import ConnectError
+from app.errors import AppError, ConnectError, PostgresError
 from app.postgres.conninfo import Conninfo, masked
 from app.postgres.encodings import allow_any_bytes
 from app.postgres.hints import HINTS, REFUSALS
@@ -21,13 +21,13 @@ from app.postgres.tools import Version
 allow_any_bytes()
 
 CONNECT_TIMEOUT = 10  # seconds
-_ANSWER_TIMEOUT = 20  # seconds; what we ask is answered at once by any server that lives
-_SHORT = 2.0  # seconds, where somebody waits for us and it can be done later as well
+_ANSWER_TIMEOUT = 20  # seconds; a live server answers our questions at once
+_SHORT = 2.0  # seconds, where somebody waits for us and it can be done later
 _WAIT_TICK = 0.25  # seconds
 
-#: Before what we ask of a database: whoever owns it chooses where names are looked up,
-#: and another =, or another function, would run with our rights. For one transaction
-#: alone: behind a pooler the session is others' as well.
+#: Comes before our queries: the owner of a database chooses its search path, and could
+#: put operators and functions there that would run with our rights. It holds for one
+#: transaction, because a pooler shares the session with others.
 OWN_PATH = "SET LOCAL search_path = pg_catalog, pg_temp;"
 
 _END_SESSIONS = f"""
@@ -36,10 +36,25 @@ _END_SESSIONS = f"""
     WHERE application_name = %s AND usename = current_user AND datname = current_database()
 """  # noqa: S608 - our own text
 
+# Nothing of a database may act on our session: not its functions and operators (so the
+# path is set first, by a statement that calls none), its event triggers (from 17 on), or
+# the settings of the database and of our role.
+_GUARDED = """
+    SET search_path = pg_catalog, pg_temp;
+    SELECT set_config(name, CASE WHEN name LIKE '%timeout' THEN '0' ELSE 'off' END, false)
+    FROM pg_catalog.pg_settings
+    WHERE name IN ('statement_timeout', 'lock_timeout', 'transaction_timeout',
+                   'idle_in_transaction_session_timeout', 'idle_session_timeout',
+                   'default_transaction_read_only', 'quote_all_identifiers')
+       OR (name = 'event_triggers' AND (SELECT rolsuper FROM pg_catalog.pg_roles
+                                        WHERE rolname = current_user))
+"""
+
+E = TypeVar("E", bound=AppError)
 Rows = list[tuple[Any, ...]]
 OnWait = Callable[[], None] | None
 
-# A dead peer is noticed after a minute, not after the kernel's two hours.
+# A dead peer is noticed after one minute instead of the kernel's two hours.
 _KEEPALIVES = {
     "keepalives": 1,
     "keepalives_idle": 30,
@@ -52,9 +67,8 @@ _KEEPALIVES = {
 class Session:
     """A connection on which nothing waits for ever.
 
-    It is asynchronous underneath: a peer that has gone silent could otherwise
-    hold us inside libpq, deaf to signals, for as long as it likes. Whoever
-    has something else to do begins a statement and polls for its rows.
+    It is asynchronous underneath: a silent peer could otherwise hold us inside libpq,
+    deaf to signals. A caller with other work begins a statement and polls for its rows.
     """
 
     def __init__(
@@ -71,15 +85,15 @@ class Session:
 
     @property
     def connection(self) -> Connection:
-        """What lies underneath, for who takes it over while nothing is being asked."""
+        """The connection, to be used by others while no statement runs."""
         return self._connection
 
     def encrypted(self, password: str, role: str) -> str:
-        """A password as the server keeps it: so it is neither sent nor logged."""
+        """The hash of a password as the server keeps it, so that no password is sent or logged."""
         return str(encrypt_password(password, role, self._connection, "scram-sha-256"))
 
     def begin(self, sql: str, *values: Any, patience: float = _ANSWER_TIMEOUT) -> None:
-        """Send a statement, to be answered within so many seconds; `poll` tells when it is.
+        """Send a statement that must be answered within `patience` seconds; then `poll`.
 
         Raises as `poll`.
         """
@@ -91,10 +105,10 @@ class Session:
             raise psycopg2.DataError("a name does not fit the encoding of the server") from error
 
     def poll(self) -> Rows | None:
-        """The rows of what was begun, or None as long as there is no answer.
+        """The rows of the statement that was begun, or None while there is no answer.
 
-        Before the first statement: no rows as soon as there is a connection.
-        Raises psycopg2.Error, also where no answer comes in time.
+        Before the first statement it waits for the connection, which has no rows. Raises
+        psycopg2.Error, also where no answer comes in time.
         """
         return self._rows() if self._state() == POLL_OK else None
 
@@ -104,12 +118,12 @@ class Session:
         return self.wait()
 
     def ask(self, sql: str, *values: Any, patience: float = _ANSWER_TIMEOUT) -> Any:
-        """Run one statement; return the first value of its first row, or None."""
+        """Run one statement and return the first value of its first row, or None."""
         rows = self.rows(sql, *values, patience=patience)
         return rows[0][0] if rows else None
 
     def wait(self) -> Rows:
-        """Wait for what was begun. Raises as `poll`, and what `on_wait` raises."""
+        """Wait for the rows of the statement. Raises as `poll`, and what `on_wait` raises."""
         while (state := self._state()) != POLL_OK:
             read = [self._connection] if state == POLL_READ else []
             write = [self._connection] if state == POLL_WRITE else []
@@ -140,7 +154,7 @@ class Session:
 
 @contextmanager
 def _in_one_encoding() -> Iterator[None]:
-    """What cannot be decoded is an error of the server's, not ours."""
+    """Turn an error of decoding into one of the server."""
     try:
         yield
     except UnicodeError as error:
@@ -149,11 +163,11 @@ def _in_one_encoding() -> Iterator[None]:
 
 @contextmanager
 def connect(info: Conninfo, *, application_name: str) -> Iterator[Connection]:
-    """A connection that is closed at the end; nothing is committed by itself.
+    """A connection that is closed at the end without a commit.
 
-    Raises ConnectError, in words without secrets and with a hint.
+    Raises ConnectError, without secrets and with a hint.
     """
-    with _telling(info):
+    with _connect_errors(info):
         connection = psycopg2.connect(_dsn(info, application_name), password=info.password or None)
     with closing(connection):
         yield connection
@@ -167,16 +181,15 @@ def open_session(
     on_wait: OnWait = None,
     patience: float | None = None,
 ) -> Iterator[Session]:
-    """A session, on which nothing waits for ever; raises as `connect`.
+    """A session on which nothing waits for ever; raises as `connect`.
 
-    `on_wait` is called several times a second while we wait for the server;
-    what it raises ends the wait. `patience` is how long a connection may take,
-    in seconds.
+    `on_wait` is called several times a second while we wait for the server; what it raises
+    ends the wait. Connecting may take `patience` seconds.
     """
     with starting_session(
         info, application_name=application_name, on_wait=on_wait, patience=patience
     ) as session:
-        with _telling(info):
+        with _connect_errors(info):
             session.wait()
         yield session
 
@@ -189,8 +202,8 @@ def starting_session(
     on_wait: OnWait = None,
     patience: float | None = None,
 ) -> Iterator[Session]:
-    """A session that is still being connected: it polls as one that was asked something."""
-    with _telling(info):
+    """A session that is still connecting; poll it as after `begin`."""
+    with _connect_errors(info):
         connection = psycopg2.connect(
             _dsn(info, application_name), password=info.password or None, async_=True
         )
@@ -198,20 +211,28 @@ def starting_session(
         yield Session(connection, on_wait, patience)
 
 
-def end_sessions(info: Conninfo, application_name: str) -> int:
-    """End what our own role's sessions of this name still do on the server; return how many.
+@contextmanager
+def guarded_session(
+    info: Conninfo, *, application_name: str, on_wait: OnWait = None
+) -> Iterator[Session]:
+    """A session on which nothing of the database acts. Raises ConnectError, PostgresError."""
+    with open_session(info, application_name=application_name, on_wait=on_wait) as session:
+        try:
+            session.rows(_GUARDED)
+        except psycopg2.Error as error:
+            message = "the server refused the settings of a session"
+            raise server_error(PostgresError, message, error, info) from None
+        yield session
 
-    A session that waits for a lock outlives its client. Raises ConnectError
-    as `connect`, psycopg2.Error.
+
+def end_sessions(info: Conninfo, application_name: str) -> int:
+    """End our role's sessions of this name on the server; return how many there were.
+
+    A session that waits for a lock outlives its client. Raises ConnectError,
+    psycopg2.Error.
     """
     with open_session(info, application_name="backstop", patience=_SHORT) as session:
-        return int(
-            session.ask(
-                _END_SESSIONS,
-                application_name,
-                patience=_SHORT,
-            )
-        )
+        return int(session.ask(_END_SESSIONS, application_name, patience=_SHORT))
 
 
 def _dsn(info: Conninfo, application_name: str) -> str:
@@ -221,17 +242,14 @@ def _dsn(info: Conninfo, application_name: str) -> str:
 
 
 @contextmanager
-def _telling(info: Conninfo) -> Iterator[None]:
+def _connect_errors(info: Conninfo) -> Iterator[None]:
     try:
         with _in_one_encoding():
             yield
     except psycopg2.Error as error:
-        text = told(error, info)
-        raise ConnectError(
-            f'no connection to database "{info.database}" on {info.server}',
-            detail=text,
-            hint=hint_for(text),
-        ) from None  # libpq's own error could carry the connection string
+        message = f'no connection to database "{info.database}" on {info.server}'
+        # libpq's own error could carry the connection string.
+        raise server_error(ConnectError, message, error, info) from None
 
 
 def quoted(name: str) -> str:
@@ -240,14 +258,20 @@ def quoted(name: str) -> str:
     return f'"{doubled}"'
 
 
-def told(error: psycopg2.Error, info: Conninfo) -> str:
-    """The error's text in one line and without secrets."""
+def server_error(kind: type[E], message: str, error: psycopg2.Error, info: Conninfo) -> E:
+    """An error of this kind, with the server's own text as its detail, and a hint."""
+    text = error_text(error, info)
+    return kind(message, detail=text, hint=hint_for(text))
+
+
+def error_text(error: psycopg2.Error, info: Conninfo) -> str:
+    """The text of the error in one line, without secrets."""
     text = " ".join(str(error).split()) or type(error).__name__
     return masked(text, info.secrets)
 
 
 def hint_for(text: str) -> str:
-    """What helps against an error with this text; empty where we know nothing."""
+    """What helps against an error with this text; empty where we do not know."""
     for pattern, hint in HINTS:
         if re.search(pattern, text):
             return hint
@@ -255,5 +279,5 @@ def hint_for(text: str) -> str:
 
 
 def is_refusal(text: str) -> bool:
-    """Whether an error with this text says that password, certificate or role are not taken."""
+    """Whether an error with this text rejects the password, certificate or role."""
     return re.search(REFUSALS, text) is not None

@@ -1,4 +1,4 @@
-"""Where a database is and how to sign in: from a URL to what libpq wants."""
+"""Where a database is and how to sign in: URLs, libpq's parameters, password files."""
 
 import getpass
 import os
@@ -18,10 +18,10 @@ from app.errors import ConfigurationError
 
 _SCHEMES = ("postgres", "postgresql")
 _PASSFILE = "pgpass-"
-_LONG_ENOUGH = 6  # characters of a secret, to be masked wherever it stands
+_LONG_ENOUGH = 6  # characters of a secret that is masked inside words too
 
-# What a program of ours needs whatever is set for the database or the role, by the first
-# major version of the server that knows it.
+# Settings of our programs that override those of the database and the role, by the first
+# major version that knows them.
 _UNDISTURBED = {
     0: "-c default_transaction_read_only=off"
     " -c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0",
@@ -32,44 +32,43 @@ _UNDISTURBED = {
 
 @dataclass(frozen=True)
 class Conninfo:
-    """One database: libpq's parameters by name, with the password apart."""
+    """A database: libpq's parameters by name, and the password."""
 
     parameters: Mapping[str, str]
     password: str = field(default="", repr=False)
-    server: str = ""  # how people call the server, "host:port"
-    passfile: Path | None = None  # a lasting password file that a person may use
-    notices: tuple[str, ...] = ()  # what was dropped from the URL, and why
+    server: str = ""  # "host:port", as shown to people
+    passfile: Path | None = None  # a permanent password file for people
+    notices: tuple[str, ...] = ()  # parameters dropped from the URL, and why
 
     @property
     def database(self) -> str:
-        """The database's name, as it is asked of the server."""
+        """The name of the database that we ask the server for."""
         return self.parameters.get("dbname") or self.parameters.get("user") or ""
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What may never be seen, in every form in which it could be."""
+        """The password in each form in which it could appear."""
         if not self.password:
             return ()
         return tuple(dict.fromkeys((self.password, quote(self.password, safe=""))))
 
     def dsn(self, **changes: str | int | None) -> str:
-        """A connection string without the password, each value quoted.
+        """A connection string without the password; None leaves a parameter out.
 
-        As an argument it is safe even where a database's name looks like a
-        connection string itself. None leaves a parameter out.
+        Each value is quoted: the name of a database may look like a connection string.
         """
         return str(make_dsn(None, **dict(self.parameters) | changes))
 
 
 def undisturbed(info: Conninfo, major: int, *, quotes: str = "off") -> Conninfo:
-    """The same for a program: what is set for the database or the role does not act on it."""
+    """The same for a program, with settings that override those of the database and the role."""
     options = [info.parameters.get("options", ""), f"-c quote_all_identifiers={quotes}"]
     options += [text for since, text in _UNDISTURBED.items() if major >= since]
     return replace(info, parameters={**info.parameters, "options": " ".join(options).strip()})
 
 
 def masked(text: str, secrets: Iterable[str]) -> str:
-    """The text without secrets; short ones, which are parts of other words, as whole words."""
+    """The text without secrets; short ones are masked as whole words only."""
     for secret in secrets:
         if len(secret) >= _LONG_ENOUGH:
             text = text.replace(secret, "*****")
@@ -79,9 +78,9 @@ def masked(text: str, secrets: Iterable[str]) -> str:
 
 
 def parse_url(url: str) -> Conninfo:
-    """Read a libpq URL; Prisma's and SQLAlchemy's forms too.
+    """Parse a libpq URL, also in the forms of Prisma and SQLAlchemy.
 
-    What libpq does not know (`schema`, `connection_limit`, …) is dropped with
+    Parameters that libpq does not know (`schema`, `connection_limit`, …) are dropped with
     a notice. Raises ConfigurationError, which never quotes the URL.
     """
     scheme, separator, rest = url.strip().partition("://")
@@ -91,21 +90,23 @@ def parse_url(url: str) -> Conninfo:
     try:
         parameters = parse_dsn(plain)
     except (psycopg2.ProgrammingError, UnicodeDecodeError):
-        raise _unreadable() from None  # their texts would quote the password
+        raise _unreadable() from None  # their messages would quote the password
     _refuse_misread_password(plain, parameters)
     _refuse_services(parameters)
     parameters["dbname"] = _database(parameters)
     password = parameters.pop("password", "")
     if password:
-        parameters.pop("passfile", None)  # it would win over the password
+        parameters.pop("passfile", None)  # it would override the password
     if "sslpassword" in parameters or "\n" in password or "\r" in password:
         raise ConfigurationError(
-            "DATABASE_URL carries a secret that cannot be handed on safely",
+            "DATABASE_URL contains a secret that cannot be passed on safely",
             hint="sslpassword and passwords with line breaks are not supported.",
         )
     notices = tuple(f"DATABASE_URL: {name} is unknown to libpq and was ignored" for name in dropped)
     if 0 < len(password) < _LONG_ENOUGH:
-        notices += (f"DATABASE_URL: a password of {_LONG_ENOUGH} characters or more hides better",)
+        notices += (
+            f"DATABASE_URL: a password of {_LONG_ENOUGH} characters or more is masked better",
+        )
     return Conninfo(parameters, password, server=_server(parameters), notices=notices)
 
 
@@ -119,17 +120,17 @@ def _no_url(scheme: str) -> ConfigurationError:
 
 
 def _refuse_services(parameters: Mapping[str, str]) -> None:
-    """A service file could name another database than the one that we show."""
+    """A service file could name another database than the one we show."""
     if "service" in parameters or "PGSERVICE" in os.environ:
         raise ConfigurationError(
             "services of libpq (service=, PGSERVICE) are not supported",
-            detail="What a service file names would be neither shown nor compared.",
+            detail="A service file could lead to a database that is neither shown nor compared.",
             hint="Write host, user and database into the URL.",
         )
 
 
 def _database(parameters: Mapping[str, str]) -> str:
-    """The name where the URL has none: PGDATABASE, else the user's, as libpq has it."""
+    """The name of the database by the rules of libpq: else PGDATABASE, else the user."""
     user = parameters.get("user") or os.environ.get("PGUSER") or getpass.getuser()
     return parameters.get("dbname") or os.environ.get("PGDATABASE") or user
 
@@ -145,7 +146,7 @@ def _unreadable() -> ConfigurationError:
 def _refuse_misread_password(url: str, parameters: Mapping[str, str]) -> None:
     """Refuse a URL in which a raw / or @ of the password was read as host or database.
 
-    They are shown to people; a piece of a password must not be.
+    Those are shown to people, and would show a part of the password.
     """
     authority, _ = _split_user(url.removeprefix("postgresql://"))[1].split("?", 1)
     ports = parameters.get("port", "").split(",")
@@ -154,7 +155,7 @@ def _refuse_misread_password(url: str, parameters: Mapping[str, str]) -> None:
 
 
 def _split_user(rest: str) -> tuple[str, str]:
-    """User and password, and what follows: as libpq does, at the first @ before a slash."""
+    """User and password, and the rest: as in libpq, at the first @ before a slash."""
     head = rest.partition("/")[0]
     if "@" not in head:
         return "", rest
@@ -163,23 +164,23 @@ def _split_user(rest: str) -> tuple[str, str]:
 
 
 def _without_foreign_parameters(rest: str) -> tuple[str, list[str]]:
-    """The URL with those parameters alone that libpq knows, as they are written."""
+    """The URL with only the parameters that libpq knows, and the names of the others."""
     user, following = _split_user(rest)
     base, _, query = following.partition("?")
     pairs = [pair for pair in query.split("&") if pair]
     known = [pair for pair in pairs if _is_known(pair)]
     foreign = [pair for pair in pairs if pair not in known]
     if not all(re.fullmatch(r"[A-Za-z_][\w.-]*(=[^@/]*)?", pair) for pair in foreign):
-        raise _unreadable()  # no parameter: rather a piece of a password
+        raise _unreadable()  # rather a part of a password
     dropped = [pair.partition("=")[0] for pair in foreign]
     return f"postgresql://{user}{base}?{'&'.join(known)}", dropped
 
 
 def _is_known(pair: str) -> bool:
     name = pair.partition("=")[0]
-    for tried in (pair, f"{name}=0"):  # of ssl libpq knows but one value
+    for attempt in (pair, f"{name}=0"):  # libpq knows only one value of ssl
         try:
-            parse_dsn(f"postgresql:///?{tried}")
+            parse_dsn(f"postgresql:///?{attempt}")
         except (psycopg2.ProgrammingError, UnicodeDecodeError):
             continue
         return True
@@ -194,11 +195,10 @@ def _server(parameters: Mapping[str, str]) -> str:
 
 @contextmanager
 def client_environment(info: Conninfo, private_dir: Path) -> Iterator[dict[str, str]]:
-    """The environment for one client program, with a password file of its own.
+    """The environment for one client program, with its own password file.
 
-    The file lies in `private_dir` with mode 0600 (libpq ignores looser ones)
-    and is removed at the end. Without a password the user's own ~/.pgpass or
-    PGPASSFILE serves as usual.
+    The file is in `private_dir` with mode 0600, as libpq demands, and is removed at the
+    end. Without a password libpq uses ~/.pgpass or PGPASSFILE as usual.
     """
     if not info.password:
         yield {}
@@ -215,16 +215,16 @@ def client_environment(info: Conninfo, private_dir: Path) -> Iterator[dict[str, 
 
 
 def write_passfile(path: Path, password: str) -> None:
-    """Make a new password file, mode 0600, good for any server."""
+    """Create a password file for any server, mode 0600."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode=0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(_passfile_line(password))
 
 
 def remove_stale_passfiles(private_dir: Path) -> None:
-    """Remove the password files of runs that were killed before they could."""
+    """Remove the password files of killed runs."""
     for path in private_dir.glob(f"{_PASSFILE}*"):
-        with suppress(OSError):  # another user's, or a folder that cannot be written
+        with suppress(OSError):  # of another user, or the folder is not writable
             locks.remove_unlocked(path)
 
 

@@ -1,4 +1,4 @@
-"""Take the census of a snapshot and count its rows, beside pg_dump, in a thread."""
+"""Take the census of a snapshot and count its rows in a thread, while pg_dump runs."""
 
 import os
 import socket
@@ -18,16 +18,16 @@ from app.postgres.connection import OWN_PATH, connect, quoted
 from app.postgres.locking import OWN_SETTINGS, watched
 from app.postgres.snapshot import Snapshot, Table
 
-_LAST_COUNT = 1.0  # seconds after the end of pg_dump; so long the tables stay locked
+_LAST_COUNT = 1.0  # seconds after the end of pg_dump, while the tables are still locked
 _TICK = 0.02  # seconds
-_BATCH = 100  # tables until their locks are let go
+_BATCH = 100  # tables until their locks are released
 
-# A table that somebody wants to change is left uncounted: who never waits is
-# part of no deadlock.
+# A table that somebody wants to change is not counted: without waiting there is no
+# deadlock.
 _NEVER_WAIT = "SET LOCAL lock_timeout = 1; SAVEPOINT counting"
 
-# What costs least to send of each row: no column that is stored elsewhere if there is
-# another, and none of a type that somebody has made.
+# The cheapest column of each table to send: if possible none that is stored out of line
+# or has a type of a user.
 _NARROWEST = """
     SELECT DISTINCT ON (oid) oid::bigint, attname FROM (
         SELECT a.attrelid AS oid, a.attname, a.attnum, a.atttypid, a.attlen, a.attstorage,
@@ -46,7 +46,7 @@ _NARROWEST = """
 
 
 class Counting:
-    """What is found in a snapshot while pg_dump runs. Read it after `finish`."""
+    """The census and the row counts of a snapshot. Read them after `finish`."""
 
     def __init__(self, snapshot: Snapshot, tables: Iterable[Table], name: str) -> None:
         self._snapshot, self._tables, self._name = snapshot, list(tables), name
@@ -55,18 +55,18 @@ class Counting:
         self._error: AppError | None = None
         self._thread = threading.Thread(target=self._run, name="counting", daemon=True)
         self.census: Census = {}
-        self.rows: dict[int, int] = {}  # of the tables that were counted, by oid
+        self.rows: dict[int, int] = {}  # of each table that was counted, by oid
 
     def start(self) -> None:
         self._thread.start()
 
     def check(self) -> None:
-        """Raise what has gone wrong so far."""
+        """Raise the error of the thread, if there is one."""
         if self._error is not None:
             raise self._error
 
     def finish(self, on_wait: Callable[[], None]) -> None:
-        """Wait for the census, and a moment for the rows. Raises what has gone wrong.
+        """Wait for the census, and a moment for the rows. Raises the error of the thread.
 
         The tables must stay locked until it returns.
         """
@@ -80,7 +80,7 @@ class Counting:
         self.check()
 
     def stop(self) -> None:
-        """Give up what is still being counted; the server notices when it sends on."""
+        """Stop counting; the server notices when it sends more rows."""
         self._is_over.set()
         if self._thread.is_alive() and self._connection is not None:
             with suppress(OSError, psycopg2.Error):
@@ -92,7 +92,7 @@ class Counting:
     def _run(self) -> None:
         try:
             with (
-                watched("what the database holds cannot be counted", self._snapshot.info),
+                watched("the objects of the database cannot be counted", self._snapshot.info),
                 connect(self._snapshot.info, application_name=self._name) as connection,
             ):
                 self._connection = connection
@@ -113,17 +113,17 @@ class Counting:
         cursor.execute(OWN_SETTINGS)
         for part, sql in STATEMENTS.items():
             cursor.execute(sql)
-            found = cursor.fetchone()
-            self.census[part] = found[0] if found else None
+            row = cursor.fetchone()
+            self.census[part] = row[0] if row else None
         self._has_census.set()
         if self._tables:
-            cursor.execute(_NARROWEST, ([each["oid"] for each in self._tables],))
+            cursor.execute(_NARROWEST, ([table["oid"] for table in self._tables],))
             columns = dict(cursor.fetchall())
             cursor.execute(_NEVER_WAIT)
             self._count(cursor, columns)
 
     def _count(self, cursor: Cursor, columns: dict[int, str]) -> None:
-        """Each table as pg_dump reads it: COPY plans nothing, so nobody's function runs."""
+        """Read each table as pg_dump does: COPY plans nothing, so no user's function runs."""
         with Path(os.devnull).open("wb", buffering=1024**2) as nowhere:
             for number, table in enumerate(self._tables, start=1):
                 if self._is_over.is_set():
@@ -147,12 +147,12 @@ class Counting:
 def counting(snapshot: Snapshot, tables: Iterable[Table], name: str) -> Iterator[Counting]:
     """Begin to take the census and to count these tables, in a session of that name.
 
-    Both see the snapshot alone. A table that somebody wants to change, or that is not
-    counted in time, has no entry in `rows`.
+    Both see the snapshot. A table that somebody wants to change, or that is not counted
+    in time, has no entry in `rows`.
     """
-    count = Counting(snapshot, tables, name)
-    count.start()
+    counts = Counting(snapshot, tables, name)
+    counts.start()
     try:
-        yield count
+        yield counts
     finally:
-        count.stop()
+        counts.stop()

@@ -89,8 +89,7 @@ def dump_definitions(toolchain: Toolchain, info: Conninfo, running: Running) -> 
             environment=running.environment,
             timeout=running.timeout,
             secrets=info.secrets,
-            on_tick=running.on_tick,
-            on_start=running.on_start,
+            watch=command.Watch(running.on_start, on_tick=running.on_tick),
         )
         if outcome.status != 0:
             words = outcome.last_words

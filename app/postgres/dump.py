@@ -4,7 +4,7 @@ import re
 import signal
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from app.errors import AppError, DumpError, StorageFull, ToolError
@@ -15,78 +15,73 @@ from app.postgres.tools import Toolchain
 
 
 class ObjectGone(DumpError):
-    """Something that cannot be locked was dropped before pg_dump came to read it."""
+    """An object that cannot be locked was dropped before pg_dump read it."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How long a dump may wait; all in seconds."""
+    """How long a dump may wait, in seconds."""
 
     lock: int
     stall: int
     total: int
 
 
+@dataclass(frozen=True)
+class Request:
+    """The database to dump, and how."""
+
+    info: Conninfo
+    environment: Mapping[str, str | None]  # to sign in
+    snapshot: str | None  # None: `info` leads to a session that holds one (see relay.py)
+    compression: str
+
+
 _HAS_GONE = re.compile(r"could not open relation with OID|cache lookup failed|does not exist")
-_IN_OUR_TRANSACTION = "there is already a transaction in progress"  # in a lent session
+_ALREADY_BEGUN = "there is already a transaction in progress"  # in a lent session
 _FIRST_ROWS = "pg_dump: dumping contents of table"
 
 
 def dump(
     toolchain: Toolchain,
-    info: Conninfo,
+    request: Request,
     target: Path,
     *,
-    snapshot: str | None,
-    compression: str,
     limits: Limits,
-    environment: Mapping[str, str | None],
-    on_line: command.Line,
-    on_tick: Callable[[], None],
-    on_start: command.Start = None,
-    moved: Callable[[], object] = lambda: None,
+    watch: command.Watch,
+    sign_of_life: Callable[[], object] = lambda: None,
 ) -> None:
     """Dump the database, as it was in the snapshot, into the file `target`.
 
-    Without a `snapshot` `info` leads to a session that holds one (see relay.py).
-    The file must be there already, empty and private: pg_dump would make one
-    that others may read. What `on_tick` raises ends pg_dump and comes out.
-    While the file does not grow, what `moved` returns tells by its change
-    that the dump is alive. Raises DumpError, ObjectGone before any row was dumped, or
-    StorageFull.
+    The file must exist, empty and private: pg_dump would create one that others can read.
+    A dump whose file does not grow is alive as long as the value of `sign_of_life`
+    changes. Raises DumpError, ObjectGone before any row is dumped, or StorageFull.
     """
-    argv: list[str | Path] = [
-        toolchain.pg_dump, "-F", "c", "-b", "-v", "-w",
-        f"--lock-wait-timeout={limits.lock}s", *([f"--snapshot={snapshot}"] if snapshot else []),
-        f"--compress={_compress_option(compression, toolchain)}",
-        # What is left out here comes from PGAPPNAME: sessions are found by it.
-        "-f", target, "-d", info.dsn(application_name=None),
-    ]  # fmt: skip
-    watch = _StallWatch(target, limits.stall, moved)
-
-    def heard(line: str) -> None:
-        watch.moved()
-        if _IN_OUR_TRANSACTION not in line:
-            on_line(line)
-
-    def tick() -> None:
-        watch.look()
-        on_tick()
-
+    guard = _StallGuard(target, limits.stall, sign_of_life)
     try:
         outcome = command.run(
-            argv,
-            environment=environment,
+            _pg_dump(toolchain, request, target, limits),
+            environment=request.environment,
             timeout=limits.total,
-            secrets=info.secrets,
-            on_line=heard,
-            on_tick=tick,
-            on_start=on_start,
+            secrets=request.info.secrets,
+            watch=guard.added_to(watch),
         )
     except TimeoutError:
         raise took_too_long(limits.total) from None
     if outcome.status != 0:
         raise _failure(outcome, limits)
+
+
+def _pg_dump(
+    toolchain: Toolchain, request: Request, target: Path, limits: Limits
+) -> list[str | Path]:
+    return [
+        toolchain.pg_dump, "-F", "c", "-b", "-v", "-w", f"--lock-wait-timeout={limits.lock}s",
+        *([f"--snapshot={request.snapshot}"] if request.snapshot else []),
+        f"--compress={_compress_option(request.compression, toolchain)}",
+        # PGAPPNAME sets the application name, by which sessions are found.
+        "-f", target, "-d", request.info.dsn(application_name=None),
+    ]  # fmt: skip
 
 
 def dump_roles(
@@ -99,8 +94,8 @@ def dump_roles(
 ) -> str:
     """The server's roles, memberships and tablespaces as SQL, without passwords.
 
-    No pg_dump has them. Raises DumpError, ToolError; where the role may not
-    read them, or pg_dumpall is missing.
+    pg_dump leaves them out. Raises DumpError where the role may not read them, and
+    ToolError without pg_dumpall.
     """
     argv: list[str | Path] = [
         toolchain.folder / "pg_dumpall", "--globals-only", "--no-role-passwords", "-w",
@@ -108,7 +103,11 @@ def dump_roles(
     ]  # fmt: skip
     try:
         outcome = command.run(
-            argv, environment=environment, timeout=timeout, secrets=info.secrets, on_tick=on_tick
+            argv,
+            environment=environment,
+            timeout=timeout,
+            secrets=info.secrets,
+            watch=command.Watch(on_tick=on_tick),
         )
     except TimeoutError:
         raise took_too_long(int(timeout)) from None
@@ -118,7 +117,7 @@ def dump_roles(
 
 
 def took_too_long(seconds: int) -> DumpError:
-    """The error of a dump that met its overall limit."""
+    """The error of a dump that reached its time limit."""
     return DumpError(
         f"the dump took longer than {seconds} s and was ended",
         hint="Raise BACKSTOP_DUMP_TIMEOUT if the database is that large.",
@@ -126,7 +125,7 @@ def took_too_long(seconds: int) -> DumpError:
 
 
 def _compress_option(compression: str, toolchain: Toolchain) -> str:
-    """The method as this pg_dump writes it: before 16 a number, 6 being zlib's default."""
+    """The method as this pg_dump takes it: a number before 16, where 6 is zlib's default."""
     if toolchain.version.major >= 16:  # noqa: PLR2004
         return compression
     if compression == "none":
@@ -135,27 +134,36 @@ def _compress_option(compression: str, toolchain: Toolchain) -> str:
     return level[0] if level else "6"
 
 
-class _StallWatch:
-    """Ends a dump in which neither bytes nor rows nor words move any more."""
+class _StallGuard:
+    """Ends a dump that writes no byte, copies no row and prints no line any more."""
 
-    def __init__(self, target: Path, limit: int, others: Callable[[], object]) -> None:
-        self._target, self._limit, self._others = target, limit, others
+    def __init__(self, target: Path, limit: int, sign_of_life: Callable[[], object]) -> None:
+        self._target, self._limit, self._sign_of_life = target, limit, sign_of_life
         self._last: object = None
         self._since = time.monotonic()
 
-    def moved(self) -> None:
-        self._since = time.monotonic()
+    def added_to(self, watch: command.Watch) -> command.Watch:
+        def on_line(line: str) -> None:
+            self._since = time.monotonic()
+            if watch.on_line is not None and _ALREADY_BEGUN not in line:
+                watch.on_line(line)
 
-    def look(self) -> None:
+        def on_tick() -> None:
+            self._check()
+            if watch.on_tick is not None:
+                watch.on_tick()
+
+        return replace(watch, on_line=on_line, on_tick=on_tick)
+
+    def _check(self) -> None:
         try:
             size = self._target.stat().st_size
         except OSError as error:
             raise DumpError(
                 "the dump was removed while it was written", detail=f"{error.strerror}."
             ) from error
-        if (current := (size, self._others())) != self._last:
-            self._last = current
-            self.moved()
+        if (current := (size, self._sign_of_life())) != self._last:
+            self._last, self._since = current, time.monotonic()
         elif time.monotonic() > self._since + self._limit:
             raise DumpError(
                 f"the dump did not move for {self._limit} s and was ended",
@@ -166,7 +174,7 @@ class _StallWatch:
 
 def _failure(outcome: command.Outcome, limits: Limits) -> AppError:
     words = outcome.last_words
-    # Not the server's disk: what the server says begins with ERROR.
+    # Lines with ERROR come from the server, and speak of its disk.
     if re.search(r"^(?!.*ERROR:).*No space left on device", outcome.log, re.MULTILINE):
         return StorageFull(
             "no space is left where the dump is written",
@@ -175,7 +183,7 @@ def _failure(outcome: command.Outcome, limits: Limits) -> AppError:
         )
     if outcome.status == -signal.SIGXFSZ:
         return StorageFull(
-            "the dump is larger than a file may be here",
+            "the dump is larger than the limit on the size of a file",
             detail=words,
             hint="Raise the limit on the size of files (ulimit -f, LimitFSIZE=).",
         )

@@ -1,7 +1,7 @@
-"""PostgreSQL's encodings as Python knows them.
+"""The encodings of PostgreSQL in Python.
 
-Where the bytes of a name fit no encoding (SQL_ASCII promises none), they are kept as
-surrogates: what comes from the server goes back to it as it was, but is written nowhere.
+Bytes of a name that do not fit the encoding (SQL_ASCII has none) become surrogates: they
+return to the server unchanged, but are never written elsewhere.
 """
 
 import codecs
@@ -26,18 +26,20 @@ def _search(name: str) -> codecs.CodecInfo | None:
 
 
 def allow_any_bytes() -> None:
-    """Let sessions of SQL_ASCII databases read and write any name."""
+    """Let sessions with SQL_ASCII databases read and write any name."""
     codecs.register(_search)
     encodings.update({"SQL_ASCII": _ANY_BYTES, "SQLASCII": _ANY_BYTES})
 
 
 def python_codec(encoding: str) -> str:
-    """The name of Python's codec for an encoding of PostgreSQL; UTF-8 where there is none."""
-    found = encodings.get("".join(filter(str.isalnum, encoding)).upper(), "utf-8")
-    return "utf-8" if found == _ANY_BYTES else str(found)
+    """Python's codec for an encoding of PostgreSQL; else UTF-8."""
+    codec = encodings.get("".join(filter(str.isalnum, encoding)).upper(), "utf-8")
+    return "utf-8" if codec == _ANY_BYTES else str(codec)
 
 
 def printable(text: str) -> str:
-    """A name that can be shown and written: what fits no encoding, or is no letter, is replaced."""
+    """The name with a replacement for each character that cannot be printed or encoded."""
     known = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in known)
+    return "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in known
+    )

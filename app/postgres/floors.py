@@ -1,14 +1,14 @@
-"""What is known to be wrong with a version of PostgreSQL."""
+"""Known weaknesses of PostgreSQL versions."""
 
 from app.postgres.tools import Version
 
-#: Below it a major gets no more fixes: 14 had its last on 2026-11-12
+#: Older major versions get no more fixes: 14 had its last on 2026-11-12
 #: (https://www.postgresql.org/support/versioning/).
 OLDEST_SUPPORTED = 15
 
-#: The first good minor of each major that was concerned
+#: The first fixed minor version of each affected major version
 #: (https://www.postgresql.org/support/security/). CVE-2026-18408, fixed in 18.6,
-#: 17.11, 16.15 and 15.19, is left out: it concerns plain output, and we make none.
+#: 17.11, 16.15 and 15.19, is left out: it affects plain output, which we do not use.
 _FIXED = {
     "CVE-2025-8714": {17: 6, 16: 10, 15: 14},
     "CVE-2025-8715": {17: 6, 16: 10, 15: 14},
@@ -17,9 +17,9 @@ _FIXED = {
 
 
 def weakness_of(version: Version) -> str:
-    """Why this version should not be in use, as the end of a sentence; empty if nothing is known.
+    """Why this version should not be used, as the end of a sentence; empty for a good one.
 
-    The same holds for programs and servers: each minor comes as a whole.
+    Programs and servers of one minor version are released together.
     """
     if version.major < OLDEST_SUPPORTED:
         return f"PostgreSQL {version.major} is out of support"

@@ -1,16 +1,16 @@
-"""What libpq and the server say, and what helps."""
+"""Hints for the messages of libpq and the server."""
 
-# The first that fits counts.
 REFUSALS = (
     r"password authentication failed|no password supplied|authentication failed"
     r"|no pg_hba\.conf entry|pg_hba\.conf rejects|role .* does not exist|is not permitted to log in"
     r"|certificate|SSL error"
 )
+# The first pattern that matches counts.
 HINTS = (
     (
         r"conflict with recovery",
         (
-            "A standby ends what holds up its recovery: raise max_standby_streaming_delay there,"
+            "A standby ends sessions that delay its recovery: raise max_standby_streaming_delay,"
             " set hot_standby_feedback, or back up the primary."
         ),
     ),

@@ -1,4 +1,4 @@
-"""Ask a server what it is, and what our role may read of a database."""
+"""Ask a server for its version and settings, and for our role's rights in a database."""
 
 import time
 from collections.abc import Iterator
@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import psycopg2
 
 from app.errors import PostgresError
-from app.postgres.connection import Session, hint_for, open_session, told
+from app.postgres.connection import Session, open_session, server_error
 from app.postgres.conninfo import Conninfo
 from app.postgres.poolers import is_pooled
 from app.postgres.tools import Version
 
 _PATIENCE = 7.0  # seconds for each answer; connecting has its own limit
-_SHOWN = 5  # names of what may not be read
+_SHOWN = 5  # names of objects that cannot be read
 
-# Nothing of the database's own may stand in for what we call: its schemas are out of the path.
+# No object of the database can replace one that we use: its schemas are not in the path.
 _PREPARE = f"""
     SELECT pg_catalog.set_config('search_path', '', true),
            pg_catalog.set_config('statement_timeout', '{_PATIENCE - 1:.0f}s', true)
@@ -32,8 +32,7 @@ _SERVER = """
     )
 """
 
-# The very things that pg_dump locks and reads. Members of extensions are left to
-# them, but for the tables that they have marked as configuration.
+# The objects that pg_dump locks and reads: of extensions, their configuration tables alone.
 _RIGHTS = """
     WITH relations AS (
         SELECT c.oid, c.relkind, c.relnamespace, format('%I.%I', n.nspname, c.relname) AS name
@@ -70,7 +69,7 @@ _RIGHTS = """
           FROM things GROUP BY kind) AS counts (kind, number, barred)
 """
 
-# From 18 on there is a function that knows; pg_read_all_data covers them in some.
+# 18 has a function for it.
 _MAY_READ_LARGE_OBJECT = "has_largeobject_privilege(oid, 'SELECT')"
 _MAY_READ_LARGE_OBJECT_BEFORE_18 = """
     pg_has_role(lomowner, 'USAGE') OR current_setting('lo_compat_privileges')::bool
@@ -81,7 +80,7 @@ _MAY_READ_LARGE_OBJECT_BEFORE_18 = """
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a server says of itself."""
+    """Facts about a server and a database."""
 
     version: Version
     clock_ahead: float  # seconds by which its clock is ahead of ours
@@ -89,16 +88,16 @@ class Inspection:
     is_superuser: bool
     database: str  # as the server calls it
     database_size: int  # bytes
-    is_pooled: bool  # whether a pooler stands in between
+    is_pooled: bool  # whether there is a pooler in between
 
 
 @dataclass(frozen=True)
 class Barred:
-    """How many things of one kind there are, and which of them a dump cannot read."""
+    """How many objects of one kind there are, and which of them a dump cannot read."""
 
     all: int
     barred: int
-    names: tuple[str, ...]  # the first of them, quoted as SQL wants it
+    names: tuple[str, ...]  # the first of them, quoted as in SQL
 
 
 NOTHING = Barred(0, 0, ())
@@ -106,61 +105,60 @@ NOTHING = Barred(0, 0, ())
 
 @dataclass(frozen=True)
 class Rights:
-    """What the role may not read of everything that pg_dump would dump."""
+    """The objects of a dump that the role cannot read."""
 
     tables: Barred = NOTHING
     sequences: Barred = NOTHING
-    schemas: Barred = NOTHING  # without USAGE, though there are tables or sequences in them
-    row_security: Barred = NOTHING  # tables of which the role does not see all rows
+    schemas: Barred = NOTHING  # without USAGE, with tables or sequences
+    row_security: Barred = NOTHING  # tables whose rows the role does not all see
     large_objects: Barred = NOTHING
 
 
 def inspect(info: Conninfo) -> Inspection:
-    """Ask the server what it is. Raises ConnectError, PostgresError; never waits for long."""
+    """Ask the server for the facts, briefly. Raises ConnectError, PostgresError."""
     with _asking(info) as session:
-        before = time.time()
-        found = session.ask(_SERVER, patience=_PATIENCE)
-        ours = (before + time.time()) / 2
+        began = time.time()
+        facts = session.ask(_SERVER, patience=_PATIENCE)
+        ours = (began + time.time()) / 2
         pooled = is_pooled(session)
     return Inspection(
         version=session.server_version,
-        clock_ahead=found["clock"] - ours,
-        role=found["role"],
-        is_superuser=found["superuser"],
-        database=found["database"],
-        database_size=found["size"],
+        clock_ahead=facts["clock"] - ours,
+        role=facts["role"],
+        is_superuser=facts["superuser"],
+        database=facts["database"],
+        database_size=facts["size"],
         is_pooled=pooled,
     )
 
 
 def inspect_rights(info: Conninfo) -> Rights:
-    """Ask what the role may not read of the database; raises as `inspect`."""
+    """Ask what the role cannot read of the database; raises as `inspect`."""
     with _asking(info) as session:
-        knows = session.server_version.major >= 18  # noqa: PLR2004
-        found = session.ask(
+        has_function = session.server_version.major >= 18  # noqa: PLR2004
+        counts = session.ask(
             _RIGHTS.replace(
                 "{may_read_large_object}",
-                _MAY_READ_LARGE_OBJECT if knows else _MAY_READ_LARGE_OBJECT_BEFORE_18,
+                _MAY_READ_LARGE_OBJECT if has_function else _MAY_READ_LARGE_OBJECT_BEFORE_18,
             ).replace("{shown}", str(_SHOWN)),
             patience=_PATIENCE,
         )
-    return Rights(**{kind: _barred(**counted) for kind, counted in (found or {}).items()})
-
-
-def _barred(*, all: int, barred: int, names: list[str]) -> Barred:  # noqa: A002 - as in the answer
-    return Barred(all, barred, tuple(names))
+    return Rights(
+        **{
+            kind: Barred(count["all"], count["barred"], tuple(count["names"]))
+            for kind, count in (counts or {}).items()
+        }
+    )
 
 
 @contextmanager
 def _asking(info: Conninfo) -> Iterator[Session]:
-    """A transaction that reads; errors in our words."""
+    """A session in a read-only transaction. Raises ConnectError, PostgresError."""
     with open_session(info, application_name="backstop doctor") as session:
         try:
             session.ask("BEGIN READ ONLY", patience=_PATIENCE)
             session.ask(_PREPARE, patience=_PATIENCE)
             yield session
         except psycopg2.Error as error:
-            text = told(error, info)
-            raise PostgresError(
-                "the server did not answer what it was asked", detail=text, hint=hint_for(text)
-            ) from None
+            message = "the server did not answer"
+            raise server_error(PostgresError, message, error, info) from None

@@ -1,9 +1,9 @@
-"""Exec a program that ends with its parent and keeps within limits.
+"""Exec a program that ends with its parent and keeps to limits.
 
-Run as a script, never imported: `python -I -S launch.py PARENT MEMORY PROGRAM…`.
-PR_SET_PDEATHSIG is set here and not in a preexec_fn, which is unsafe where
-threads run; the look at getppid covers a parent that died before.
-See prctl(2): the signal comes when the *thread* that started us ends.
+A script, never imported: `python -I -S launch.py PARENT MEMORY PROGRAM…`. It sets
+PR_SET_PDEATHSIG, because a preexec_fn is unsafe with threads; the check of getppid covers
+a parent that died before. See prctl(2): the signal comes when the *thread* that started
+us ends.
 """
 
 import ctypes
@@ -22,15 +22,15 @@ def main() -> None:
     if os.getppid() != parent:
         sys.exit("the process that asked for this program is gone")
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_DFL)  # Python ignores them, and that is inherited
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold rows, in clear
+        signal.signal(number, signal.SIG_DFL)  # Python ignores them, which a program inherits
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would contain rows in plain text
     if memory:
         _limit_memory(memory)
     os.execv(program[0], program)  # noqa: S606 - a list, no shell
 
 
 def _limit_memory(most: int) -> None:
-    """Where the system can: macOS refuses any limit of the address space."""
+    """Limit the address space; macOS rejects any such limit."""
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     if hard != resource.RLIM_INFINITY:
         most = min(most, hard)

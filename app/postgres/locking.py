@@ -14,9 +14,10 @@ from app.postgres.connection import (
     OnWait,
     Rows,
     Session,
+    error_text,
     hint_for,
     open_session,
-    told,
+    server_error,
 )
 from app.postgres.conninfo import Conninfo
 from app.postgres.poolers import is_pooled
@@ -25,18 +26,17 @@ from app.postgres.tools import Version
 #: "Backstop" in ASCII: the advisory lock that all panels and hosts agree on.
 LOCK = 0x4261636B73746F70
 
-_CHECK_EVERY = 2.0  # seconds between two looks at the holding connection
+_CHECK_EVERY = 2.0  # seconds between two checks of the connection that holds the lock
 LET_GO = "ROLLBACK TO SAVEPOINT {0}; RELEASE SAVEPOINT {0}"  # of every lock since
-_LOCK_PATIENCE = 2.0  # seconds; the session of a run that was killed ends a moment later
+_LOCK_PATIENCE = 2.0  # seconds; the session of a killed run ends a moment later
 
 # Between two statements a READ COMMITTED transaction has no snapshot: vacuum goes on.
 _BEGIN = f"BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; {OWN_PATH}"
 
-# A role's own timeouts would end a transaction in the middle of a long
-# dump. The keepalives make the server notice a panel whose machine has lost power:
-# until then it would hold the lock, for two hours as the kernel has it.
-# What was a table and is a view by now is not read, as pg_dump does not
-# (CVE-2024-7348). A name that this server does not know is left out.
+# Timeouts of the role would end the transaction during a long dump. With the keepalives
+# the server notices a panel whose machine has lost power; otherwise the lock would be
+# held for the kernel's two hours. As in pg_dump, a table that has become a view is not
+# read (CVE-2024-7348). Settings that this server does not know are left out.
 OWN_SETTINGS = """
     SELECT set_config(name, value, true) FROM (VALUES
         ('statement_timeout', '0'), ('lock_timeout', '0'), ('transaction_timeout', '0'),
@@ -49,9 +49,8 @@ OWN_SETTINGS = """
     ) own (name, value) WHERE current_setting(name, true) IS NOT NULL
 """
 
-# Who holds the lock may end what runs that died have left behind: a session that
-# waits for a table outlives its client. A newcomer that is about to be refused
-# is younger than that.
+# Whoever holds the lock may end the sessions of dead runs: one that waits for a table
+# outlives its client. The age spares a run that is about to be refused.
 _LEFTOVERS = """
     SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
     WHERE application_name LIKE 'backstop backup\\_%'
@@ -60,7 +59,7 @@ _LEFTOVERS = """
       AND usename = current_user AND datname = current_database()
 """
 
-# A 64-bit key stands in pg_locks as its two halves.
+# pg_locks shows a 64-bit key as two halves.
 _HOLDER = """
     SELECT a.pid, a.usename, a.application_name
     FROM pg_locks l JOIN pg_stat_activity a USING (pid)
@@ -70,7 +69,7 @@ _HOLDER = """
 
 
 class Pulse:
-    """Asks a session for a sign of life every few seconds, without waiting for it."""
+    """Asks a session for a sign of life every few seconds, without waiting for the answer."""
 
     def __init__(self, session: Session, patience: float) -> None:
         self._session, self._patience = session, patience
@@ -78,7 +77,7 @@ class Pulse:
         self._is_asked = False
 
     def feel(self, *, now: bool) -> None:
-        """Look for the last answer, ask again if it is time; wait only `now`.
+        """Look for the last answer, and ask again when it is time; with `now`, wait for it.
 
         Raises psycopg2.Error where the session is lost.
         """
@@ -93,16 +92,16 @@ class Pulse:
                 self.settle()
 
     def settle(self) -> None:
-        """Wait until the session can be asked something else."""
+        """Wait until the session is free for another statement."""
         if self._is_asked:
             self._session.wait()
             self._is_asked, self._felt = False, time.monotonic()
 
 
 class Lock:
-    """One database's lock against other dumps, held for as long as its transaction is open.
+    """The lock of a database against other dumps, held while its transaction is open.
 
-    Its session asks what is to be known besides, and holds nothing else.
+    Its session also serves for queries, and holds nothing else.
     """
 
     def __init__(self, session: Session, info: Conninfo, database: str, patience: float) -> None:
@@ -118,16 +117,16 @@ class Lock:
 
     @property
     def is_pooled(self) -> bool:
-        """Whether a pooler stands in between."""
+        """Whether there is a pooler in between."""
         return is_pooled(self._session)
 
     def rows(self, sql: str, *values: Any) -> Rows:
-        """Ask something; no lock of it remains. Raises psycopg2.Error."""
+        """Run a query, and release its locks. Raises psycopg2.Error."""
         self._pulse.settle()
         self._session.rows("SAVEPOINT asking", patience=self.patience)
-        found = self._session.rows(sql, *values, patience=self.patience)
+        rows = self._session.rows(sql, *values, patience=self.patience)
         self._session.rows(LET_GO.format("asking"), patience=self.patience)
-        return found
+        return rows
 
     def database_size(self) -> int:
         """How large the database is on the server, in bytes."""
@@ -135,11 +134,10 @@ class Lock:
             return int(self.rows("SELECT pg_database_size(current_database())")[0][0])
 
     def check(self, *, now: bool = False) -> None:
-        """Make sure that the lock is still held; asked every few seconds.
+        """Make sure that the lock is still held; the server is asked every few seconds.
 
-        Does not wait for the answer, which the next calls look for, unless it
-        must be known `now`. Raises DumpError if it is lost: what is dumped may then
-        stand beside another dump.
+        Waits for the answer only if it must be known `now`; otherwise the next calls look
+        for it. Raises DumpError if the lock is lost: another dump may run by now.
         """
         with watched("the connection that holds the lock was lost", self.info):
             self._pulse.feel(now=now)
@@ -147,29 +145,25 @@ class Lock:
 
 @contextmanager
 def watched(message: str, info: Conninfo) -> Iterator[None]:
-    """Tell what the server says under this message, as a DumpError."""
+    """Turn errors of the server into a DumpError with this message."""
     try:
         yield
     except psycopg2.Error as error:
-        text = told(error, info)
-        raise DumpError(
-            message,
-            detail=text,
-            hint=hint_for(text) or "Look into the server's log for why it ended the session.",
-        ) from None
+        text = error_text(error, info)
+        hint = hint_for(text) or "The server's log says why it ended the session."
+        raise DumpError(message, detail=text, hint=hint) from None
 
 
 @contextmanager
 def hold_lock(
     info: Conninfo, *, application_name: str, patience: float = 60, on_wait: OnWait = None
 ) -> Iterator[Lock]:
-    """Lock the database against other dumps; nothing else, and no snapshot.
+    """Lock the database against other dumps, without a snapshot.
 
-    The lock belongs to a transaction: a session's lock would outlive its
-    client behind a pooler. Once it is held, the server may stay silent for
-    `patience` seconds. `on_wait` as in `open_session`. Raises Conflict if a dump of
-    this database runs anywhere, ConfigurationError where the server opens
-    another database than the one that is named, ConnectError, DumpError.
+    The lock belongs to a transaction, because a session's lock would outlive its client
+    behind a pooler. Later answers of the server may take `patience` seconds. `on_wait` as
+    in `open_session`. Raises Conflict if a dump of this database runs anywhere,
+    ConfigurationError where the server opens another database, ConnectError, DumpError.
     """
     with open_session(info, application_name=application_name, on_wait=on_wait) as session:
         try:
@@ -181,20 +175,18 @@ def hold_lock(
             lock = Lock(session, info, database, patience)
             lock.rows(_LEFTOVERS)
         except psycopg2.Error as error:
-            text = told(error, info)
-            raise ConnectError(
-                "the server did not give a lock", detail=text, hint=hint_for(text)
-            ) from None
+            message = "the server did not grant the lock"
+            raise server_error(ConnectError, message, error, info) from None
         yield lock
 
 
 def refuse_another_name(info: Conninfo, name: str) -> None:
-    """Raise ConfigurationError where the server opens another database than the named one."""
+    """Raise ConfigurationError where the server opens another database than the URL names."""
     if name != info.database:
         raise ConfigurationError(
-            f'the server opens database "{name}", where "{info.database}" is named',
-            detail="A pooler, or a setting of libpq's own, leads to another database.",
-            hint="Name the database in the URL as the server itself calls it.",
+            f'the server opens database "{name}" instead of "{info.database}"',
+            detail="A pooler or a setting of libpq leads to another database.",
+            hint="Write the name of the database into the URL as the server knows it.",
         )
 
 
@@ -205,12 +197,12 @@ def _lock(session: Session, info: Conninfo) -> None:
             holder = session.rows(_HOLDER, LOCK)
             raise Conflict(
                 f'database "{info.database}" is being backed up by another panel',
-                detail=_told_of(*holder[0]) if holder else "",
-                hint="Wait until it has ended; pg_locks shows who holds the advisory lock. If it"
-                " is no backup, end it with pg_terminate_backend.",
+                detail=_holder(*holder[0]) if holder else "",
+                hint="Wait until it has ended. If the process in pg_locks is not a backup, end it"
+                " with pg_terminate_backend.",
             )
         pause(0.1)
 
 
-def _told_of(pid: int, role: str, name: str) -> str:
-    return f'Process {pid} of role "{role}" holds its lock; it calls itself "{name}".'
+def _holder(pid: int, role: str, name: str) -> str:
+    return f'Process {pid} of role "{role}" with application name "{name}" holds its lock.'

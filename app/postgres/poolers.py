@@ -1,4 +1,4 @@
-"""See whether a pooler stands between us and the server, and what it shares out."""
+"""Detect a pooler between us and the server, and its mode."""
 
 import psycopg2
 
@@ -12,31 +12,31 @@ _NAME = "backstop pooler"
 
 
 def is_pooled(session: Session) -> bool:
-    """Whether who let us in is not the server process that answers."""
+    """Whether a process other than the one we signed in to answers."""
     return bool(session.ask(_PID) != session.connection.info.backend_pid)
 
 
 def refuse_shared_sessions(info: Conninfo) -> None:
     """Raise ConfigurationError where a pooler gives our session to others between transactions.
 
-    What pg_dump sets would then hold for them: the application finds no table any more.
-    Raises ConnectError too.
+    The settings of pg_dump would then act on the application, which would no longer find
+    its tables. Raises ConnectError too.
     """
     with (
         open_session(info, application_name=_NAME) as one,
         open_session(info, application_name=_NAME) as other,
     ):
         try:
-            before = one.ask(_PID, patience=_PATIENCE)
+            ours = one.ask(_PID, patience=_PATIENCE)
             other.rows("BEGIN", patience=_PATIENCE)
             theirs = other.ask(_PID, patience=_PATIENCE)
-            is_shared = theirs == before or one.ask(_PID, patience=_PATIENCE) != before
+            is_shared = theirs == ours or one.ask(_PID, patience=_PATIENCE) != ours
         except psycopg2.Error:
-            return  # it has no session to spare: nothing is known
+            return  # the pooler has no second session, so we cannot know
     if is_shared:
         raise ConfigurationError(
             "the URL leads to a pooler in transaction mode",
-            detail="It shares sessions out between transactions; what a backup sets in one"
-            " would hold for the application.",
+            detail="Between transactions it gives a session to others, so the settings of a backup"
+            " would act on the application.",
             hint="Name the server itself, or a database of the pooler in session mode.",
         )

@@ -1,4 +1,4 @@
-"""How far a dump is: from the server's own figures, else from pg_dump's lines."""
+"""The progress of a dump: from the server's figures, else from pg_dump's log."""
 
 import re
 import time
@@ -14,13 +14,13 @@ from app.postgres.conninfo import Conninfo
 
 _LARGE_OBJECTS = 2613  # oid of pg_largeobject (src/include/catalog/pg_largeobject.h)
 PAGE = 8192  # bytes of a page of a table, as PostgreSQL is built
-_ASK_EVERY = 1.0  # seconds between two questions to the server
+_ASK_EVERY = 1.0  # seconds between two queries
 
 _TABLE_LINE = re.compile(r'pg_dump: dumping contents of table "(.*)"')
 _LARGE_OBJECT_LINE = re.compile(r"pg_dump: saving large objects")
 
-# The true sizes: the catalogue's pages are those of the last ANALYZE. A table
-# that somebody locks would hold the question up.
+# The real sizes: the catalogue's pages are those of the last ANALYZE. A locked table
+# would block the query.
 _NO_WAITING = "SELECT pg_catalog.set_config('lock_timeout', '1s', false)"
 _SIZES = f"""
     {OWN_PATH}
@@ -42,19 +42,19 @@ class Table:
     oid: int
     name: str  # "schema.table" as pg_dump writes it, unquoted
     size: int  # bytes
-    rows: float  # the server's estimate; below 1 where it has none
+    rows: float  # the server's estimate; below 1: none
 
 
 class DumpProgress:
-    """What is done of a dump, and which table is at work, weighted by size."""
+    """The share of a dump that is done, by size, and its current table."""
 
     def __init__(self, tables: list[Table]) -> None:
-        self.has_begun = False  # pg_dump has said something
-        self.oids = [*(each.oid for each in tables), _LARGE_OBJECTS]
+        self.has_begun = False  # pg_dump has printed something
+        self.oids = [*(table.oid for table in tables), _LARGE_OBJECTS]
         self.written = 0  # bytes of the dump so far
-        self._written_before = 0  # when the current table was begun
-        self._tables = {each.oid: each for each in tables}
-        self._by_name = {each.name: each.oid for each in tables}
+        self._written_before = 0  # at the start of the current table
+        self._tables = {table.oid: table for table in tables}
+        self._by_name = {table.name: table.oid for table in tables}
         self._tables[_LARGE_OBJECTS] = Table(_LARGE_OBJECTS, "large objects", 0, 0)
         self._seen: set[int] = set()
         self._seen_size = 0
@@ -62,33 +62,33 @@ class DumpProgress:
         self._share = 0.0
         self._fraction = 0.0
         self._total = sum(map(_weight, self._tables.values()))
-        self.moved = 0  # rows copied of the current table: changes while a dump lives
+        self.moved = 0  # rows copied of the current table; it changes while the dump is alive
 
     @property
     def total(self) -> int:
-        """How many tables there are."""
+        """The number of tables."""
         return len(self._tables) - 1
 
     @property
     def done(self) -> int:
-        """How many tables are behind us."""
+        """The number of tables that are done."""
         at_work = self._current is not None and self._current.oid != _LARGE_OBJECTS
         return len(self._seen - {_LARGE_OBJECTS}) - at_work
 
     @property
     def table(self) -> str:
-        """The table at work, or empty."""
+        """The current table; empty without one."""
         return self._current.name if self._current else ""
 
     @property
     def fraction(self) -> float:
-        """How much of the dump is done, from 0 to 1; it never falls."""
+        """The share of the dump that is done, from 0 to 1; it never decreases."""
         current = _weight(self._current) * (self._share - 1) if self._current else 0
         self._fraction = max(self._fraction, min((self._seen_size + current) / self._total, 1))
         return self._fraction
 
     def heard(self, line: str) -> None:
-        """Take a line of pg_dump: it names each table at its start."""
+        """Take a line of pg_dump, which names each table at its start."""
         self.has_begun = True
         if match := _TABLE_LINE.match(line):
             self._turn_to(self._by_name.get(match[1]))
@@ -96,7 +96,7 @@ class DumpProgress:
             self._turn_to(_LARGE_OBJECTS)
 
     def saw(self, oid: int, rows: int, size: int) -> None:
-        """Take what the server says of the table that is being copied."""
+        """Take the server's figures of the table that is being copied."""
         self.moved = rows
         self._turn_to(oid)
         if self._current is not None and self._current.oid == oid:
@@ -105,9 +105,9 @@ class DumpProgress:
             self._share = min(share, 1.0)
 
     def wrote(self, size: int) -> None:
-        """Take the size of the dump so far; of large objects nothing else is told.
+        """Take the size of the dump so far, the only figure about large objects.
 
-        They are compressed, so their share is rather too small.
+        They are compressed, so their share is underestimated.
         """
         self.written = size
         if self._current is not None and self._current.oid == _LARGE_OBJECTS:
@@ -115,7 +115,7 @@ class DumpProgress:
             self._share = max(self._share, min(share, 1.0))
 
     def weigh(self, sizes: Rows) -> None:
-        """Take the true sizes of tables: pairs of oid and bytes."""
+        """Take the real sizes of tables: pairs of oid and bytes."""
         for oid, size in sizes:
             if oid in self._tables and size is not None:
                 self._tables[oid].size = size
@@ -132,19 +132,18 @@ class DumpProgress:
 
 
 def _weight(table: Table) -> int:
-    """Each table costs something, empty ones too."""
+    """The size of a table; an empty one takes time as well."""
     return max(table.size, PAGE)
 
 
 @contextmanager
 def watched(info: Conninfo, progress: DumpProgress, name: str) -> Iterator[Callable[[], None]]:
-    """Let the server tell how far the dump of the sessions with this application name is.
+    """Ask the server for the progress of sessions with this application name.
 
-    Yields what is to be called several times a second; it never waits. A
-    figure is not worth a failure: where the server gives none, or is older
-    than 14, pg_dump's lines alone must do.
+    Yields a function to be called several times a second, which never waits. No figures
+    are no failure: where the server gives none, or is older than 14, pg_dump's log serves.
     """
-    with closing(_talk(info, progress, name)) as steps:
+    with closing(_conversation(info, progress, name)) as steps:
 
         def look() -> None:
             with suppress(psycopg2.Error, ConnectError, StopIteration):
@@ -153,8 +152,8 @@ def watched(info: Conninfo, progress: DumpProgress, name: str) -> Iterator[Calla
         yield look
 
 
-def _talk(info: Conninfo, progress: DumpProgress, name: str) -> Generator[None]:
-    while not progress.has_begun:  # pg_dump comes first, should connections be scarce
+def _conversation(info: Conninfo, progress: DumpProgress, name: str) -> Generator[None]:
+    while not progress.has_begun:  # pg_dump connects first, in case connections are scarce
         yield
     with starting_session(info, application_name=name) as session:
         yield from _answer(session)
@@ -167,8 +166,8 @@ def _talk(info: Conninfo, progress: DumpProgress, name: str) -> Generator[None]:
             session.begin(_COPY, name)
             for row in (yield from _answer(session)):
                 progress.saw(*row)
-            asked = time.monotonic()
-            while time.monotonic() < asked + _ASK_EVERY:
+            since = time.monotonic()
+            while time.monotonic() < since + _ASK_EVERY:
                 yield
 
 

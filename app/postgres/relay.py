@@ -1,8 +1,8 @@
-"""Lend a session to pg_dump, with the locks and the snapshot that it holds.
+"""Lend a session to pg_dump, with its locks and its snapshot.
 
-pg_dump begins its snapshot before it locks the tables, and a session of its own would
-queue behind everybody who waits for the locks of ours. So it connects to a socket of
-ours, which answers as a server that has just let it in, and then carries the bytes.
+pg_dump begins its snapshot before it locks the tables, and its own session would queue
+behind all sessions that wait for our locks. So it connects to a socket of ours, which
+answers like a server that has just accepted a sign-in, and then relays the bytes.
 The protocol: https://www.postgresql.org/docs/current/protocol-message-formats.html
 """
 
@@ -25,13 +25,13 @@ from psycopg2.extensions import connection as Connection  # noqa: N812 - it is a
 from app.postgres.conninfo import Conninfo
 
 _CHUNK = 256 * 1024  # bytes
-_LONGEST_STARTUP = 10_000  # bytes, as the server has it
+_LONGEST_STARTUP = 10_000  # bytes, as in the server
 _LONGEST_FOLDER = 60  # bytes
-_VERSION_3 = 3  # of the protocol; other numbers ask for encryption
+_VERSION_3 = 3  # of the protocol; other numbers request encryption
 _TERMINATE = b"X"
 _END_PATIENCE = 2.0  # seconds
 
-# What a server tells of itself before it is asked anything.
+# Parameters that a server reports at sign-in.
 _REPORTED = (
     "server_version", "server_encoding", "client_encoding", "is_superuser",
     "session_authorization", "DateStyle", "IntervalStyle", "TimeZone", "integer_datetimes",
@@ -40,7 +40,7 @@ _REPORTED = (
 
 
 class _Server(Protocol):
-    """The bytes of a session, as they are before encryption."""
+    """The bytes of a session in plain text."""
 
     def receive(self) -> memoryview: ...
     def send(self, data: bytes) -> None: ...
@@ -63,7 +63,7 @@ class _Plain:
 
 
 class _Encrypted:
-    """Through the very OpenSSL that libpq uses: psycopg2 brings both along."""
+    """Through the OpenSSL of libpq; psycopg2 ships both."""
 
     def __init__(self, library: ctypes.CDLL, ssl: int) -> None:
         self._read, self._write = library.SSL_read, library.SSL_write
@@ -85,10 +85,10 @@ class _Encrypted:
 
 @contextmanager
 def lent(connection: Connection, database: str) -> Iterator[Conninfo | None]:
-    """Where a program finds this session; None where nobody else can be let in to it.
+    """The address at which one program can use this session once; None if that is impossible.
 
-    The session must be idle, and is nobody else's meanwhile. What it holds it goes on
-    holding when the program has ended. One program can use it, once.
+    The session must be idle, and nobody else may use it meanwhile. It keeps its locks when
+    the program has ended.
     """
     with (
         tempfile.TemporaryDirectory(
@@ -113,13 +113,13 @@ def lent(connection: Connection, database: str) -> Iterator[Conninfo | None]:
 
 
 def _short_folder() -> str:
-    """The folder for temporary files, if a socket's path has room in it: 107 bytes at most."""
+    """The folder for temporary files, if its name is short: a socket's path has 107 bytes."""
     folder = tempfile.gettempdir()
     return folder if len(os.fsencode(folder)) <= _LONGEST_FOLDER else "/tmp"  # noqa: S108
 
 
 def alone() -> dict[str, str | None]:
-    """The environment in which nothing leads a program past the address of a lent session."""
+    """An environment without variables of libpq that would override a lent session's address."""
     return dict.fromkeys(name for name in os.environ if name.startswith("PG"))
 
 
@@ -139,7 +139,7 @@ def _address(connection: Connection, folder: str, database: str) -> Conninfo:
 
 
 def _bytes_of(connection: Connection, line: socket.socket) -> _Server | None:
-    """None where GSSAPI encrypts, or where OpenSSL cannot be found."""
+    """None with GSSAPI encryption, or where OpenSSL cannot be found."""
     library = ctypes.CDLL(psycopg2._psycopg.__file__)  # noqa: SLF001 - libpq is what it links
     pointer = ctypes.c_void_p(connection.pgconn_ptr)
     try:
@@ -154,14 +154,14 @@ def _bytes_of(connection: Connection, line: socket.socket) -> _Server | None:
 
 
 def _welcome(connection: Connection) -> bytes:
-    """What a server says when it lets somebody in (AuthenticationOk to ReadyForQuery)."""
-    told = [_message(b"R", struct.pack("!I", 0))]
+    """The answer of a server to a sign-in (AuthenticationOk to ReadyForQuery)."""
+    messages = [_message(b"R", struct.pack("!I", 0))]
     for name in _REPORTED:
         value = connection.get_parameter_status(name)
         if value is not None:
-            told.append(_message(b"S", b"\0".join((name.encode(), value.encode(), b""))))
-    told.append(_message(b"K", struct.pack("!II", connection.info.backend_pid % 2**32, 0)))
-    return b"".join([*told, _message(b"Z", b"I")])
+            messages.append(_message(b"S", b"\0".join((name.encode(), value.encode(), b""))))
+    messages.append(_message(b"K", struct.pack("!II", connection.info.backend_pid % 2**32, 0)))
+    return b"".join([*messages, _message(b"Z", b"I")])
 
 
 def _message(kind: bytes, body: bytes) -> bytes:
@@ -169,7 +169,7 @@ def _message(kind: bytes, body: bytes) -> bytes:
 
 
 class _Lending:
-    """Carries the bytes of one program in a thread of its own, until the program leaves."""
+    """Relays the bytes of one program, in a thread, until the program leaves."""
 
     def __init__(
         self,
@@ -181,7 +181,7 @@ class _Lending:
     ) -> None:
         self._server, self._line, self._door, self._welcome = server, line, door, welcome
         self._folder = folder
-        self._said = bytearray()  # by the program, up to the end of a message
+        self._incomplete = bytearray()  # the beginning of a message of the program
         self._over, self._wake = os.pipe()
         self._thread = threading.Thread(target=self._serve, name="relay", daemon=True)
 
@@ -189,7 +189,7 @@ class _Lending:
         self._thread.start()
 
     def end(self) -> None:
-        """Let go of the session; what hangs in it is torn off."""
+        """Take the session back; a program that hangs is cut off."""
         os.write(self._wake, b".")
         self._thread.join(_END_PATIENCE)
         if self._thread.is_alive():
@@ -205,8 +205,8 @@ class _Lending:
             if self._door not in select.select(awaited, [], [])[0]:
                 return
             program, _ = self._door.accept()
-            self._door.close()  # nobody else, also not to cancel
-            shutil.rmtree(self._folder, ignore_errors=True)  # a killed process leaves nothing
+            self._door.close()  # no second connection, even to cancel
+            shutil.rmtree(self._folder, ignore_errors=True)  # so a killed process leaves nothing
             with program:
                 if self._let_in(program):
                     self._carry(program)
@@ -221,7 +221,7 @@ class _Lending:
                 break
             program.sendall(b"N")  # no encryption in here
         rest = min(length, _LONGEST_STARTUP) - len(head)
-        program.recv(max(rest, 0), socket.MSG_WAITALL)  # who it is, which we know
+        program.recv(max(rest, 0), socket.MSG_WAITALL)  # user and database, which we know
         program.sendall(self._welcome)
         return True
 
@@ -239,15 +239,15 @@ class _Lending:
             if self._over in ready:
                 return
 
-    def _pass_on(self, said: bytes) -> bool:
-        """Whole messages only; False where it is the last, which ends a session."""
-        self._said += said
-        while len(self._said) >= 5:  # noqa: PLR2004 - its kind, and its length without that
-            length = 1 + int.from_bytes(self._said[1:5])
-            if self._said[:1] == _TERMINATE:
+    def _pass_on(self, chunk: bytes) -> bool:
+        """Send complete messages only; False at the one that would end the session."""
+        self._incomplete += chunk
+        while len(self._incomplete) >= 5:  # noqa: PLR2004 - its kind, and its length without that
+            length = 1 + int.from_bytes(self._incomplete[1:5])
+            if self._incomplete[:1] == _TERMINATE:
                 return False
-            if len(self._said) < length:
+            if len(self._incomplete) < length:
                 break
-            self._server.send(bytes(self._said[:length]))
-            del self._said[:length]
-        return bool(said)
+            self._server.send(bytes(self._incomplete[:length]))
+            del self._incomplete[:length]
+        return bool(chunk)

@@ -212,9 +212,7 @@ def load(
             environment=environment,
             timeout=timeout,
             secrets=info.secrets,
-            on_line=heard,
-            on_tick=on_tick,
-            on_start=on_start,
+            watch=command.Watch(on_start, heard, on_tick=on_tick),
         )
     except TimeoutError:
         raise took_too_long(timeout) from None

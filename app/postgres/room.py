@@ -1,11 +1,11 @@
-"""How much room is left where a server keeps its databases, if that can be seen from here."""
+"""The disk of a server, if it is visible from here."""
 
 import shutil
 from typing import NamedTuple
 
 import psutil
 
-#: What serves us, when it began, and where it writes, if we may know.
+#: Our server process, its start, and the data directory if we may know it.
 WHERE = """
     SELECT pid, extract(epoch FROM backend_start)::float,
            (SELECT setting FROM pg_settings WHERE name = 'data_directory')
@@ -15,17 +15,17 @@ _NEAR = 2.0  # seconds
 
 
 class Disk(NamedTuple):
-    """How large the disk of a server is, and how much of it is free, in bytes."""
+    """The size of a server's disk and the free space on it, in bytes."""
 
     total: int
     free: int
 
 
 def disk_of(pid: int, began: float, folder: str | None) -> Disk | None:
-    """That with the folder of the server whose process it is; None where it is elsewhere."""
+    """The disk of `folder`, if the process that began then is a server on this machine."""
     try:
         process = psutil.Process(pid)
-        # Else it runs on another machine, or in a container with other folders.
+        # If not, it is on another machine, or in a container with other folders.
         is_here = "postgres" in process.name() and abs(process.create_time() - began) < _NEAR
         if not folder or not is_here:
             return None

@@ -10,23 +10,23 @@ _LARGE_OBJECT = b"SELECT pg_catalog.lo_open("
 
 
 class RowCounter:
-    """Counts the rows of each table in what `pg_restore --data-only` writes.
+    """Counts the rows of each table in the output of `pg_restore --data-only`.
 
-    Of a line it keeps no more than the longest statement that it looks for.
+    It keeps no more of a line than the longest statement it looks for.
     """
 
     def __init__(self, entries: Iterable[Entry]) -> None:
-        self._tables = {each.copy: (each.schema, each.name) for each in entries if each.copy}
+        self._tables = {entry.copy: (entry.schema, entry.name) for entry in entries if entry.copy}
         self._longest = max(map(len, self._tables), default=0)
         self._rest = b""
-        self._skips = False  # the rest of a line that is nothing to us
+        self._skips = False  # whether the rest of the line is irrelevant
         self._table: tuple[str, str] | None = None
         self.rows: dict[tuple[str, str], int] = {}  # by schema and name
         self.bytes: dict[tuple[str, str], int] = {}  # of these rows, as COPY writes them
         self.large_objects = 0
 
     def take(self, chunk: bytes) -> None:
-        """Take the next bytes."""
+        """Take the next bytes of the output."""
         data, at = self._rest + chunk, 0
         while at < len(data):
             if self._table is not None:
@@ -42,16 +42,16 @@ class RowCounter:
         self._rest = data[at:]
 
     def _statement(self, data: bytes, at: int) -> int | None:
-        """Where its rows begin, or the line is to be skipped; None if that is not known yet."""
+        """The position of its rows, or of a line to skip; None while that is unknown."""
         end = at
         if data.startswith(_COPY, at):
-            while end := data.find(_COPY_END, end, at + self._longest) + 1:  # a name may hold it
+            while end := data.find(_COPY_END, end, at + self._longest) + 1:  # may be part of a name
                 behind = end + len(_COPY_END) - 1
                 self._table = self._tables.get(data[at:behind])
                 if self._table is not None:
                     self.rows.setdefault(self._table, 0)
                     self.bytes.setdefault(self._table, 0)
-                    return behind - 1  # at its newline: so each row begins with one
+                    return behind - 1  # at the newline, with which each row begins
             if len(data) - at < self._longest:
                 return None
         elif len(data) - at < len(_LARGE_OBJECT) and b"\n" not in data[at:]:
@@ -61,7 +61,7 @@ class RowCounter:
         return at
 
     def _data(self, data: bytes, at: int, table: tuple[str, str]) -> int | None:
-        """Behind the rows that are there; a line of their own ends them."""
+        """The position after the rows in `data`; a line of its own ends them."""
         end = data.find(_DATA_END, at)
         if end >= 0:
             self._add(data, at, end, table)

@@ -1,4 +1,4 @@
-"""Hold one database's lock and snapshot while it is being dumped."""
+"""Hold the snapshot of a database while it is dumped."""
 
 import time
 from collections.abc import Iterator
@@ -9,26 +9,26 @@ import psycopg2
 from psycopg2 import errors
 
 from app.errors import ConnectError, DumpError
-from app.postgres.connection import OWN_PATH, OnWait, Session, hint_for, open_session, told
+from app.postgres.connection import OWN_PATH, OnWait, Session, open_session, server_error
 from app.postgres.conninfo import Conninfo
-from app.postgres.locking import OWN_SETTINGS, Lock, Pulse, hold_lock, watched
+from app.postgres.locking import OWN_SETTINGS, Lock, Pulse, watched
 from app.postgres.relay import lent
 from app.postgres.table_locks import UNLOCKED, Busy, found_too_few_locks, lock_tables
 from app.postgres.table_locks import Table as LockedTable
 from app.postgres.tools import Version
 
-Table = dict[str, Any]  # as `Snapshot.contents` tells of one
+Table = dict[str, Any]  # one of the tables in `Snapshot.contents`
 
-_ATTEMPTS = 20  # to find the tables that are locked still there in the snapshot
+_ATTEMPTS = 20  # to take a snapshot that sees no table but the locked ones
 _HAS_TRANSACTION_TIMEOUT = 17
 
-# No query: the first one begins the snapshot, and the tables' locks come before.
+# The first query begins the snapshot, and the tables must be locked before that.
 _BEGIN = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {OWN_PATH}"
 
-# What a dump of this database holds, and what a restore must know of it. The
-# tables are those whose data pg_dump writes: no members of extensions but for
-# their configuration tables, and of a partitioned table its partitions alone.
-# Read through to_jsonb: which columns pg_database has depends on the version.
+# What a dump of this database holds and a restore must know. The tables are those
+# whose data pg_dump writes: of extensions their configuration tables alone, and of a
+# partitioned table its partitions. to_jsonb, because the columns of pg_database depend
+# on the version.
 _CONTENTS = """
     SELECT jsonb_build_object(
         'encoding', pg_encoding_to_char(d.encoding),
@@ -62,10 +62,10 @@ _CONTENTS = """
 
 
 class Snapshot:
-    """An exported snapshot, valid for as long as its transaction is open.
+    """An exported snapshot, valid while its transaction is open.
 
-    All tables that it sees and that our role may read are locked against whatever
-    obeys no snapshot: TRUNCATE, rewriting ALTER TABLE, CLUSTER, VACUUM FULL, DROP.
+    All tables that it sees and that our role can read are locked against statements that
+    ignore snapshots: TRUNCATE, rewriting ALTER TABLE, CLUSTER, VACUUM FULL, DROP.
     """
 
     def __init__(self, session: Session, lock: Lock, snapshot_id: str) -> None:
@@ -83,17 +83,17 @@ class Snapshot:
     def contents(self) -> dict[str, Any]:
         """What a restore must know: encoding, locale, owner, extensions, and the tables.
 
-        The tables are those whose data a dump carries: oid, schema, name, and
-        the server's own estimates of pages and rows (-1: never counted). Of an
-        `extension` it carries only some rows.
+        The tables are those whose data a dump has: oid, schema, name, and the server's
+        estimates of pages and rows (-1: never counted). Those with `extension` true are
+        dumped in part.
         """
-        with watched("what the database holds cannot be read", self.info):
+        with watched("the contents of the database cannot be read", self.info):
             self._pulse.settle()
             return dict(self._session.ask(_CONTENTS, patience=self._lock.patience))
 
     @contextmanager
     def lend(self) -> Iterator[Conninfo | None]:
-        """As `lent`: let a program go on with the locks and the snapshot."""
+        """Let a program use the locks and the snapshot; yields as `lent`."""
         with watched("the connection that holds the snapshot was lost", self.info):
             self._pulse.settle()
         with lent(self._session.connection, self._lock.database) as address:
@@ -103,7 +103,7 @@ class Snapshot:
     def check(self, *, now: bool = False) -> None:
         """Make sure that the snapshot is still held, as `Lock.check` does.
 
-        While a program has it, that program notices. Raises DumpError.
+        While it is lent, the program that uses it notices. Raises DumpError.
         """
         if not self._is_lent:
             with watched("the connection that holds the snapshot was lost", self.info):
@@ -121,8 +121,8 @@ def take_snapshot(
 ) -> Iterator[Snapshot]:
     """Lock all tables of the database for reading, then export a snapshot that sees them.
 
-    `lock_timeout` is how long others may keep a table from us, in seconds. Raises
-    DumpError, ConnectError. pg_dump locks no views: to do it holds up who replaces them.
+    Others may keep a table locked for `lock_timeout` seconds. Views are locked only
+    `with_views`, because that blocks whoever replaces them. Raises DumpError, ConnectError.
     """
     info = lock.info
     with open_session(info, application_name=application_name, on_wait=on_wait) as session:
@@ -131,10 +131,8 @@ def take_snapshot(
         except errors.OutOfMemory:
             raise found_too_few_locks(lock) from None
         except psycopg2.Error as error:
-            text = told(error, info)
-            raise ConnectError(
-                "the server did not give a snapshot", detail=text, hint=hint_for(text)
-            ) from None
+            message = "the server did not export a snapshot"
+            raise server_error(ConnectError, message, error, info) from None
         yield Snapshot(session, lock, snapshot_id)
 
 
@@ -145,10 +143,10 @@ def _exported(session: Session, lock: Lock, lock_timeout: int, *, with_views: bo
         try:
             lock_tables(session, lock, busy, deadline - time.monotonic(), with_views=with_views)
             missed = session.rows(UNLOCKED, patience=lock.patience)
-        except Busy as found:
+        except Busy as error:
             if time.monotonic() > deadline:
-                raise _stayed_locked(found.table, lock_timeout) from None
-            busy = found.table
+                raise _stayed_locked(error.table, lock_timeout) from None
+            busy = error.table
         else:
             if not missed:
                 session.rows(OWN_SETTINGS)
@@ -156,8 +154,8 @@ def _exported(session: Session, lock: Lock, lock_timeout: int, *, with_views: bo
             attempts += 1
         session.rows("ROLLBACK")
     raise DumpError(
-        "tables are made faster than they can be locked",
-        detail=f"In {_ATTEMPTS} attempts there was each time another new one.",
+        "tables are created faster than they can be locked",
+        detail=f"Each of {_ATTEMPTS} attempts found another new one.",
         hint="Start the backup again when the database is quieter.",
     )
 
@@ -177,17 +175,3 @@ def _stayed_locked(table: LockedTable, seconds: int) -> DumpError:
         hint="Find the session that holds the lock in pg_stat_activity,"
         " or raise BACKSTOP_LOCK_TIMEOUT.",
     )
-
-
-@contextmanager
-def hold_snapshot(
-    info: Conninfo, *, application_name: str, patience: float = 60, on_wait: OnWait = None
-) -> Iterator[Snapshot]:
-    """Lock the database against other dumps and take a snapshot of it, as both do."""
-    with (
-        hold_lock(
-            info, application_name=application_name, patience=patience, on_wait=on_wait
-        ) as lock,
-        take_snapshot(lock, application_name=application_name, on_wait=on_wait) as snapshot,
-    ):
-        yield snapshot

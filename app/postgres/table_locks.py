@@ -1,4 +1,4 @@
-"""Lock the tables of a database against whatever obeys no snapshot."""
+"""Lock the tables of a database against statements that ignore snapshots."""
 
 import math
 from typing import NamedTuple
@@ -13,9 +13,8 @@ from app.postgres.locking import LET_GO, Lock, watched
 _BATCH = 500  # tables in one statement
 _BRIEF = 100  # milliseconds; far below the server's deadlock_timeout
 
-# Every table that pg_dump locks. Members of extensions it leaves to them, but for the
-# tables that they have marked as configuration. What the role may not read is left to
-# pg_dump: it says so.
+# Every table that pg_dump locks: of extensions the configuration tables alone. Tables that
+# the role cannot read are left to pg_dump, which reports them.
 _RELATIONS = """
     SELECT c.oid::bigint, n.nspname, c.relname
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -30,23 +29,23 @@ _TABLES = _RELATIONS.replace("{kinds}", "('r', 'p')")
 _TABLES_AND_VIEWS = _RELATIONS.replace("{kinds}", "('r', 'p', 'v')")
 _NEW = "AND c.oid NOT IN (SELECT unnest(%s::oid[]))"
 
-#: Those that this session's snapshot sees and that it has not locked.
+#: The tables that the session sees in its snapshot and has not locked.
 UNLOCKED = f"""
     {_TABLES}
     AND c.oid NOT IN (SELECT relation FROM pg_locks
                       WHERE locktype = 'relation' AND granted AND pid = pg_backend_pid())
 """  # noqa: S608 - our own text
 
-# How many locks the server has room for at the least, and how many sessions share them.
+# The least number of locks that the server has room for, and how many sessions share it.
 # The manual: "max_locks_per_transaction * (max_connections + max_prepared_transactions)".
 _ROOM = """
     SELECT current_setting('max_locks_per_transaction')::int,
            current_setting('max_connections')::int
            + current_setting('max_prepared_transactions')::int
 """
-# Beyond that there is what its own processes do not use, and some spare memory.
+# There are more: those that its own processes do not use, and some spare memory.
 _ROOM_TO_SPARE = 1.5
-_OTHER_LOCKS = 1000  # of everybody else, and of catalogues and indexes
+_OTHER_LOCKS = 1000  # of other sessions, and of catalogues and indexes
 
 
 class Table(NamedTuple):
@@ -58,39 +57,39 @@ class Table(NamedTuple):
 
 
 def refuse_too_many_tables(lock: Lock) -> None:
-    """Raise DumpError where the server has no room for a lock on each table."""
-    number, each, sessions = _room(lock)
-    if number > each * sessions * _ROOM_TO_SPARE:
-        raise too_few_locks(number, each, sessions)
+    """Raise DumpError where the server has too few locks for the tables."""
+    number, per_session, sessions = _room(lock)
+    if number > per_session * sessions * _ROOM_TO_SPARE:
+        raise too_few_locks(number, per_session, sessions)
 
 
 def found_too_few_locks(lock: Lock) -> DumpError:
-    """The same, when it turns out later."""
+    """The same error, when the server reports it later."""
     return too_few_locks(*_room(lock))
 
 
 def _room(lock: Lock) -> tuple[int, int, int]:
-    """How many tables there are, the locks of each session, and how many sessions."""
+    """The number of tables, the locks of each session, and the number of sessions."""
     with watched("the tables cannot be counted", lock.info):
         ((number,),) = lock.rows(f"SELECT count(*) FROM ({_TABLES}) tables")  # noqa: S608
-        ((each, sessions),) = lock.rows(_ROOM)
-    return number, each, sessions
+        ((per_session, sessions),) = lock.rows(_ROOM)
+    return number, per_session, sessions
 
 
-def too_few_locks(tables: int, each: int, sessions: int) -> DumpError:
-    """The error of a server that cannot lock so many tables at once."""
+def too_few_locks(tables: int, per_session: int, sessions: int) -> DumpError:
+    """The error of a server with too few locks for so many tables."""
     needed = math.ceil((tables + _OTHER_LOCKS) / sessions / 64) * 64
-    needed = max(needed, each * 2)
+    needed = max(needed, per_session * 2)
     return DumpError(
         f"the server has too few locks for {tables} tables",
-        detail=f"A dump locks every table; max_locks_per_transaction is {each}, and"
-        f" {sessions} sessions share {each * sessions} locks.",
+        detail=f"A dump locks every table; max_locks_per_transaction is {per_session}, and"
+        f" {sessions} sessions share {per_session * sessions} locks.",
         hint=f"Set max_locks_per_transaction to at least {needed} and restart the server.",
     )
 
 
 class Busy(Exception):
-    """A table that somebody else keeps from us."""
+    """A table that somebody else has locked."""
 
     def __init__(self, table: Table) -> None:
         super().__init__(table)
@@ -100,11 +99,11 @@ class Busy(Exception):
 def lock_tables(
     session: Session, lock: Lock, busy: Table | None, seconds: float, *, with_views: bool = False
 ) -> None:
-    """Lock all tables for reading, in a transaction that has no snapshot yet.
+    """Lock all tables for reading, in a transaction without a snapshot yet.
 
-    Those that are made meanwhile are locked as well. Who waits while he holds others is
-    part of deadlocks: for so many `seconds` we wait for the `busy` one, before all others.
-    Raises Busy for the next one, psycopg2.Error.
+    Tables that are created meanwhile are locked as well. To wait while holding other locks
+    risks a deadlock: so wait for the `busy` table first, at most so many seconds. Raises
+    Busy for the next one, psycopg2.Error.
     """
     if busy is not None:
         session.rows(f"SET LOCAL lock_timeout = {max(1, round(seconds * 1000))}")
@@ -116,15 +115,15 @@ def lock_tables(
         for at in range(0, len(new), _BATCH):
             tables = new[at : at + _BATCH]
             if not _locks(session, tables):
-                for table in tables:  # one of them has gone: all others
+                for table in tables:  # one of them is gone
                     _locks(session, [table])
         locked += [table.oid for table in new]
 
 
 def _locks(session: Session, tables: list[Table]) -> bool:
-    """Whether they could be locked; not where one has gone meanwhile, or is no table now.
+    """Lock the tables; False if one is gone by now, or is not a table any more.
 
-    The server ends the wait for a lock, so our own patience has no end.
+    The server limits the wait for a lock, so our own patience is endless.
     """
     session.rows("SAVEPOINT locking")
     try:
@@ -145,12 +144,12 @@ def _locks(session: Session, tables: list[Table]) -> bool:
 
 
 def _locking(tables: list[Table], ending: str = "") -> str:
-    names = ", ".join(f"ONLY {quoted(each.schema)}.{quoted(each.name)}" for each in tables)
+    names = ", ".join(f"ONLY {quoted(table.schema)}.{quoted(table.name)}" for table in tables)
     return f"LOCK TABLE {names} IN ACCESS SHARE MODE{ending}"
 
 
 def _first_busy(session: Session, tables: list[Table]) -> Table:
-    """The first that somebody else holds; the last of them if that is over."""
+    """The first table that somebody else has locked; the last one if none is locked any more."""
     for table in tables[:-1]:
         try:
             session.rows(_locking([table], " NOWAIT"))

@@ -1,8 +1,7 @@
 """Find pg_dump and pg_restore, and choose the pair that fits a server.
 
-The rules come from pg_dump's documentation: it dumps servers of its own major
-version and older ones, and pg_restore reads archives of its own format and
-older ones.
+The rules of PostgreSQL: pg_dump dumps servers of its own major version and older, and
+pg_restore reads archives of its own format and older.
 """
 
 import re
@@ -30,8 +29,8 @@ _FOLDERS = (
     "/usr/local/opt/libpq/bin",
 )
 
-#: Best first: on a 1 GB shop zstd:1 was five times faster than gzip and smaller
-#: than zstd:3 (docs/explanation/libraries.md).
+#: Best first: on a shop of 1 GB zstd:1 was five times faster than gzip, and its dump
+#: smaller than that of zstd:3 (docs/explanation/libraries.md).
 _PREFERRED = ("zstd:1", "gzip")
 
 _PROBE_TIMEOUT = 20  # seconds
@@ -45,10 +44,10 @@ class Version(NamedTuple):
 
     @classmethod
     def of_text(cls, text: str) -> "Version":
-        """From what `--version` prints, "pg_dump (PostgreSQL) 17.10 (Debian …)"."""
+        """From the output of `--version`, "pg_dump (PostgreSQL) 17.10 (Debian …)"."""
         match = re.search(r"\(PostgreSQL\) (\d+)(?:\.(\d+))?", text)
         if match is None:
-            raise ToolError("a PostgreSQL program does not say its version", detail=text[:200])
+            raise ToolError("a PostgreSQL program does not print its version", detail=text[:200])
         return cls(int(match[1]), int(match[2] or 0))
 
     @classmethod
@@ -64,11 +63,11 @@ class Version(NamedTuple):
 
 @dataclass(frozen=True)
 class Toolchain:
-    """A pg_dump and the pg_restore beside it, of one version."""
+    """A pg_dump and a pg_restore of one version, in one folder."""
 
     folder: Path
     version: Version
-    methods: frozenset[str]  # of compression that this pg_dump was built with
+    methods: frozenset[str]  # the compression methods of this pg_dump
 
     @property
     def pg_dump(self) -> Path:
@@ -79,18 +78,18 @@ class Toolchain:
         return self.folder / "pg_restore"
 
     def reads(self, oldest_reader: int, compression: str) -> bool:
-        """Whether its pg_restore reads an archive of that form and compression."""
+        """Whether its pg_restore reads an archive of that format and compression."""
         method = compression.partition(":")[0].partition(",")[0]
         built_in = not method or method.isdigit() or method in self.methods
         return built_in and self.version.major >= oldest_reader
 
     def compression(self, wanted: str | None) -> str:
-        """The value for --compress: what is wanted, else the best there is.
+        """The value for --compress: the wanted one, else the best.
 
-        Raises ToolError where this pg_dump cannot do what is wanted.
+        Raises ToolError where this pg_dump lacks the wanted method.
         """
         if wanted is None:
-            able = (each for each in _PREFERRED if each.partition(":")[0] in self.methods)
+            able = (method for method in _PREFERRED if method.partition(":")[0] in self.methods)
             return next(able, "none")
         method = "gzip" if wanted.isdigit() else wanted.partition(":")[0].partition(",")[0]
         if method not in self.methods:
@@ -103,9 +102,9 @@ class Toolchain:
 
 
 def find_toolchains(bin_dir: Path | None = None) -> list[Toolchain]:
-    """All usable pairs of this machine, or the one in `bin_dir` alone.
+    """All usable pairs of this machine, or only the one in `bin_dir`.
 
-    Raises ConfigurationError where `bin_dir` has no usable pair.
+    Raises ConfigurationError if `bin_dir` has no usable pair.
     """
     if bin_dir is not None:
         chosen = _toolchain(bin_dir)
@@ -115,26 +114,28 @@ def find_toolchains(bin_dir: Path | None = None) -> list[Toolchain]:
                 hint="Name the folder that holds both, for example /usr/lib/postgresql/17/bin.",
             )
         return [chosen]
-    found = (_toolchain(folder) for folder in dict.fromkeys(_folders()))
-    return [each for each in found if each is not None]
+    toolchains = (_toolchain(folder) for folder in dict.fromkeys(_folders()))
+    return [toolchain for toolchain in toolchains if toolchain is not None]
 
 
 def choose_toolchain(toolchains: Iterable[Toolchain], server: Version) -> Toolchain:
-    """The pair for a server: the same major first, else the next newer one.
+    """The pair for a server: of the same major version, else of the next newer one.
 
-    Within a major the newest minor wins, then the order in which they were
-    found. Raises ToolError, naming both versions, where none is new enough.
+    Within a major version the newest minor wins, then the first. Raises ToolError if all
+    are too old.
     """
-    all_of_them = list(toolchains)
-    fitting = [each for each in all_of_them if each.version.major >= server.major]
+    candidates = list(toolchains)
+    fitting = [toolchain for toolchain in candidates if toolchain.version.major >= server.major]
     if fitting:
-        return min(fitting, key=lambda each: (each.version.major, -each.version.minor))
-    if not all_of_them:
+        return min(
+            fitting, key=lambda toolchain: (toolchain.version.major, -toolchain.version.minor)
+        )
+    if not candidates:
         raise ToolError(
             "no pg_dump was found",
             hint="Install PostgreSQL's client programs or set BACKSTOP_PG_BIN_DIR to their folder.",
         )
-    newest = max(each.version for each in all_of_them)
+    newest = max(toolchain.version for toolchain in candidates)
     raise ToolError(
         f"pg_dump {newest} is too old for this server, which is {server}",
         detail="pg_dump refuses servers that are newer than itself.",
@@ -167,12 +168,12 @@ def _toolchain(folder: Path) -> Toolchain | None:
 
 @lru_cache(maxsize=64)
 def _probe(folder: Path, _dump_stamp: int, _restore_stamp: int) -> Toolchain:
-    """Ask the programs what they are; asked again when a file has changed, or had no answer.
+    """Ask the programs for version and methods; again when a file has changed.
 
-    Raises ToolError, TimeoutError for programs that are not usable.
+    Raises ToolError, TimeoutError for unusable programs.
     """
     versions = {_version(folder / name) for name in ("pg_dump", "pg_restore")}
-    if len(versions) != 1:  # Debian's wrapper on PATH can pick two
+    if len(versions) != 1:  # Debian's wrapper on PATH may choose two
         raise ToolError("pg_dump and pg_restore differ in version")
     version = versions.pop()
     return Toolchain(folder, version, _methods(folder / "pg_dump", version))
@@ -183,7 +184,7 @@ def _version(program: Path) -> Version:
 
 
 def _methods(pg_dump: Path, version: Version) -> frozenset[str]:
-    """Which methods --compress takes: checked by pg_dump before it connects."""
+    """The methods of --compress, which pg_dump checks before it connects."""
     if version.major < 16:  # noqa: PLR2004 - methods came with 16
         return frozenset({"none", "gzip"})
     nowhere = "host=/nonexistent connect_timeout=1"
@@ -196,4 +197,4 @@ def _methods(pg_dump: Path, version: Version) -> frozenset[str]:
 
 
 def _ask(program: Path, *arguments: str) -> command.Outcome:
-    return command.run([program, *arguments], timeout=_PROBE_TIMEOUT, bound=False)
+    return command.run([program, *arguments], timeout=_PROBE_TIMEOUT, bounds=None)

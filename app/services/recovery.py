@@ -1,8 +1,7 @@
-"""Make catalogue and storage agree again after something was killed.
+"""Make catalogue and storage agree after a process was killed.
 
-Rolls forward what is whole, rolls back what is not, finishes deletes that
-were begun, and never deletes a complete dump. Safe to run at any time, by
-several processes at once.
+It completes what is whole, rolls back the rest, finishes deletions, and never deletes a
+complete dump. Several processes can run it at any time.
 """
 
 from app.logs import errors_logged
@@ -14,10 +13,10 @@ from app.services.restores import recovery as restore_recovery
 
 
 def reconcile(*, thorough: bool = True) -> Reconciled:
-    """Bring rows and files in line, and say what was done.
+    """Make rows and files agree, and report what was done.
 
-    Who asks again and again need not be `thorough`: then all files are looked at only
-    where a name has come or gone, and every ten minutes.
+    Unless `thorough`, all files are checked only if a name has changed, or every ten
+    minutes.
     """
     report = Reconciled()
     settle_dead_jobs(report)
@@ -30,6 +29,6 @@ def reconcile(*, thorough: bool = True) -> Reconciled:
 
 
 def try_to_reconcile(*, thorough: bool = True) -> None:
-    """Reconcile, and only log what is in the way: the next turn may fare better."""
+    """Reconcile, and only log errors."""
     with errors_logged("reconcile"):
         reconcile(thorough=thorough)

@@ -8,9 +8,9 @@ _BLOCK = 1024 * 1024
 
 
 def sha256_of(file: BinaryIO, *, on_block: Callable[[int], None] | None = None) -> str:
-    """The SHA-256 of what is left of the file, in hex.
+    """The SHA-256 of the rest of the file, in hex.
 
-    `on_block` is called after each MiB with the number of bytes; what it raises ends the reading.
+    `on_block` gets the length of each block read, at most 1 MiB; what it raises comes out.
     """
     digest = hashlib.sha256()
     while block := file.read(_BLOCK):

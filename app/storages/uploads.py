@@ -1,7 +1,6 @@
-"""Uploads: dumps of others, as far as they have come.
+"""Uploads of foreign dumps, which may be interrupted and resumed.
 
-How much of one has come is the length of its file and nothing else, so that
-a crash at any moment leaves an offset to go on from.
+The offset of an upload is the length of its file alone, so it survives a crash.
 """
 
 import os
@@ -14,7 +13,7 @@ from typing import BinaryIO
 
 from app import locks
 from app.errors import Conflict, NotFound
-from app.storages.telling import not_a_link, telling
+from app.storages.files import not_a_link, storage_errors
 
 KEPT = 24 * 3600  # seconds after the last part
 
@@ -23,37 +22,37 @@ _ID = re.compile(r"[a-z0-9]{1,32}")
 
 
 class Uploads:
-    """A folder's uploads, by their ids."""
+    """The uploads in a folder, by id."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def path_of(self, upload_id: str) -> Path:
-        """Where it lies. Raises NotFound for what is no id, StorageError behind a link."""
+        """The path of an upload. Raises NotFound for an invalid id, StorageError behind a link."""
         if not _ID.fullmatch(upload_id):
             raise NotFound("no upload has this id")
         return not_a_link(self._folder) / f"{_PREFIX}{upload_id}"
 
     def begin(self, upload_id: str) -> None:
-        """Make room for one. Raises StorageError."""
-        with telling("the upload cannot begin"):
+        """Create an empty upload. Raises StorageError."""
+        with storage_errors("the upload cannot begin"):
             path = self.path_of(upload_id)
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.close(locks.create_locked(path))
 
     def append(self, upload_id: str, offset: int, blocks: Iterable[bytes]) -> int:
-        """Add a part where the last one ended; returns how many bytes have come, durably.
+        """Add a part where the last one ended; return how many bytes are durable.
 
-        A part that does not come whole leaves nothing. Raises NotFound,
-        Conflict for another offset or beside another writer, StorageError.
+        An incomplete part leaves nothing. Raises NotFound, StorageError, and Conflict
+        for another offset or while another part is being written.
         """
-        with telling("the upload cannot be written"):
+        with storage_errors("the upload cannot be written"):
             descriptor = self._locked(upload_id)
             try:
-                found = os.fstat(descriptor).st_size
-                if found != offset:
+                received = os.fstat(descriptor).st_size
+                if received != offset:
                     raise Conflict(
-                        f"the upload goes on at byte {found}, not at {offset}",
+                        f"the upload goes on at byte {received}, not at {offset}",
                         hint="Ask for its offset, and send what comes then.",
                     )
                 try:
@@ -71,27 +70,27 @@ class Uploads:
                 os.close(descriptor)
 
     def received(self, upload_id: str) -> int:
-        """How many bytes have come. Raises NotFound."""
+        """How many bytes have arrived. Raises NotFound."""
         try:
             return self.path_of(upload_id).lstat().st_size
         except FileNotFoundError:
             raise NotFound("no upload has this id", hint="It may be over; start again.") from None
 
     def open(self, upload_id: str) -> BinaryIO:
-        """What has come, for reading. Raises NotFound, StorageError."""
+        """Open the upload for reading. Raises NotFound, StorageError."""
         self.received(upload_id)
-        with telling("the upload cannot be read"):
+        with storage_errors("the upload cannot be read"):
             return self.path_of(upload_id).open("rb")
 
     def remove(self, upload_id: str) -> None:
-        """Forget it; one that is gone is no error."""
-        with telling("the upload cannot be removed"):
+        """Remove an upload, if there is one."""
+        with storage_errors("the upload cannot be removed"):
             self.path_of(upload_id).unlink(missing_ok=True)
 
     def remove_old(self) -> list[str]:
-        """Remove those to which nothing was added for a day; returns their ids."""
+        """Remove uploads that did not grow for a day; return their ids."""
         gone = []
-        with telling("old uploads cannot be removed"):
+        with storage_errors("old uploads cannot be removed"):
             for path in not_a_link(self._folder).glob(f"{_PREFIX}*"):
                 with suppress(FileNotFoundError):
                     if path.lstat().st_mtime < time.time() - KEPT and locks.remove_unlocked(path):

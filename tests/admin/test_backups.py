@@ -160,7 +160,7 @@ def test_one_click_makes_a_backup_that_is_downloaded_and_deleted(
     assert "/pg_restore --exit-on-error '--dbname=" in details.text
     assert f"{shop.name}_restored" in details.text
     assert str(dump_of(app, filename)) in details.text
-    assert "It takes pg_restore 17 or newer." in details.text
+    assert "You need pg_restore 17 or newer." in details.text
     assert 'dumping contents of table "public.orders"' in details.text
 
     url = f"{LIST}/{filename}/delete"
@@ -227,7 +227,7 @@ def test_a_pending_backup_offers_nothing_and_refreshes_itself(
     assert page.all("tr", **{"data-pending": ""})
     details = seen(ann, f"{LIST}/{filename}")
     assert details.all("div", **{"data-refresh": "head", "data-pending": ""})
-    assert ("It waits for a worker." in details.text) is not running
+    assert ("Waiting for a worker." in details.text) is not running
     for each in (page, details):
         assert each.link("Download") is each.link("Delete") is None
     end_pending(panel)
@@ -241,7 +241,7 @@ def test_a_missing_file_is_shown_as_missing_and_offers_no_download(panel: Flask,
     assert "File missing" in page.text
     assert page.all("span", **{"class": "status status-completed"}) == []
     details = seen(ann, f"{LIST}/{filename}")
-    assert "The dump is not where it should be" in details.text
+    assert "The dump is missing" in details.text
     assert page.link("Download") is details.link("Download") is None
     assert ann.get(f"{LIST}/{filename}/download").status_code == 404
 
@@ -308,7 +308,7 @@ def test_the_search_shows_what_it_was_asked_and_what_fits(many: Flask):
     assert page.all("input", type="search")[0]["value"] == "NUMBER-07"
     assert page.all("option", value="FAILED", selected="")
     page = seen(client, f"{LIST}?q=nothing+like+it")
-    assert "No backup fits this search." in page.text
+    assert "No backup matches this search." in page.text
     assert page.link("Show all") == LIST
     assert numbers_on(seen(client, f"{LIST}?status=nonsense"))[0] == 59
     assert numbers_on(seen(client, f"{LIST}?q={'x' * 5000}")) == []
@@ -429,7 +429,7 @@ def test_a_running_backup_shows_its_progress_and_can_be_cancelled(panel: Flask, 
     page = seen(ann, f"{LIST}/{filename}")
     assert "41.5 %" in page.text
     assert "left" in page.text
-    assert "Its worker was told to stop" in page.text
+    assert "Its worker stops when this has ended." in page.text
     answer = sent(ann, f"{LIST}/{filename}/cancel", f"{LIST}/{filename}")
     assert answer.status_code == 302
     page = seen(ann, f"{LIST}/{filename}")

@@ -138,7 +138,7 @@ def test_the_wizard_says_what_is_in_the_way_and_takes_another_name(
     page = followed(client, sent(client, wizard, mode="beside", into="postgres"))
     assert 'Database "postgres" is there already.' in page.text
     page = followed(client, sent(client, wizard, mode="beside", into="another"))
-    assert "It waits for a worker" in page.text
+    assert "Waiting for a worker" in page.text
     url = page.all("form", method="post")[-1]["action"].removesuffix("/cancel")
     busy = followed(client, sent(client, wizard, mode="beside", into="a_third"))
     assert "Another restore is running." in busy.text
@@ -312,6 +312,6 @@ def test_a_restore_that_could_not_tell_what_it_found_has_a_page(panel: Flask, an
     restore_id = planted_restore(panel, planted(panel), kind=Kind.IN_PLACE)
     with panel.app_context(), writing() as session:
         session.get_one(Restore, restore_id).result = {}
-    told = "it is done; its runner ended before it could tell what it found"
+    told = "done; its runner ended before it could report what it found"
     assert told in seen(ann, f"{RESTORES}/{restore_id}").text
     assert told in seen(ann, RESTORES).text

@@ -82,7 +82,7 @@ def test_a_pin_is_set_shown_and_taken_back(panel: Flask, ann: FlaskClient):  # n
     assert "<i>audit</i>" in page.text
     assert row_of(ann, name).all("span", title="<i>audit</i>")
     assert "The reason must have" in followed(ann, sent(ann, f"{url}/pin", url, reason="")).text
-    assert "not pinned any more" in followed(ann, sent(ann, f"{url}/unpin", url)).text
+    assert "has been unpinned" in followed(ann, sent(ann, f"{url}/unpin", url)).text
 
 
 def test_the_last_good_backup_is_told_as_such_before_it_is_deleted(panel: Flask, ann: FlaskClient):  # noqa: F811

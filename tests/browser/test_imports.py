@@ -56,4 +56,4 @@ def test_what_is_no_dump_is_told_on_the_page(page: Page, tmp_path: Path):
     page.get_by_label("File").set_input_files(script)
     page.on("console", lambda _: None)
     page.get_by_role("button", name="Upload").click()
-    expect(page.get_by_role("status")).to_contain_text("no dump in pg_dump's custom format")
+    expect(page.get_by_role("status")).to_contain_text("not a dump in pg_dump's custom format")

@@ -55,7 +55,7 @@ def test_the_audit_is_listed_exported_and_proven(panel: Flask, tmp_path: Path):
     result = run("verify")
     assert result.exit_code == 1
     assert result.stderr.splitlines()[:2] == [
-        "Error: the audit's chain is broken",
-        "Detail: Entry 2 is not what was recorded: it was changed or exchanged.",
+        "Error: the chain of the audit log is broken",
+        "Detail: Entry 2 was changed or replaced.",
     ]
     assert "Hint: " in result.stderr

@@ -148,7 +148,7 @@ def test_download_copies_the_dump_and_never_overwrites(
     assert target.read_bytes() == stored
     again = flask_backup("download", name, "-o", str(target))
     assert again.exit_code == 1
-    assert "is there already" in again.stderr
+    assert "exists already" in again.stderr
     assert flask_backup("download", name, "-o", "-").stdout_bytes == stored
     nowhere = flask_backup("download", name, "-o", str(tmp_path / "no" / "copy.dump"))
     assert nowhere.exit_code == 1
@@ -221,7 +221,7 @@ def test_a_changed_dump_is_not_downloaded(flask_backup: Flask_backup, app: Flask
     dump.write_bytes(content)
     result = flask_backup("download", newest(app), "-o", str(tmp_path / "copy"))
     assert result.exit_code == 1
-    assert "is not what it was" in result.stderr
+    assert "was changed since it was made" in result.stderr
     assert list(tmp_path.glob("*copy*")) == []
 
 
@@ -283,7 +283,7 @@ def test_rebuild_brings_a_lost_catalogue_back(
     assert f"{name}\tnot in the catalogue: and whole" in result.stdout
     assert "flask admin create" in result.stdout
     assert "No backup is scheduled" in result.stdout
-    assert "is not brought back: schedules, the retention policy" in result.stdout
+    assert "is lost: schedules, the retention policy" in result.stdout
     after = flask_backup("show", name, "--json").stdout
     assert json.loads(after) | {"log": ""} == json.loads(before) | {"log": ""}
     assert flask_backup("check").exit_code == 0
@@ -381,7 +381,7 @@ def test_a_terminal_shows_a_bar(app: Flask, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(
         progress, "Console", lambda **options: real(file=screen, force_terminal=True, width=150)
     )
-    monkeypatch.setattr("app.services.jobs.run._TELL_EVERY", 0.0)
+    monkeypatch.setattr("app.services.jobs.run._STORE_EVERY", 0.0)
     result = runner(app)("create")
     assert result.exit_code == 0, result.output
     assert re.search(r"(Dumping|Checking|Publishing).*\d of 2 tables done", screen.getvalue())
@@ -414,7 +414,7 @@ def test_import_tells_that_a_dump_holds_rows_alone(
     subprocess.run([own_toolchain.pg_dump, "-Fc", "-a", "-f", theirs, "-d", shop.url], check=True)
     result = flask_backup("import", str(theirs))
     assert result.exit_code == 0, result.output
-    assert "not proven: the dump holds rows alone, and no table" in result.stdout
+    assert "not proven: the dump has rows but no tables" in result.stdout
     with app.app_context():
         made = listing.get_backup(newest(app))
         (read,) = proofs.list_proofs(made.id)
@@ -470,7 +470,7 @@ def test_create_ends_with_1_where_the_rows_are_not_those_that_were_counted(
     monkeypatch.setattr(backup_run, "prove_rows", prove_rows)
     result = flask_backup("create")
     assert result.exit_code == 1
-    assert "was read back, and is not what was counted" in result.stderr
+    assert "was read back, and differs from what was counted" in result.stderr
     assert "rows of public.orders: 7 counted, 500 in the dump" in result.stderr
     assert "read back whole" not in result.output
     with app.app_context():

@@ -26,7 +26,7 @@ from app.models import DatabaseBackup, Status, Trigger
 from app.postgres.embedded import EmbeddedServer
 from app.services.backups import listing
 from app.services.backups import service as backups
-from app.services.jobs.run import progress_of
+from app.services.jobs.progress import progress_of
 from tests.conftest import HELD, HOLD, Database, locked, sessions, waiting
 
 PATIENCE = 60  # seconds
@@ -276,7 +276,7 @@ def test_a_second_terminal_does_not_back_up_another_database(home: Home, shop: D
         for words in (("create", "-q"), ("drill", "--latest"), ("prune", "--yes")):
             refused = home.flask("backup", *words)
             assert refused.returncode == 1, words
-            told = f"the panel runs for {shop.name}, and this command would take ecom"
+            told = f"the panel serves {shop.name}, but this command would use ecom"
             assert told in refused.stderr
             assert "DATABASE_URL" in refused.stderr
         assert set((home.folder / "backups").glob("*.dump")) == dumps
@@ -387,8 +387,8 @@ def row_of(filename: str) -> DatabaseBackup:
 
 
 def is_last(filename: str) -> bool:
-    told = progress_of(row_of(filename))
-    return told is not None and bool(told["isLast"])
+    progress = progress_of(row_of(filename))
+    return progress is not None and progress.is_last
 
 
 def before_a_locked_table(shop: Database) -> str:
@@ -443,7 +443,7 @@ def test_a_worker_that_is_told_to_stop_at_once_leaves_a_failed_row_and_no_file(
         row = row_of(filename)
         assert row.status is Status.FAILED
         assert row.error_message == "the backup was interrupted"
-        assert row.error_detail == "Its runner was told to stop."
+        assert row.error_detail == "Its runner was stopped."
         assert (row.claimed_by, row.process) == (None, None)
         assert not pg_dump.is_running()
         wait_until(lambda: sessions(shop, filename) == 0, "its sessions to end")

@@ -60,7 +60,7 @@ def test_a_limit_on_the_size_of_files_is_told_as_such(lab: Lab):
     lab.make_backup()
     words = ["prlimit", "--fsize=400000", sys.executable, "-m", "flask", "backup", "create"]
     row = failed(lab, lab.start_program(words))
-    assert row.error_message == "the dump is larger than a file may be here", told(row)
+    assert row.error_message == "the dump is larger than the limit on the size of a file", told(row)
     assert "ulimit" in row.error_hint
     lab.check()
 

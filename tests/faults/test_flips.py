@@ -16,7 +16,7 @@ from sqlalchemy import delete
 from app.extensions import writing
 from app.models import DatabaseBackup
 from app.models.backup import filename_of
-from app.schemas import backup_row
+from app.schemas.jobs import backup_row
 from app.services.backups.manifests import build_manifest
 from tests.faults.lab import SEED, Lab, chance
 

@@ -15,14 +15,14 @@ import pytest
 
 from app.errors import DumpError, PostgresError
 from app.postgres import archive as archives
-from app.postgres.archive import read_header, read_whole
+from app.postgres.archive import Expected, read_header, read_whole
 from app.postgres.conninfo import Conninfo, parse_url
 from app.postgres.dump import Limits
 from app.postgres.tools import Toolchain
 from tests.conftest import Database, url_of
 from tests.faults.lab import SEED, N, chance
 from tests.faults.test_server import an_own_server
-from tests.postgres.conftest import at, make_dump, nothing
+from tests.postgres.conftest import at, make_dump
 from tests.servers import a_server, toolchain
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]  # the long run's dumps take minutes
@@ -70,7 +70,7 @@ def read(chain: Toolchain, archive: Path, contents: int = 0) -> None:
     """Read an archive as a backup does, header first."""
     with archive.open("rb") as file:
         header = read_header(file)
-    read_whole(chain, archive, entries=header.entries, contents=contents, on_tick=nothing)
+    read_whole(chain, archive, Expected(header.entries, contents))
 
 
 def first_block(chain: Toolchain, archive: Path) -> int:
@@ -172,7 +172,7 @@ def test_a_count_of_entries_that_is_not_true_buys_no_memory(
     archive = tmp_path / "boastful.dump"
     archive.write_bytes(raw)
     with pytest.raises(DumpError):
-        read_whole(chain, archive, entries=header.entries, on_tick=nothing)
+        read_whole(chain, archive, Expected(header.entries))
 
 
 @pytest.fixture(scope="module")

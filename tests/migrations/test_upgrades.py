@@ -203,8 +203,8 @@ def test_an_older_version_names_the_copy_that_it_can_read(old_catalogue: OldCata
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(ConfigurationError) as refused:
         prepare_catalogue()
-    assert refused.value.message == "the catalogue was made by a newer Backstop"
-    assert "at revision 9999" in refused.value.detail
+    assert refused.value.message == "the catalogue is of a newer Backstop"
+    assert "has revision 9999" in refused.value.detail
     named = "catalogue.db.revision-0012" if kind == "sqlite" else "that you made before the upgrade"
     assert named in refused.value.hint
 

@@ -14,9 +14,12 @@ from typing import Any
 import psutil
 import pytest
 
-from app.postgres.connection import connect
+from app.postgres.command import Watch
+from app.postgres.connection import OnWait, connect
 from app.postgres.conninfo import Conninfo, client_environment
-from app.postgres.dump import Limits, dump
+from app.postgres.dump import Limits, Request, dump
+from app.postgres.locking import hold_lock
+from app.postgres.snapshot import Snapshot, take_snapshot
 from app.postgres.tools import Toolchain
 from tests.conftest import Database, url_of
 
@@ -117,13 +120,32 @@ def make_dump(
         environment = stack.enter_context(client_environment(info, target.parent / "private"))
         options = {
             "compression": chain.compression(None),
-            "limits": LIMITS,
             "environment": environment,
             "on_line": lines.append,
             "on_tick": nothing,
+            "on_start": None,
+            "limits": LIMITS,
         } | changes
-        dump(chain, over or info, target, **options)
+        request = Request(
+            over or info, *(options.pop(key) for key in ("environment", "snapshot", "compression"))
+        )
+        callbacks = {key: options.pop(key) for key in ("on_line", "on_tick", "on_start")}
+        dump(chain, request, target, watch=Watch(**callbacks), **options)
     return lines
+
+
+@contextmanager
+def hold_snapshot(
+    info: Conninfo, *, application_name: str, patience: float = 60, on_wait: OnWait = None
+) -> Iterator[Snapshot]:
+    """Lock the database against other dumps, and take a snapshot of it."""
+    with (
+        hold_lock(
+            info, application_name=application_name, patience=patience, on_wait=on_wait
+        ) as lock,
+        take_snapshot(lock, application_name=application_name, on_wait=on_wait) as snapshot,
+    ):
+        yield snapshot
 
 
 def pg_dump_process() -> psutil.Process | None:

@@ -19,8 +19,9 @@ import pytest
 
 from app.errors import DumpError, PostgresError, StorageError, ToolError
 from app.postgres import command
-from app.postgres.archive import Entry, read_entries, read_header, read_whole
+from app.postgres.archive import Entry, Expected, read_entries, read_header, read_whole
 from app.postgres.blocks import check_blocks
+from app.postgres.command import Watch
 from app.postgres.conninfo import Conninfo, parse_url
 from app.postgres.rows import RowCounter
 from app.postgres.tools import Toolchain, Version
@@ -52,7 +53,7 @@ def entries_of(path: Path) -> list[Entry]:
 
 def refusal(chain: Toolchain, archive: Path) -> DumpError:
     with pytest.raises(DumpError, match="cannot be read back") as refused:
-        read_whole(chain, archive, on_tick=nothing)
+        read_whole(chain, archive)
     assert refused.value.detail
     return refused.value
 
@@ -214,7 +215,7 @@ def test_reading_that_takes_too_long_is_ended(
     (tmp_path / "pg_restore").write_text("#!/bin/sh\nexec sleep 60\n")
     (tmp_path / "pg_restore").chmod(0o755)
     with pytest.raises(PostgresError, match="took longer than 60 s") as told:
-        read_whole(Toolchain(tmp_path, Version(17, 0), frozenset()), archive, on_tick=nothing)
+        read_whole(Toolchain(tmp_path, Version(17, 0), frozenset()), archive)
     assert not isinstance(told.value, DumpError)  # it says nothing of the dump
 
 
@@ -222,7 +223,7 @@ def test_reading_that_takes_too_long_is_ended(
 def test_reading_is_limited_in_memory(archive: Path, tmp_path: Path):
     (tmp_path / "pg_restore").write_text("#!/bin/sh\nulimit -v > '" + f"{tmp_path}/limit'\n")
     (tmp_path / "pg_restore").chmod(0o755)
-    read_whole(Toolchain(tmp_path, Version(17, 0), frozenset()), archive, on_tick=nothing)
+    read_whole(Toolchain(tmp_path, Version(17, 0), frozenset()), archive)
     assert int((tmp_path / "limit").read_text()) == 1024**2  # KiB
 
 
@@ -243,7 +244,7 @@ def test_the_limits_grow_with_what_is_read(
     chain = Toolchain(tmp_path, Version(17, 0), frozenset())
     with archive.open("r+b") as file:  # a small archive does not have many entries
         file.truncate(64 * 1000)
-    read_whole(chain, archive, entries=10**9, contents=10 * 1024**3, on_tick=nothing)
+    read_whole(chain, archive, Expected(10**9, 10 * 1024**3))
     assert int((tmp_path / "limit").read_text()) == 1024**2 + 1000 * 4
     assert asked == [60 + 512]
 
@@ -254,7 +255,7 @@ def test_a_memory_limit_is_told_as_a_limit(archive: Path, tmp_path: Path):
     )
     (tmp_path / "pg_restore").chmod(0o755)
     with pytest.raises(PostgresError, match="needs more memory than the 1024 MiB") as told:
-        read_whole(Toolchain(tmp_path, Version(17, 0), frozenset()), archive, on_tick=nothing)
+        read_whole(Toolchain(tmp_path, Version(17, 0), frozenset()), archive)
     assert "not known" in told.value.detail
     assert not isinstance(told.value, DumpError)
 
@@ -275,7 +276,7 @@ def test_what_the_machine_does_to_pg_restore_says_nothing_of_the_dump(
     (tmp_path / "pg_restore").write_text(f"#!/bin/sh\n{script}\n")
     (tmp_path / "pg_restore").chmod(0o755)
     with pytest.raises(ToolError):
-        read_whole(Toolchain(tmp_path, Version(17, 0), frozenset()), archive, on_tick=nothing)
+        read_whole(Toolchain(tmp_path, Version(17, 0), frozenset()), archive)
 
 
 def test_a_disk_that_does_not_answer_says_nothing_of_the_dump():
@@ -294,12 +295,12 @@ def test_what_a_tick_raises_ends_the_reading(own_toolchain: Toolchain, archive: 
         raise Enough
 
     with pytest.raises(Enough):
-        read_whole(own_toolchain, archive, on_tick=tick)
+        read_whole(own_toolchain, archive, watch=Watch(on_tick=tick))
 
 
 def test_reading_changes_nothing(own_toolchain: Toolchain, archive: Path):
     before = hashlib.sha256(archive.read_bytes()).hexdigest()
-    read_whole(own_toolchain, archive, on_tick=nothing)
+    read_whole(own_toolchain, archive)
     assert hashlib.sha256(archive.read_bytes()).hexdigest() == before
     assert sorted(each.name for each in archive.parent.iterdir()) == ["private", "whole.dump"]
 
@@ -471,7 +472,7 @@ def test_rows_are_counted_as_they_are_read(many_rows: tuple[Path, bytes]):
     path, _ = many_rows
     entries = entries_of(path)
     counter = RowCounter(entries)
-    read_whole(toolchain(17), path, entries=len(entries), on_data=counter.take, on_tick=nothing)
+    read_whole(toolchain(17), path, Expected(len(entries)), Watch(on_output=counter.take))
     assert (counter.rows, counter.large_objects) == (_COUNTED, 4)
 
 
@@ -525,7 +526,7 @@ def test_a_dump_of_inserts_with_large_values_is_read(
     )
     entries = entries_of(path)
     counter = RowCounter(entries)
-    read_whole(own_toolchain, path, entries=len(entries), on_data=counter.take, on_tick=nothing)
+    read_whole(own_toolchain, path, Expected(len(entries)), Watch(on_output=counter.take))
     assert counter.rows == {}
 
 
@@ -536,4 +537,4 @@ def test_rows_of_a_cut_archive_are_an_error(many_rows: tuple[Path, bytes], tmp_p
         file.truncate(path.stat().st_size * 3 // 4)
     counter = RowCounter(entries_of(path))
     with pytest.raises(DumpError):
-        read_whole(toolchain(17), tmp_path / "cut.dump", on_data=counter.take, on_tick=nothing)
+        read_whole(toolchain(17), tmp_path / "cut.dump", watch=Watch(on_output=counter.take))

@@ -10,13 +10,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from app.errors import ToolError
 from app.postgres import command
-from app.postgres.command import Outcome, run
+from app.postgres.command import Bounds, Outcome, Watch
 from tests.postgres.conftest import PATIENCE, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,6 +28,15 @@ only_linux = pytest.mark.skipif(sys.platform != "linux", reason="prctl and /proc
 
 class Told(Exception):
     """What a caller raises while a program runs."""
+
+
+def run(
+    argv: list[str], *, bound: bool = True, memory: int = 0, timeout: float, **options: Any
+) -> Outcome:
+    """Run a program; its callbacks are given by their names."""
+    callbacks = {name: options.pop(name) for name in list(options) if name.startswith("on_")}
+    bounds = Bounds(memory) if bound else None
+    return command.run(argv, timeout=timeout, bounds=bounds, watch=Watch(**callbacks), **options)
 
 
 def shell(script: str, **options: object) -> Outcome:
@@ -405,11 +415,11 @@ def test_nothing_stays_open_afterwards():
 
 RUN_SLEEP = """
 import sys, threading
-from app.postgres.command import run
+from app.postgres.command import Watch, run
 
 def attend():
     run(["/bin/sh", "-c", "echo $$ >&2; exec sleep 60"], timeout=60,
-        on_line=lambda line: print(line, flush=True))
+        watch=Watch(on_line=lambda line: print(line, flush=True)))
 
 if sys.argv[1] == "thread":
     thread = threading.Thread(target=attend)

@@ -13,7 +13,7 @@ from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 
 from app.errors import ConnectError
 from app.postgres import connection as connection_module
-from app.postgres.connection import connect, end_sessions, hint_for, open_session, told
+from app.postgres.connection import connect, end_sessions, error_text, hint_for, open_session
 from app.postgres.conninfo import Conninfo, parse_url
 from app.postgres.tools import Version
 from tests.conftest import Database, url_of
@@ -205,11 +205,11 @@ def test_texts_of_servers_have_hints(text: str, hint: str):
 def test_an_error_is_told_in_one_line_and_without_secrets():
     info = Conninfo({}, SECRET)
     error = psycopg2.OperationalError("first line\n\tsaid can@ry:word and can%40ry%3Aword\n")
-    assert told(error, info) == "first line said ***** and *****"
+    assert error_text(error, info) == "first line said ***** and *****"
 
 
 def test_an_error_without_words_is_told_by_its_name():
-    assert told(psycopg2.InterfaceError(), Conninfo({})) == "InterfaceError"
+    assert error_text(psycopg2.InterfaceError(), Conninfo({})) == "InterfaceError"
 
 
 # Facts

@@ -153,7 +153,7 @@ def test_a_url_that_is_nearly_one_is_told_what_is_too_much(url: str, hint: str):
 def test_short_secrets_are_masked_as_whole_words():
     assert masked('table "other" for r, r!', ("r",)) == 'table "other" for *****, *****!'
     assert masked("with-secret1-in", ("secret1",)) == "with-*****-in"
-    assert "hides better" in parse_url("postgresql://ann:r@h/shop").notices[0]
+    assert "is masked better" in parse_url("postgresql://ann:r@h/shop").notices[0]
 
 
 @pytest.mark.parametrize(
@@ -299,7 +299,7 @@ def test_secrets_are_known_in_every_form():
 def test_a_password_that_no_password_file_can_hold_is_refused():
     # libpq strips a carriage return from the end of the file's line too.
     for end in ("%0A", "%0Ax", "%0D", "%0D%0A"):
-        with pytest.raises(ConfigurationError, match="cannot be handed on safely"):
+        with pytest.raises(ConfigurationError, match="cannot be passed on safely"):
             parse_url(f"postgresql://ann:pw{end}@h/d")
 
 

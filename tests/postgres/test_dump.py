@@ -19,9 +19,9 @@ from app.errors import DumpError, PostgresError, StorageFull, ToolError
 from app.postgres import command
 from app.postgres import dump as dumping
 from app.postgres.archive import read_header, read_whole
+from app.postgres.command import Watch
 from app.postgres.conninfo import Conninfo, parse_url, write_passfile
 from app.postgres.dump import Limits
-from app.postgres.snapshot import hold_snapshot
 from app.postgres.tools import Toolchain, Version, choose_toolchain, find_toolchains
 from tests.conftest import Database, url_of
 from tests.postgres.conftest import (
@@ -29,8 +29,8 @@ from tests.postgres.conftest import (
     Role,
     as_admin,
     at,
+    hold_snapshot,
     make_dump,
-    nothing,
     pg_dump_process,
     signed_in_as,
     wait_until,
@@ -149,7 +149,7 @@ def test_a_dump_brings_everything_back(
 ):
     archive = tmp_path / "ecom.dump"
     lines = make_dump(own_toolchain, ecom, archive)
-    read_whole(own_toolchain, archive, on_tick=nothing)
+    read_whole(own_toolchain, archive)
 
     before = contents_of(Database("ecom", url_of(server, "ecom")))
     after = contents_of(restored(own_toolchain, archive, new_database()))
@@ -279,14 +279,14 @@ def test_a_header_tells_format_and_compression(
         header = read_header(file)
     assert header.format == (1, 16)
     assert header.oldest_reader == 17
-    read_whole(chain, tmp_path / "x.dump", on_tick=nothing)
+    read_whole(chain, tmp_path / "x.dump")
 
 
 @pytest.mark.parametrize("wanted", ["zstd:3", "zstd:level=3,long", "gzip:9", "9", "0", "lz4:1"])
 def test_wanted_levels_are_taken(wanted: str, info: Conninfo, tmp_path: Path):
     chain = toolchain(17)
     make_dump(chain, info, tmp_path / "x.dump", compression=chain.compression(wanted))
-    read_whole(chain, tmp_path / "x.dump", on_tick=nothing)
+    read_whole(chain, tmp_path / "x.dump")
 
 
 def test_an_old_pg_dump_is_given_its_numbers(server_15: Conninfo, tmp_path: Path):
@@ -300,7 +300,7 @@ def test_an_old_pg_dump_is_given_its_numbers(server_15: Conninfo, tmp_path: Path
     for wanted in ("none", "0", "gzip", "6", "1", "gzip:1", "9", "gzip:9", "gzip:level=9"):
         path = tmp_path / wanted
         make_dump(chain, server_15, path, compression=chain.compression(wanted))
-        read_whole(chain, path, on_tick=nothing)
+        read_whole(chain, path)
         sizes[wanted] = path.stat().st_size
     assert sizes["none"] == sizes["0"] > sizes["1"] == sizes["gzip:1"]
     assert sizes["gzip"] == sizes["6"] < sizes["1"]
@@ -322,7 +322,7 @@ def round_trip(server: Conninfo, dumper: int, tmp_path: Path) -> Path:
         source.run("SELECT lo_from_bytea(4711, 'large')")
         chain, archive = toolchain(dumper), tmp_path / "x.dump"
         make_dump(chain, at(server, "source"), archive)
-        read_whole(chain, archive, on_tick=nothing)
+        read_whole(chain, archive)
         ended = subprocess.run(
             [chain.pg_restore, "-d", target.url, archive],
             capture_output=True, text=True, check=False,
@@ -368,7 +368,7 @@ def test_an_old_pg_restore_does_not_read_a_new_format(archive: Path, server: Con
     with archive.open("rb") as file:
         assert read_header(file).oldest_reader > 15
     with pytest.raises(DumpError, match="cannot be read back") as refused:
-        read_whole(toolchain(15), archive, on_tick=nothing)
+        read_whole(toolchain(15), archive)
     assert "unsupported version" in refused.value.detail
 
 
@@ -406,7 +406,7 @@ def test_a_dump_that_was_killed_lists_but_is_refused(
     assert listed.status == 0
     assert "TABLE DATA public second" in listed.output
     with pytest.raises(DumpError, match="cannot be read back"):
-        read_whole(own_toolchain, target, on_tick=nothing)
+        read_whole(own_toolchain, target)
 
 
 def test_a_pg_dump_that_was_killed_is_told_as_such(killed: tuple[Path, PostgresError]):
@@ -463,7 +463,7 @@ def test_a_lock_that_is_let_go_in_time_does_not_matter(
 
     make_dump(own_toolchain, info, tmp_path / "x.dump", on_tick=let_go)
     assert holder.closed
-    read_whole(own_toolchain, tmp_path / "x.dump", on_tick=nothing)
+    read_whole(own_toolchain, tmp_path / "x.dump")
 
 
 def test_rows_that_row_level_security_hides_are_never_left_out(
@@ -589,7 +589,7 @@ def test_a_role_s_own_timeouts_do_not_end_a_dump(
     with locked(big, "second") as _, pytest.raises(DumpError, match="stayed locked for longer"):
         make_dump(own_toolchain, info, tmp_path / "x.dump", limits=replace(LIMITS, lock=1))
     make_dump(own_toolchain, info, tmp_path / "y.dump")
-    read_whole(own_toolchain, tmp_path / "y.dump", on_tick=nothing)
+    read_whole(own_toolchain, tmp_path / "y.dump")
 
 
 def test_a_peer_that_stalls_is_noticed(
@@ -664,13 +664,11 @@ def test_a_backend_does_not_go_on_after_its_dump_was_ended(
 @only_linux
 def test_a_full_disk_is_told_as_such(own_toolchain: Toolchain, info: Conninfo, tmp_path: Path):
     write_passfile(tmp_path / "pgpass", info.password)
-    with hold_snapshot(info, application_name="test") as held, pytest.raises(StorageFull) as full:
-        dumping.dump(
-            own_toolchain, info, Path("/dev/full"),
-            snapshot=held.id, compression="none", limits=LIMITS,
-            environment={"PGPASSFILE": str(tmp_path / "pgpass")},
-            on_line=nothing, on_tick=nothing,
-        )  # fmt: skip
+    environment, target = {"PGPASSFILE": str(tmp_path / "pgpass")}, Path("/dev/full")
+    with hold_snapshot(info, application_name="test") as held:
+        request = dumping.Request(info, environment, held.id, "none")
+        with pytest.raises(StorageFull) as full:
+            dumping.dump(own_toolchain, request, target, limits=LIMITS, watch=Watch())
     assert full.value.message == "no space is left where the dump is written"
     assert "No space left on device" in full.value.detail
     assert "BACKSTOP_BACKUP_DIR" in full.value.hint

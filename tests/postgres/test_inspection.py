@@ -240,6 +240,6 @@ def test_a_question_that_takes_too_long_is_ended_on_the_server(
     monkeypatch.setattr(
         inspection, "_PREPARE", "SELECT set_config('statement_timeout', '100', true)"
     )
-    with pytest.raises(PostgresError, match="did not answer what it was asked") as refused:
+    with pytest.raises(PostgresError, match="did not answer") as refused:
         inspect(parse_url(shop.url))
     assert "statement timeout" in refused.value.detail

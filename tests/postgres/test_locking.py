@@ -12,10 +12,10 @@ from app.errors import ConfigurationError, Conflict, DumpError
 from app.postgres import snapshot
 from app.postgres.conninfo import parse_url
 from app.postgres.locking import Lock, hold_lock
-from app.postgres.snapshot import hold_snapshot, take_snapshot
+from app.postgres.snapshot import take_snapshot
 from app.postgres.table_locks import refuse_too_many_tables, too_few_locks
 from tests.conftest import Database
-from tests.postgres.conftest import Role, signed_in_as, take, wait_until
+from tests.postgres.conftest import Role, hold_snapshot, signed_in_as, take, wait_until
 
 HOLDS = """
     SELECT count(*) FILTER (WHERE backend_xmin IS NOT NULL),

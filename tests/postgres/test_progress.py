@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from app.postgres import command
 from app.postgres import progress as module
+from app.postgres.command import Watch
 from app.postgres.conninfo import Conninfo, client_environment, parse_url
-from app.postgres.dump import dump
+from app.postgres.dump import Request, dump
 from app.postgres.progress import PAGE, DumpProgress, Table, watched
-from app.postgres.snapshot import hold_snapshot
 from app.postgres.tools import Toolchain
 from tests.conftest import Database
-from tests.postgres.conftest import LIMITS, at, wait_until
+from tests.postgres.conftest import LIMITS, at, hold_snapshot, wait_until
 
 ORDERS = Table(1, "public.orders", 90 * PAGE, 1000)
 CUSTOMERS = Table(2, "public.customers", 9 * PAGE, -1)
@@ -159,10 +159,9 @@ def dumped(info: Conninfo, watched_at: Conninfo, chain: Toolchain, folder: Path)
             client_environment(info, folder / "private") as environment,
             watched(watched_at, progress, name) as look,
         ):
-            dump(
-                chain, info, target, snapshot=snapshot.id, compression="gzip:9", limits=LIMITS,
-                environment=environment | {"PGAPPNAME": name}, on_line=progress.heard, on_tick=look,
-            )  # fmt: skip
+            request = Request(info, environment | {"PGAPPNAME": name}, snapshot.id, "gzip:9")
+            watch = Watch(on_line=progress.heard, on_tick=look)
+            dump(chain, request, target, limits=LIMITS, watch=watch)
     return progress
 
 

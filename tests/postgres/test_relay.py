@@ -19,10 +19,9 @@ from app.postgres.conninfo import Conninfo, parse_url
 from app.postgres.embedded import cluster
 from app.postgres.embedded.accounts import account_for
 from app.postgres.relay import alone
-from app.postgres.snapshot import hold_snapshot
 from app.postgres.tools import Toolchain
 from tests.conftest import Database
-from tests.postgres.conftest import make_dump, take
+from tests.postgres.conftest import hold_snapshot, make_dump, take
 from tests.servers import a_server, leave_out, toolchain
 
 

@@ -14,9 +14,9 @@ from app.postgres import locking, snapshot
 from app.postgres.connection import open_session
 from app.postgres.conninfo import Conninfo, parse_url
 from app.postgres.locking import LOCK, hold_lock
-from app.postgres.snapshot import Snapshot, hold_snapshot
+from app.postgres.snapshot import Snapshot
 from tests.conftest import Database
-from tests.postgres.conftest import Role, as_admin, at, signed_in_as, wait_until
+from tests.postgres.conftest import Role, as_admin, at, hold_snapshot, signed_in_as, wait_until
 
 HOLDER = "backstop test holder"
 
@@ -334,9 +334,9 @@ def test_a_server_that_gives_no_lock_or_no_snapshot_is_told(
     info: Conninfo, standing: Database, monkeypatch: pytest.MonkeyPatch
 ):
     """The real reasons (a pooler, a server in recovery) cannot be had: any error will do."""
-    for where, given in ((locking, "lock"), (snapshot, "snapshot")):
+    for where, what in ((locking, "grant the lock"), (snapshot, "export a snapshot")):
         monkeypatch.setattr(where, "OWN_SETTINGS", "SELECT 1 FROM not_there")
-        with pytest.raises(ConnectError, match=f"did not give a {given}") as told, hold(info):
+        with pytest.raises(ConnectError, match=f"did not {what}") as told, hold(info):
             pass
         assert 'relation "not_there" does not exist' in told.value.detail
         assert info.password not in told.value.in_words()

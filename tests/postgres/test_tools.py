@@ -53,7 +53,7 @@ def test_a_version_is_read_from_what_programs_say(text: str, version: tuple[int,
 
 @pytest.mark.parametrize("text", ["", "pg_dump: command not found", "mysqldump 8.0"])
 def test_a_program_that_says_no_version_is_an_error(text: str):
-    with pytest.raises(ToolError, match="does not say its version"):
+    with pytest.raises(ToolError, match="does not print its version"):
         Version.of_text(text)
 
 

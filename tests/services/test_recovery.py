@@ -22,7 +22,7 @@ from app.logs import errors_logged
 from app.models import DatabaseBackup, Kind, Restore, Status, Trigger
 from app.models.types import now
 from app.postgres.conninfo import Conninfo, client_environment
-from app.schemas import backup_row
+from app.schemas.jobs import backup_row
 from app.services.backups import listing
 from app.services.backups import recovery as backup_recovery
 from app.services.backups import service as backups
@@ -759,9 +759,7 @@ def test_what_cannot_be_adopted_is_told_with_what_helps():
     (folder() / f"{backup.filename}.json").unlink()
     with pytest.raises(VerificationError, match=f"{backup.filename} has no manifest") as told:
         adopt(backup.filename)
-    assert told.value.hint == (
-        "It may be whole all the same; pg_restore reads it without the panel."
-    )
+    assert told.value.hint == ("It may still be whole; pg_restore reads it without the panel.")
     assert listing.list_backups().backups == []
 
 

@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: a server and a sample shop that need nothing installed."""
+"""The embedded PostgreSQL: a server and a sample shop without any installation."""
 
 from app.postgres.embedded.server import DATABASE, SERVER, EmbeddedServer, ServerStatus
 

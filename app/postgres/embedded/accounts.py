@@ -1,7 +1,7 @@
-"""The account that the embedded server runs under: PostgreSQL refuses to be root.
+"""The account of the embedded server, because PostgreSQL refuses to run as root.
 
-An ordinary user runs the server as themselves. Root runs it under an account
-that exists already; none is ever made.
+An ordinary user runs the server as themselves, root under an existing account; none is
+ever created.
 """
 
 import os
@@ -20,14 +20,14 @@ from app.errors import ConfigurationError, ToolError
 _UNPRIVILEGED = ("postgres", "nobody")
 _TRY_TIMEOUT = 10  # seconds
 
-# All that the server's programs need of our environment. PGPORT and its like
-# would change the server, our own settings carry secrets.
+# The variables that the server's programs need. PGPORT and similar ones would change the
+# server, and our own settings contain secrets.
 _HANDED_ON = ("PATH", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a program ended, and what it said unless that went to a log."""
+    """How a program ended, and its output unless it went to a log."""
 
     status: int
     output: str
@@ -36,7 +36,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Account:
-    """Someone who runs programs: we ourselves, or as root an unprivileged account."""
+    """Who runs programs: our own user, or for root an unprivileged account."""
 
     name: str
     uid: int
@@ -51,13 +51,11 @@ class Account:
         text: str | None = None,
         log: IO[bytes] | None = None,
     ) -> Ended:
-        """Run a program to its end, in a session of its own (Ctrl-C is not for it).
+        """Run a program to its end, in its own session, so that Ctrl-C does not reach it.
 
-        `text` is its input. With a `log` nothing is captured: what the program
-        leaves running keeps that file open, and no pipe of ours or our caller's.
-
-        Raises ToolError if it takes longer than `timeout` seconds, OSError if
-        it cannot be started.
+        `text` is its input. With a `log` nothing is captured: processes that it leaves
+        running keep that file open, and no pipe of ours. Raises ToolError after `timeout`
+        seconds, OSError if it cannot be started.
         """
         sink = subprocess.PIPE if log is None else log
         with subprocess.Popen(
@@ -66,7 +64,7 @@ class Account:
             stdout=sink,
             stderr=sink if log is None else subprocess.STDOUT,
             env=_environment() | dict(environment or {}),
-            cwd="/",  # ours may be closed to the account
+            cwd="/",  # the account may not enter ours
             encoding="utf-8",
             errors="replace",
             start_new_session=True,
@@ -77,13 +75,13 @@ class Account:
         return Ended(process.returncode, output or "", errors or "")
 
     def can_write_below(self, folder: Path) -> bool:
-        """Whether a folder made in there would serve the account."""
+        """Whether the account could use a folder created in this one."""
         with tempfile.TemporaryDirectory(dir=folder) as inner:
             self.take(Path(inner))
             return self.can_write(Path(inner))
 
     def can_write(self, folder: Path) -> bool:
-        """Whether the account can get there and make a file; found out by doing it."""
+        """Whether the account can create a file there; it tries."""
         script = 'cd -- "$0" && : > .tried'
         try:
             tried = self.run(["/bin/sh", "-c", script, folder], timeout=_TRY_TIMEOUT)
@@ -93,19 +91,19 @@ class Account:
         return tried.status == 0
 
     def take(self, path: Path) -> None:
-        """Make a path the account's own."""
+        """Make the account the owner of a path."""
         if self.uid != os.geteuid():
             os.chown(path, self.uid, self.gid, follow_symlinks=False)
 
     def _switch(self) -> dict[str, Any]:
-        """What subprocess needs to become the account, with no group but its own."""
+        """The arguments of Popen to become the account, with its own group only."""
         if self.uid == os.geteuid():
             return {}
         return {"user": self.uid, "group": self.gid, "extra_groups": []}
 
 
 def account_for(data: Path) -> Account:
-    """Who runs the server: we, but as root the owner of the data or an unprivileged one.
+    """The account of the server: our own, or for root the data's owner, or an unprivileged one.
 
     Raises ConfigurationError where root finds none.
     """
@@ -114,8 +112,8 @@ def account_for(data: Path) -> Account:
     if data.exists() and (owner := data.stat()).st_uid != 0:
         return Account(f"user {owner.st_uid}", owner.st_uid, owner.st_gid)
     for name in _UNPRIVILEGED:
-        if (found := host.find_user(name)) is not None:
-            return Account(name, *found)
+        if (user := host.find_user(name)) is not None:
+            return Account(name, *user)
     raise ConfigurationError(
         "there is no account that the embedded PostgreSQL server could run under",
         detail="PostgreSQL refuses to run as root, and neither postgres nor nobody exists here.",
@@ -124,7 +122,7 @@ def account_for(data: Path) -> Account:
 
 
 def make_passable(folder: Path) -> None:
-    """Make a folder if it is missing: root's with passage for its account, else private."""
+    """Create a missing folder: private, but passable for the server's account if we are root."""
     if not folder.exists():
         make_passable(folder.parent)
         with suppress(FileExistsError):  # somebody else was faster
@@ -138,9 +136,9 @@ def _attended(
 ) -> tuple[str, str]:
     try:
         return process.communicate(text, timeout)
-    except BaseException as error:  # an interrupt too: nothing goes on without us
+    except BaseException as error:  # also an interrupt: nothing may go on without us
         with suppress(OSError):
-            os.killpg(process.pid, signal.SIGKILL)  # with all that it has started
+            os.killpg(process.pid, signal.SIGKILL)  # with its children
         if isinstance(error, subprocess.TimeoutExpired):
             name = Path(error.cmd[0]).name
             raise ToolError(f"{name} took longer than {timeout:.0f} seconds") from error

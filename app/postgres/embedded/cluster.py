@@ -1,8 +1,7 @@
-"""One data directory and its server: make it, start it, find it, shut it down.
+"""A data directory and its server: create, start, find and shut it down.
 
-The server listens on a socket in a short private folder and nowhere else: a
-socket's path may have 107 bytes, and no other account gets as far as the
-password.
+The server listens only on a socket, in a private folder that no other account can enter.
+Its path is short, because a socket's path has at most 107 bytes.
 """
 
 import os
@@ -39,7 +38,7 @@ _SETTINGS = {
 }
 _SOCKET = f".s.PGSQL.{PORT}"
 _LONGEST_SOCKET = 99  # bytes
-_PLAIN_PATH = re.compile(r"/[A-Za-z0-9_./+-]+")  # to libpq a comma parts two hosts
+_PLAIN_PATH = re.compile(r"/[A-Za-z0-9_./+-]+")  # libpq splits hosts at commas
 
 _INITDB_TIMEOUT = 180  # seconds
 _START_TIMEOUT = 120
@@ -48,12 +47,12 @@ _LEFTOVERS_TIMEOUT = 10
 _TICK = 0.02
 
 _LARGEST_LOG = 1_000_000  # bytes
-_TOLD_LINES = 12  # of the log in an error
+_SHOWN_LINES = 12  # of the log in an error
 
 
 @dataclass(frozen=True)
 class Postmaster:
-    """The first process of a running server."""
+    """The main process of a running server."""
 
     process: psutil.Process
     socket_folder: Path | None  # not yet, in its first moments
@@ -69,7 +68,7 @@ class Cluster:
     account: Account
 
     def initialise(self, password: str) -> None:
-        """Make the data directory: under another name first, so that it is whole or not there."""
+        """Create the data directory under another name first, so that it is complete or missing."""
         unfinished = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=self.data.parent))
         self.account.take(unfinished)
         with self._password_file(password) as password_file:
@@ -81,7 +80,7 @@ class Cluster:
         unfinished.rename(self.data)
 
     def change_password(self, password: str) -> None:
-        """Set the superuser's password without knowing the old one; the server must be down."""
+        """Set the superuser's password without the old one; the server must be down."""
         self._run(
             "postgres", "--single", "-D", self.data, "-c", "exit_on_error=on",
             "-c", "log_min_error_statement=panic", "postgres",
@@ -91,13 +90,13 @@ class Cluster:
     def start(self, socket_folder: Path) -> None:
         """Start the server and wait until it is ready; it outlives us and our terminal.
 
-        Raises ToolError, with the last lines of the server's log, if it does not start.
+        Raises ToolError with the end of the server's log if it does not start.
         """
         settings = _SETTINGS | {"unix_socket_directories": str(socket_folder)}
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         with _opened_log(self.log) as log:
             begin = log.tell()
-            # The data directory goes by the environment: pg_ctl would hand it to a shell.
+            # The data directory goes into the environment: pg_ctl would pass it to a shell.
             ended = self.account.run(
                 [
                     self.installation.folder / "pg_ctl", "start", "--silent", "--wait",
@@ -111,7 +110,7 @@ class Cluster:
             raise ToolError(
                 "the embedded PostgreSQL server does not start",
                 detail=_last_lines(self.log.read_bytes()[begin:].decode("utf-8", "replace")),
-                hint=f"The server's whole log is {self.log}.",
+                hint=f"The server's complete log is {self.log}.",
             )
 
     def _run(self, program: str, *arguments: str | Path, text: str | None = None) -> None:
@@ -125,12 +124,12 @@ class Cluster:
             raise ToolError(
                 f"{program} failed in {self.data.parent}",
                 detail=_last_lines(ended.errors),
-                hint="Is there space left, and may this account write there?",
+                hint="Is there space left, and can this account write there?",
             )
 
     @contextmanager
     def _password_file(self, password: str) -> Iterator[Path]:
-        """A file with the password that only the account may read, for as long as it takes."""
+        """A temporary file with the password that only the account can read."""
         descriptor, name = tempfile.mkstemp(prefix=PARTIAL, dir=self.data.parent)
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -142,7 +141,7 @@ class Cluster:
 
 
 def major_of(data: Path) -> int | None:
-    """The major version of the data directory; None where there is none."""
+    """The major version of the data directory; None if it does not exist."""
     try:
         return int((data / "PG_VERSION").read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -150,10 +149,9 @@ def major_of(data: Path) -> int | None:
 
 
 def find_postmaster(data: Path) -> Postmaster | None:
-    """The server that runs on this data directory, if one does.
+    """The server that runs on this data directory, if there is one.
 
-    A process of that number proves nothing (it may have been given away
-    since): it must be a postgres that works in the very directory.
+    The pid may have been reused, so the process must be a postgres in that directory.
     """
     try:
         lines = (data / "postmaster.pid").read_text(encoding="utf-8").splitlines()
@@ -166,9 +164,9 @@ def find_postmaster(data: Path) -> Postmaster | None:
 
 
 def shut_down(data: Path) -> None:
-    """End the server, if it runs: fast, and if it takes too long by force.
+    """End the server if it runs: by a fast shutdown, then by force.
 
-    Raises ToolError if it outlives even that.
+    Raises ToolError if it survives that.
     """
     for number, seconds in _ENDINGS:
         server = find_postmaster(data)
@@ -176,23 +174,22 @@ def shut_down(data: Path) -> None:
             return
         with suppress(psutil.NoSuchProcess):
             server.process.send_signal(number)
-        if _comes_true(partial(_is_over, server.process), seconds):
+        if _becomes_true(partial(_is_over, server.process), seconds):
             return
     raise ToolError("the embedded PostgreSQL server does not stop")
 
 
 def clear_remains(data: Path) -> None:
-    """Make way for a new server after one that was killed.
+    """Prepare for a new server after one that was killed.
 
-    Its children may still be at work for a moment; they must be gone first.
-    Its postmaster.pid is taken away only where the number now belongs to
-    somebody else, which PostgreSQL would take for a server: otherwise the
-    file is PostgreSQL's own guard against two servers on one directory.
+    Its children may still work for a moment, and must be gone first. Its postmaster.pid is
+    PostgreSQL's guard against two servers in one directory: it is removed only if another
+    process has the number now, which PostgreSQL would take for a server.
     """
     pid_file = data / "postmaster.pid"
     if not pid_file.exists():
         return
-    if not _comes_true(lambda: not _leftovers(data), _LEFTOVERS_TIMEOUT):
+    if not _becomes_true(lambda: not _leftovers(data), _LEFTOVERS_TIMEOUT):
         for process in _leftovers(data):
             with suppress(psutil.Error):
                 process.kill()
@@ -202,7 +199,7 @@ def clear_remains(data: Path) -> None:
 
 
 def make_socket_folder(account: Account) -> Path:
-    """A new folder that is private, short enough, and within the account's reach."""
+    """Create a private folder with a short name that the account can enter."""
     for parent in dict.fromkeys((tempfile.gettempdir(), "/tmp")):  # noqa: S108 - mkdtemp follows
         folder = Path(tempfile.mkdtemp(prefix="backstop-", dir=parent))
         account.take(folder)
@@ -211,18 +208,18 @@ def make_socket_folder(account: Account) -> Path:
         folder.rmdir()
     raise ConfigurationError(
         "there is no folder for the embedded server's socket",
-        hint="Set TMPDIR to a folder with a short and plain name that everyone may enter.",
+        hint="Set TMPDIR to a folder with a short, plain name that everyone can enter.",
     )
 
 
 def is_fit_for_socket(folder: Path) -> bool:
-    """Whether a socket in there has a name that libpq takes."""
+    """Whether libpq accepts the path of a socket in the folder."""
     length = len(os.fsencode(folder / _SOCKET))
     return length <= _LONGEST_SOCKET and _PLAIN_PATH.fullmatch(str(folder)) is not None
 
 
 def remove_socket_folder(folder: Path) -> None:
-    """Remove what a server left; nothing but a socket's own files, nothing by force."""
+    """Remove the folder, and no other files than those of a socket."""
     with suppress(OSError):
         for name in (_SOCKET, f"{_SOCKET}.lock"):
             (folder / name).unlink(missing_ok=True)
@@ -234,7 +231,7 @@ def _works_in(process: psutil.Process, data: Path) -> bool:
 
 
 def _is_over(process: psutil.Process) -> bool:
-    """Gone, or a zombie: in a container nobody may ever fetch its status."""
+    """Whether it is gone or a zombie: in a container nobody may ever collect its status."""
     try:
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -242,15 +239,15 @@ def _is_over(process: psutil.Process) -> bool:
 
 
 def _leftovers(data: Path) -> list[psutil.Process]:
-    found = []
+    processes = []
     for process in psutil.process_iter():
-        with suppress(psutil.Error):  # ended meanwhile, or somebody else's
+        with suppress(psutil.Error):  # ended meanwhile, or of another user
             if _works_in(process, data):
-                found.append(process)
-    return found
+                processes.append(process)
+    return processes
 
 
-def _comes_true(condition: Callable[[], bool], seconds: float) -> bool:
+def _becomes_true(condition: Callable[[], bool], seconds: float) -> bool:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -261,7 +258,7 @@ def _comes_true(condition: Callable[[], bool], seconds: float) -> bool:
 
 @contextmanager
 def _opened_log(path: Path) -> Iterator[IO[bytes]]:
-    """The log, to be continued; begun anew where it has grown large."""
+    """The log, opened to append; emptied first if it is large."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
     with os.fdopen(os.open(path, flags, mode=0o600), "ab") as log:
         if log.tell() > _LARGEST_LOG:
@@ -271,4 +268,4 @@ def _opened_log(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _last_lines(text: str) -> str:
-    return "\n".join(text.strip().splitlines()[-_TOLD_LINES:])
+    return "\n".join(text.strip().splitlines()[-_SHOWN_LINES:])

@@ -1,7 +1,6 @@
-"""What the embedded server keeps in the instance folder: state, secrets, locks.
+"""Files of the embedded server in the instance folder: state, secrets, locks.
 
-All of it is only for us (0600); the folder itself lets an unprivileged account
-pass through to the data.
+They are private (0600); the folder lets an unprivileged account pass to the data.
 """
 
 import hashlib
@@ -25,25 +24,25 @@ from app.postgres.embedded.accounts import make_passable
 from app.postgres.embedded.installations import PARTIAL
 
 _ELSEWHERE = Path("/var/lib/backstop")
-_LOCK_TIMEOUT = 300  # seconds; somebody else's first start on a slow machine takes long
+_LOCK_TIMEOUT = 300  # seconds; a first start on a slow machine takes long
 _TICK = 0.05
 _REFUSED = (
-    "They belong to the account that ran Backstop here first: use that one,"
-    " name another BACKSTOP_INSTANCE_DIR, or set DATABASE_URL."
+    "They belong to the account that ran Backstop here first: use that account,"
+    " set another BACKSTOP_INSTANCE_DIR, or set DATABASE_URL."
 )
 
 
 @dataclass(frozen=True)
 class State:
-    """What one process leaves for the next."""
+    """What one process notes for the next."""
 
-    folder: str  # whose state this is: a copied instance folder begins anew
-    home: str = ""  # where the data lies
+    folder: str  # to notice a copied instance folder, which starts afresh
+    home: str = ""  # the folder of the data
     version: str = ""
     programs: str = ""
     socket: str = ""  # to be removed, even after a crash
     has_sample: bool = False
-    stays: bool = False  # a person started it: not the last user's to stop
+    stays: bool = False  # a person started it, so its last user does not stop it
     stopped_on_purpose: bool = False
 
 
@@ -59,21 +58,21 @@ class EmbeddedFiles:
 
     @property
     def elsewhere(self) -> Path:
-        """Where things lie that the account cannot reach in the instance folder."""
+        """The folder for files that the account cannot reach in the instance folder."""
         instance = os.fsencode(self.folder.parent)
         return _ELSEWHERE / hashlib.sha256(instance).hexdigest()[:16]
 
     @property
     def state(self) -> State:
-        """What was noted last."""
+        """The state as it was noted last."""
         try:
             state = State(**json.loads(self._state.read_text(encoding="utf-8")))
-        except (FileNotFoundError, ValueError, TypeError):  # the last two: of another release
+        except (FileNotFoundError, ValueError, TypeError):  # the last two: from another release
             return State(str(self.folder))
         return state if state.folder == str(self.folder) else State(str(self.folder))
 
     def note(self, **changes: Any) -> None:
-        """Change the noted state; only under the lock."""
+        """Change the noted state; call it only under the lock."""
         changed = replace(self.state, **changes)
         if changed != self.state:
             self._write(self._state, json.dumps(asdict(changed), indent=2))
@@ -86,7 +85,7 @@ class EmbeddedFiles:
             return None
 
     def keep_password(self, password: str) -> None:
-        """Keep it for us, and as a file that a person can name in PGPASSFILE."""
+        """Keep the password for us, and as a file that people can name in PGPASSFILE."""
         if self.password() != password or not self.passfile.exists():
             partial = self.folder / f"{PARTIAL}{secrets.token_hex(8)}"
             write_passfile(partial, password)
@@ -94,18 +93,18 @@ class EmbeddedFiles:
             self._write(self._password, password)
 
     def sweep(self) -> None:
-        """Remove what an interrupted start left half made; only under the lock."""
+        """Remove what an interrupted start left unfinished; call it only under the lock."""
         for folder in (self.folder, self.elsewhere):
             for path in folder.glob(f"{PARTIAL}*"):
                 if path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path, ignore_errors=True)  # initdb may still be at it
+                    shutil.rmtree(path, ignore_errors=True)  # initdb may still run
                 else:
                     path.unlink()
 
     @contextmanager
     def opened(self, name: str) -> Iterator[IO[bytes]]:
-        """A file to lock; every opening counts as a user of its own."""
-        with told():
+        """Open a file to lock; each opening counts as one user."""
+        with file_errors():
             make_passable(self.folder)
             descriptor = os.open(self.folder / name, os.O_RDWR | os.O_CREAT, mode=0o600)
         with os.fdopen(descriptor, "r+b", buffering=0) as file:
@@ -113,17 +112,14 @@ class EmbeddedFiles:
 
     @contextmanager
     def changing(self) -> Iterator[None]:
-        """Hold the one lock under which anything changes.
-
-        Raises Conflict if somebody else does not let go of it.
-        """
-        with told(), self.opened("lock") as lock:
+        """Hold the lock for all changes. Raises Conflict if somebody else keeps it."""
+        with file_errors(), self.opened("lock") as lock:
             deadline = time.monotonic() + _LOCK_TIMEOUT
-            while not is_locked(lock):
+            while not try_to_lock(lock):
                 if time.monotonic() > deadline:
                     raise Conflict(
                         "the embedded server is being started or stopped by another process",
-                        detail=f"It has not ended for {_LOCK_TIMEOUT} seconds.",
+                        detail=f"It has not finished within {_LOCK_TIMEOUT} seconds.",
                     )
                 pause(_TICK)
             yield
@@ -137,15 +133,15 @@ class EmbeddedFiles:
         self._publish(Path(name), path)
 
     def _publish(self, partial: Path, path: Path) -> None:
-        """Give a whole file its name; where root helps out, its owner stays the folder's."""
+        """Give a complete file its name, and the owner of the folder if root writes it."""
         owner = self.folder.stat()
         if owner.st_uid != os.geteuid():
             os.chown(partial, owner.st_uid, owner.st_gid)
         partial.replace(path)
 
 
-def is_locked(file: IO[bytes]) -> bool:
-    """Try to get the file's lock for us alone, without waiting."""
+def try_to_lock(file: IO[bytes]) -> bool:
+    """Try to lock the file exclusively, without waiting."""
     try:
         host.lock_alone(file.fileno())
     except BlockingIOError:
@@ -154,8 +150,8 @@ def is_locked(file: IO[bytes]) -> bool:
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """Tell the operating system's errors in our words."""
+def file_errors() -> Iterator[None]:
+    """Turn an OSError into a ConfigurationError."""
     try:
         yield
     except OSError as error:
@@ -163,5 +159,5 @@ def told() -> Iterator[None]:
         raise ConfigurationError(
             "the embedded PostgreSQL server's files cannot be used",
             detail=f"{error}.",
-            hint=_REFUSED if is_refused else "Make room for them, or set DATABASE_URL.",
+            hint=_REFUSED if is_refused else "Free some space, or set DATABASE_URL.",
         ) from error

@@ -16,7 +16,7 @@ try:
 except ImportError:  # an extra: it does not exist for every platform
     wheel_bin_dir = None
 
-#: What is being made lies under such a name until it is whole.
+#: Prefix of the names of unfinished files and folders.
 PARTIAL = "partial-"
 
 FOLDERS = (
@@ -26,7 +26,7 @@ FOLDERS = (
     "/usr/local/opt/postgresql@*/bin",
 )
 PROGRAMS = ("initdb", "pg_ctl", "postgres")
-_OLDEST = 15  # the sample needs it
+_OLDEST = 15  # for the sample
 _PROBE_TIMEOUT = 20  # seconds
 _INSTALL = "Install PostgreSQL (Debian: apt install postgresql, macOS: brew install postgresql)"
 
@@ -38,32 +38,33 @@ class Installation:
     folder: Path
     version: Version
 
+    def __str__(self) -> str:
+        return f"{self.version} in {self.folder}"
+
     @property
     def environment(self) -> dict[str, str]:
-        """What these programs need to be told; the musl wheel brings ICU's data along."""
+        """Variables that these programs need; the musl wheel brings its own ICU data."""
         icu = self.folder.parent / "share" / "icu"
         return {"ICU_DATA": str(icu)} if icu.is_dir() else {}
 
 
 def find_installation(account: Account, *, major: int | None, copies: Path) -> Installation:
-    """The programs to run, usable by the account; of that major if one is given.
+    """The programs that the account can run; of that major version, if one is given.
 
-    The wheel comes first, then the newest of the host. Where the account
-    cannot run the wheel's programs in their place, a copy in the folder
-    `copies` serves.
-
-    Raises ConfigurationError, saying what to install, where nothing fits.
+    The wheel comes first, then the newest of the host. If the account cannot run the
+    wheel's programs where they are, they are copied to the folder `copies`. Raises
+    ConfigurationError, with what to install, if nothing fits.
     """
-    found = []
-    for each in _installations(account, copies):
-        if major in (None, each.version.major):
-            return each
-        found.append(each)
-    if major is not None and found:
+    unfit = []
+    for installation in _installations(account, copies):
+        if major in (None, installation.version.major):
+            return installation
+        unfit.append(installation)
+    if major is not None and unfit:
         raise ConfigurationError(
             f"the embedded server's data is of PostgreSQL {major}, its programs are not here",
-            detail=f"Found: {', '.join(f'{each.version} in {each.folder}' for each in found)}.",
-            hint=f"Install PostgreSQL {major}, or remove the data to begin anew with the sample.",
+            detail=f"Found: {', '.join(map(str, unfit))}.",
+            hint=f"Install PostgreSQL {major}, or remove the data to start again with the sample.",
         )
     raise ConfigurationError(
         f"no programs of a PostgreSQL server were found{f', wanted: {major}' if major else ''}",
@@ -74,15 +75,15 @@ def find_installation(account: Account, *, major: int | None, copies: Path) -> I
 
 
 def _installations(account: Account, copies: Path) -> Iterator[Installation]:
-    """Best first; lazily, since each one costs a program's run."""
+    """Best first; lazily, because each one costs the run of a program."""
     if wheel_bin_dir is not None:
         wheel = Path(wheel_bin_dir())
         usable = _installation(wheel, account) or _copied(wheel, account, copies)
         if usable is not None:
             yield usable
     of_host = (_installation(folder, account) for folder in dict.fromkeys(_host_folders()))
-    usable_of_host = [each for each in of_host if each is not None]
-    yield from sorted(usable_of_host, key=lambda each: each.version, reverse=True)
+    usable_of_host = [installation for installation in of_host if installation is not None]
+    yield from sorted(usable_of_host, key=lambda installation: installation.version, reverse=True)
 
 
 def _host_folders() -> Iterator[Path]:
@@ -94,19 +95,19 @@ def _host_folders() -> Iterator[Path]:
 
 
 def _installation(folder: Path, account: Account) -> Installation | None:
-    """What is in the folder, if the account can really run it."""
+    """The installation in the folder, if the account can run it."""
     if not all(os.path.lexists(folder / name) for name in PROGRAMS):
         return None
     try:
-        told = account.run([folder / "postgres", "--version"], timeout=_PROBE_TIMEOUT)
-        version = Version.of_text(told.output)
+        ended = account.run([folder / "postgres", "--version"], timeout=_PROBE_TIMEOUT)
+        version = Version.of_text(ended.output)
     except (OSError, ToolError):
         return None
     return Installation(folder, version) if version.major >= _OLDEST else None
 
 
 def _copied(wheel: Path, account: Account, copies: Path) -> Installation | None:
-    """The wheel's programs copied to where the account can run them, once a version."""
+    """A copy of the wheel's programs that the account can run, one for each version."""
     ourselves = Account("", os.geteuid(), os.getegid())
     original = _installation(wheel, ourselves)
     if original is None or account == ourselves:
@@ -125,7 +126,7 @@ def _copied(wheel: Path, account: Account, copies: Path) -> Installation | None:
 
 
 def _let_everyone_run(tree: Path) -> None:
-    """The originals' modes may be what keeps the account out."""
+    """Set modes that let every account run the programs."""
     for folder, _, names in os.walk(tree):
         Path(folder).chmod(0o755)
         for path in (Path(folder, name) for name in names):

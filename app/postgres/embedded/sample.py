@@ -1,11 +1,11 @@
-"""The sample shop `ecom`, loaded whole or not at all."""
+"""The sample shop `ecom`, loaded completely or not at all."""
 
 from pathlib import Path
 
 import psycopg2
 
 from app.errors import PostgresError
-from app.postgres.connection import connect, told
+from app.postgres.connection import connect, error_text
 from app.postgres.conninfo import Conninfo
 
 DATABASE = "ecom"
@@ -14,26 +14,23 @@ _SQL = Path(__file__).with_name("sample.sql")
 
 
 def load(maintenance: Conninfo, sample: Conninfo) -> None:
-    """Make the database and fill it, unless that has been done.
+    """Create the database and fill it, unless that was done.
 
-    Until the sample is in, the database's connection limit is 0; the loading
-    transaction itself lifts it. So a load that was interrupted is seen, and
-    done again; nothing else could be in the database by then.
-
-    Raises PostgresError if the server refuses.
+    The database has a connection limit of 0 until the loading transaction lifts it: so an
+    interrupted load is noticed and repeated. Raises PostgresError if the server refuses.
     """
     try:
         if _is_to_be_filled(maintenance):
             _fill(sample)
     except psycopg2.Error as error:
         raise PostgresError(
-            "the sample database could not be made", detail=told(error, sample)
+            "the sample database could not be created", detail=error_text(error, sample)
         ) from error
 
 
 def _is_to_be_filled(maintenance: Conninfo) -> bool:
     with connect(maintenance, application_name="backstop sample") as connection:
-        connection.autocommit = True  # CREATE DATABASE wants no transaction around it
+        connection.autocommit = True  # CREATE DATABASE cannot run in a transaction
         with connection.cursor() as cursor:
             cursor.execute("SELECT datconnlimit FROM pg_database WHERE datname = %s", (DATABASE,))
             row = cursor.fetchone()

@@ -1,9 +1,8 @@
 """The embedded PostgreSQL server with the sample shop, for demonstration and tests.
 
-Whoever needs it holds `used()`: the first user starts it, the last one stops
-it, unless a person asked it to stay up or stopped it on purpose. Users are
-counted by shared locks on a file: the kernel lets go of a killed user's.
-Every change happens under one exclusive lock.
+Each user holds `used()`: the first one starts the server, the last one stops it, unless a
+person has started it to stay, or stopped it. Users are counted by shared locks on a file,
+which the kernel releases for killed processes. All changes happen under one exclusive lock.
 """
 
 import secrets
@@ -19,45 +18,42 @@ from app.postgres.conninfo import Conninfo
 from app.postgres.embedded import cluster, sample
 from app.postgres.embedded.accounts import Account, account_for, make_passable
 from app.postgres.embedded.cluster import Cluster, find_postmaster
-from app.postgres.embedded.files import EmbeddedFiles, is_locked, told
+from app.postgres.embedded.files import EmbeddedFiles, file_errors, try_to_lock
 from app.postgres.embedded.installations import find_installation
 
-SERVER = "embedded"  # what people call it
+SERVER = "embedded"  # its name for people
 DATABASE = sample.DATABASE
 
-_STATEMENT_TIMEOUT = "180s"  # of each statement of the sample
+_STATEMENT_TIMEOUT = "180s"  # for each statement of the sample
 
 
 @dataclass(frozen=True)
 class ServerStatus:
-    """What is known of the embedded server."""
+    """The state of the embedded server."""
 
     running: bool
     pid: int | None
     version: str | None  # of the programs that ran it last
-    programs: Path | None  # the folder of those
+    programs: Path | None  # their folder
     data: Path
     socket: Path | None  # the folder of the socket
     stopped_on_purpose: bool
 
 
 class EmbeddedServer:
-    """The server that belongs to one instance folder. To make one touches nothing."""
+    """The server of one instance folder. Creating this object touches nothing."""
 
     def __init__(self, instance_dir: Path) -> None:
         self._files = EmbeddedFiles(instance_dir)
 
     def conninfo(self) -> Conninfo:
-        """How to sign in to the sample database.
-
-        Raises ConnectError where the server is not running.
-        """
-        with told():
+        """How to sign in to the sample database. Raises ConnectError if the server is down."""
+        with file_errors():
             return self._conninfo(DATABASE)
 
     def status(self) -> ServerStatus:
-        """What is known without starting anything."""
-        with told():
+        """The state, without starting anything."""
+        with file_errors():
             state, data = self._files.state, self._data
             server = find_postmaster(data)
         return ServerStatus(
@@ -71,15 +67,15 @@ class EmbeddedServer:
         )
 
     def alive(self) -> bool:
-        """Whether the server runs; cheap enough to ask every second."""
-        with told():
+        """Whether the server runs; cheap enough to call every second."""
+        with file_errors():
             return find_postmaster(self._data) is not None
 
     def start(self) -> None:
-        """Start the server, to stay up until stop(); makes whatever is missing.
+        """Start the server until stop() is called; create whatever is missing.
 
-        Raises ConfigurationError without programs or an account to run them,
-        ToolError if one of them fails.
+        Raises ConfigurationError without programs or an account for them, ToolError if a
+        program fails.
         """
         with self._files.changing():
             self._files.note(stopped_on_purpose=False)
@@ -87,18 +83,17 @@ class EmbeddedServer:
             self._files.note(stays=True)
 
     def stop(self) -> None:
-        """Stop the server, whoever uses it, and remember that it was on purpose."""
+        """Stop the server even if it is used, and remember that this was intended."""
         with self._files.changing():
             self._files.note(stopped_on_purpose=True)
             self._bring_down()
 
     @contextmanager
     def used(self, *, insist: bool = False) -> Iterator[None]:
-        """Hold this while working with the server: it is started if need be.
+        """Hold this while working with the server, which is started if necessary.
 
-        A server that was stopped on purpose stays down (conninfo() says so),
-        unless the caller insists. The last user to leave stops the server.
-        Raises what start() raises.
+        A server that was stopped on purpose stays down, unless the caller insists. The
+        last user to leave stops the server. Raises as start().
         """
         with self._files.opened("users") as users:
             self._enter(users, insist=insist)
@@ -117,13 +112,13 @@ class EmbeddedServer:
 
     def _leave(self, users: IO[bytes]) -> None:
         with self._files.changing():
-            is_last = is_locked(users)  # for us alone: so nobody else is there
+            is_last = try_to_lock(users)
             if is_last and not self._files.state.stays:
                 self._bring_down()
             host.unlock(users.fileno())  # before the next one may enter
 
     def _bring_up(self) -> None:
-        """Running, and with the sample: do whatever of that is missing."""
+        """Start the server and load the sample, as far as that is necessary."""
         try:
             if find_postmaster(self._data) is None:
                 self._launch()
@@ -134,7 +129,7 @@ class EmbeddedServer:
                     self._conninfo(DATABASE, options=options),
                 )
                 self._files.note(has_sample=True)
-        except BaseException:  # an interrupt too: half a start is worse than none
+        except BaseException:  # also an interrupt: half a start is worse than none
             self._bring_down()
             raise
 
@@ -152,7 +147,7 @@ class EmbeddedServer:
         account = account_for(self._data)
         self._files.sweep()
         self._settle(account)
-        cluster.shut_down(self._data)  # runs only if the noted state was lost
+        cluster.shut_down(self._data)  # it runs only if the state was lost
         server = self._prepared(account)
         self._forget_socket()  # of a server that was killed
         socket = cluster.make_socket_folder(account)
@@ -165,7 +160,7 @@ class EmbeddedServer:
         server.start(socket)
 
     def _settle(self, account: Account) -> None:
-        """Decide where the data lies: here, or where the account can get to."""
+        """Choose the folder of the data: here, or where the account can write."""
         if cluster.major_of(self._data) is not None:
             return
         for home in (self._files.folder, self._files.elsewhere):
@@ -174,13 +169,13 @@ class EmbeddedServer:
                 self._files.note(home=str(home))
                 return
         raise ConfigurationError(
-            f"{account.name} cannot write where the embedded server's data would lie",
+            f"{account.name} cannot write the data of the embedded server",
             detail=f"Tried: {self._files.folder} and {self._files.elsewhere}.",
-            hint="Name another BACKSTOP_INSTANCE_DIR, or set DATABASE_URL.",
+            hint="Set another BACKSTOP_INSTANCE_DIR, or set DATABASE_URL.",
         )
 
     def _prepared(self, account: Account) -> Cluster:
-        """The data directory, made or cleared of a killed server, and its programs."""
+        """The data directory, created or cleared of a killed server, and its programs."""
         data, major, known = self._data, cluster.major_of(self._data), self._files.password()
         installation = find_installation(account, major=major, copies=self._files.elsewhere)
         server = Cluster(data, self._files.log, installation, account)

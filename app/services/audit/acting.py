@@ -1,8 +1,7 @@
-"""The act that is under way, and what came of it: said by the service that does it.
+"""The current act, for the audit.
 
-A face begins an act, and says what of it only a face can know. Whether it was
-done, refused or failed says the service function that does it (`acting`): by
-returning, by its error, or in its own words (`tell`).
+A face begins an act, with the facts that only a face knows. The service function that
+performs it (`acting`) sets its outcome: by returning, by its error, or explicitly (`tell`).
 """
 
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from app.models import ActOutcome, Trigger
 P = ParamSpec("P")
 R = TypeVar("R")
 
-#: Errors that say: nothing was done.
+#: Errors after which nothing was done.
 _REFUSALS = (
     errors.NotFound,
     errors.Conflict,
@@ -32,48 +31,47 @@ _REFUSALS = (
     errors.Busy,
 )
 
-
 _BROKEN = {False: ActOutcome.REFUSED, True: ActOutcome.FAILED}
 
 
 @dataclass
 class Act:
-    """What somebody does, and what is to be recorded of it."""
+    """What somebody does, as the audit records it."""
 
     action: str  # the resource and what is done with it: backup.delete
     face: Trigger
-    actor: str = ""  # nobody is signed in
+    actor: str = ""  # empty: nobody is signed in
     origin: str = ""  # an address, or a host
     subject: str = ""
-    outcome: ActOutcome | None = None  # None: no service has said it
+    outcome: ActOutcome | None = None  # None: not set by a service yet
     detail: str = ""
-    #: Not recorded again if the same was refused, or has failed, since then.
+    #: A refusal or failure is not recorded again if the same happened since then.
     quiet_since: datetime | None = None
-    is_served: bool = False  # a service function is at it
+    is_served: bool = False  # a service function performs it
 
 
 def begin_act(act: Act) -> None:
-    """From now on until `end_act`, this is what is done."""
+    """Make this the current act, until `end_act`."""
     g.act = act
 
 
 def end_act() -> Act | None:
-    """What was done, if it is to be recorded."""
+    """End the current act and return it, if there is one."""
     act: Act | None = g.pop("act", None)
     return act
 
 
 def tell(**known: Any) -> None:
-    """Add what is known to the act that is under way; nothing where none is."""
+    """Add facts to the current act, if there is one."""
     act = _act()
     for name, value in known.items() if act else ():
         setattr(act, name, value)
 
 
 def refuse(detail: str, *, is_broken: bool = False) -> None:
-    """Say of a face why it does not do what was asked.
+    """Record why a face does not do what was requested.
 
-    The word of a service stands, but where something `is_broken` afterwards.
+    The outcome of a service takes precedence, unless something `is_broken` afterwards.
     """
     act = _act()
     if act is not None and (is_broken or act.outcome is None):
@@ -81,17 +79,17 @@ def refuse(detail: str, *, is_broken: bool = False) -> None:
 
 
 def outcome_of(error: BaseException) -> ActOutcome:
-    """Whether an error says that nothing was done, or that something broke on the way."""
+    """The outcome that an error stands for."""
     return ActOutcome.REFUSED if isinstance(error, _REFUSALS) else ActOutcome.FAILED
 
 
 def acting(service: Callable[P, R]) -> Callable[P, R]:
-    """A service function that does what an act is about: how it ends is what came of that."""
+    """Mark a service function that performs acts: how it ends is the outcome."""
 
     @wraps(service)
     def recorded(*args: P.args, **kwargs: P.kwargs) -> R:
         act = _act()
-        if act is None or act.is_served:  # of another one that does the whole
+        if act is None or act.is_served:  # another function performs the act
             return service(*args, **kwargs)
         act.is_served, act.outcome = True, None
         try:

@@ -1,4 +1,4 @@
-"""What the audit tells: some entries by filters, newest first, or all of them to keep."""
+"""Search the audit log, newest first, or export all of it."""
 
 import json
 import re
@@ -21,36 +21,36 @@ WORDS = ("actor", "action", "outcome", "from", "to", "q")
 
 @dataclass(frozen=True)
 class Filters:
-    """Which entries; what is empty is not asked. Read by `read_filters`."""
+    """Conditions on entries; empty ones do not apply. See `read_filters`."""
 
     actor: str = ""  # the whole name
     action: str = ""  # all of it, or the resource alone: backup
     outcome: str = ""
-    since: str = ""  # the moment as an entry has it
+    since: str = ""  # in the format of an entry
     until: str = ""
-    text: str = ""  # anywhere in subject, origin and detail
+    text: str = ""  # in subject, origin or detail
 
 
 @dataclass(frozen=True)
 class Page:
-    """Some entries, newest first, and where the next older ones begin."""
+    """Some entries, newest first, and the cursor of the next older ones."""
 
     entries: list[AuditEntry]
     next_before: int | None
 
 
-def read_filters(asked: Mapping[str, str]) -> Filters:
-    """Filters from the words of a query: actor, action, outcome, from, to, q.
+def read_filters(query: Mapping[str, str]) -> Filters:
+    """Filters from the parameters of a query: actor, action, outcome, from, to, q.
 
-    Times are ISO 8601, in UTC where they do not say otherwise; a day as `to`
-    is meant whole. Raises InvalidInput.
+    Times are ISO 8601, in UTC without a time zone; a date as `to` includes that day.
+    Raises InvalidInput.
     """
-    given = {name: asked.get(name, "").strip() for name in WORDS}
+    given = {name: query.get(name, "").strip() for name in WORDS}
     for name, word in given.items():
         if len(word) > MAX_SEARCHED:
             raise InvalidInput(f"{name} has at most {MAX_SEARCHED} characters")
     words = {name: cleaned(word, MAX_SEARCHED) for name, word in given.items()}
-    if words["outcome"] and words["outcome"] not in [each.value for each in ActOutcome]:
+    if words["outcome"] and words["outcome"] not in [outcome.value for outcome in ActOutcome]:
         raise InvalidInput("outcome must be done, refused or failed")
     return Filters(
         actor=words["actor"],
@@ -65,9 +65,9 @@ def read_filters(asked: Mapping[str, str]) -> Filters:
 def list_entries(
     filters: Filters | None = None, *, before: str | int | None = None, limit: int = 50
 ) -> Page:
-    """The newest entries, at most `limit`; `before` is a Page's `next_before`.
+    """The newest entries, at most `limit`; `before` is the `next_before` of a page.
 
-    Raises InvalidInput for a limit or a cursor that cannot be meant.
+    Raises InvalidInput for an invalid limit or cursor.
     """
     if not 1 <= limit <= MAX_LIMIT:
         raise InvalidInput(f"limit must lie between 1 and {MAX_LIMIT}")
@@ -75,17 +75,17 @@ def list_entries(
     if before:
         if not re.fullmatch(r"[0-9]{1,18}", str(before)):
             raise InvalidInput(
-                "before is not a cursor", hint="Take it from nextBefore of the answer before."
+                "before is not a cursor", hint="Take it from nextBefore in the previous answer."
             )
         chosen = chosen.where(AuditEntry.id < int(before))
-    found = list(db.session.scalars(chosen.limit(limit + 1)))
-    return Page(found[:limit], found[limit - 1].id if len(found) > limit else None)
+    entries = list(db.session.scalars(chosen.limit(limit + 1)))
+    return Page(entries[:limit], entries[limit - 1].id if len(entries) > limit else None)
 
 
 def export_lines(filters: Filters | None = None) -> Iterator[str]:
-    """The entries as JSON lines, oldest first, read some at a time."""
+    """The entries as JSON lines, oldest first, in batches."""
     for batch in read_batches(*_wanted(filters or Filters())):
-        yield "".join(f"{json.dumps(row_of(each), default=repr)}\n" for each in batch)
+        yield "".join(f"{json.dumps(row_of(entry), default=repr)}\n" for entry in batch)
 
 
 def _wanted(filters: Filters) -> list[ColumnElement[bool]]:
@@ -102,22 +102,22 @@ def _wanted(filters: Filters) -> list[ColumnElement[bool]]:
     if filters.until:
         wanted.append(AuditEntry.at < filters.until)
     if filters.text:
-        # One text, not a search in each: half of the time on a long audit.
-        told = AuditEntry.subject + "\n" + AuditEntry.origin + "\n" + AuditEntry.detail
-        wanted.append(containing(told, filters.text))
+        # One search in all of them takes half the time on a long log.
+        searched = AuditEntry.subject + "\n" + AuditEntry.origin + "\n" + AuditEntry.detail
+        wanted.append(containing(searched, filters.text))
     return wanted
 
 
-def _moment(told: str, name: str) -> str:
-    if not told:
+def _moment(value: str, name: str) -> str:
+    if not value:
         return ""
     try:
-        moment = datetime.fromisoformat(told)
-        if len(told) == len("2026-11-23") and name == "to":
+        moment = datetime.fromisoformat(value)
+        if len(value) == len("2026-11-23") and name == "to":
             moment += timedelta(days=1)
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
         return moment_text(moment) or ""
     except (ValueError, OverflowError) as error:
         raise InvalidInput(
-            f"{name} is no time", hint="Write it as 2026-11-23 or 2026-11-23T13:30Z."
+            f"{name} is not a valid time", hint="Write it as 2026-11-23 or 2026-11-23T13:30Z."
         ) from error

@@ -1,4 +1,4 @@
-"""Is every dump still what it was when it was made, and does the catalogue say so?"""
+"""Compare every dump with its manifest and its row, and rebuild rows and manifests."""
 
 import enum
 from collections.abc import Iterator
@@ -11,12 +11,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.errors import AppError
 from app.extensions import db, writing
 from app.models import DatabaseBackup, Status
+from app.models.types import camel_case
 from app.services.backups.manifests import (
     EDITABLE,
     build_manifest,
-    camel_case,
-    columns_of,
     distrusted,
+    facts_in,
     facts_of,
     is_signed,
     read_manifest,
@@ -27,19 +27,19 @@ from app.storages import sha256_of
 
 
 class Verdict(enum.Enum):
-    """What a dump, its manifest and its row are to each other."""
+    """How a dump, its manifest and its row agree."""
 
     WHOLE = "whole"
-    CHANGED = "CHANGED"  # nobody vouches for what the dump is now
+    CHANGED = "CHANGED"  # neither manifest nor row fits the dump
     NOT_READABLE = "NOT READABLE"
-    MANIFEST = "MANIFEST"  # dump and row agree, the manifest does not
-    CATALOGUE = "CATALOGUE"  # dump and manifest agree, the row does not
+    MANIFEST = "MANIFEST"  # only the manifest differs
+    CATALOGUE = "CATALOGUE"  # only the row differs
     UNKNOWN = "not in the catalogue"
 
 
 @dataclass(frozen=True)
 class Check:
-    """What was found of one dump."""
+    """The result for one dump."""
 
     filename: str
     verdict: Verdict
@@ -47,12 +47,12 @@ class Check:
 
     @property
     def in_words(self) -> str:
-        """The verdict and what was found, in one line."""
+        """The verdict and the finding, in one line."""
         return f"{self.verdict.value}: {self.finding}" if self.finding else self.verdict.value
 
     @property
     def is_good(self) -> bool:
-        """Whether nothing has to be done; a dump without a row may be of another panel."""
+        """Whether nothing is wrong; a dump without a row may belong to another panel."""
         return self.verdict in (Verdict.WHOLE, Verdict.UNKNOWN)
 
 
@@ -62,7 +62,7 @@ def check_backups() -> Iterator[Check]:
         DatabaseBackup.status == Status.COMPLETED,
         DatabaseBackup.delete_requested_at.is_(None),
     )
-    names = set(db.session.scalars(completed)) | set(storage().list())
+    names = set(db.session.scalars(completed)) | storage().names()
     db.session.commit()
     for filename in sorted(names):
         recorded = _recorded(filename)
@@ -71,12 +71,11 @@ def check_backups() -> Iterator[Check]:
 
 
 def rebuild() -> Iterator[Check]:
-    """Make the rows anew from the manifests, where these are proven by their dumps.
+    """Rebuild rows from the manifests that fit their dumps.
 
-    Where instead dump and row agree, the manifest is written anew; so is one
-    that is not signed with the present SECRET_KEY. A row that is made of an
-    unsigned manifest is that of a foreign dump. Yields what was found before;
-    what nobody vouches for is left as it is.
+    A manifest is rewritten where only dump and row agree, or where it is not signed with
+    the present SECRET_KEY. A row from an unsigned manifest is that of a foreign dump.
+    Yields the results of the checks; changed dumps are left as they are.
     """
     for check in check_backups():
         if check.verdict in (Verdict.CATALOGUE, Verdict.UNKNOWN):
@@ -97,7 +96,7 @@ def _by_name(filename: str) -> Select[DatabaseBackup]:
 
 
 def _recorded(filename: str) -> dict[str, Any] | None:
-    """What the row says, as a manifest would; None without one, empty if it cannot be read."""
+    """The facts of the row; None without a row, empty if it cannot be read."""
     try:
         row = db.session.scalar(_by_name(filename))
         if row is None:
@@ -127,50 +126,50 @@ def _check(filename: str, recorded: dict[str, Any] | None) -> Check:
         if recorded is not None and _recorded(filename) is None:
             return Check(filename, Verdict.WHOLE, "deleted meanwhile")
         return Check(filename, Verdict.NOT_READABLE, str(error))
-    told, reason = _told(filename)
-    manifest_fits = bool(told) and (size, sha256) == (told["size"], told["sha256"])
+    content, reason = _manifest(filename)
+    manifest_fits = bool(content) and (size, sha256) == (content["size"], content["sha256"])
     kept = recorded or {"size": None, "sha256": None}
     is_as_recorded = (size, sha256) == (kept["size"], kept["sha256"])
     if manifest_fits and not reason:
-        found = _compare(filename, recorded, told)
-        if found.verdict is not Verdict.CATALOGUE or not is_as_recorded or is_signed(told):
-            return found
-        reason = "it says otherwise than its row, and is not signed by this panel"
+        check = _compare(filename, recorded, content)
+        if check.verdict is not Verdict.CATALOGUE or not is_as_recorded or is_signed(content):
+            return check
+        reason = "it differs from its row, and is not signed by this panel"
     if is_as_recorded:
-        reason = reason or "it tells of another dump"
+        reason = reason or "it describes another dump"
         return Check(
             filename, Verdict.MANIFEST, f"the dump is whole, but its manifest is not: {reason}"
         )
-    if recorded is None and not told:
+    if recorded is None and not content:
         return Check(filename, Verdict.UNKNOWN, f"and not compared: {reason}")
     if not manifest_fits:
         reason = "its checksum is not the recorded one; do not restore it"
     return Check(filename, Verdict.CHANGED, reason)
 
 
-def _told(filename: str) -> tuple[dict[str, Any], str]:
-    """The manifest's content, and what speaks against it."""
+def _manifest(filename: str) -> tuple[dict[str, Any], str]:
+    """The content of the manifest, and what is wrong with it."""
     try:
-        told = read_manifest(storage().manifest(filename))
-        columns_of(told)
+        content = read_manifest(storage().manifest(filename))
+        facts_in(content)
     except (AppError, OSError) as error:
         return {}, str(error)
-    return told, "" if told["filename"] == filename else "the manifest tells of another dump"
+    return content, "" if content["filename"] == filename else "the manifest describes another dump"
 
 
-def _compare(filename: str, recorded: dict[str, Any] | None, told: dict[str, Any]) -> Check:
-    """A dump that its manifest proves, beside what the catalogue says of it."""
+def _compare(filename: str, recorded: dict[str, Any] | None, content: dict[str, Any]) -> Check:
+    """Compare a dump that fits its manifest with its row."""
     if recorded is None:
-        whose = "" if is_signed(told) else ", with a manifest that this panel has not signed"
+        whose = "" if is_signed(content) else ", with a manifest that this panel has not signed"
         return Check(filename, Verdict.UNKNOWN, f"and whole{whose}")
     if not recorded:
         return Check(filename, Verdict.CATALOGUE, "the dump is whole, but its row cannot be read")
-    expected = told | {"status": Status.COMPLETED.value}
-    if recorded["isStale"]:  # they were edited, and the manifest is about to be
+    expected = content | {"status": Status.COMPLETED.value}
+    if recorded["isStale"]:  # the manifest lacks the last edit
         expected |= {key: recorded[key] for key in map(camel_case, EDITABLE)}
     differing = [key for key in recorded if key in expected and recorded[key] != expected[key]]
     if differing:
-        finding = "the dump is whole, but its row says otherwise: " + ", ".join(differing)
+        finding = "the dump is whole, but its row differs: " + ", ".join(differing)
         return Check(filename, Verdict.CATALOGUE, finding)
     return Check(filename, Verdict.WHOLE, "")
 
@@ -179,32 +178,31 @@ def _is_signed(filename: str) -> bool:
     try:
         return is_signed(read_manifest(storage().manifest(filename)))
     except (AppError, OSError):
-        return True  # there is nothing to be signed
+        return True  # nothing to sign
 
 
 def _rewrite_row(check: Check) -> Check:
     filename = check.filename
     try:
         content = read_manifest(storage().manifest(filename))
-        told = columns_of(content)
+        manifest = facts_in(content)
     except (AppError, OSError):
-        return check  # unknown, and without a manifest that could tell
+        return check  # unknown, without a valid manifest
     is_ours = is_signed(content)
-    if not is_ours:
-        told = distrusted(told)
+    columns = (manifest if is_ours else distrusted(manifest)).columns()
     with writing() as session:
-        same_id = select(DatabaseBackup.filename).where(DatabaseBackup.id == told["id"])
+        same_id = select(DatabaseBackup.filename).where(DatabaseBackup.id == columns["id"])
         other = session.scalar(same_id)
         if other not in (None, filename) and storage().has(other):
             return Check(filename, Verdict.CHANGED, f"its manifest has the id of {other}")
-        same = or_(DatabaseBackup.id == told["id"], DatabaseBackup.filename == filename)
+        same = or_(DatabaseBackup.id == columns["id"], DatabaseBackup.filename == filename)
         edited = [getattr(DatabaseBackup, name) for name in EDITABLE]
         kept = select(DatabaseBackup.log, DatabaseBackup.manifest_stale, *edited)
         was = session.execute(kept.where(same)).first()
         if was is not None and was.manifest_stale:  # edited since the manifest was written
-            told |= {name: getattr(was, name) for name in EDITABLE}
+            columns |= {name: getattr(was, name) for name in EDITABLE}
         session.execute(delete(DatabaseBackup).where(same))
-        row = DatabaseBackup(status=Status.COMPLETED, **told)
+        row = DatabaseBackup(status=Status.COMPLETED, **columns)
         if was is not None:
             row.log, row.manifest_stale = was.log, was.manifest_stale
         row.manifest_stale = row.manifest_stale or not is_ours

@@ -1,4 +1,4 @@
-"""What backups there are: one by name, or many, newest first."""
+"""Find one backup by its name, or list many, newest first."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,9 +16,17 @@ from app.storages.local import NAME
 MAX_LIMIT = 200  # backups in one answer
 
 
+_SEARCHED = (
+    DatabaseBackup.filename,
+    DatabaseBackup.database,
+    DatabaseBackup.notes,
+    DatabaseBackup.pin_reason,
+)
+
+
 @dataclass(frozen=True)
 class Page:
-    """Some backups, newest first, and where the next older ones begin."""
+    """Some backups, newest first, and the cursor of the next older ones."""
 
     backups: list[DatabaseBackup]
     next_before: str | None
@@ -31,10 +39,10 @@ def list_backups(
     status: Status | None = None,
     query: str = "",
 ) -> Page:
-    """The newest backups, at most `limit`; `before` is a Page's `next_before`.
+    """The newest backups, at most `limit`; `before` is the `next_before` of a page.
 
-    `query` is looked for in names, databases, notes and pins, whatever the case.
-    Raises InvalidInput for a limit or a cursor that cannot be meant.
+    `query` is searched in names, databases, notes and pins, ignoring case. Raises
+    InvalidInput for an invalid limit or cursor.
     """
     if not 1 <= limit <= MAX_LIMIT:
         raise InvalidInput(f"limit must lie between 1 and {MAX_LIMIT}")
@@ -43,19 +51,7 @@ def list_backups(
         chosen = chosen.where(DatabaseBackup.status == status)
     query = query.replace("\0", "")  # PostgreSQL has no such character
     if query:
-        chosen = chosen.where(
-            or_(
-                *(
-                    containing(column, query)
-                    for column in (
-                        DatabaseBackup.filename,
-                        DatabaseBackup.database,
-                        DatabaseBackup.notes,
-                        DatabaseBackup.pin_reason,
-                    )
-                )
-            )
-        )
+        chosen = chosen.where(or_(*(containing(column, query) for column in _SEARCHED)))
     if before:
         moment, last_id = _cursor(before)
         chosen = chosen.where(
@@ -64,14 +60,14 @@ def list_backups(
                 and_(DatabaseBackup.created_at == moment, DatabaseBackup.id < last_id),
             )
         )
-    found = list(db.session.scalars(chosen.limit(limit + 1)))
-    shown = found[:limit]
-    more = len(found) > limit
+    backups = list(db.session.scalars(chosen.limit(limit + 1)))
+    shown = backups[:limit]
+    more = len(backups) > limit
     return Page(shown, f"{moment_text(shown[-1].created_at)}~{shown[-1].id}" if more else None)
 
 
 def get_backup(filename: str) -> DatabaseBackup:
-    """The backup of this name, with its log. Raises NotFound."""
+    """The backup with this name, and its log. Raises NotFound."""
     by_name = (
         _visible()
         .where(DatabaseBackup.filename == filename)
@@ -85,7 +81,7 @@ def get_backup(filename: str) -> DatabaseBackup:
 
 
 def has_file(backup: DatabaseBackup) -> bool:
-    """Whether the dump of a completed backup is where it should be."""
+    """Whether the dump of a completed backup is in place."""
     return backup.is_completed and storage().has(backup.filename)
 
 
@@ -99,5 +95,5 @@ def _cursor(before: str) -> tuple[datetime, str]:
         return datetime.fromisoformat(moment).astimezone(), last_id
     except (ValueError, OverflowError) as error:
         raise InvalidInput(
-            "before is not a cursor", hint="Take it from nextBefore of the answer before."
+            "before is not a cursor", hint="Take it from nextBefore in the previous answer."
         ) from error

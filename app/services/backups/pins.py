@@ -1,4 +1,4 @@
-"""Pins: backups that no rule removes, and that nobody deletes before they are unpinned."""
+"""Pins: no rule removes a pinned backup, and nobody deletes it before it is unpinned."""
 
 import logging
 
@@ -18,21 +18,21 @@ logger = logging.getLogger(__name__)
 def pin_backup(filename: str, reason: str, *, by: str) -> DatabaseBackup:
     """Exempt a completed backup from every retention rule; a second pin replaces the first.
 
-    Raises NotFound, InvalidInput for a reason that is none, Conflict if the
-    backup is not COMPLETED.
+    Raises NotFound, InvalidInput for an invalid reason, Conflict if the backup is not
+    COMPLETED.
     """
     reason = reason.strip()
     if not 1 <= len(reason) <= MAX_PIN_REASON or not reason.isprintable():
         raise InvalidInput(
             f"the reason must have 1 to {MAX_PIN_REASON} printable characters",
-            hint="Say why it is kept, for whoever finds it in a year.",
+            hint="Say why it is kept, for those who find it in a year.",
         )
     return _set(filename, reason, by)
 
 
 @acting
 def unpin_backup(filename: str, *, by: str) -> DatabaseBackup:
-    """Let the rules have a backup again; one that is not pinned stays so. Raises NotFound."""
+    """Make a backup subject to the retention rules again. Raises NotFound."""
     return _set(filename, "", by)
 
 
@@ -41,7 +41,7 @@ def refuse_pinned(backup: DatabaseBackup) -> None:
     if backup.is_pinned:
         raise Conflict(
             f"{backup.filename} is pinned: unpin it first",
-            detail=f"The reason of the pin: {backup.pin_reason}.",
+            detail=f"The reason for the pin: {backup.pin_reason}.",
             hint="Unpin it on its page, by DELETE …/pin, or with flask backup unpin.",
         )
 

@@ -1,4 +1,4 @@
-"""A published dump becomes a COMPLETED backup, and its manifest follows the row."""
+"""Complete the row of a published dump, and keep its manifest up to date."""
 
 import logging
 
@@ -7,11 +7,12 @@ import psycopg2
 from app.errors import AppError, VerificationError
 from app.extensions import db, writing
 from app.models import DatabaseBackup
+from app.models.types import now
 from app.postgres.connection import end_sessions
 from app.services.backups.manifests import (
     EDITABLE,
     build_manifest,
-    columns_of,
+    facts_in,
     is_signed,
     read_manifest,
 )
@@ -28,10 +29,10 @@ logger = logging.getLogger(__name__)
 
 
 def record_success(backup_id: str, log: str = "") -> None:
-    """Say on the row that the dump is published, as its manifest tells; the last step.
+    """Complete the row of a published dump from its manifest, as the last step.
 
-    Also where the row says FAILED: a runner that was taken for dead while it
-    slept may have published after all, and what counts is the whole file.
+    A FAILED row is completed too: a runner that was taken for dead while it slept may have
+    published its dump.
     """
     row = db.session.get(DatabaseBackup, backup_id)
     db.session.commit()
@@ -41,29 +42,29 @@ def record_success(backup_id: str, log: str = "") -> None:
     content = read_manifest(storage().manifest(filename))
     if not is_signed(content):
         raise VerificationError(f"the manifest of {filename} was not written by this panel")
-    told = columns_of(content)
+    manifest = facts_in(content)
     with writing() as session:
         backup = session.get(DatabaseBackup, backup_id, with_for_update=True)
         if backup is None or backup.is_completed:
             return
-        for name in told.keys() - {"id", "filename"}:
-            if name not in EDITABLE or not backup.manifest_stale:  # they were edited meanwhile
-                setattr(backup, name, told[name])
-        backup.complete(told["finished_at"])
+        for name, value in manifest.columns().items():
+            if name not in EDITABLE or not backup.manifest_stale:  # edited meanwhile
+                setattr(backup, name, value)
+        backup.complete(manifest.finished_at or now())
         record_reading(session, backup)
         if log:
             backup.log = log
         is_stale = backup.manifest_stale
-    logger.info("backup completed filename=%s size=%d", filename, told["size"])
+    logger.info("backup completed filename=%s size=%d", filename, manifest.size)
     if is_stale:
         renew_manifest(backup_id)
 
 
 def renew_manifest(backup_id: str) -> None:
-    """Write the manifest of a completed backup as its row is now.
+    """Write the manifest of a completed backup from its row.
 
-    The row stays locked meanwhile: of two edits the later one shall stand in
-    both. Raises StorageError; the row still says then that this is due.
+    The row is locked meanwhile, so that row and manifest end with the same edit. Raises
+    StorageError; the row is then still marked as stale.
     """
     with writing() as session:
         backup = session.get(DatabaseBackup, backup_id, with_for_update=True)
@@ -75,7 +76,7 @@ def renew_manifest(backup_id: str) -> None:
 
 
 def end_sessions_of(backup_id: str) -> None:
-    """End what a run that is over still does on the server, if it can be reached."""
+    """End the sessions of a finished run on the server, if it can be reached."""
     backup = db.session.get(DatabaseBackup, backup_id)
     db.session.commit()
     if backup is None or DatabaseName(backup.server, backup.database) != database_name():

@@ -1,4 +1,4 @@
-"""Backups that wait or run: one per database, and who is in whose way."""
+"""Pending backups: at most one per database, and a limit for all."""
 
 import logging
 from datetime import timedelta
@@ -22,8 +22,7 @@ logger = logging.getLogger(__name__)
 
 _FORGOTTEN = timedelta(hours=1)
 
-
-#: What the server of a dump is called that was made elsewhere.
+#: The server of foreign dumps, as rows name it.
 FOREIGN = "elsewhere"
 
 
@@ -36,36 +35,31 @@ def insert_pending(
     upload: str = "",
     database: str = "",
 ) -> DatabaseBackup:
-    """A new PENDING row of the configured database, or of a `database` that was uploaded.
+    """Insert a PENDING row for the configured database, or for a `database` that was uploaded.
 
-    Its id is a new one where none was chosen before. The unique index says
-    whether another one is in the way: raises Conflict, which names it.
+    Raises Conflict, naming the other one, if a backup of this database is pending.
     """
     name = DatabaseName(FOREIGN, database) if upload else database_name()
     if _find_pending(name) is not None:
-        settle_dead_jobs()  # what is in the way may be of a runner that is gone
+        settle_dead_jobs()  # its runner may be gone
     moment = now()
     for _ in range(1000):
         backup = DatabaseBackup(
+            **name._asdict(),
             id=upload or backup_id or create_id(),
             foreign=bool(upload),
             filename=filename_of(moment),
             created_at=moment,
-            server=name.server,
-            database=name.database,
             trigger=trigger,
             created_by=created_by[:255],
             notes=notes,
         )
         try:
-            with writing() as session:
-                session.add(backup)
-                session.flush()  # who is in the way tells more than how many there are
-                _refuse_too_many(session)
+            _insert(backup)
         except IntegrityError as error:
             pending = _find_pending(name)
             if pending is not None:
-                raise _in_the_way(pending) from error
+                raise _conflict(pending) from error
             moment += timedelta(milliseconds=1)  # two within one millisecond
         else:
             tell(subject=backup.filename)
@@ -74,16 +68,23 @@ def insert_pending(
     raise Conflict("no free name for a backup within a second")
 
 
-def _refuse_too_many(session: Session) -> None:
-    """Raise Conflict where this backup would be one too many.
+def _insert(backup: DatabaseBackup) -> None:
+    with writing() as session:
+        session.add(backup)
+        session.flush()  # the other backup of this database is the better error
+        _refuse_too_many(session)
 
-    Two that come at the same moment may both pass on PostgreSQL, where they
-    do not see each other; the limit spares the machine, it guards no data.
+
+def _refuse_too_many(session: Session) -> None:
+    """Raise Conflict if this backup exceeds the limit.
+
+    On PostgreSQL two simultaneous ones may both pass, because they do not see each other;
+    the limit only spares the machine.
     """
     limit = settings().max_jobs
     pending = select(DatabaseBackup.filename).where(
         DatabaseBackup.status == Status.PENDING,
-        # What nobody has taken for so long may wait for a worker that never comes.
+        # One that nobody took for so long may wait for a worker that never comes.
         or_(
             DatabaseBackup.claimed_by.is_not(None),
             DatabaseBackup.created_at > now() - _FORGOTTEN,
@@ -92,7 +93,7 @@ def _refuse_too_many(session: Session) -> None:
     names = list(session.scalars(pending.order_by(DatabaseBackup.created_at)))
     if len(names) > limit:
         raise Conflict(
-            f"as many backups are being made already as may be: {limit}",
+            f"the limit of {limit} backups is reached",
             detail=f"The first is {names[0]}.",
             hint="Wait until one has ended, cancel one, or raise BACKSTOP_MAX_JOBS.",
         )
@@ -108,7 +109,7 @@ def _find_pending(name: DatabaseName) -> DatabaseBackup | None:
     )
 
 
-def _in_the_way(pending: DatabaseBackup) -> Conflict:
+def _conflict(pending: DatabaseBackup) -> Conflict:
     by = f" by {pending.created_by}" if pending.created_by else ""
     started = f"started over {pending.trigger.value}{by}"
     waiting = "" if pending.claimed_by else " and waits for a worker"
@@ -122,7 +123,7 @@ def _in_the_way(pending: DatabaseBackup) -> Conflict:
 
 
 def list_unclaimed(*, older_than: timedelta) -> list[DatabaseBackup]:
-    """Pending backups of our database and foreign dumps that wait for so long, oldest first."""
+    """Unclaimed backups of our database and foreign dumps of that age, oldest first."""
     name = database_name()
     waiting = (
         select(DatabaseBackup)
@@ -137,6 +138,6 @@ def list_unclaimed(*, older_than: timedelta) -> list[DatabaseBackup]:
         )
         .order_by(DatabaseBackup.created_at)
     )
-    found = list(db.session.scalars(waiting))
+    backups = list(db.session.scalars(waiting))
     db.session.commit()
-    return found
+    return backups

@@ -1,4 +1,4 @@
-"""Read a new dump whole before it is believed: by pg_restore, and for its SHA-256."""
+"""Read a new dump back completely: by pg_restore, and for its SHA-256."""
 
 import time
 from collections.abc import Callable
@@ -6,12 +6,15 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from threading import Event
+from typing import Any
 
 from app.errors import Interrupted
-from app.postgres.archive import Entry, Header, read_entries, read_header, read_whole
+from app.postgres.archive import Entry, Expected, Header, read_entries, read_header, read_whole
 from app.postgres.census import Census
+from app.postgres.command import Watch
 from app.postgres.encodings import printable
 from app.postgres.rows import RowCounter
+from app.postgres.snapshot import Table
 from app.postgres.tools import Toolchain
 from app.services.backups.manifests import Measured
 from app.services.databases.configured import storage
@@ -20,12 +23,12 @@ from app.services.jobs.run import Run
 from app.storages import Staged, sha256_of
 
 _TICK = 0.25  # seconds
-_TOLD = 100  # differences that are kept; with so many nobody reads more
+_MOST = 100  # differences that are kept
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What was found when the dump was read whole."""
+class ReadBack:
+    """The results of reading a dump back."""
 
     dump: Measured
     header: Header
@@ -36,11 +39,11 @@ class Reading:
 
 def read_back(
     run: Run, staged: Staged, toolchain: Toolchain, *, contents: int, on_tick: Callable[[], None]
-) -> Reading:
-    """Read the dump whole, twice at once: by pg_restore and for its SHA-256.
+) -> ReadBack:
+    """Read all of the dump, by pg_restore and for its SHA-256 at once.
 
-    `contents` is the size of its database in bytes, as far as that can be
-    believed: the limits grow with it. Raises DumpError, and what `on_tick` raises.
+    The limits grow with `contents`, the size of its database in bytes, if that is known.
+    Raises DumpError, and what `on_tick` raises.
     """
     began = time.monotonic()
     given_up = Event()
@@ -57,54 +60,33 @@ def read_back(
         def on_block(length: int) -> None:
             run.checked += length / size
             if given_up.is_set():
-                raise Interrupted("the check was given up")
+                raise Interrupted("the check was cancelled")
 
-        reading = pool.submit(sha256_of, file, on_block=on_block)
+        checksum = pool.submit(sha256_of, file, on_block=on_block)
         try:
-            read_whole(
-                toolchain,
-                staged.path,
-                entries=len(entries),
-                contents=contents,
-                on_data=rows.take,
-                on_tick=on_tick,
-                on_start=partial(claims.note_process, run.job_id),
-            )
-            while not reading.done():
+            note_process = partial(claims.note_process, run.job_id)
+            watch = Watch(note_process, on_output=rows.take, on_tick=on_tick)
+            read_whole(toolchain, staged.path, Expected(len(entries), contents), watch)
+            while not checksum.done():
                 on_tick()
-                wait([reading], timeout=_TICK)
+                wait([checksum], timeout=_TICK)
         except BaseException:
             given_up.set()
             raise
-        dump = Measured(size, reading.result(), header.oldest_reader)
-        return Reading(dump, header, entries, rows, time.monotonic() - began)
+        dump = Measured(size, checksum.result(), header.oldest_reader)
+        return ReadBack(dump, header, entries, rows, time.monotonic() - began)
 
 
-def prove_rows(contents: Census, counted: dict[int, int], read: Reading) -> Census:
-    """What a dump holds, and whether its rows are those that were counted in its snapshot.
+def prove_rows(contents: Census, counted: dict[int, int], read: ReadBack) -> Census:
+    """The contents of a dump, with the proof that its rows are those of the snapshot.
 
-    `contents` are the snapshot's, with oids; `counted` its rows by oid. Of a
-    table that was not counted in time the archive's rows are kept, and its
-    name in the evidence. Sequences are as the archive has them: they do not
-    obey snapshots.
+    `contents` are those of the snapshot with oids, `counted` its rows by oid. A table that
+    was not counted in time keeps the rows of the archive, and is named in the evidence.
+    Sequences are as in the archive, because they ignore snapshots.
     """
     archive = read.rows
-    differences, uncounted, tables = [], [], []
-    for table in contents["tables"]:
-        schema, name = table["schema"], table["name"]
-        told = printable(f"{schema}.{name}")
-        found, rows = archive.rows.get((schema, name)), counted.get(table["oid"])
-        kept = {"schema": schema, "name": name, "bytes": archive.bytes.get((schema, name))}
-        if table.get("extension"):  # the others come with CREATE EXTENSION
-            tables.append(kept | {"rows": rows, "extension": True})
-            continue
-        if found is None:
-            differences.append(f"{told} is not in the dump")
-        elif rows is None:
-            uncounted.append(told)
-        elif rows != found:
-            differences.append(f"rows of {told}: {rows} counted, {found} in the dump")
-        tables.append(kept | {"rows": found if rows is None else rows})
+    compared = [_Compared.of(table, archive, counted) for table in contents["tables"]]
+    differences = [table.difference for table in compared if table.difference]
     large = contents["objects"].get("large objects", 0)
     if large != archive.large_objects:
         differences.append(f"large objects: {large} counted, {archive.large_objects} in the dump")
@@ -114,10 +96,37 @@ def prove_rows(contents: Census, counted: dict[int, int], read: Reading) -> Cens
         if entry.sequence_value is not None
     ]
     evidence = {
-        "tables": len(tables),
+        "tables": len(compared),
         "rows": sum(archive.rows.values()),
-        "uncounted": uncounted[:_TOLD],
-        "differences": differences[:_TOLD],
+        "uncounted": [table.name for table in compared if table.is_uncounted][:_MOST],
+        "differences": differences[:_MOST],
     }
     proof = {"seconds": round(read.seconds, 3), "evidence": evidence}
+    tables = [table.contents for table in compared]
     return contents | {"tables": tables, "sequences": sequences, "read": proof}
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """A table whose rows in the dump were compared with those that were counted."""
+
+    name: str
+    contents: dict[str, Any]
+    difference: str = ""
+    is_uncounted: bool = False
+
+    @classmethod
+    def of(cls, table: Table, archive: RowCounter, counted: dict[int, int]) -> "_Compared":
+        key = table["schema"], table["name"]
+        name, rows = printable(".".join(key)), counted.get(table["oid"])
+        kept = {"schema": key[0], "name": key[1], "bytes": archive.bytes.get(key)}
+        if table.get("extension"):  # other rows come from CREATE EXTENSION
+            return cls(name, kept | {"rows": rows, "extension": True})
+        archived = archive.rows.get(key)
+        kept["rows"] = archived if rows is None else rows
+        if archived is None:
+            return cls(name, kept, f"{name} is not in the dump")
+        if rows is None:
+            return cls(name, kept, is_uncounted=True)
+        difference = f"rows of {name}: {rows} counted, {archived} in the dump"
+        return cls(name, kept, difference if rows != archived else "")

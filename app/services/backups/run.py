@@ -1,4 +1,4 @@
-"""The life of one backup: lock, dump, check, publish, and the row last."""
+"""Run one backup: lock, dump, check, publish, and complete the row last."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -11,10 +11,10 @@ from app.errors import AppError, ConfigurationError, ConnectError, Interrupted, 
 from app.extensions import db, writing
 from app.models import DatabaseBackup
 from app.postgres.census import Census
-from app.postgres.command import Line
+from app.postgres.command import Line, Watch
 from app.postgres.conninfo import Conninfo, client_environment
 from app.postgres.counting import Counting, counting
-from app.postgres.dump import Limits, ObjectGone, dump, dump_roles
+from app.postgres.dump import Limits, ObjectGone, Request, dump, dump_roles
 from app.postgres.encodings import printable
 from app.postgres.locking import Lock, hold_lock
 from app.postgres.poolers import refuse_shared_sessions
@@ -26,7 +26,7 @@ from app.postgres.tools import Toolchain, choose_toolchain, find_toolchains
 from app.services.backups.free_space import refuse_without_space
 from app.services.backups.manifests import build_manifest
 from app.services.backups.publication import end_sessions_of, record_success
-from app.services.backups.read_back import Reading, prove_rows, read_back
+from app.services.backups.read_back import ReadBack, prove_rows, read_back
 from app.services.backups.take_in import take_in
 from app.services.databases.configured import (
     DatabaseName,
@@ -41,7 +41,7 @@ from app.services.jobs.run import Run
 from app.services.jobs.session_names import backup_session
 from app.storages import Staged
 
-_ATTEMPTS = 5  # what cannot be locked (views, functions, …) may be gone before pg_dump reads it
+_ATTEMPTS = 5  # objects that cannot be locked may be gone before pg_dump reads them
 
 logger = logging.getLogger(__name__)
 
@@ -51,20 +51,20 @@ def run_claimed(
 ) -> None:
     """Run a backup that this process has claimed, to COMPLETED or FAILED.
 
-    `on_line` gets each line of pg_dump; `on_news` is called when the row tells
-    more of the progress, at most once a second. Errors of the backup end up on
-    its row; what ends this process is recorded there too and raised again.
+    `on_line` gets each line of pg_dump; `on_news` is called after each update of the
+    progress, at most once a second. The row records errors of the backup, and also what
+    ends this process, which is raised again.
     """
     run = Run(backup_id, limit=settings().dump_timeout, on_news=on_news)
 
-    def heard(line: str) -> None:
+    def on_each_line(line: str) -> None:
         run.log.add(line)
         run.progress.heard(line)
         if on_line is not None:
             on_line(line)
 
     try:
-        _make(run, heard)
+        _make(run, on_each_line)
     except AppError as error:
         record_failure(backup_id, error, run.log.text())
         if not isinstance(error, ConnectError):
@@ -74,7 +74,7 @@ def run_claimed(
             backup_id,
             Interrupted(
                 "the backup was interrupted",
-                detail="Its process was ended, or met a defect that its log tells.",
+                detail="Its process was ended, or failed with an error that is in its log.",
                 hint="Start the backup again.",
             ),
             run.log.text(),
@@ -84,11 +84,11 @@ def run_claimed(
         record_success(backup_id, run.log.text())
 
 
-def _make(run: Run, heard: Line) -> None:
+def _make(run: Run, on_line: Line) -> None:
     backup = db.session.get_one(DatabaseBackup, run.job_id)
     filename, wanted = backup.filename, DatabaseName(backup.server, backup.database)
     is_foreign = backup.foreign
-    db.session.commit()  # no transaction of the catalogue stays open meanwhile
+    db.session.commit()  # leave no transaction of the catalogue open
     if is_foreign:
         take_in(run, filename)
         return
@@ -101,7 +101,7 @@ def _make(run: Run, heard: Line) -> None:
         on_wait=run.check,
     ) as lock:
         toolchain = choose_toolchain(find_toolchains(settings().pg_bin_dir), lock.server_version)
-        task = _Task(run, lock, toolchain, toolchain.compression(settings().compression), heard)
+        task = _Task(run, lock, toolchain, toolchain.compression(settings().compression), on_line)
         if lock.is_pooled:
             refuse_shared_sessions(lock.info)
         refuse_too_many_tables(lock)
@@ -125,17 +125,17 @@ def _make(run: Run, heard: Line) -> None:
 
 @dataclass(frozen=True)
 class _Task:
-    """What a backup works with."""
+    """The tools of a running backup."""
 
     run: Run
     lock: Lock
     toolchain: Toolchain
     compression: str
-    heard: Line
+    on_line: Line
 
 
 def _refuse_another_database(wanted: DatabaseName) -> None:
-    """DATABASE_URL may have been changed since the backup was asked for."""
+    """DATABASE_URL may have changed since the backup was queued."""
     if wanted != database_name():
         raise ConfigurationError(
             f'this worker is not set up for database "{wanted.database}" on {wanted.server}',
@@ -146,19 +146,19 @@ def _refuse_another_database(wanted: DatabaseName) -> None:
 
 
 def _record_facts(task: _Task, contents: Census, size: int) -> None:
-    """Write down what is dumped, and by what."""
+    """Store the facts of the dump in its row."""
     task.run.progress = DumpProgress(
         [
             Table(
-                each["oid"],
-                printable(f"{each['schema']}.{each['name']}"),
-                each["pages"] * PAGE,
-                each["rows"],
+                table["oid"],
+                printable(f"{table['schema']}.{table['name']}"),
+                table["pages"] * PAGE,
+                table["rows"],
             )
-            for each in contents["tables"]
+            for table in contents["tables"]
         ]
     )
-    tables = [{"schema": each["schema"], "name": each["name"]} for each in contents["tables"]]
+    tables = [{"schema": table["schema"], "name": table["name"]} for table in contents["tables"]]
     with writing() as session:
         backup = session.get_one(DatabaseBackup, task.run.job_id)
         backup.server_version = str(task.lock.server_version)
@@ -169,7 +169,7 @@ def _record_facts(task: _Task, contents: Census, size: int) -> None:
 
 
 def _roles(task: _Task) -> str:
-    """The server's roles as SQL, kept beside the dump; empty where they cannot be had."""
+    """The roles of the server as SQL; empty if they cannot be read."""
     info, run = task.lock.info, task.run
     try:
         with client_environment(info, private_dir()) as environment:
@@ -186,7 +186,7 @@ def _roles(task: _Task) -> str:
 
 
 def _dump(task: _Task, staged: Staged, size: int) -> tuple[Census, dict[int, int]]:
-    """Returns what the database holds, and the rows of its tables by oid."""
+    """Dump; return the contents of the database, and the rows of its tables by oid."""
     for attempt in range(_ATTEMPTS - 1):
         try:
             return _dump_once(task, staged, size, with_views=attempt > 0)
@@ -198,7 +198,7 @@ def _dump(task: _Task, staged: Staged, size: int) -> tuple[Census, dict[int, int
 def _dump_once(
     task: _Task, staged: Staged, size: int, *, with_views: bool
 ) -> tuple[Census, dict[int, int]]:
-    """Lock, then dump; what holds up others is let go as soon as pg_dump has ended."""
+    """Lock and dump; release the locks as soon as pg_dump has ended."""
     run, name = task.run, backup_session(staged.name)
     run.phase = "dumping"
     run.log.add("locking the tables")
@@ -212,18 +212,18 @@ def _dump_once(
         contents = snapshot.contents()
         _record_facts(task, contents, size)
         tables = contents["tables"] if settings().count_rows else []
-        with counting(snapshot, tables, f"{name} rows") as counted:
-            _run_pg_dump(task, staged, snapshot, counted)
+        with counting(snapshot, tables, f"{name} rows") as counts:
+            _run_pg_dump(task, staged, snapshot, counts)
 
             def tick() -> None:
                 run.check()
                 task.lock.check()
 
-            counted.finish(tick)
-    return contents | counted.census, counted.rows
+            counts.finish(tick)
+    return contents | counts.census, counts.rows
 
 
-def _run_pg_dump(task: _Task, staged: Staged, snapshot: Snapshot, counted: Counting) -> None:
+def _run_pg_dump(task: _Task, staged: Staged, snapshot: Snapshot, counts: Counting) -> None:
     run, info, name = task.run, task.lock.info, backup_session(staged.name)
     limits = Limits(settings().lock_timeout, settings().stall_timeout, settings().dump_timeout)
     with (
@@ -237,27 +237,26 @@ def _run_pg_dump(task: _Task, staged: Staged, snapshot: Snapshot, counted: Count
             run.check()
             task.lock.check()
             snapshot.check()
-            counted.check()
+            counts.check()
             look()
 
         dump(
             task.toolchain,
-            lent or info,
+            Request(lent or info, environment, None if lent else snapshot.id, task.compression),
             staged.path,
-            snapshot=None if lent else snapshot.id,
-            compression=task.compression,
             limits=limits,
-            environment=environment,
-            on_line=task.heard,
-            on_tick=tick,
-            on_start=partial(claims.note_process, run.job_id),
-            moved=lambda: run.progress.moved,
+            watch=Watch(
+                on_start=partial(claims.note_process, run.job_id),
+                on_line=task.on_line,
+                on_tick=tick,
+            ),
+            sign_of_life=lambda: run.progress.moved,
         )
 
 
 @contextmanager
 def _environment(info: Conninfo, name: str, *, is_lent: bool) -> Iterator[Mapping[str, str | None]]:
-    """What pg_dump signs in with; a session that is lent needs nothing."""
+    """The environment of pg_dump; a lent session needs no password."""
     if is_lent:
         yield alone()
         return
@@ -265,8 +264,8 @@ def _environment(info: Conninfo, name: str, *, is_lent: bool) -> Iterator[Mappin
         yield environment | {"PGAPPNAME": name}
 
 
-def _publish(task: _Task, staged: Staged, contents: Census, read: Reading) -> None:
-    """Only a dump whose lock and claim were held to the end gets its final name."""
+def _publish(task: _Task, staged: Staged, contents: Census, read: ReadBack) -> None:
+    """Publish the dump, if its lock and claim were held to the end."""
     task.run.phase = "publishing"
     task.lock.check(now=True)
     task.run.check(now_at_once=True)

@@ -1,13 +1,13 @@
-"""The shared backup service: the page, the API and the terminal all come here."""
+"""The shared backup service, for the page, the API and the terminal."""
 
 import logging
 import time
 import unicodedata
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import func, select
 
 from app.errors import (
     Conflict,
@@ -34,12 +34,13 @@ from app.services.backups.queue import insert_pending, list_unclaimed
 from app.services.backups.run import run_claimed
 from app.services.databases.configured import storage
 from app.services.jobs import claims
+from app.services.jobs.progress import Progress
 from app.services.jobs.run import telling
 from app.services.jobs.settling import settle_dead_jobs
 
 logger = logging.getLogger(__name__)
 
-_POLL = 0.1  # seconds between two looks at a row that is waited for
+_POLL = 0.1  # seconds between two queries of a row that somebody waits for
 _UNCLAIMED_TOO_LONG = timedelta(seconds=30)
 
 
@@ -47,11 +48,10 @@ _UNCLAIMED_TOO_LONG = timedelta(seconds=30)
 def queue_backup(
     *, trigger: Trigger, created_by: str, notes: str = "", backup_id: str = ""
 ) -> DatabaseBackup:
-    """Ask for a backup of the configured database and return its PENDING row at once.
+    """Queue a backup of the configured database and return its PENDING row at once.
 
-    A `backup_id` that was chosen before becomes the row's.
-    Raises Conflict, naming it, if a backup of this database is pending, and
-    InvalidInput for notes that cannot be kept.
+    `backup_id` is the id of the row; without one it gets a new one. Raises Conflict,
+    naming it, if a backup of this database is pending, and InvalidInput for the notes.
     """
     backup = insert_pending(trigger, created_by, checked_notes(notes), backup_id=backup_id)
     wake_worker(backup)
@@ -65,14 +65,12 @@ def create_backup(
     created_by: str | None = None,
     notes: str = "",
     on_line: Line | None = None,
-    on_progress: Callable[[dict[str, Any]], None] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
 ) -> DatabaseBackup:
-    """Make a backup in this process and return its row when it has ended.
+    """Make a backup in this process and return its row, COMPLETED or FAILED.
 
-    The row says whether it is COMPLETED or FAILED. Without `created_by` it is
-    the user who runs this process. `on_line` gets each line of pg_dump,
-    `on_progress` what `progress_of` tells, about once a second. Raises as
-    `queue_backup`.
+    `created_by` is by default the user of this process. `on_line` gets each line of
+    pg_dump, `on_progress` the progress about once a second. Raises as `queue_backup`.
     """
     created_by = created_by if created_by is not None else own_user()
     notes = checked_notes(notes)
@@ -91,7 +89,7 @@ def create_backup(
 
 
 def ended_as(backup: DatabaseBackup) -> DatabaseBackup:
-    """The row of a backup that was made here; how it ended is what came of the act."""
+    """Record in the audit how a backup ended that was made here; return its row."""
     if not backup.is_completed:
         tell(outcome=ActOutcome.FAILED, detail=backup.error_message)
     return backup
@@ -101,7 +99,7 @@ def ended_as(backup: DatabaseBackup) -> DatabaseBackup:
 def run_backup(
     backup_id: str, on_line: Line | None = None, on_news: Callable[[], None] = lambda: None
 ) -> None:
-    """Claim a queued backup and run it to its end, unless somebody else does.
+    """Claim a queued backup and run it, unless somebody else does.
 
     Calling this wakes a worker; `run_backup.call_local` runs it here.
     """
@@ -111,19 +109,19 @@ def run_backup(
 
 @proofs_queue.task()  # type: ignore[untyped-decorator]  # huey has no types
 def run_import(backup_id: str) -> None:
-    """The same for a dump that is taken in: no backup waits behind it."""
+    """The same for an import, in another queue, so that no backup waits for it."""
     run_backup.call_local(backup_id)
 
 
 def run_unclaimed() -> None:
-    """Wake a worker for pending backups that nobody has taken, if their task was lost."""
+    """Wake a worker for pending backups whose task may be lost."""
     for backup in list_unclaimed(older_than=timedelta(seconds=5)):
         wake_worker(backup)
     db.session.commit()
 
 
 def wait_for_backup(backup_id: str, seconds: float) -> DatabaseBackup:
-    """The backup's row when it has ended, or as it is after so many seconds.
+    """The row of the backup when it has ended, or as it is after so many seconds.
 
     Raises NotFound if it was deleted meanwhile.
     """
@@ -134,19 +132,19 @@ def wait_for_backup(backup_id: str, seconds: float) -> DatabaseBackup:
             raise NotFound("the backup was deleted meanwhile")
         if not backup.is_pending or time.monotonic() >= deadline:
             return backup
-        db.session.commit()  # the next look shall see what others have written
+        db.session.commit()  # to see the changes of others
         pause(_POLL)
 
 
 @acting
 def cancel_backup(filename: str, *, by: str) -> None:
-    """Ask for the end of a pending backup: it will be FAILED as cancelled.
+    """Cancel a pending backup, which becomes FAILED.
 
-    One that nobody runs yet has ended at once; a running one ends within two
-    seconds (`wait_for_backup`). Raises NotFound, Conflict if it has ended.
+    One that nobody runs ends at once, a running one within two seconds
+    (`wait_for_backup`). Raises NotFound, Conflict if it has ended.
     """
     with errors_logged("settling dead jobs"):
-        settle_dead_jobs()  # a runner that is gone cannot hear it
+        settle_dead_jobs()  # a dead runner would not notice
     with writing():
         backup = get_backup(filename)
         if not backup.is_pending:
@@ -158,10 +156,10 @@ def cancel_backup(filename: str, *, by: str) -> None:
 
 
 def open_backup(filename: str) -> tuple[DatabaseBackup, BinaryIO]:
-    """The backup and its dump, opened for reading; whoever asks closes the file.
+    """A backup and its dump, opened for reading; the caller closes the file.
 
-    Raises NotFound, Conflict if it is not COMPLETED, ObjectMissing if the
-    file is gone, VerificationError if its size is not the recorded one.
+    Raises NotFound, Conflict if it is not COMPLETED, ObjectMissing if the file is gone,
+    VerificationError if it has another size.
     """
     backup = get_backup(filename)
     if not backup.is_completed:
@@ -170,9 +168,9 @@ def open_backup(filename: str) -> tuple[DatabaseBackup, BinaryIO]:
     if file.seek(0, 2) != backup.size:
         file.close()
         raise VerificationError(
-            f"{filename} is not as long as it was",
+            f"{filename} has another size than when it was made",
             detail=f"The catalogue says {backup.size} bytes.",
-            hint="Do not restore it; flask backup check tells which dumps are whole.",
+            hint="Do not restore it; flask backup check shows which dumps are whole.",
         )
     file.seek(0)
     return backup, file
@@ -180,9 +178,9 @@ def open_backup(filename: str) -> tuple[DatabaseBackup, BinaryIO]:
 
 @acting
 def edit_notes(filename: str, notes: str) -> DatabaseBackup:
-    """Give a backup other notes, in the catalogue and in the dump's manifest.
+    """Change the notes of a backup, in its row and its manifest.
 
-    Raises NotFound and InvalidInput.
+    Raises NotFound, InvalidInput.
     """
     notes = checked_notes(notes)
     with writing():
@@ -198,7 +196,7 @@ def edit_notes(filename: str, notes: str) -> DatabaseBackup:
 
 @acting
 def delete_backup(filename: str) -> None:
-    """Delete a backup because somebody asked for it: its dump, its manifest and its row.
+    """Delete a backup for a person: its dump, its manifest and its row.
 
     Raises as `remove_backup`, and Conflict if it is pinned.
     """
@@ -206,17 +204,18 @@ def delete_backup(filename: str) -> None:
 
 
 def remove_backup(filename: str, refuse: Callable[[DatabaseBackup], None]) -> None:
-    """Remove a backup: its dump, its manifest and its row; unless `refuse` raises at last.
+    """Remove a backup: its dump, its manifest and its row, unless `refuse` raises.
 
-    A dump that is gone already is no error. Raises NotFound, Conflict while
-    it is PENDING or restored, StorageError if the dump cannot be removed.
+    The dump may be gone already. Raises NotFound, Conflict while the backup is PENDING or
+    being restored, StorageError if the dump cannot be removed.
     """
     with writing() as session:
         backup = get_backup(filename)
         backup = session.get_one(
             DatabaseBackup, backup.id, with_for_update=True, populate_existing=True
         )
-        if db.session.scalar(_restores_of(filename)):
+        pending = (Restore.filename == filename) & (Restore.status == Status.PENDING)
+        if db.session.scalar(select(func.count()).select_from(Restore).where(pending)):
             raise Conflict(
                 f"{filename} is being restored", hint="Wait until that has ended, or cancel it."
             )
@@ -237,29 +236,24 @@ def remove_backup(filename: str, refuse: Callable[[DatabaseBackup], None]) -> No
         raise
     with writing() as session:
         row = session.get(DatabaseBackup, backup_id)
-        if row is not None:  # a reconcile may have been quicker
+        if row is not None:  # a reconcile may have been faster
             session.delete(row)
     logger.info("backup deleted filename=%s", filename)
 
 
-def _restores_of(filename: str) -> Select[int]:
-    pending = (Restore.filename == filename) & (Restore.status == Status.PENDING)
-    return select(func.count()).select_from(Restore).where(pending)
-
-
 def wake_worker(backup: DatabaseBackup) -> None:
-    """Let a worker take it, unless its task waits already; without one it waits."""
+    """Queue its task, unless that is queued already. Without a worker it waits."""
     tasks, run = (proofs_queue, run_import) if backup.foreign else (queue, run_backup)
     try:
         if not tasks.holds(backup.id):
             run(backup.id)
     except FAILURES as error:
-        # The row is what counts: a worker finds it at its next look.
+        # A worker will find the row without a task.
         logger.warning("worker not woken filename=%s error=%r", backup.filename, str(error))
 
 
 def _run_forgotten() -> bool:
-    """Run here what no worker has taken for long; without one it would wait for ever."""
+    """Run here what no worker has taken for long; return whether there was anything."""
     forgotten = list_unclaimed(older_than=_UNCLAIMED_TOO_LONG)
     for backup in forgotten:
         run_backup.call_local(backup.id)
@@ -267,10 +261,13 @@ def _run_forgotten() -> bool:
 
 
 def checked_notes(notes: str) -> str:
-    """Notes as they are kept. Raises InvalidInput."""
+    """Notes as they are stored. Raises InvalidInput."""
     notes = notes.replace("\r\n", "\n").strip()
     if len(notes) > MAX_NOTES:
         raise InvalidInput(f"notes must not be longer than {MAX_NOTES} characters")
-    if any(unicodedata.category(each) in ("Cc", "Cs") and each not in "\n\t" for each in notes):
+    if any(
+        unicodedata.category(character) in ("Cc", "Cs") and character not in "\n\t"
+        for character in notes
+    ):
         raise InvalidInput("notes must not contain control characters")
     return notes

@@ -1,4 +1,4 @@
-"""Backups whose manifest this panel has not signed: foreign, until an admin knows better."""
+"""Trust backups that are foreign because their manifest was not signed by this panel."""
 
 import logging
 
@@ -16,17 +16,16 @@ logger = logging.getLogger(__name__)
 
 
 def can_be_trusted(backup: DatabaseBackup) -> bool:
-    """Whether it is foreign for want of a signature alone."""
+    """Whether the backup is foreign only for lack of a signature."""
     return backup.foreign and "unsigned" in (backup.contents or {})
 
 
 @acting
 def trust_backup(filename: str, *, by: str) -> None:
-    """Believe what came with a dump: that it is one of ours. Its bytes are compared first.
+    """Make a backup one of ours by its unsigned manifest, after comparing the checksum.
 
-    From then on a restore may load parts of it with a superuser's rights.
-    Raises NotFound, Conflict where nothing was distrusted, VerificationError,
-    StorageError.
+    From then on a restore may load parts of it with a superuser's rights. Raises NotFound,
+    Conflict if it cannot be trusted, VerificationError, StorageError.
     """
     backup = get_backup(filename)
     expected = backup.size, backup.sha256
@@ -34,7 +33,7 @@ def trust_backup(filename: str, *, by: str) -> None:
     db.session.commit()
     with storage().open(filename) as file:
         if (file.seek(0, 2), file.seek(0) or sha256_of(file)) != expected:
-            raise VerificationError(f"{filename} is not what its manifest tells of")
+            raise VerificationError(f"{filename} does not match its manifest")
     with writing() as session:
         backup = get_backup(filename)
         _refuse(backup)
@@ -43,7 +42,7 @@ def trust_backup(filename: str, *, by: str) -> None:
         record_reading(session, backup)
         backup_id = backup.id
     renew_manifest(backup_id)
-    tell(subject=filename, detail="it is trusted as one of ours")
+    tell(subject=filename, detail="trusted as one of ours")
     logger.info("backup trusted filename=%s by=%r", filename, by)
 
 

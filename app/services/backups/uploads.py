@@ -1,9 +1,8 @@
-"""Dumps that were made elsewhere: uploaded in parts, or read from a file."""
+"""Import foreign dumps: uploaded in parts, or read from a file."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import humanize
 from sqlalchemy import delete, select
@@ -20,6 +19,7 @@ from app.services.backups.listing import get_backup
 from app.services.backups.queue import insert_pending
 from app.services.backups.service import checked_notes, ended_as, run_backup, wake_worker
 from app.services.databases.configured import storage
+from app.services.jobs.progress import Progress
 from app.services.jobs.run import telling
 
 logger = logging.getLogger(__name__)
@@ -27,20 +27,20 @@ logger = logging.getLogger(__name__)
 MOST = 10  # uploads at once
 
 _BLOCK = 1024**2  # bytes
-_HEAD = 4096  # bytes, to see what a file is
+_HEAD = 4096  # bytes, to recognise a file
 
 
 @acting
 def begin_upload(name: str, size: int, *, notes: str, created_by: str) -> Upload:
-    """Make room for a dump of so many bytes, whose parts come next.
+    """Begin the upload of a dump of so many bytes.
 
-    Raises InvalidInput for what is too large or too small, Conflict where too
-    many are under way, StorageFull where it would not fit.
+    Raises InvalidInput for an invalid size, Conflict if there are too many uploads,
+    StorageFull if it does not fit.
     """
     notes = checked_notes(notes)
     limit = settings().upload_limit * 1024**3
     if size <= len(MAGIC):
-        raise _no_dump(b"")
+        raise _not_a_dump(b"")
     if size > limit:
         raise InvalidInput(
             f"a dump has at most {humanize.naturalsize(limit, binary=True)}",
@@ -51,8 +51,8 @@ def begin_upload(name: str, size: int, *, notes: str, created_by: str) -> Upload
         others = list(session.scalars(select(Upload)))
         if len(others) >= MOST:
             raise Conflict(
-                f"{MOST} uploads are under way already",
-                hint="Finish or delete one; those that stop are forgotten after a day.",
+                f"the limit of {MOST} uploads is reached",
+                hint="Finish or delete one; a stopped upload is removed after a day.",
             )
         _refuse_without_space(size, others)
         upload = Upload(name=clean_name(name), size=size, notes=notes, created_by=created_by[:255])
@@ -65,7 +65,7 @@ def begin_upload(name: str, size: int, *, notes: str, created_by: str) -> Upload
 
 
 def get_upload(upload_id: str) -> tuple[Upload, int]:
-    """An upload, and how many bytes of it have come. Raises NotFound."""
+    """An upload, and how many of its bytes have arrived. Raises NotFound."""
     upload = db.session.get(Upload, upload_id)
     if upload is None:
         raise NotFound("no upload has this id", hint="It may be over; start again.")
@@ -73,10 +73,10 @@ def get_upload(upload_id: str) -> tuple[Upload, int]:
 
 
 def take_part(upload_id: str, offset: int, blocks: Iterable[bytes]) -> int:
-    """Add what comes at `offset`; returns how many bytes have come.
+    """Append a part at `offset`; return how many bytes have arrived.
 
-    Raises NotFound, Conflict for another offset, InvalidInput for more than
-    was announced or what is no dump, StorageError.
+    Raises NotFound, Conflict for another offset, InvalidInput for too many bytes or a file
+    that is not a dump, StorageError.
     """
     upload, _ = get_upload(upload_id)
     size = upload.size
@@ -86,16 +86,15 @@ def take_part(upload_id: str, offset: int, blocks: Iterable[bytes]) -> int:
         head = file.read(_HEAD)
     if not MAGIC.startswith(head[: len(MAGIC)]):
         drop_upload(upload_id)
-        raise _no_dump(head)
+        raise _not_a_dump(head)
     return received
 
 
 @acting
 def finish_upload(upload_id: str, *, trigger: Trigger, created_by: str) -> DatabaseBackup:
-    """Make a backup of an upload that has come whole; returns its PENDING row.
+    """Turn a complete upload into a PENDING backup, which a worker reads back.
 
-    A worker reads it whole before it is COMPLETED. Raises NotFound, Conflict
-    where something is missing, InvalidInput where it is no dump.
+    Raises NotFound, Conflict if bytes are missing, InvalidInput if it is not a dump.
     """
     backup = _insert(upload_id, trigger, created_by)
     wake_worker(backup)
@@ -104,7 +103,7 @@ def finish_upload(upload_id: str, *, trigger: Trigger, created_by: str) -> Datab
 
 @acting
 def drop_upload(upload_id: str) -> None:
-    """Forget an upload; one that is gone is no error."""
+    """Remove an upload, if there is one."""
     with writing() as session:
         session.execute(delete(Upload).where(Upload.id == upload_id))
     storage().uploads.remove(upload_id)
@@ -112,11 +111,11 @@ def drop_upload(upload_id: str) -> None:
 
 @acting
 def import_file(
-    path: Path, *, notes: str = "", on_progress: Callable[[dict[str, Any]], None] | None = None
+    path: Path, *, notes: str = "", on_progress: Callable[[Progress], None] | None = None
 ) -> DatabaseBackup:
-    """Take in a dump that lies here, in this process; returns its row when it has ended.
+    """Import a copy of a local dump in this process; return its row when it has ended.
 
-    The file stays. Raises InvalidInput, Conflict, StorageError.
+    Raises InvalidInput, Conflict, StorageError.
     """
     if path.is_dir():
         what = tell_what_it_is(b"", is_folder=True)
@@ -128,7 +127,7 @@ def import_file(
             upload = begin_upload(path.name, size, notes=notes, created_by=own_user())
             upload_id = upload.id
             try:
-                take_part(upload_id, 0, _blocks_of(file))
+                take_part(upload_id, 0, iter(lambda: file.read(_BLOCK), b""))
                 backup = _insert(upload_id, Trigger.CLI, own_user())
             except BaseException:
                 drop_upload(upload_id)
@@ -141,7 +140,7 @@ def import_file(
 
 
 def remove_old_uploads() -> None:
-    """Forget uploads to which nothing was added for a day."""
+    """Remove uploads that did not grow for a day."""
     uploads = storage().uploads
     for upload_id in uploads.remove_old():
         logger.info("upload forgotten id=%s", upload_id)
@@ -151,8 +150,8 @@ def remove_old_uploads() -> None:
                 session.delete(upload)
 
 
-def _no_dump(head: bytes) -> InvalidInput:
-    return InvalidInput("this is no dump in pg_dump's custom format", hint=tell_what_it_is(head))
+def _not_a_dump(head: bytes) -> InvalidInput:
+    return InvalidInput("this is not a dump in pg_dump's custom format", hint=tell_what_it_is(head))
 
 
 def _insert(upload_id: str, trigger: Trigger, created_by: str) -> DatabaseBackup:
@@ -160,7 +159,7 @@ def _insert(upload_id: str, trigger: Trigger, created_by: str) -> DatabaseBackup
     if received != upload.size:
         raise Conflict(
             f"{upload.size - received} bytes of the upload are missing",
-            hint=f"Send what comes at byte {received}.",
+            hint=f"Continue at byte {received}.",
         )
     name, notes = upload.name, upload.notes
     db.session.commit()
@@ -169,7 +168,7 @@ def _insert(upload_id: str, trigger: Trigger, created_by: str) -> DatabaseBackup
             database = clean_name(read_header(file).database) or name
     except DumpError:
         drop_upload(upload_id)
-        raise _no_dump(MAGIC) from None
+        raise _not_a_dump(MAGIC) from None
     notes = f"{notes}\n{name}".strip() if name not in notes else notes
     backup = insert_pending(trigger, created_by, notes[-2000:], upload=upload_id, database=database)
     with writing() as session:
@@ -180,9 +179,9 @@ def _insert(upload_id: str, trigger: Trigger, created_by: str) -> DatabaseBackup
 def _refuse_without_space(size: int, others: list[Upload]) -> None:
     uploads = storage().uploads
     coming = sum(
-        each.size - uploads.received(each.id)
-        for each in others
-        if uploads.path_of(each.id).exists()
+        upload.size - uploads.received(upload.id)
+        for upload in others
+        if uploads.path_of(upload.id).exists()
     )
     free = storage().free_space() - coming
     if size > free:
@@ -197,10 +196,5 @@ def _at_most(blocks: Iterable[bytes], left: int) -> Iterator[bytes]:
     for block in blocks:
         left -= len(block)
         if left < 0:
-            raise InvalidInput("more has come than the upload's size says")
-        yield block
-
-
-def _blocks_of(file: BinaryIO) -> Iterator[bytes]:
-    while block := file.read(_BLOCK):
+            raise InvalidInput("the upload is longer than its announced size")
         yield block

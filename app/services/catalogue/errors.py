@@ -1,4 +1,4 @@
-"""What the catalogue's database says, in words that name the cause and what to do."""
+"""Explain errors of the catalogue's database: the cause, and what to do."""
 
 from collections.abc import Iterator
 from sqlite3 import (
@@ -19,10 +19,10 @@ from sqlalchemy.exc import DBAPIError
 from app.errors import AppError
 
 _LACKING = ("no such table", "no such column")
-_FULL = ("the disk of the catalogue is full", "Make room on it. What was begun is undone.")
-_FORM = (
-    "the catalogue has not the form that this version needs",
-    "Restart the panel, which upgrades the catalogue; flask doctor examines it.",
+_FULL = ("the disk of the catalogue is full", "Free some space. The last action was undone.")
+_SCHEMA = (
+    "the catalogue does not have the schema of this version",
+    "Restart the panel, which upgrades the catalogue; flask doctor checks it.",
 )
 _LOCKED = ("the catalogue is locked by another program", "Try again in a moment.")
 _CLOSED = (
@@ -31,11 +31,11 @@ _CLOSED = (
 )
 _DAMAGED = (
     "the catalogue is damaged",
-    "flask backup rebuild sets it aside and makes it anew from the manifests.",
+    "flask backup rebuild sets it aside and rebuilds it from the manifests.",
 )
 _BROKEN = (
     "the disk of the catalogue has failed to read or write",
-    "Is it full or damaged? The system's log says more.",
+    "Is it full or damaged? The system log says more.",
 )
 _BY_CODE = {
     SQLITE_BUSY: _LOCKED,
@@ -51,43 +51,43 @@ _BY_CODE = {
 
 
 def explain(error: BaseException) -> AppError:
-    """An error of the catalogue as people can be told it: the first known cause in its chain.
+    """Explain an error of the catalogue by the first known cause in its chain.
 
-    What follows a full disk often speaks of something else: SQLite has rolled back
-    by then, and a table that was made meanwhile is missing.
+    After a full disk the last error often names something else: SQLite has rolled back,
+    and a table that was created meanwhile is missing.
     """
     chain = list(_chain(error))
     for cause in reversed(chain):
-        if told := _told(cause):
-            message, hint = told
+        if known := _known(cause):
+            message, hint = known
             return AppError(message, detail=f"{_line(cause)}.", hint=hint)
     return AppError(
-        "the catalogue cannot be used just now",
+        "the catalogue cannot be used now",
         detail=f"{_line(chain[0])}.",
-        hint="Is its server away, or BACKSTOP_CATALOGUE_URL wrong? flask doctor examines it.",
+        hint="Is its server down, or BACKSTOP_CATALOGUE_URL wrong? flask doctor checks it.",
     )
 
 
-def _told(error: BaseException) -> tuple[str, str] | None:
-    """Message and hint for one error of a driver."""
+def _known(error: BaseException) -> tuple[str, str] | None:
+    """The message and the hint for one error of a driver."""
     if isinstance(error, postgresql.DiskFull):
         return _FULL
     if isinstance(error, postgresql.UndefinedTable | postgresql.UndefinedColumn):
-        return _FORM
+        return _SCHEMA
     code = getattr(error, "sqlite_errorcode", None)
     if code is None:
         return None
-    return _FORM if str(error).startswith(_LACKING) else _BY_CODE.get(code & 0xFF)
+    return _SCHEMA if str(error).startswith(_LACKING) else _BY_CODE.get(code & 0xFF)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and what it came from, drivers' errors unwrapped."""
+    """The error and its causes; errors of drivers are unwrapped."""
     seen: set[int] = set()
-    found: BaseException | None = error
-    while found is not None and id(found) not in seen:
-        seen.add(id(found))
-        yield found.orig if isinstance(found, DBAPIError) and found.orig else found
-        found = found.__cause__ or found.__context__
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        yield cause.orig if isinstance(cause, DBAPIError) and cause.orig else cause
+        cause = cause.__cause__ or cause.__context__
 
 
 def _line(error: BaseException) -> str:

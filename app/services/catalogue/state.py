@@ -1,4 +1,4 @@
-"""The catalogue itself: the panel's own records, at their newest form."""
+"""Create, upgrade and check the catalogue."""
 
 import logging
 from collections.abc import Callable
@@ -20,8 +20,8 @@ from app.config import ROOT, settings
 from app.errors import AppError, ConfigurationError
 from app.extensions import Model, db
 from app.models.types import now
+from app.postgres.connection import guarded_session
 from app.postgres.conninfo import Conninfo, parse_url
-from app.postgres.databases import guarded_session
 from app.services.catalogue.errors import explain
 from app.services.catalogue.upgrades import find_copies
 
@@ -29,11 +29,10 @@ logger = logging.getLogger(__name__)
 
 
 def prepare_catalogue(say: Callable[[str], None] | None = None) -> None:
-    """Make the catalogue, or bring it to the newest form; quick where it is.
+    """Create the catalogue, or upgrade it; fast if it is current.
 
-    An upgrade tells `say` what it does, in lines. Raises ConfigurationError
-    where it cannot be opened, where a newer Backstop has made it, or where it
-    would be the very database that is backed up.
+    `say` gets the lines of an upgrade. Raises ConfigurationError if the catalogue cannot be
+    opened, is of a newer Backstop, or is the database that is backed up.
     """
     _refuse_the_database_itself()
     migrations = _migrations()
@@ -41,18 +40,18 @@ def prepare_catalogue(say: Callable[[str], None] | None = None) -> None:
     try:
         command.upgrade(migrations, "head")
     except CommandError as error:
-        raise _made_by_a_newer_one() from error
+        raise _newer_version() from error
     except DatabaseError as error:
-        told = explain(error)
+        explained = explain(error)
         raise ConfigurationError(
-            told.message,
-            detail=f"{_shown_url()}: {told.detail}",
-            hint=told.hint,
+            explained.message,
+            detail=f"{_shown_url()}: {explained.detail}",
+            hint=explained.hint,
         ) from error
 
 
-def _made_by_a_newer_one() -> ConfigurationError:
-    """What to do where the catalogue is at a revision that is not ours."""
+def _newer_version() -> ConfigurationError:
+    """The error of a catalogue with an unknown revision, and what to do."""
     current, known = find_revisions()
     copies = find_copies(Path(make_url(settings().catalogue_url).database or ""))
     ours = next((path for revision, path in copies.items() if revision in known), None)
@@ -63,25 +62,25 @@ def _made_by_a_newer_one() -> ConfigurationError:
     else:
         back = f"put {ours}, the copy from before the upgrade, in its place"
     return ConfigurationError(
-        "the catalogue was made by a newer Backstop",
-        detail=f"{_shown_url()}: it is at revision {current}, and this version knows {known[0]}.",
+        "the catalogue is of a newer Backstop",
+        detail=f"{_shown_url()}: it has revision {current}, but this version knows {known[0]}.",
         hint=f"Run the newer version again; or stop the panel and {back}."
-        " It knows nothing of what was done since: flask backup reconcile --adopt finds the dumps.",
+        " It lacks everything since then: flask backup reconcile --adopt finds the dumps.",
     )
 
 
 def set_aside_if_damaged() -> Path | None:
-    """Rename a SQLite catalogue that is not whole; returns where it is now.
+    """Rename a damaged SQLite catalogue; return its new path.
 
-    What it was is kept for who can still read something out of it. Worker and
-    web must not run: they would go on with the one set aside.
+    It is kept for a rescue. Worker and web must be stopped: they would continue with the
+    old file.
     """
     url = make_url(settings().catalogue_url)
     path = Path(url.database or "")
     if url.get_backend_name() != "sqlite" or not path.exists():
         return None
     try:
-        if _is_whole() and _has_its_form():
+        if _is_whole() and _has_its_schema():
             return None
     finally:
         db.session.remove()
@@ -95,53 +94,50 @@ def set_aside_if_damaged() -> Path | None:
 
 
 def _is_whole() -> bool:
-    """What SQLite itself can tell of its file: a look at each page and index."""
+    """Whether SQLite finds all pages and indexes of its file valid."""
     try:
-        found = db.session.scalar(text("PRAGMA integrity_check"))
+        result = db.session.scalar(text("PRAGMA integrity_check"))
     except OperationalError as error:
-        told = explain(error)
+        explained = explain(error)
         raise ConfigurationError(
-            told.message,
-            detail=f"{_shown_url()}: {told.detail}",
-            hint=f"{told.hint} Stop the panel first.",
+            explained.message,
+            detail=f"{_shown_url()}: {explained.detail}",
+            hint=f"{explained.hint} Stop the panel first.",
         ) from error
     except DatabaseError:
         return False
-    return bool(found == "ok")
+    return bool(result == "ok")
 
 
-def _has_its_form() -> bool:
-    """Whether its tables and indexes are those of the revision that it names.
-
-    A revision that is newer than ours is not ours to judge.
-    """
+def _has_its_schema() -> bool:
+    """Whether it has the tables and indexes of its revision, unless that is newer than ours."""
     current, known = find_revisions()
-    there = inspect(db.engine)
+    inspector = inspect(db.engine)
     if current not in known:
         is_newer = bool(current and current.isdigit() and current > known[0])
-        return is_newer or (current is None and not there.get_table_names())
+        return is_newer or (current is None and not inspector.get_table_names())
     if current != known[0]:
         return True  # it is about to be migrated
     return all(
-        there.has_table(table.name)
+        inspector.has_table(table.name)
         and {index.name for index in table.indexes}
-        <= {index["name"] for index in there.get_indexes(table.name)}
+        <= {index["name"] for index in inspector.get_indexes(table.name)}
         for table in Model.metadata.tables.values()
     )
 
 
 def find_revisions() -> tuple[str | None, list[str]]:
-    """The revision that the catalogue has (None: an empty one), and all there are, newest first."""
+    """The revision of the catalogue (None: empty), and all known ones, newest first."""
     with db.engine.connect() as connection:
         current = MigrationContext.configure(connection).get_current_revision()
     known = ScriptDirectory.from_config(_migrations()).walk_revisions()
-    return current, [each.revision for each in known]
+    return current, [script.revision for script in known]
 
 
 def _migrations() -> Config:
     migrate = current_app.extensions["migrate"].migrate
-    found: Config = migrate.get_config(str(ROOT / "migrations"))
-    return found
+    config: Config = migrate.get_config(str(ROOT / "migrations"))
+    return config
 
 
 def _refuse_the_database_itself() -> None:
@@ -156,7 +152,7 @@ def _refuse_the_database_itself() -> None:
     try:
         same = _identity(database) == _identity(own)
     except (AppError, psycopg2.Error):
-        same = database.server == own.server  # one of them cannot be asked just now
+        same = database.server == own.server  # one of them does not answer
     if same:
         raise ConfigurationError(
             "BACKSTOP_CATALOGUE_URL is the database that is backed up",
@@ -165,7 +161,7 @@ def _refuse_the_database_itself() -> None:
 
 
 def _identity(info: Conninfo) -> str:
-    """What tells one database from another, whatever its server is called."""
+    """What distinguishes a database, whatever the name of its server."""
     with guarded_session(info, application_name="backstop") as session:
         return str(
             session.ask(

@@ -1,4 +1,4 @@
-"""An upgrade of the catalogue: a copy first, a word for each step, and no row lost."""
+"""Upgrade the catalogue: keep a copy, report each step, and lose no row."""
 
 import logging
 import os
@@ -22,17 +22,17 @@ logger = logging.getLogger(__name__)
 
 
 class Upgrade:
-    """One run of migrations over a connection, which has not begun a transaction yet.
+    """One run of migrations on a connection without a transaction.
 
-    SQLite changes a table by making it anew and dropping the old one, which would
-    delete all rows that refer to it: so its foreign keys are off meanwhile. The
-    connection leaves the pool, so that nobody else works without them.
+    SQLite changes a table by replacing it, and dropping the old one would delete all rows
+    that refer to it: so foreign keys are off. The connection leaves the pool, so that
+    nobody else works without them.
     """
 
     def __init__(self, connection: Connection, say: Callable[[str], None] | None) -> None:
         self._connection = connection
         self._say = say or logger.info
-        self._is_upgrade = False  # rather than the making of a new catalogue
+        self._is_upgrade = False  # or the creation of a catalogue
         self._on_sqlite = connection.dialect.name == "sqlite"
         if self._on_sqlite:
             raw = connection.connection.driver_connection
@@ -41,9 +41,9 @@ class Upgrade:
 
     @contextmanager
     def run(self, current: str | None, wanted: str | None) -> Iterator[None]:
-        """Copy the catalogue, let the migrations run inside, and look for orphans they made.
+        """Copy the catalogue, run the migrations inside, and check for orphaned rows.
 
-        Runs inside their transaction, which holds off other writers. Raises ConfigurationError.
+        Their transaction blocks other writers. Raises ConfigurationError.
         """
         if wanted is None or wanted == current:
             yield
@@ -57,11 +57,11 @@ class Upgrade:
             )
             if self._on_sqlite:
                 copy = _keep_copy(Path(self._connection.engine.url.database or ""), current)
-                self._say(f"A copy of it as it was: {copy}")
+                self._say(f"A copy from before the upgrade: {copy}")
         yield
         if made := self._orphans() - orphans:
             raise ConfigurationError(
-                "the upgrade would lose what rows refer to; the catalogue is as it was",
+                "the upgrade would lose rows that others refer to; the catalogue is unchanged",
                 detail="; ".join(f"{table}: {number} rows" for table, number in made.items()),
                 hint="Run the version that you had before, and report this.",
             )
@@ -75,22 +75,22 @@ class Upgrade:
             self._say(f"  {script.revision}: {script.doc}")
 
     def _orphans(self) -> Counter[str]:
-        """How many rows of each table refer to a row that is not there."""
+        """How many rows of each table refer to a missing row."""
         if not self._on_sqlite:
             return Counter()
-        found = self._connection.exec_driver_sql("PRAGMA foreign_key_check")
-        return Counter(table for table, *_ in found)
+        rows = self._connection.exec_driver_sql("PRAGMA foreign_key_check")
+        return Counter(table for table, *_ in rows)
 
 
 def find_copies(catalogue: Path) -> dict[str, Path]:
-    """The copies that were kept before upgrades of a SQLite file, by revision, newest first."""
+    """The copies of a SQLite file from before upgrades, by revision, newest first."""
     copies = catalogue.parent.glob(f"{catalogue.name}{_MARK}*[0-9]")
-    newest_first = sorted(copies, key=lambda each: each.stat().st_mtime, reverse=True)
-    return {each.name.rpartition(_MARK)[2]: each for each in newest_first}
+    newest_first = sorted(copies, key=lambda copy: copy.stat().st_mtime, reverse=True)
+    return {copy.name.rpartition(_MARK)[2]: copy for copy in newest_first}
 
 
 def _keep_copy(path: Path, revision: str) -> Path:
-    """A copy of the catalogue as it was last committed; those of old upgrades go."""
+    """Copy the catalogue as last committed; remove the copies of old upgrades."""
     copy = path.with_name(f"{path.name}{_MARK}{revision}")
     partial = copy.with_name(f"{copy.name}.partial")
     try:
@@ -106,9 +106,9 @@ def _keep_copy(path: Path, revision: str) -> Path:
     except (OSError, sqlite3.Error) as error:
         partial.unlink(missing_ok=True)
         raise ConfigurationError(
-            "the catalogue cannot be copied before its upgrade, and stays as it was",
+            "the catalogue cannot be copied before its upgrade, and is unchanged",
             detail=f"{error}.",
-            hint=f"Make room in {path.parent}, as much as the catalogue takes, and try again.",
+            hint=f"Free as much space in {path.parent} as the catalogue takes, and try again.",
         ) from error
     return copy
 

@@ -1,4 +1,4 @@
-"""Which database is backed up, and where its dumps rest."""
+"""The configured database and the storage of its dumps."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,24 +12,24 @@ from app.storages import LocalStorage
 
 
 class DatabaseName(NamedTuple):
-    """How a database is called in rows and texts."""
+    """The name of a database in rows and texts."""
 
     server: str
     database: str
 
 
 def configured_database() -> Conninfo:
-    """The database of DATABASE_URL, else the sample on the embedded server.
+    """The database of DATABASE_URL, or the sample on the embedded server.
 
-    Raises ConfigurationError for a wrong URL, ConnectError where the embedded
-    server does not run.
+    Raises ConfigurationError for an invalid URL, ConnectError if the embedded server is
+    down.
     """
     url = settings().database_url
     return parse_url(url) if url else embedded_server().conninfo()
 
 
 def database_name() -> DatabaseName:
-    """The name of the configured database, whether its server runs or not."""
+    """The name of the configured database, even if its server is down."""
     url = settings().database_url
     if not url:
         return DatabaseName(SERVER, DATABASE)
@@ -38,16 +38,16 @@ def database_name() -> DatabaseName:
 
 
 def embedded_server() -> EmbeddedServer:
-    """The embedded server of this instance; nothing is started by asking."""
+    """The embedded server of this instance; this does not start it."""
     return EmbeddedServer(settings().instance_dir)
 
 
 @contextmanager
 def database_in_use(*, insist: bool = False) -> Iterator[None]:
-    """Keep the embedded server running meanwhile, if that is what is backed up.
+    """Keep the embedded server running meanwhile, if its database is the configured one.
 
-    It is started where it does not run, unless it was stopped on purpose;
-    `insist` starts it all the same. Its last user ends it.
+    It is started if it is down, unless it was stopped on purpose; `insist` starts it even
+    then. Its last user stops it.
     """
     if settings().database_url:
         yield
@@ -57,7 +57,7 @@ def database_in_use(*, insist: bool = False) -> Iterator[None]:
 
 
 def storage() -> LocalStorage:
-    """Where dumps rest."""
+    """The storage of the dumps."""
     return LocalStorage(settings().backup_dir)
 
 

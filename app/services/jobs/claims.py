@@ -1,4 +1,4 @@
-"""Who runs a backup, and whether that runner still lives."""
+"""Claims: which process runs a job, and whether it is still alive."""
 
 import logging
 import os
@@ -24,29 +24,28 @@ logger = logging.getLogger(__name__)
 
 _GRACE = 1.0  # seconds between SIGTERM and SIGKILL
 
-_doubted: dict[str, tuple[datetime | None, float]] = {}  # lease, and since when it is over
+_doubted: dict[str, tuple[datetime | None, float]] = {}  # the expired lease, and since when we know
 _stopping = threading.Event()
 _leaving = threading.Event()
 
 
 @lru_cache
 def runner() -> str:
-    """This process, so that no other one is ever taken for it."""
+    """The unique identity of this process."""
     return identity(os.getpid())
 
 
 def identity(pid: int) -> str:
-    """A process of this machine by host, boot, pid and start: a pid alone comes again."""
+    """A process of this machine by host, boot, pid and start, because pids are reused."""
     boot, namespace = host.boot_id(), host.pid_namespace()
     return f"{socket.gethostname()} {boot} {namespace} {pid} {host.start_of(pid)}"
 
 
 def is_dead(claimed_by: str, lease_until: datetime | None) -> bool:
-    """Whether the runner of this claim is known to be gone, or its lease is over.
+    """Whether the runner of this claim has ended, or its lease has expired.
 
-    A clock that was set forward ends a lease too early. So a runner that lives
-    here is given the time of another lease to renew it, by a clock that nobody
-    sets; it may have been stopped for good all the same.
+    A clock that is set forward expires a lease too early. So a live runner on this machine
+    gets the time of another lease to renew it, by the monotonic clock.
     """
     if is_gone(claimed_by):
         return True
@@ -62,7 +61,7 @@ def is_dead(claimed_by: str, lease_until: datetime | None) -> bool:
 
 
 def is_gone(process: str) -> bool:
-    """Whether a process is known to have ended; one of another host is not."""
+    """Whether a process has ended, as far as is visible from this host."""
     name, boot, _, pid, start = process.split(" ")
     if name == socket.gethostname() and boot != host.boot_id():
         return True
@@ -70,15 +69,15 @@ def is_gone(process: str) -> bool:
 
 
 def _is_here(process: str) -> bool:
-    """Whether it ran where we could see it: on this host, in this boot and pid namespace."""
+    """Whether it is visible here: on this host, in this boot and pid namespace."""
     return process.split(" ")[:3] == identity(os.getpid()).split(" ")[:3]
 
 
 def claim(job_id: str, job: AnyJob = DatabaseBackup) -> bool:
-    """Take a pending backup or restore that nobody runs; False if somebody was quicker."""
+    """Claim a pending job; False if somebody else has it."""
     with writing() as session:
-        found = session.get(job, job_id, with_for_update=True)
-        row = cast("DatabaseBackup | Restore | None", found)
+        stored = session.get(job, job_id, with_for_update=True)
+        row = cast("DatabaseBackup | Restore | None", stored)
         if row is None or not row.is_pending or row.claimed_by is not None:
             return False
         row.claim(runner())
@@ -88,7 +87,7 @@ def claim(job_id: str, job: AnyJob = DatabaseBackup) -> bool:
 
 
 def stop_runs() -> None:
-    """Ask every run of this process to end: its backup fails as interrupted."""
+    """Ask every run of this process to end; its job fails as interrupted."""
     _stopping.set()
 
 
@@ -98,34 +97,34 @@ def is_stopping() -> bool:
 
 
 def leave_after_this_run() -> None:
-    """Tell on the row of the running backup that its worker ends after it."""
+    """Note in the progress of the running job that its worker ends after it."""
     _leaving.set()
 
 
 def is_leaving() -> bool:
-    """Whether this process ends after the backup that it runs."""
+    """Whether this process ends after the job that it runs."""
     return _leaving.is_set()
 
 
 def note_process(job_id: str, pid: int, job: AnyJob = DatabaseBackup) -> None:
-    """Write down which program is at work, so that it can be ended if we cannot any more."""
+    """Store which program works for a job, so that others can end it if we die."""
     mine = update(job).where(job.id == job_id, job.claimed_by == runner())
     with writing() as session:
         session.execute(mine.values(process=identity(pid)))
 
 
 def end_process(process: str) -> bool:
-    """End a program, with its group, that a dead runner left behind; False if it is gone.
+    """End a program of a dead runner and its process group; False if it is gone.
 
-    Only on the host, in the boot and with the start that were written down.
+    The host, the boot and the start of the program must match.
     """
     *_, number, start = process.split(" ")
     pid = int(number)
     if not start or not _is_here(process) or host.start_of(pid) != start:
         return False
-    for each in (signal.SIGTERM, signal.SIGKILL):
+    for signal_number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError, PermissionError):
-            os.killpg(pid, each)
+            os.killpg(pid, signal_number)
         deadline = time.monotonic() + _GRACE
         while host.start_of(pid) == start and time.monotonic() < deadline:
             pause(0.01)

@@ -1,4 +1,4 @@
-"""How a job fails: told on its row."""
+"""Record the failure of a job in its row."""
 
 import logging
 from datetime import datetime
@@ -19,14 +19,14 @@ def record_failure(
     judged: datetime | None = None,
     job: AnyJob = DatabaseBackup,
 ) -> bool:
-    """Say on the row that it has failed, and why; False if it stays as it is.
+    """Record in the row that the job failed, and why; False if the row is left unchanged.
 
-    So it does once it has ended and, with the lease that somebody else
-    `judged`, where that is no longer the same: its runner has renewed it.
+    That is so if it has ended, or if its lease is not the one that was `judged` as
+    expired: then its runner has renewed it.
     """
     with writing() as session:
-        found = session.get(job, job_id, with_for_update=True)
-        row = cast("DatabaseBackup | Restore | None", found)
+        stored = session.get(job, job_id, with_for_update=True)
+        row = cast("DatabaseBackup | Restore | None", stored)
         if row is None or not row.is_pending:
             return False
         if judged is not None and row.lease_until != judged:

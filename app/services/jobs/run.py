@@ -1,4 +1,4 @@
-"""One run of a backup while it lasts: renew its lease, tell its progress, hear its end."""
+"""A running job: renew its lease, store its progress, and notice its end."""
 
 import logging
 import time
@@ -17,24 +17,22 @@ from app.models.types import now
 from app.postgres.command import Log
 from app.postgres.dump import took_too_long
 from app.postgres.progress import DumpProgress
-from app.services.databases.configured import storage
 from app.services.jobs import claims
+from app.services.jobs.progress import Progress, progress_of
 
 logger = logging.getLogger(__name__)
 
-_LOOK_EVERY = 0.5  # seconds until a cancel is heard
-_TELL_EVERY = 1.0  # seconds between two words about the progress
+_LOOK_EVERY = 0.5  # seconds between two checks for a cancellation
+_STORE_EVERY = 1.0  # seconds between two updates of the progress
 _RENEW_EVERY = 10.0  # seconds; six times within a lease
 _LOG_LINES = 200  # of the log while it still grows
 
-_ENOUGH_TO_GUESS = 1.0  # per cent done before the rest is guessed from it
-
-# How the whole is divided, in per cent: reading back took a tenth of the time.
+# The share of each step in per cent: reading back took a tenth of the time.
 _DUMPED, _CHECKED = 90, 99
 
 
 class Run:
-    """What has to be done again and again while a backup is made, or restored."""
+    """Repeated duties while a backup is made or restored."""
 
     job: AnyJob = DatabaseBackup
 
@@ -45,37 +43,37 @@ class Run:
         self.log = Log()
         self.progress = DumpProgress([])
         self.phase = "starting"  # then dumping, checking, publishing
-        self.dumped_share = _DUMPED  # per cent of the whole that is done when it is dumped
-        self.checked = 0.0  # share of the dump that was read back
+        self.dumped_share = _DUMPED  # per cent of the job that the dump takes
+        self.checked = 0.0  # share of the dump that is read back
         self._limit = limit  # seconds
-        self._on_news = on_news  # called when more has been told on the row
-        self._started = self._looked = self._renewed = self._told_at = time.monotonic()
-        self._told: dict[str, Any] = {}
+        self._on_news = on_news  # called after each update of the row
+        self._started = self._looked = self._renewed = self._compared = time.monotonic()
+        self._stored: dict[str, Any] = {}
 
     def check(self, *, now_at_once: bool = False) -> None:
-        """Do what is due; raise Interrupted if the run must end, PostgresError at its limit."""
+        """Do what is due. Raise Interrupted if the run must end, PostgresError at its limit."""
         if claims.is_stopping():
             raise Interrupted(
                 f"the {self.job.word} was interrupted",
-                detail="Its runner was told to stop.",
+                detail="Its runner was stopped.",
                 hint=f"Start the {self.job.word} again.",
             )
         moment = time.monotonic()
         if moment > self._started + self._limit:
             raise self._too_long(self._limit)
-        with self._bearing_with_the_catalogue(insist=now_at_once):
+        with self._tolerating_the_catalogue(insist=now_at_once):
             if now_at_once or moment > self._looked + _LOOK_EVERY:
                 self._looked = moment
-                self._hear()
-            if now_at_once or self._is_news() or moment > self._renewed + _RENEW_EVERY:
-                self._tell()
+                self._raise_if_cancelled()
+            if now_at_once or self._has_changed() or moment > self._renewed + _RENEW_EVERY:
+                self._store()
 
     def _too_long(self, seconds: int) -> PostgresError:
         return took_too_long(seconds)
 
     @contextmanager
-    def _bearing_with_the_catalogue(self, *, insist: bool) -> Iterator[None]:
-        """It may be back before the lease is over."""
+    def _tolerating_the_catalogue(self, *, insist: bool) -> Iterator[None]:
+        """Tolerate an unreachable catalogue for the length of a lease."""
         try:
             yield
         except DatabaseError as error:
@@ -84,94 +82,68 @@ class Run:
                 raise
             logger.warning("lease not renewed error=%r", str(error.orig))
 
-    def _hear(self) -> None:
+    def _raise_if_cancelled(self) -> None:
         cancelled = select(self.job.cancelled_by).where(self.job.id == self.job_id)
         by = db.session.scalar(cancelled)
         db.session.commit()
         if by is not None:
             raise Interrupted(f"cancelled by {by}")
 
-    def _is_news(self) -> bool:
-        if time.monotonic() < self._told_at + _TELL_EVERY:
+    def _has_changed(self) -> bool:
+        if time.monotonic() < self._compared + _STORE_EVERY:
             return False
-        self._told_at = time.monotonic()
-        return self._news() != self._told
+        self._compared = time.monotonic()
+        return self._columns() != self._stored
 
-    def _news(self) -> dict[str, Any]:
-        return {"progress": self.in_figures(), "log": self.log.latest(_LOG_LINES)}
+    def _columns(self) -> dict[str, Any]:
+        return {"progress": self.measure().stored(), "log": self.log.latest(_LOG_LINES)}
 
-    def in_figures(self) -> dict[str, Any]:
-        """How far it is, as it stands on the row."""
-        return _in_figures(self.phase, self.progress, self.checked, self.dumped_share)
+    def measure(self) -> Progress:
+        """How far it has come."""
+        dump = self.progress
+        is_dumping = self.phase in ("starting", "dumping")
+        done = self.dumped_share * (dump.fraction if is_dumping else 1)
+        return Progress(
+            phase=self.phase,
+            percent=round(done + (_CHECKED - self.dumped_share) * self.checked, 1),
+            tables_done=dump.done if is_dumping else dump.total,
+            tables_total=dump.total,
+            table=dump.table if is_dumping else "",
+            bytes_written=dump.written,
+            is_last=claims.is_leaving(),
+        )
 
-    def _tell(self) -> None:
+    def _store(self) -> None:
         mine = update(self.job).where(
             self.job.id == self.job_id,
             self.job.status == Status.PENDING,
             self.job.claimed_by == claims.runner(),
         )
-        news = self._news()
+        columns = self._columns()
         with writing() as session:
-            result = session.execute(mine.values(lease_until=now() + LEASE, **news))
+            result = session.execute(mine.values(lease_until=now() + LEASE, **columns))
             lost = isinstance(result, CursorResult) and result.rowcount == 0
         if lost:
             raise Interrupted(
-                f"the {self.job.word} was given up meanwhile",
-                detail="Its lease ran out: this process was asleep, or the clock was changed.",
+                f"the {self.job.word} lost its claim",
+                detail="Its lease expired: this process was asleep, or the clock was changed.",
                 hint=f"Start the {self.job.word} again.",
             )
-        self._told, self._renewed = news, time.monotonic()
+        self._stored, self._renewed = columns, time.monotonic()
         self._on_news()
 
 
-def _in_figures(
-    phase: str, dumped: DumpProgress, checked: float, dumped_share: float = _DUMPED
-) -> dict[str, Any]:
-    is_dumping = phase in ("starting", "dumping")
-    done = dumped_share * dumped.fraction if is_dumping else dumped_share
-    return {
-        "phase": phase,
-        "percent": round(done + (_CHECKED - dumped_share) * checked, 1),
-        "tablesDone": dumped.done if is_dumping else dumped.total,
-        "tablesTotal": dumped.total,
-        "table": dumped.table if is_dumping else "",
-        "bytesWritten": dumped.written,
-        "isLast": claims.is_leaving(),
-    }
-
-
 def telling(
-    on_progress: Callable[[dict[str, Any]], None] | None,
-    row: Callable[[], DatabaseBackup | Restore],
+    on_progress: Callable[[Progress], None] | None, job: Callable[[], DatabaseBackup | Restore]
 ) -> Callable[[], None]:
-    """What tells of a `row` whenever there is news of its run."""
+    """An `on_news` that passes the progress of a job on."""
 
     def on_news() -> None:
         if on_progress is None:
             return
-        told = progress_of(row())
+        progress = progress_of(job())
         db.session.commit()
-        if told is not None:
-            on_progress(told)
+        if progress is not None:
+            on_progress(progress)
 
     return on_news
-
-
-def progress_of(row: DatabaseBackup | Restore) -> dict[str, Any] | None:
-    """How far a running backup or restore is; None if it does not run.
-
-    `percent` of the whole, `tablesDone` of `tablesTotal` and the `table` at
-    work, `bytesWritten`, `elapsedSeconds` and `secondsLeft` (None until it can
-    be guessed), `phase` (starting, dumping, checking, publishing), and
-    `isLast`: its worker ends after it.
-    """
-    if not row.is_pending or row.duration is None:
-        return None
-    told = row.progress or _in_figures("starting", DumpProgress([]), 0)
-    elapsed, percent = row.duration.total_seconds(), told["percent"]
-    left = elapsed * (100 - percent) / percent if percent >= _ENOUGH_TO_GUESS else None
-    return told | {
-        "bytesWritten": storage().staged_size(row.filename) if row.word == "backup" else 0,
-        "elapsedSeconds": round(elapsed, 3),
-        "secondsLeft": left and round(left, 1),
-    }

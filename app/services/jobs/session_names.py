@@ -1,11 +1,11 @@
-"""The application names of the sessions that work for a job: by them they are found again."""
+"""The application names of the sessions of a job, by which they are found."""
 
 
 def backup_session(filename: str) -> str:
-    """The name of all sessions that work for a backup."""
+    """The application name of all sessions of a backup."""
     return f"backstop {filename}"
 
 
 def restore_session(restore_id: str) -> str:
-    """The name of all sessions that work for a restore."""
+    """The application name of all sessions of a restore."""
     return f"backstop restore {restore_id}"

@@ -1,4 +1,4 @@
-"""Which workers live: each says so in the catalogue, again and again."""
+"""The live workers, by their heartbeats in the catalogue."""
 
 from datetime import datetime, timedelta
 
@@ -10,11 +10,11 @@ from app.models.types import now
 from app.models.worker import HEARTBEAT
 from app.services.jobs import claims
 
-_FORGOTTEN = timedelta(days=1)  # after which a worker that was killed is no longer told
+_FORGOTTEN = timedelta(days=1)  # until a killed worker is removed
 
 
 def beat() -> None:
-    """Say that the worker in this process lives."""
+    """Record a heartbeat of the worker in this process."""
     with writing() as session:
         worker = session.get(Worker, claims.runner())
         if worker is None:
@@ -25,31 +25,31 @@ def beat() -> None:
 
 
 def sign_off() -> None:
-    """Say that the worker in this process has ended as it should."""
+    """Record that the worker in this process has ended normally."""
     with writing() as session:
         session.execute(delete(Worker).where(Worker.id == claims.runner()))
 
 
 def list_workers() -> list[Worker]:
-    """All that are not known to be gone, those heard of last first."""
-    found = _list()
+    """All workers that are not known to be gone, those with the newest heartbeat first."""
+    workers = _list()
     db.session.commit()
-    return found
+    return workers
 
 
 def find_trouble() -> str:
-    """Why nobody runs what is asked for, in a sentence without its stop; empty if somebody does."""
-    workers = _list()  # the transaction of who asks goes on
+    """Why no job is run, as a sentence without a full stop; empty if a worker is alive."""
+    workers = _list()  # in the transaction of the caller
     if not workers:
         return "No worker runs"
     return "The worker is silent" if all(map(is_silent, workers)) else ""
 
 
 def is_silent(worker: Worker, at: datetime | None = None) -> bool:
-    """Whether it has missed two heartbeats."""
+    """Whether a worker has missed two heartbeats."""
     return worker.seen_at < (at or now()) - 2 * HEARTBEAT
 
 
 def _list() -> list[Worker]:
-    found = db.session.scalars(select(Worker).order_by(Worker.seen_at.desc()))
-    return [each for each in found if not claims.is_gone(each.id)]
+    workers = db.session.scalars(select(Worker).order_by(Worker.seen_at.desc()))
+    return [worker for worker in workers if not claims.is_gone(worker.id)]

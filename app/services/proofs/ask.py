@@ -1,4 +1,4 @@
-"""The last level of proof: the server's own check of a restored database, and the assertions."""
+"""Ask a restored database for the last level of proof: assertions, and pg_amcheck."""
 
 import logging
 import time
@@ -25,15 +25,14 @@ from app.services.proofs.records import is_untrue
 
 logger = logging.getLogger(__name__)
 
-_JOBS = 2  # what pg_amcheck checks at once
-_TOLD = 20  # findings that are kept
-
+_JOBS = 2  # relations that pg_amcheck checks at once
+_MOST = 20  # findings that are kept
 
 OnWait = Callable[[], None]
 
 
 class Order(Protocol):
-    """What must be known of a restore."""
+    """The facts of a restore."""
 
     @property
     def id(self) -> str: ...
@@ -49,57 +48,56 @@ class Order(Protocol):
 
 @dataclass(frozen=True)
 class Asserted:
-    """What was asked of a restored database beyond the comparison, and the answers."""
+    """The answers of a restored database."""
 
     assertions: list[dict[str, Any]] = field(default_factory=list)
-    amcheck: str = ""  # in words; empty where it was not wanted
-    found: list[str] | None = None  # by pg_amcheck; None where it did not look
+    amcheck: str = ""  # its result in words; empty if it was not wanted
+    found: list[str] | None = None  # by pg_amcheck; None if it did not run
     seconds: float = 0.0
 
     @property
     def untrue(self) -> list[str]:
-        """The assertions that do not hold, in words."""
-        return _told(each for each in self.assertions if is_untrue(each))
+        """The assertions that are false, in words."""
+        return _in_words(answer for answer in self.assertions if is_untrue(answer))
 
     @property
     def unanswered(self) -> list[str]:
-        """Those of which it is not known, in words."""
-        return _told(each for each in self.assertions if each.get("unanswered"))
+        """The assertions without an answer, in words."""
+        return _in_words(answer for answer in self.assertions if answer.get("unanswered"))
 
     @property
     def failures(self) -> list[str]:
-        """Everything that speaks against the database, in words."""
-        return [*self.untrue, *(f"pg_amcheck: {each}" for each in self.found or [])]
+        """Everything that is wrong with the database, in words."""
+        return [*self.untrue, *(f"pg_amcheck: {finding}" for finding in self.found or [])]
 
     @property
     def proves(self) -> bool:
-        """Whether anything was asked at all."""
+        """Whether anything was asked."""
         return bool(self.assertions) or self.found is not None
 
     @property
     def in_result(self) -> dict[str, Any]:
-        """As it stands on the row of the restore."""
-        told = {"assertions": self.assertions} if self.assertions else {}
-        return told | ({"amcheck": self.amcheck} if self.amcheck else {})
+        """As the row of the restore stores it."""
+        result = {"assertions": self.assertions} if self.assertions else {}
+        return result | ({"amcheck": self.amcheck} if self.amcheck else {})
 
     @property
     def evidence(self) -> dict[str, Any]:
-        """As it stands on the row of the proof."""
-        asked = self.in_result | {"found": self.found or [], "seconds": round(self.seconds, 3)}
-        return asked | {"differences": self.failures or self.unanswered}
+        """As the row of the proof stores it."""
+        result = self.in_result | {"found": self.found or [], "seconds": round(self.seconds, 3)}
+        return result | {"differences": self.failures or self.unanswered}
 
 
 def ask(
     order: Order, toolchain: Toolchain, role: Conninfo, admin: Conninfo, *, on_wait: OnWait
 ) -> Asserted:
-    """Ask all assertions and, in a drill, pg_amcheck; what is false is told, not raised.
+    """Ask all assertions and, in a drill, pg_amcheck; the result has what is false.
 
-    While the database still belongs to `role`, who has no rights and does all
-    of it; `admin` only lends it amcheck. Raises PostgresError where the server
-    gave way, and what `on_wait` raises.
+    `role`, which has no rights and still owns the database, does all of it; `admin` only
+    lends it amcheck. Raises PostgresError if the server fails, and what `on_wait` raises.
     """
     began = time.monotonic()
-    asked = [
+    answers = [
         {"id": key, "name": name}
         | _answer(
             why_not(
@@ -113,16 +111,16 @@ def ask(
         )
         for key, name, statement in _assertions_for(order)
     ]
-    words, found = "", None
+    words, findings = "", None
     if order.kind is Kind.DRILL and settings().drill_amcheck:
-        words, found = _run_amcheck(order.id, toolchain, role, admin, on_wait)
-    return Asserted(asked, words, found, time.monotonic() - began)
+        words, findings = _run_amcheck(order.id, toolchain, role, admin, on_wait)
+    return Asserted(answers, words, findings, time.monotonic() - began)
 
 
 def refusal(asserted: Asserted, kind: Kind) -> PostgresError:
-    """The error that tells what does not hold."""
+    """The error for what is false."""
     if kind is Kind.REPLACE:
-        message = "an assertion does not hold in the restored database; the living one stays"
+        message = "an assertion does not hold in the restored database; the live one stays"
     elif asserted.untrue:
         message = "the drill found assertions that do not hold"
     else:
@@ -130,16 +128,16 @@ def refusal(asserted: Asserted, kind: Kind) -> PostgresError:
     return PostgresError(
         message,
         detail="; ".join(asserted.failures),
-        hint="Look at what it names; flask assertion list shows what is asked."
+        hint="Look at the named objects; flask assertion list shows the assertions."
         if asserted.untrue
-        else "The dump was loaded whole: look at the server that was restored on, its disks"
-        " and memory, and at functions in indexes that do not always answer the same.",
+        else "The whole dump was loaded: check the server that it was restored on, its disks and"
+        " memory, and functions in indexes that do not always return the same.",
     )
 
 
 def no_answer(asserted: Asserted, kind: Kind) -> NotPossible:
-    """The error that tells what is not known to hold; it says nothing of the backup."""
-    stays = "; the living database stays" if kind is Kind.REPLACE else ""
+    """The error for what remains unknown; it says nothing about the backup."""
+    stays = "; the live database stays" if kind is Kind.REPLACE else ""
     return NotPossible(
         f"assertions were not answered{stays}",
         detail="; ".join(asserted.unanswered),
@@ -147,22 +145,22 @@ def no_answer(asserted: Asserted, kind: Kind) -> NotPossible:
     )
 
 
-def _told(answers: Iterable[dict[str, Any]]) -> list[str]:
-    return [f"assertion {each['name']}: {each['told']}" for each in answers]
+def _in_words(answers: Iterable[dict[str, Any]]) -> list[str]:
+    return [f"assertion {answer['name']}: {answer['told']}" for answer in answers]
 
 
 def _assertions_for(order: Order) -> list[tuple[str, str, str]]:
-    """Those of the database that was backed up; no transaction stays open meanwhile.
+    """Id, name and statement of the assertions about the database that was backed up.
 
-    None where only some tables are there: they speak of the whole.
+    None if only some of its tables were restored.
     """
     if order.tables:
         return []
     backup = db.session.get(DatabaseBackup, order.backup_id)
     kept = list_assertions(DatabaseName(backup.server, backup.database)) if backup else []
-    found = [(each.id, each.name, each.statement) for each in kept]
+    asked = [(assertion.id, assertion.name, assertion.statement) for assertion in kept]
     db.session.commit()
-    return found
+    return asked
 
 
 def _answer(doubt: Doubt) -> dict[str, Any]:
@@ -171,7 +169,7 @@ def _answer(doubt: Doubt) -> dict[str, Any]:
 
 
 def _search_path(contents: dict[str, Any]) -> str | None:
-    """Where the database that was backed up looks for names; None for the default."""
+    """The search path of the database that was backed up; None for the default."""
     of_database = [setting for role, setting in contents.get("settings", []) if not role]
     split = (setting.partition("=") for setting in of_database)
     return next((value for name, _, value in split if name == "search_path"), None)
@@ -180,7 +178,7 @@ def _search_path(contents: dict[str, Any]) -> str | None:
 def _run_amcheck(
     row_id: str, toolchain: Toolchain, role: Conninfo, admin: Conninfo, on_wait: OnWait
 ) -> tuple[str, list[str] | None]:
-    """What it says, and what it has found; that is None where it could not be run."""
+    """Its result in words, and its findings; None if it could not run."""
     name = restore_session(row_id)
     with serving(admin, application_name=name, on_wait=on_wait) as server:
         missing = amcheck.why_missing(server, toolchain)
@@ -194,7 +192,7 @@ def _run_amcheck(
             return f"not available here: {error.detail}", None
         try:
             with client_environment(role, private_dir()) as environment:
-                found = amcheck.check(
+                findings = amcheck.check(
                     toolchain,
                     role,
                     jobs=_JOBS,
@@ -207,6 +205,6 @@ def _run_amcheck(
             return f"not whole: {error.message}: {error.detail}", None
         finally:
             server.run_all(undo)
-    logger.info("checked by pg_amcheck restore=%s found=%d", row_id, len(found))
-    number = {0: "nothing found", 1: "1 finding"}.get(len(found), f"{len(found)} findings")
-    return number, found[:_TOLD]
+    logger.info("checked by pg_amcheck restore=%s found=%d", row_id, len(findings))
+    number = {0: "nothing found", 1: "1 finding"}.get(len(findings), f"{len(findings)} findings")
+    return number, findings[:_MOST]

@@ -1,6 +1,6 @@
 """Assertions: SQL that must return true in every database restored from a backup.
 
-They belong to the database of DATABASE_URL, and are asked of backups of it.
+They belong to the database of DATABASE_URL, and are asked of its backups.
 """
 
 import logging
@@ -22,29 +22,29 @@ MAX_STATEMENT = 10_000
 
 
 def list_assertions(of: DatabaseName | None = None) -> list[Assertion]:
-    """Those of a database, by name; without one, of that which is configured."""
+    """The assertions of a database, by default the configured one, by name."""
     server, database = of or database_name()
     chosen = select(Assertion).filter_by(server=server, database=database)
     return list(db.session.scalars(chosen.order_by(Assertion.name)))
 
 
 def get_assertion(assertion_id: str) -> Assertion:
-    """The assertion of this id. Raises NotFound."""
+    """The assertion with this id. Raises NotFound."""
     server, database = database_name()
     chosen = select(Assertion).filter_by(id=assertion_id, server=server, database=database)
-    return _found(db.session.scalar(chosen))
+    return _existing(db.session.scalar(chosen))
 
 
 def get_assertion_named(name: str) -> Assertion:
-    """The assertion of this name. Raises NotFound."""
+    """The assertion with this name. Raises NotFound."""
     server, database = database_name()
     chosen = select(Assertion).filter_by(name=name, server=server, database=database)
-    return _found(db.session.scalar(chosen))
+    return _existing(db.session.scalar(chosen))
 
 
 @acting
 def add_assertion(name: str, statement: str, *, created_by: str) -> Assertion:
-    """Keep a new one; whether its SQL can be run is seen when it is.
+    """Add an assertion; its SQL is not tried.
 
     Raises InvalidInput, or Conflict if the name is taken or there are too many.
     """
@@ -59,11 +59,11 @@ def add_assertion(name: str, statement: str, *, created_by: str) -> Assertion:
     )
     try:
         with writing() as session:
-            there = select(func.count()).select_from(Assertion)
-            number = session.scalar(there.filter_by(server=server, database=database)) or 0
+            count = select(func.count()).select_from(Assertion)
+            number = session.scalar(count.filter_by(server=server, database=database)) or 0
             if number >= MAX_ASSERTIONS:
                 raise Conflict(
-                    f"there are {MAX_ASSERTIONS} assertions already",
+                    f"the limit of {MAX_ASSERTIONS} assertions is reached",
                     hint="Remove one, or join several with AND.",
                 )
             session.add(assertion)
@@ -78,7 +78,7 @@ def add_assertion(name: str, statement: str, *, created_by: str) -> Assertion:
 def edit_assertion(
     assertion_id: str, *, name: str | None = None, statement: str | None = None, by: str
 ) -> Assertion:
-    """Change what is given; raises NotFound, InvalidInput, or Conflict if the name is taken."""
+    """Change an assertion. Raises NotFound, InvalidInput, Conflict if the name is taken."""
     changes = {}
     if name is not None:
         changes["name"] = _checked_name(name)
@@ -98,7 +98,7 @@ def edit_assertion(
 
 @acting
 def remove_assertion(assertion_id: str, *, by: str) -> None:
-    """Forget it; what it has proven stays. Raises NotFound."""
+    """Remove an assertion; its proofs stay. Raises NotFound."""
     with writing() as session:
         assertion = get_assertion(assertion_id)
         name = assertion.name
@@ -107,7 +107,7 @@ def remove_assertion(assertion_id: str, *, by: str) -> None:
     logger.info("assertion removed name=%r by=%r", name, by)
 
 
-def _found(assertion: Assertion | None) -> Assertion:
+def _existing(assertion: Assertion | None) -> Assertion:
     if assertion is None:
         raise NotFound("no such assertion", hint="flask assertion list shows all.")
     return assertion
@@ -132,6 +132,6 @@ def _checked_statement(statement: str) -> str:
         )
     if len(statement) > MAX_STATEMENT:
         raise InvalidInput(f"the statement must not be longer than {MAX_STATEMENT} characters")
-    if "\0" in statement or any("\ud800" <= each <= "\udfff" for each in statement):
-        raise InvalidInput("the statement has a character that PostgreSQL does not take")
+    if "\0" in statement or any("\ud800" <= character <= "\udfff" for character in statement):
+        raise InvalidInput("the statement has a character that PostgreSQL does not accept")
     return statement

@@ -1,4 +1,4 @@
-"""How far a backup is proven: what is written down, and what is told of it."""
+"""Proofs of backups: record them, and choose the one to show."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -12,17 +12,17 @@ from app.extensions import db
 from app.models import Assertion, DatabaseBackup, Kind, Level, Proof, Restore, Result
 from app.services.databases.configured import DatabaseName
 
-# Raised only where the dump itself is not what it should be.
+# Errors of the dump itself.
 _EVIDENCE = (VerificationError, DumpError, RestoreError)
 
 
 def judge(error: AppError) -> Result:
-    """What an error proves: FAILED is only for what speaks against the dump."""
+    """The result that an error proves; FAILED only for one of the dump."""
     return Result.FAILED if isinstance(error, _EVIDENCE) else Result.NOT_POSSIBLE
 
 
 def record_reading(session: Session, backup: DatabaseBackup) -> None:
-    """Write down the proof that came with the dump, as its manifest tells it."""
+    """Record the proof in the contents of a dump."""
     read = (backup.contents or {}).get("read")
     if read is not None:
         result = Result.FAILED if read["evidence"]["differences"] else Result.PASSED
@@ -48,10 +48,10 @@ def list_proofs(backup_id: str) -> list[Proof]:
 
 
 def proof_of(restore: Restore) -> Proof | None:
-    """What a drill that has ended has proven; None if it did not come to a proof."""
+    """The proof of an ended drill; None if it has none."""
     if restore.kind is not Kind.DRILL or restore.started_at is None or restore.is_pending:
         return None
-    meanwhile = (
+    during = (
         select(Proof)
         .join(DatabaseBackup, DatabaseBackup.id == Proof.backup_id)
         .where(
@@ -60,11 +60,11 @@ def proof_of(restore: Restore) -> Proof | None:
             Proof.proved_at.between(restore.started_at, restore.finished_at),
         )
     )
-    return db.session.scalar(meanwhile.order_by(Proof.proved_at.desc()).limit(1))
+    return db.session.scalar(during.order_by(Proof.proved_at.desc()).limit(1))
 
 
 def was_not_possible() -> ColumnElement[bool]:
-    """Of a drill in a query: whether it ended without a word about its backup."""
+    """A condition on drills: that it proved nothing about its backup."""
     return exists().where(
         DatabaseBackup.filename == Restore.filename,
         Proof.backup_id == DatabaseBackup.id,
@@ -75,17 +75,17 @@ def was_not_possible() -> ColumnElement[bool]:
 
 
 def best_proofs(backups: Iterable[DatabaseBackup]) -> dict[str, Proof]:
-    """What is told of each backup in one word, by its id.
+    """The proof to show for each backup, by its id.
 
-    The newest failure, unless what it speaks of was shown to be right since, or
-    is asked no more; else the highest level that has passed, as it did last.
+    The newest failure, unless a later proof refutes it or its assertions were removed;
+    otherwise the newest of the highest level that passed.
     """
-    proofs = select(Proof).where(Proof.backup_id.in_([each.id for each in backups]))
+    proofs = select(Proof).where(Proof.backup_id.in_([backup.id for backup in backups]))
     return _best(db.session.scalars(proofs.order_by(Proof.proved_at)))
 
 
 def best_of_many(backup_ids: list[str]) -> dict[str, Any]:
-    """The same for thousands, by their ids: `level`, `proved_at` and `result` of each proof."""
+    """The same for thousands of ids: rows with `level`, `proved_at` and `result`."""
     evidence = case((Proof.result == Result.FAILED, Proof.evidence)).label("evidence")
     columns = (Proof.backup_id, Proof.level, Proof.result, Proof.proved_at, evidence)
     proofs = select(*columns).where(Proof.backup_id.in_(backup_ids))
@@ -93,7 +93,7 @@ def best_of_many(backup_ids: list[str]) -> dict[str, Any]:
 
 
 def failing_backups(name: DatabaseName | None = None) -> list[str]:
-    """The ids of the backups of a database, or of all, that are told as failed; few, mostly."""
+    """The ids of the backups of one or all databases with a failure to show; usually few."""
     failed = select(Proof.backup_id).where(Proof.result == Result.FAILED)
     proofs = select(Proof).where(Proof.backup_id.in_(failed))
     if name is not None:
@@ -104,35 +104,39 @@ def failing_backups(name: DatabaseName | None = None) -> list[str]:
 
 
 def _best(oldest_first: Iterable[Any]) -> dict[str, Any]:
-    """Of proofs, or rows with their columns."""
-    asked: set[str] | None = None  # assertions; not looked for where nothing has failed
+    """Choose from proofs, or from rows with their columns."""
+    current: set[str] | None = None  # assertions, read only if something has failed
     passed: dict[str, list[Any]] = defaultdict(list)
     failed: dict[str, list[Any]] = defaultdict(list)
     for proof in oldest_first:
         of_backup = failed[proof.backup_id]
         if proof.result is Result.FAILED:
-            if asked is None:
-                asked = set(db.session.scalars(select(Assertion.id)))
-            if _still_counts(proof, asked):
+            if current is None:
+                current = set(db.session.scalars(select(Assertion.id)))
+            if _still_counts(proof, current):
                 of_backup.append(proof)
         elif proof.result is Result.PASSED:
-            of_backup[:] = [each for each in of_backup if each.level > proof.level]
+            of_backup[:] = [failure for failure in of_backup if failure.level > proof.level]
             passed[proof.backup_id].append(proof)
-    best = {name: _highest(them) for name, them in passed.items()}
-    return best | {name: them[-1] for name, them in failed.items() if them}
+    best = {name: _highest(proofs) for name, proofs in passed.items()}
+    return best | {name: proofs[-1] for name, proofs in failed.items() if proofs}
 
 
-def _still_counts(failed: Any, asked: set[str]) -> bool:
-    """Whether it was not by assertions alone that have been removed since."""
-    false = [each for each in failed.evidence.get("assertions", []) if is_untrue(each)]
-    return not false or bool(failed.evidence["found"]) or any(each["id"] in asked for each in false)
+def _still_counts(failed: Any, current: set[str]) -> bool:
+    """Whether something failed besides assertions that were removed since."""
+    false = [answer for answer in failed.evidence.get("assertions", []) if is_untrue(answer)]
+    return (
+        not false
+        or bool(failed.evidence["found"])
+        or any(answer["id"] in current for answer in false)
+    )
 
 
 def is_untrue(answer: dict[str, Any]) -> bool:
-    """Whether the answer to an assertion speaks against the backup."""
+    """Whether the answer to an assertion is false."""
     return not (answer["passed"] or answer.get("unanswered"))
 
 
 def _highest(passed: list[Any]) -> Any:
-    """Of the highest level the newest; they come oldest first."""
-    return max(reversed(passed), key=lambda each: each.level)
+    """The newest of the highest level; the list begins with the oldest."""
+    return max(reversed(passed), key=lambda proof: proof.level)

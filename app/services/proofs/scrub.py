@@ -1,4 +1,4 @@
-"""Read every dump again from time to time: disks forget, and nobody else would notice."""
+"""Read every dump again from time to time, because disks lose data silently."""
 
 import logging
 import time
@@ -20,8 +20,9 @@ from app.models import (
     Status,
 )
 from app.models.types import now
-from app.postgres.archive import read_entries, read_whole
-from app.postgres.census import differences
+from app.postgres.archive import Expected, read_entries, read_whole
+from app.postgres.command import Watch
+from app.postgres.differences import differences
 from app.postgres.rows import RowCounter
 from app.postgres.tools import Toolchain, find_toolchains
 from app.services.databases.configured import storage
@@ -30,21 +31,21 @@ from app.storages import sha256_of
 
 logger = logging.getLogger(__name__)
 
-_AGAIN = timedelta(hours=1)  # after a look that was not possible
+_AGAIN = timedelta(hours=1)  # after an attempt that was not possible
 
 
 @dataclass(frozen=True)
 class Scrubbed:
-    """What came of reading one dump again."""
+    """The result of reading one dump again."""
 
     filename: str
     result: Result
-    reason: str  # what speaks against it, or why it was not possible
+    reason: str  # what is wrong, or why it was not possible
 
 
 @dataclass(frozen=True)
 class _Dump:
-    """What the catalogue says of a dump: no transaction stays open while it is read."""
+    """The facts of a dump, so that no transaction is open while it is read."""
 
     id: str
     filename: str
@@ -53,22 +54,22 @@ class _Dump:
     database_size: int
     oldest_reader: int
     compression: str
-    tables: list[dict[str, Any]]  # that the dump holds all rows of
+    tables: list[dict[str, Any]]  # whose rows are all in the dump
 
 
 def scrub(on_tick: Callable[[], None]) -> Scrubbed | None:
-    """Read again the dump that was not read for longest, if its time has come; else None.
+    """Read again the dump that was not read for longest; None if none is due.
 
-    That is BACKSTOP_SCRUB_EVERY after its last proof, or an hour after a look
-    that was not possible. It becomes a proof of level 2. `on_tick` is called
-    meanwhile; what it raises, such as Interrupted, comes out here.
+    A dump is due BACKSTOP_SCRUB_EVERY after its last proof, or an hour after an attempt
+    that was not possible. The result is a proof of level 2. What `on_tick` raises, such
+    as Interrupted, comes out.
     """
     dump = _due()
     if dump is None:
         return None
     began = time.monotonic()
     try:
-        found = _differences(dump, on_tick)
+        differing = _differences(dump, on_tick)
     except Interrupted:
         raise
     except (AppError, OSError) as error:
@@ -76,9 +77,9 @@ def scrub(on_tick: Callable[[], None]) -> Scrubbed | None:
         scrubbed = Scrubbed(dump.filename, judge(failed), failed.message)
         evidence: dict[str, Any] = {"differences": [failed.in_words()]}
     else:
-        result = Result.FAILED if found else Result.PASSED
-        scrubbed = Scrubbed(dump.filename, result, "; ".join(found))
-        evidence = {"differences": found}
+        result = Result.FAILED if differing else Result.PASSED
+        scrubbed = Scrubbed(dump.filename, result, "; ".join(differing))
+        evidence = {"differences": differing}
     _record(dump.id, scrubbed.result, evidence, time.monotonic() - began)
     log = logger.info if scrubbed.result is Result.PASSED else logger.error
     log("dump read again filename=%s result=%r reason=%r", *vars(scrubbed).values())
@@ -105,9 +106,9 @@ def _due() -> _Dump | None:
         .limit(1)
     )
     backup = db.session.scalar(due)
-    found = _dump_of(backup) if backup is not None else None
+    dump = _dump_of(backup) if backup is not None else None
     db.session.commit()
-    return found
+    return dump
 
 
 def _dump_of(backup: DatabaseBackup) -> _Dump:
@@ -120,15 +121,15 @@ def _dump_of(backup: DatabaseBackup) -> _Dump:
         database_size=backup.database_size or 0,
         oldest_reader=backup.oldest_reader or 0,
         compression=backup.compression,
-        tables=[each for each in tables if not each.get("extension")],
+        tables=[table for table in tables if not table.get("extension")],
     )
 
 
 def _differences(dump: _Dump, on_tick: Callable[[], None]) -> list[str]:
-    """What the rows of a dump that is still what it was differ in. Raises AppError."""
+    """How the rows of an unchanged dump differ. Raises AppError."""
     rows = _read(dump, on_tick).rows
-    found = [each | {"rows": rows.get((each["schema"], each["name"]))} for each in dump.tables]
-    return differences({"tables": dump.tables}, {"tables": found})
+    tables = [table | {"rows": rows.get((table["schema"], table["name"]))} for table in dump.tables]
+    return differences({"tables": dump.tables}, {"tables": tables})
 
 
 def _read(dump: _Dump, on_tick: Callable[[], None]) -> RowCounter:
@@ -136,34 +137,36 @@ def _read(dump: _Dump, on_tick: Callable[[], None]) -> RowCounter:
     with storage().open(dump.filename) as file:
         size, _ = file.seek(0, 2), file.seek(0)
         if (size, sha256_of(file, on_block=lambda _: on_tick())) != (dump.size, dump.sha256):
-            raise VerificationError("the dump is not what it was when it was made")
+            raise VerificationError("the dump was changed since it was made")
         entries = read_entries(file)
         rows = RowCounter(entries)
         # While it is open nobody prunes it.
         read_whole(
             toolchain,
             storage().path_of(dump.filename),
-            entries=len(entries),
-            contents=dump.database_size,
-            on_data=rows.take,
-            on_tick=on_tick,
+            Expected(len(entries), dump.database_size),
+            Watch(on_output=rows.take, on_tick=on_tick),
         )
     return rows
 
 
 def _toolchain_for(dump: _Dump) -> Toolchain:
-    found = find_toolchains(settings().pg_bin_dir)
-    able = [each for each in found if each.reads(dump.oldest_reader, dump.compression)]
+    toolchains = find_toolchains(settings().pg_bin_dir)
+    able = [
+        toolchain
+        for toolchain in toolchains
+        if toolchain.reads(dump.oldest_reader, dump.compression)
+    ]
     if not able:
         raise NotPossible(
             "no pg_restore was found that reads the dump",
             hint="Install the client programs of its version, or set BACKSTOP_PG_BIN_DIR.",
         )
-    return max(able, key=lambda each: each.version)
+    return max(able, key=lambda toolchain: toolchain.version)
 
 
 def _record(backup_id: str, result: Result, evidence: dict[str, Any], seconds: float) -> None:
-    """Write down the proof; of looks that were not possible only the last one is kept."""
+    """Record the proof; of those that were not possible only the last one is kept."""
     with writing() as session:
         row = session.get(DatabaseBackup, backup_id)
         if row is None:

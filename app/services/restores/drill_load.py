@@ -23,12 +23,13 @@ from app.errors import (
 )
 from app.postgres import ownership
 from app.postgres.archive import Entry
-from app.postgres.census import STATEMENTS, Census, differences
+from app.postgres.census import STATEMENTS, Census
 from app.postgres.command import Line
 from app.postgres.connection import quoted
 from app.postgres.conninfo import Conninfo
 from app.postgres.databases import Server, at_database, serving
 from app.postgres.definitions import changes, definitions, dump_definitions
+from app.postgres.differences import differences
 from app.postgres.privileges import superuser_only
 from app.postgres.restore import LAST, NEVER, plan
 from app.postgres.throwaway.around import (

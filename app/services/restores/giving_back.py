@@ -12,11 +12,12 @@ from typing import Any
 from app.config import settings
 from app.errors import ToolError
 from app.postgres import closing, ownership
-from app.postgres.census import Census, differences
+from app.postgres.census import Census
 from app.postgres.connection import quoted
 from app.postgres.conninfo import Conninfo, undisturbed
 from app.postgres.databases import Server
 from app.postgres.definitions import added_by_code, changes, definitions, dump_definitions
+from app.postgres.differences import differences
 from app.postgres.lending import extensions_of
 from app.postgres.restore import Plan
 from app.postgres.selection import narrowed_to

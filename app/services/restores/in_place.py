@@ -15,10 +15,11 @@ from app.errors import AppError, Conflict, InvalidInput, NotPossible, RestoreErr
 from app.extensions import db, writing
 from app.models import Restore
 from app.postgres.archive import Entry
-from app.postgres.census import Census, differences
+from app.postgres.census import Census
 from app.postgres.connection import quoted
 from app.postgres.conninfo import Conninfo, parse_url
 from app.postgres.databases import Server, at_database, serving
+from app.postgres.differences import differences
 from app.postgres.inplace import Around, look_around, oid_of, over_living, patient, powers_of
 from app.postgres.ownership import roles_of
 from app.postgres.restore import Plan, plan

@@ -25,6 +25,7 @@ from app.postgres.selection import Name
 from app.postgres.tools import Toolchain, Version
 from app.services.databases.configured import private_dir, storage
 from app.services.jobs import claims
+from app.services.jobs.progress import Progress
 from app.services.jobs.run import Run
 from app.services.jobs.session_names import restore_session
 from app.services.restores import scratch
@@ -77,20 +78,19 @@ class RestoreRun(Run):
         if name in self.rows:
             self.begun.append(name)
 
-    def in_figures(self) -> dict[str, Any]:
-        """How far it is, as it stands on the row."""
+    def measure(self) -> Progress:
+        """How far it has come."""
         total = sum(self.rows.values()) + len(self.rows) or 1
         done = sum(self.rows[name] + 1 for name in self.begun[:-1])
         percent = {"starting": 0.0, "checking": 1.0, "loading": 5 + (_LOADED - 5) * done / total}
-        return {
-            "phase": self.phase,
-            "percent": round(percent.get(self.phase, _LOADED), 1),
-            "tablesDone": len(self.begun[:-1]) if self.phase == "loading" else len(self.begun),
-            "tablesTotal": len(self.rows),
-            "table": self.begun[-1] if self.begun and self.phase == "loading" else "",
-            "bytesWritten": 0,
-            "isLast": claims.is_leaving(),
-        }
+        return Progress(
+            phase=self.phase,
+            percent=round(percent.get(self.phase, _LOADED), 1),
+            tables_done=len(self.begun[:-1]) if self.phase == "loading" else len(self.begun),
+            tables_total=len(self.rows),
+            table=self.begun[-1] if self.begun and self.phase == "loading" else "",
+            is_last=claims.is_leaving(),
+        )
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from app.services.audit.acting import acting, tell
 from app.services.backups.listing import get_backup
 from app.services.databases.configured import database_name
 from app.services.jobs import claims
+from app.services.jobs.progress import Progress
 from app.services.jobs.run import telling
 from app.services.jobs.settling import settle_dead_jobs
 from app.services.restores import drill_server, in_place, preview, scratch, swap
@@ -92,7 +93,7 @@ def create_restore(
     tables: Sequence[Name] = (),
     as_superuser: bool = False,
     on_line: Line | None = None,
-    on_progress: Callable[[dict[str, Any]], None] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
 ) -> Restore:
     """Restore in this process and return the row when it has ended, as `create_backup`."""
     created_by = created_by if created_by is not None else own_user()

@@ -11,9 +11,9 @@ from app.extensions import db, writing
 from app.models import Restore
 from app.models.types import now
 from app.pausing import pause
-from app.postgres.connection import Session, quoted, told
+from app.postgres.connection import Session, error_text, guarded_session, quoted
 from app.postgres.conninfo import Conninfo
-from app.postgres.databases import Server, cut_name, guarded_session, maintenance, serving
+from app.postgres.databases import Server, cut_name, maintenance, serving
 from app.postgres.locking import hold_lock
 from app.services.databases.configured import configured_database
 from app.services.jobs.session_names import restore_session
@@ -168,7 +168,7 @@ def _swap(info: Conninfo, name: str, renames: list[tuple[str, str]]) -> float:
                 holding.rows("ROLLBACK")
                 _end_sessions_until_done(renaming, ending, living)
             except psycopg2.Error as error:
-                first_error = first_error or told(error, info)
+                first_error = first_error or error_text(error, info)
             else:
                 return time.monotonic() - began
         if _has_renamed(where, pid, renames):

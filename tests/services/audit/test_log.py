@@ -121,18 +121,18 @@ _COPY = (
 _SET = "UPDATE audit_entries SET {} WHERE id = {}"
 _DELETE = "DELETE FROM audit_entries WHERE id {}"
 DAMAGES = [
-    ([_SET.format("actor = 'bob'", 3)], "Entry 3 is not what"),
-    ([_SET.format("at = 'soon'", 3)], "Entry 3 is not what"),
-    ([_SET.format("hash = previous_hash", 5)], "Entry 5 is not what"),
+    ([_SET.format("actor = 'bob'", 3)], "Entry 3 was changed or replaced"),
+    ([_SET.format("at = 'soon'", 3)], "Entry 3 was changed or replaced"),
+    ([_SET.format("hash = previous_hash", 5)], "Entry 5 was changed or replaced"),
     ([_DELETE.format("= 1")], "Entry 1 is missing before entry 2"),
     ([_DELETE.format("IN (3, 4)")], "Entries from 3 on are missing"),
-    ([_DELETE.format("= 3"), _SET.format("id = 3", 4)], "Entry 3 is not what"),
+    ([_DELETE.format("= 3"), _SET.format("id = 3", 4)], "Entry 3 was changed or replaced"),
     (
         [_SET.format("id = 9", 2), _SET.format("id = 2", 3), _SET.format("id = 3", 9)],
-        "Entry 2 is not what",
+        "Entry 2 was changed or replaced",
     ),
-    ([_COPY.format(to=6, of=5)], "Entry 6 is not what"),
-    ([_COPY.format(to=0, of=5)], "Entry 0 was put in"),
+    ([_COPY.format(to=6, of=5)], "Entry 6 was changed or replaced"),
+    ([_COPY.format(to=0, of=5)], "Entry 0 was inserted"),
 ]
 
 
@@ -160,9 +160,9 @@ def test_a_cut_off_end_is_found_with_a_head_that_was_kept(context: None):
     _, head = audit.verify()
     past_the_panel("DELETE FROM audit_entries WHERE id = 4")
     assert audit.verify()[0] == 3
-    assert "hash that you kept" in broken(head)
+    assert "the given hash" in broken(head)
     several(1)
-    assert "hash that you kept" in broken(head)
+    assert "the given hash" in broken(head)
     for wrong in ("abc", "x" * 64):
         with pytest.raises(InvalidInput):
             audit.verify(wrong)

@@ -155,7 +155,7 @@ def test_a_row_that_says_otherwise_is_told_and_made_anew_from_the_manifest(colum
     assert (told.filename, told.verdict) == (bad.filename, Verdict.CATALOGUE)
     first, *more = column.split("_")
     name = first + "".join(each.capitalize() for each in more)
-    assert told.in_words == (f"CATALOGUE: the dump is whole, but its row says otherwise: {name}")
+    assert told.in_words == (f"CATALOGUE: the dump is whole, but its row differs: {name}")
     assert facts(bad.filename) == was
     assert facts(good.filename) == others
     assert set(verdicts().values()) == {Verdict.WHOLE}
@@ -164,7 +164,7 @@ def test_a_row_that_says_otherwise_is_told_and_made_anew_from_the_manifest(colum
 def test_several_differences_are_told_together():
     backup = make()
     change(backup, notes="other", size=1)
-    assert only(list(check_backups())).finding.endswith("otherwise: size, notes")
+    assert only(list(check_backups())).finding.endswith("differs: size, notes")
 
 
 @pytest.mark.parametrize("status", [Status.FAILED, Status.PENDING])
@@ -174,7 +174,7 @@ def test_a_whole_dump_whose_row_is_not_completed_is_told_and_completed(status: S
     change(backup, status=status)
     told = only(list(rebuild()))
     assert told.verdict is Verdict.CATALOGUE
-    assert told.finding.endswith("otherwise: status")
+    assert told.finding.endswith("differs: status")
     assert facts(backup.filename) == was
 
 
@@ -268,10 +268,10 @@ def a_folder_as_manifest(backup: DatabaseBackup) -> None:
     ("damage", "reason"),
     [
         (manifest_gone, ".dump.json is not in {}"),
-        (manifest_flipped, "the manifest is not as it was written"),
-        (manifest_of_another_dump, "not: the manifest tells of another dump"),
-        (manifest_with_another_size, "not: it tells of another dump"),
-        (manifest_with_another_checksum, "not: it tells of another dump"),
+        (manifest_flipped, "the manifest was changed"),
+        (manifest_of_another_dump, "not: the manifest describes another dump"),
+        (manifest_with_another_size, "not: it describes another dump"),
+        (manifest_with_another_checksum, "not: it describes another dump"),
         (a_folder_as_manifest, "the manifest cannot be read"),
     ],
 )
@@ -327,7 +327,7 @@ def test_a_row_with_another_id_makes_room_for_the_one_that_the_manifest_tells():
     was = facts(backup.filename)
     change(backup, id="another")
     told = only(list(rebuild()))
-    assert told.finding.endswith("otherwise: id")
+    assert told.finding.endswith("differs: id")
     assert facts(backup.filename) == was
 
 
@@ -335,13 +335,13 @@ def test_a_dump_that_cannot_be_opened_is_told_and_nothing_is_rebuilt_from_its_ma
     backup = make()
     was = facts(backup.filename)
     dump_of(backup).unlink()
-    change(backup, notes="otherwise")
+    change(backup, notes="differs")
     told = only(list(rebuild()))
     assert (told.verdict, told.is_good) == (Verdict.NOT_READABLE, False)
     assert told.in_words == (
         f"NOT READABLE: {backup.filename} is not in {current_settings().backup_dir}"
     )
-    assert facts(backup.filename) == was | {"notes": "otherwise"}
+    assert facts(backup.filename) == was | {"notes": "differs"}
 
 
 def test_an_unknown_dump_without_a_manifest_gets_no_row():
@@ -395,7 +395,7 @@ def test_a_manifest_lost_between_the_two_looks_of_rebuild_changes_no_row(
     monkeypatch: pytest.MonkeyPatch,
 ):
     backup = make()
-    change(backup, notes="otherwise")
+    change(backup, notes="differs")
     compare = checks._compare
 
     def lose(*words) -> Check:
@@ -404,7 +404,7 @@ def test_a_manifest_lost_between_the_two_looks_of_rebuild_changes_no_row(
 
     monkeypatch.setattr(checks, "_compare", lose)
     assert only(list(rebuild())).verdict is Verdict.CATALOGUE
-    assert facts(backup.filename)["notes"] == "otherwise"
+    assert facts(backup.filename)["notes"] == "differs"
 
 
 def test_a_manifest_that_cannot_be_written_is_an_error_and_the_row_stays():

@@ -27,8 +27,8 @@ from app.services.backups.manifests import (
     FORMAT,
     _checksum,
     build_manifest,
-    columns_of,
     createdb_options,
+    facts_in,
     facts_of,
     is_signed,
     moment_text,
@@ -68,7 +68,7 @@ def test_a_manifest_tells_what_the_row_does():
     assert content | facts_of(listing.get_backup(backup.filename)) == content
     assert content["contents"]["encoding"] == "UTF8"
     assert [each["name"] for each in content["contents"]["tables"]] == ["customers", "orders"]
-    columns = columns_of(content)
+    columns = facts_in(content).columns()
     assert build_manifest(DatabaseBackup(**columns)) == path_of(backup).read_bytes()
 
 
@@ -174,7 +174,7 @@ def test_what_cannot_be_meant_is_refused_and_hurts_no_other(key: str):
     value = HOSTILE[key]
     rewrite(hostile, lambda content: content.update({key.strip(): value}))
     with pytest.raises(VerificationError, match=key.strip()):
-        columns_of(read_manifest(path_of(hostile).read_bytes()))
+        facts_in(read_manifest(path_of(hostile).read_bytes()))
     verdicts = {each.filename: each.verdict for each in check_backups()}
     assert verdicts == {hostile.filename: Verdict.MANIFEST, other.filename: Verdict.WHOLE}
     forget(hostile, other)
@@ -200,23 +200,23 @@ def small() -> dict[str, Any]:
 )
 def test_what_it_does_not_tell_is_named(name: str):
     content = small()
-    columns_of(content)
+    facts_in(content)
     del content[name]
     with pytest.raises(VerificationError, match=f": {name}$"):
-        columns_of(content)
+        facts_in(content)
 
 
 def test_contents_that_do_not_tell_all_are_refused():
     nothing = dict.fromkeys(("collate", "ctype", "localeProvider", "locale"))
     whole = nothing | {"encoding": "UTF8", "extensions": [{"name": "x"}], "tables": []}
-    columns_of(small() | {"contents": whole | {"more": 1}})
+    facts_in(small() | {"contents": whole | {"more": 1}})
     for key in whole:
         told = {name: value for name, value in whole.items() if name != key}
         with pytest.raises(VerificationError, match=r": contents$"):
-            columns_of(small() | {"contents": told})
+            facts_in(small() | {"contents": told})
     for wrong in ([{}], [{"name": 7}], ["x"], None):
         with pytest.raises(VerificationError, match=r": contents$"):
-            columns_of(small() | {"contents": whole | {"tables": wrong}})
+            facts_in(small() | {"contents": whole | {"tables": wrong}})
 
 
 @pytest.mark.parametrize(
@@ -239,9 +239,9 @@ def test_contents_that_do_not_tell_all_are_refused():
     ],
 )
 def test_what_a_column_takes_is_taken_and_no_more(name: str, taken: object, refused: object):
-    columns_of(small() | {name: taken})
+    facts_in(small() | {name: taken})
     with pytest.raises(VerificationError, match=f": {name}$"):
-        columns_of(small() | {name: refused})
+        facts_in(small() | {name: refused})
 
 
 def test_any_changed_byte_is_noticed():
@@ -319,7 +319,7 @@ def test_a_dump_that_was_renamed_with_its_manifest_is_told_as_such():
     forget(backup)
     (check,) = check_backups()
     assert check.verdict is Verdict.CHANGED
-    assert "the manifest tells of another dump" in check.finding
+    assert "the manifest describes another dump" in check.finding
 
 
 @panel

@@ -150,7 +150,8 @@ def test_who_is_refused_goes_through_no_files(monkeypatch: pytest.MonkeyPatch):
     """Schedules may be refused by the dozen, where a hundred thousand dumps lie."""
     backups.queue_backup(trigger=Trigger.CLI, created_by="ann")
     asked: list[object] = []
-    monkeypatch.setattr(LocalStorage, "list", lambda *_: asked.append(1) or {})
+    for look in ("sizes", "names"):
+        monkeypatch.setattr(LocalStorage, look, lambda *_: asked.append(1) or {})
     with pytest.raises(Conflict):
         backups.queue_backup(trigger=Trigger.CLI, created_by="ann")
     assert not asked
@@ -445,7 +446,7 @@ def test_one_more_than_the_limit_is_refused_and_named(make_app: Callable[..., Fl
         put("backup_a.dump", database="b", created_at=now() - timedelta(minutes=2))
         put("backup_ended.dump", database="c", status=Status.FAILED)
         told = refused()
-        assert told.message == "as many backups are being made already as may be: 2"
+        assert told.message == "the limit of 2 backups is reached"
         assert told.detail == "The first is backup_a.dump."
         assert told.hint == "Wait until one has ended, cancel one, or raise BACKSTOP_MAX_JOBS."
         assert len(listing.list_backups().backups) == 3

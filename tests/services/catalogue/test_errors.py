@@ -23,7 +23,7 @@ def error_of(act: Callable[[], object]) -> DatabaseError:
 @pytest.mark.parametrize("statement", ["SELECT shoe_size FROM admins", "SELECT * FROM nowhere"])
 def test_what_is_missing_in_the_catalogue_is_no_full_disk(statement: str):
     told = explain(error_of(lambda: db.session.execute(sa.text(statement))))
-    assert told.message == "the catalogue has not the form that this version needs"
+    assert told.message == "the catalogue does not have the schema of this version"
     assert "Restart the panel" in told.hint
     assert "disk" not in told.in_words()
 

@@ -23,7 +23,7 @@ def test_another_database_is_refused_while_the_panel_runs(make_app: Callable[...
     with noting_database():
         with (
             make_app(database_url=OTHER).app_context(),
-            pytest.raises(Conflict, match=r"this command would take crm") as refused,
+            pytest.raises(Conflict, match=r"this command would use crm") as refused,
         ):
             refuse_another_database()
         assert "crm on db1:5432" in refused.value.detail

@@ -133,7 +133,7 @@ def test_a_locale_that_is_missing_is_named(shop: Database, make_app: Callable[..
         filename = backed_up()
         change_contents(filename, collate="xx_XX.UTF-8", ctype="xx_XX.UTF-8")
         said = not_possible(attempt(filename, Kind.DRILL))
-        assert "locale of the backup" in said
+        assert "locale or encoding of the backup" in said
         assert "xx_XX.UTF-8" in said
 
 

@@ -88,8 +88,8 @@ def test_a_stopped_worker_fails_its_backup_and_leaves_nothing():
     backups.run_backup.call_local(backup.id)
     failed = listing.get_backup(backup.filename)
     assert failed.status is Status.FAILED
-    assert "told to stop" in failed.error_detail
-    assert storage().list() == {}
+    assert "was stopped" in failed.error_detail
+    assert storage().sizes() == {}
 
 
 def test_lost_tasks_are_found_again(worker: None):

@@ -21,7 +21,8 @@ from app.services.backups import service as backups
 from app.services.databases.configured import storage
 from app.services.jobs import claims
 from app.services.jobs import run as job_run
-from app.services.jobs.run import Run, progress_of
+from app.services.jobs.progress import progress_of
+from app.services.jobs.run import Run
 from app.services.proofs import records as proofs
 from app.services.recovery import reconcile
 from app.services.restores.load import RestoreRun
@@ -47,9 +48,9 @@ def claimed() -> DatabaseBackup:
 def test_a_backup_that_waits_has_no_progress_and_one_that_begins_has_none_done():
     assert progress_of(queued()) is None
     backup = listing.get_backup(claimed_after_cancel().filename)
-    told = progress_of(backup)
-    assert told is not None
-    assert (told["phase"], told["percent"], told["secondsLeft"]) == ("starting", 0.0, None)
+    progress = progress_of(backup)
+    assert progress is not None
+    assert (progress.phase, progress.percent, progress.seconds_left) == ("starting", 0.0, None)
 
 
 def claimed_after_cancel() -> DatabaseBackup:
@@ -70,22 +71,22 @@ def test_what_is_told_stands_on_the_row():
     run.check(now_at_once=True)
 
     row = listing.get_backup(backup.filename)
-    told = progress_of(row)
-    assert told is not None
-    assert told["phase"] == "dumping"
-    assert told["table"] == "public.a"
-    assert (told["tablesDone"], told["tablesTotal"]) == (0, 2)
-    assert told["percent"] == 15.0  # half of one of two tables and the large objects
-    assert told["secondsLeft"] is not None
+    progress = progress_of(row)
+    assert progress is not None
+    assert progress.phase == "dumping"
+    assert progress.table == "public.a"
+    assert (progress.tables_done, progress.tables_total) == (0, 2)
+    assert progress.percent == 15.0  # half of one of two tables and the large objects
+    assert progress.seconds_left is not None
     assert row.log.endswith('dumping contents of table "public.a"')
     assert "progress" not in row.log
 
     run.phase, run.checked = "checking", 0.5
     run.check(now_at_once=True)
-    told = progress_of(listing.get_backup(backup.filename))
-    assert told is not None
-    assert told["percent"] == 94.5
-    assert (told["tablesDone"], told["table"]) == (2, "")
+    progress = progress_of(listing.get_backup(backup.filename))
+    assert progress is not None
+    assert progress.percent == 94.5
+    assert (progress.tables_done, progress.table) == (2, "")
 
 
 def test_it_is_told_at_most_once_a_second(monkeypatch: pytest.MonkeyPatch):
@@ -130,7 +131,7 @@ def test_progress_and_process_are_gone_from_a_row_that_has_ended():
 def test_a_running_backup_is_told_while_it_runs(
     shop: Database, worker: None, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(job_run, "_TELL_EVERY", 0.0)
+    monkeypatch.setattr(job_run, "_STORE_EVERY", 0.0)
     with locked(shop):
         backup = queued()
         wait_until(lambda: waiting(shop, backup.filename), "pg_dump to wait for the lock")
@@ -174,7 +175,7 @@ def test_a_running_backup_is_cancelled(shop: Database, worker: None):
         assert (failed.status, failed.error_message) == (Status.FAILED, "cancelled by bob")
         assert not pg_dump.is_running()
         wait_until(lambda: sessions(shop, backup.filename) == 0, "its sessions to end")
-        assert storage().list() == {}
+        assert storage().sizes() == {}
         assert list((current_settings().backup_dir / ".partial").iterdir()) == []
         assert "reading" in listing.get_backup(backup.filename).log
     assert backups.create_backup(trigger=Trigger.CLI).is_completed
@@ -244,7 +245,7 @@ def test_a_catalogue_that_is_away_for_a_while_is_borne(monkeypatch: pytest.Monke
     def away(*_: object) -> None:
         raise OperationalError("UPDATE", {}, Exception("database is locked"))
 
-    monkeypatch.setattr(run, "_tell", away)
+    monkeypatch.setattr(run, "_store", away)
     monkeypatch.setattr(job_run, "_RENEW_EVERY", 0.0)
     run.check()
     with pytest.raises(OperationalError):  # what is published must have been told
@@ -262,6 +263,6 @@ def test_a_worker_that_leaves_says_so_on_the_row(monkeypatch: pytest.MonkeyPatch
         Run(backup.id, limit=60).check(now_at_once=True)
     finally:
         claims._leaving.clear()
-    told = progress_of(listing.get_backup(backup.filename))
-    assert told is not None
-    assert told["isLast"] is True
+    progress = progress_of(listing.get_backup(backup.filename))
+    assert progress is not None
+    assert progress.is_last is True

@@ -71,7 +71,7 @@ def test_there_is_an_end_to_them(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(service, "MAX_ASSERTIONS", 2)
     add("a")
     add("b")
-    with pytest.raises(Conflict, match="there are 2 assertions already"):
+    with pytest.raises(Conflict, match="the limit of 2 assertions is reached"):
         add("c")
     assert len(service.list_assertions()) == 2
 

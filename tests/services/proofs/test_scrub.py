@@ -65,7 +65,7 @@ def test_a_dump_that_was_damaged_fails_its_proof():
     raw = bytearray(path.read_bytes())
     raw[-1] ^= 1
     path.write_bytes(raw)
-    reason = "the dump is not what it was when it was made"
+    reason = "the dump was changed since it was made"
     assert scrub(nothing) == Scrubbed(filename, Result.FAILED, reason)
     found = newest_proof(filename)
     assert found.result is Result.FAILED

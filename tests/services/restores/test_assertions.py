@@ -236,7 +236,7 @@ def test_a_false_one_stops_a_replace(living: Database, leftovers):
     keep("nobody is lost", "SELECT count(*) = 51 FROM customers")
     row = attempt(filename, Kind.REPLACE)
     assert row.error_message == (
-        "an assertion does not hold in the restored database; the living one stays"
+        "an assertion does not hold in the restored database; the live one stays"
     )
     assert row.error_detail == "assertion nobody is lost: it is false"
     assert living.run("SELECT count(*) FROM customers") == [(51,)]

@@ -9,9 +9,10 @@ import pytest
 from flask import Flask
 
 from app.models import Kind
-from app.postgres.census import counting, differences, reading
+from app.postgres.census import counting, reading
 from app.postgres.conninfo import Conninfo, parse_url
 from app.postgres.databases import serving
+from app.postgres.differences import differences
 from app.services.backups import service as backups
 from tests.conftest import Database, url_of
 from tests.services.restores.conftest import backed_up, restored

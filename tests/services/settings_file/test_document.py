@@ -111,7 +111,7 @@ def test_of_too_many_none_is_kept(context: AppContext):
         f'[[assertions]]\nname = "{each}"\nstatement = "SELECT true"\n'
         for each in range(assertions.MAX_ASSERTIONS + 1)
     )
-    with pytest.raises(Conflict, match="there are 100 assertions already"):
+    with pytest.raises(Conflict, match="the limit of 100 assertions is reached"):
         bring(many)
     assert kept() == {}
 

@@ -32,9 +32,9 @@ def compare_with_rows() -> Finding:
         select(DatabaseBackup.filename, DatabaseBackup.size, DatabaseBackup.status)
     ).all()
     db.session.commit()
-    stored = storage().list()
+    stored = storage().sizes()
     kept = {name: size for name, size, status in rows if status is Status.COMPLETED}
-    wrong = [name for name, size in kept.items() if name not in stored or stored[name].size != size]
+    wrong = [name for name, size in kept.items() if name not in stored or stored[name] != size]
     unknown = sorted(stored.keys() - {name for name, _, _ in rows})
     if wrong:
         return problem(

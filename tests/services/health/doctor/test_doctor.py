@@ -66,7 +66,7 @@ def test_a_catalogue_that_fails_in_the_middle_is_told_without_its_password(
     def fail(_: object) -> None:
         db.session.execute(text('SELECT * FROM "s3cret or s3%63ret"'))
 
-    monkeypatch.setattr(dumps.storage().__class__, "list", fail)
+    monkeypatch.setattr(dumps.storage().__class__, "sizes", fail)
     with changed(app, queue_url="redis://user:s3%63ret@127.0.0.1/0"):
         findings = {each.subject: each for each in examine()}
     assert findings["dumps"].state is PROBLEM

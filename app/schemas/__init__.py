@@ -1,0 +1,1 @@
+"""Results as JSON, for API and terminal: camelCase keys, times in UTC."""

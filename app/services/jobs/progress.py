@@ -1,0 +1,55 @@
+"""How far a backup or a restore has come, as its row stores it and as faces show it."""
+
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from app.models import DatabaseBackup, Restore
+from app.models.types import camel_case
+from app.services.databases.configured import storage
+
+_ENOUGH_TO_GUESS = 1.0  # per cent done before the rest can be estimated
+_NOT_STORED = ("elapsed_seconds", "seconds_left")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The progress of a running job."""
+
+    phase: str = "starting"  # then dumping, checking, publishing; of a restore also loading
+    percent: float = 0.0  # of the whole job
+    tables_done: int = 0
+    tables_total: int = 0
+    table: str = ""  # the current one, if there is one
+    bytes_written: int = 0  # of the dump
+    is_last: bool = False  # its worker ends after this job
+    elapsed_seconds: float = 0.0
+    seconds_left: float | None = None  # None while it cannot be estimated
+
+    def as_json(self) -> dict[str, Any]:
+        """As the API shows it."""
+        return {camel_case(name): value for name, value in asdict(self).items()}
+
+    def stored(self) -> dict[str, Any]:
+        """As the row of the job stores it."""
+        unknown = {camel_case(name) for name in _NOT_STORED}
+        return {key: value for key, value in self.as_json().items() if key not in unknown}
+
+
+def progress_of(job: DatabaseBackup | Restore) -> Progress | None:
+    """The progress of a running backup or restore; None if it does not run."""
+    if not job.is_pending or job.duration is None:
+        return None
+    progress = _read(job.progress or {})
+    elapsed, percent = job.duration.total_seconds(), progress.percent
+    left = elapsed * (100 - percent) / percent if percent >= _ENOUGH_TO_GUESS else None
+    return replace(
+        progress,
+        bytes_written=storage().staged_size(job.filename) if job.word == "backup" else 0,
+        elapsed_seconds=round(elapsed, 3),
+        seconds_left=left and round(left, 1),
+    )
+
+
+def _read(stored: dict[str, Any]) -> Progress:
+    keys = {camel_case(field.name): field.name for field in fields(Progress)}
+    return Progress(**{keys[key]: value for key, value in stored.items() if key in keys})
