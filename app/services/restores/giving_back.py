@@ -129,7 +129,7 @@ def _changes(
         with loader.running(admin) as running:
             there = dump_definitions(toolchain, asking, running)
         found = list(changes(expected, definitions(there), same_version=same_version))
-        found += added_by_code(server, there)
+        found += added_by_code(server, there, apart.grants)
         told = told or found
         if not found:
             told = []

@@ -1,6 +1,7 @@
 """What this machine lacks makes a drill not possible, by name, and says nothing of the backup."""
 
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -106,8 +107,9 @@ def test_extensions_that_are_missing_are_named_and_those_that_are_there_come_wit
     make_app: Callable[..., Flask],
     left_of_drills,
 ):
-    home = passable_dir / "with-keeper"
-    home.mkdir()
+    # Not in /dev/shm, where tests may run: a drill's server has one of its own.
+    home = Path(tempfile.mkdtemp(prefix="backstop-keeper-", dir="/tmp"))
+    home.chmod(0o755)
     with_keeper(server_18, home / "extension")
     on_18.run("CREATE EXTENSION keeper; INSERT INTO known SELECT generate_series(3, 9)")
     with make_app(database_url=on_18.url, pg_bin_dir=programs(18)).app_context():
@@ -182,7 +184,7 @@ def test_the_live_server_is_not_taken_for_drills_unless_that_is_said(
     with pytest.raises(ConfigurationError, match="leads to the server that is backed up"):
         make_app(drill_url=url_of(server, "postgres"))
     alias = url_of(server, "postgres").replace("port=5432", "port=5432&connect_timeout=9")
-    elsewhere = alias.replace("%2Ftmp%2F", "%2Ftmp%2F.%2F")  # the same socket by another name
+    elsewhere = alias.replace("host=%2F", "host=%2F.%2F")  # the same socket by another name
     assert elsewhere != alias
     with make_app(drill_url=elsewhere).app_context():
         said = not_possible(attempt(backed_up(), Kind.DRILL))
