@@ -11,6 +11,7 @@ from app.extensions import writing
 from app.models import Kind, Level, Proof, Result, Status, Trigger
 from app.models.types import now
 from app.services.backups import service as backups
+from app.services.jobs import claims
 from app.services.proofs import records as proofs
 from app.services.restores import service as restores
 from tests.conftest import Database, url_of
@@ -182,3 +183,16 @@ def test_a_failure_counts_until_it_was_shown_to_be_over(proven: str, told: str):
             )
     best = proofs.best_proofs([made])[made.id]
     assert (best.level, best.result) == (int(told[0]), results[told[1]])
+
+
+def test_a_restore_of_this_process_is_never_left_to_a_worker(
+    shop: Database, monkeypatch: pytest.MonkeyPatch
+):
+    seen: list[str | None] = []
+    monkeypatch.setattr(
+        restores,
+        "run_claimed",
+        lambda restore_id, *_: seen.append(restores.get_restore(restore_id).claimed_by),
+    )
+    restores.create_restore(backup(), Kind.DRILL, trigger=Trigger.CLI, created_by="ann")
+    assert seen == [claims.runner()]

@@ -106,10 +106,11 @@ def create_restore(
         tables=tables,
         as_superuser=as_superuser,
         restore_id=create_id(),
+        is_ours=True,
     )
     restore_id = restore.id
     on_news = telling(on_progress, lambda: get_restore(restore_id))
-    run_restore.call_local(restore_id, on_line, on_news)
+    run_claimed(restore_id, on_line, on_news)
     restore = get_restore(restore_id)
     if not restore.is_completed:
         tell(outcome=ActOutcome.FAILED, detail=restore.error_message)
@@ -289,7 +290,9 @@ def _insert(
     tables: Sequence[Name],
     as_superuser: bool,
     restore_id: str,
+    is_ours: bool = False,
 ) -> Restore:
+    """A new row; `is_ours`: claimed by this process, so that no worker takes what dies here."""
     target = _checked_target(filename, kind, into, tables)
     if kind is Kind.IN_PLACE:
         in_place.refuse_superuser(as_superuser=as_superuser)
@@ -308,6 +311,8 @@ def _insert(
         trigger=trigger,
         created_by=created_by[:255],
     )
+    if is_ours:
+        restore.claim(claims.runner())
     try:
         with writing() as session:
             session.add(restore)
