@@ -142,7 +142,7 @@ def test_another_panel_is_refused_by_the_database_itself(make_lab: Callable[...,
         create = waiting_backup(one)
         refused = failed(other, other.start("backup", "create", DATABASE_URL=one.database.url))
         assert "is being backed up by another panel" in refused.error_message
-        assert "advisory lock" in refused.error_hint
+        assert "pg_locks" in refused.error_hint
         locker.release()
         assert create.wait(PATIENCE) == 0, log_of(create)
     one.check()

@@ -108,7 +108,7 @@ def test_an_upgrade_on_a_full_disk_says_so_and_changes_nothing(
         with pytest.raises(ConfigurationError) as refused:
             prepare_catalogue()
         assert "disk is full" in f"{refused.value.message} {refused.value.detail}"
-        assert "room" in refused.value.hint
+        assert "space" in refused.value.hint
         assert all_rows() == before
         assert list(instance.glob("*.partial")) == []
         filler.unlink()
