@@ -135,7 +135,7 @@ def kill_at(step: str, drill: Drilled, **environment: str) -> None:
     assert drill.left() == []
 
 
-@pytest.mark.parametrize("step", ["initdb is at work", "the server starts", "the dump is loaded"])
+@pytest.mark.parametrize("step", ["initdb is at work", "the server starts", "the server is ready"])
 def test_a_drill_whose_server_is_killed_is_not_possible_and_leaves_nothing(
     step: str, drill: Drilled
 ):
