@@ -14,9 +14,9 @@ from app.models import RetentionPolicy
 from app.models.types import now
 from app.services.audit.acting import acting, tell
 from app.services.databases.configured import DatabaseName, database_name
+from app.services.retention.candidate import Tally
 from app.services.retention.periods import PERIODS
 from app.services.retention.rules import Policy
-from app.services.retention.timelines import Tally
 
 logger = logging.getLogger(__name__)
 

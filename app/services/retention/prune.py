@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import islice
 
 from sqlalchemy import update
 
@@ -19,7 +18,8 @@ from app.services.audit.acting import acting, tell
 from app.services.backups.good import is_good
 from app.services.backups.service import remove_backup
 from app.services.databases.configured import DatabaseName, database_name, storage
-from app.services.retention.history import History
+from app.services.retention.candidate import Candidate, Tally
+from app.services.retention.listing import list_candidates
 from app.services.retention.policies import (
     confirm_policy,
     get_policy,
@@ -27,8 +27,7 @@ from app.services.retention.policies import (
     last_prune,
     note_prune,
 )
-from app.services.retention.rules import Plan, Policy, Verdict, decide
-from app.services.retention.timelines import Candidate, Tally
+from app.services.retention.rules import Plan, Policy, Verdict, make_plan
 
 logger = logging.getLogger(__name__)
 
@@ -102,14 +101,12 @@ def preview(
     """
     name, at = of or database_name(), at or now()
     policy = policy or get_policy(name)
-    history = History(name, at)
-    plan = decide(history, policy, at, last_prune(name))
-    total, beyond = history.total(), history.beyond(plan.spared)
-    removed = Tally(beyond.number + len(plan.evicted), beyond.size + sum(plan.evicted.values()))
-    kept = Tally(total.number - removed.number, total.size - removed.size)
-    removing = list(islice(history.removed(plan), limit))
-    keeping = list(islice(history.kept(plan), limit))
-    return Preview(policy, removed, kept, plan.excess, removing, keeping)
+    plan = _plan(name, policy, at)
+    removed, kept = (
+        Tally.of(verdict.backup for verdict in verdicts)
+        for verdicts in (plan.removing, plan.keeping)
+    )
+    return Preview(policy, removed, kept, plan.excess, plan.removing[:limit], plan.keeping[:limit])
 
 
 @acting
@@ -131,10 +128,9 @@ def _prune(name: DatabaseName, policy: Policy, by: str, at: datetime) -> Pruned:
     meanwhile wins. What cannot be removed is told, and stops no other; but
     nothing goes once the newest good backup is not good any more.
     """
-    history = History(name, at)
-    plan = decide(history, policy, at, last_prune(name))
+    plan = _plan(name, policy, at)
     report = Pruned()
-    for verdict in reversed(list(history.removed(plan))):
+    for verdict in reversed(plan.removing):
         backup = verdict.backup
         try:
             remove_backup(backup.filename, _refusal(plan))
@@ -201,6 +197,10 @@ def _kept_back(name: DatabaseName) -> str:
         if going.number:
             return f"retention would remove {going.in_words}, once its policy is confirmed"
     return ""
+
+
+def _plan(name: DatabaseName, policy: Policy, at: datetime) -> Plan:
+    return make_plan(list_candidates(name, at), policy, at, last_prune(name))
 
 
 def _refusal(plan: Plan) -> Callable[[DatabaseBackup], None]:

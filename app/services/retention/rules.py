@@ -1,60 +1,56 @@
 """Which backups of a database a retention policy keeps, and why: rules without a catalogue.
 
-A backup counts if it was read back whole (level 2) or better, no proof of it has
-failed since, it is ours, not pinned, and not of the future. What does not count
-is left alone, and takes no place from another.
+A backup counts if it was read back completely (level 2) or better, no proof of it has
+failed since, it was made here, is not pinned, and does not lie in the future. Any other
+backup is left alone, and takes no place from those that count.
 
-`keep_last` keeps the newest; `keep_hourly` to `keep_yearly` the newest one of each
-of the last so many hours, days, weeks (from Monday), months and years *that have a
-backup*, in the policy's time zone. Each rule is asked by itself, and one is enough.
-While there are fewer than that, the oldest backup is kept too: else a monthly one
-would be missed a month after the first. `keep_within` counts from the newest
-backup, not from now: where none are made any more, none goes. No rule at all keeps
-all. `max_total_size` then removes the oldest until the rest fits.
+`keep_last` keeps the newest; `keep_hourly` to `keep_yearly` keep the newest of each of
+the last N hours, days, weeks (from Monday), months and years *that have a backup*, in
+the policy's time zone. Any one rule is enough to keep a backup. Until all N places of a
+rule are taken, the oldest backup is kept too; otherwise the first monthly backup would be
+gone a month later. `keep_within` counts from the newest backup, not from now: when no
+more backups are made, none is removed. Without rules all are kept. `max_total_size` then
+removes the oldest until the rest fits.
 
-Never removed, whatever the policy says: the newest good backup, the newest that
-was drilled, and those that a restore needs.
+Never removed, whatever the policy says: the newest good backup, the newest backup that
+passed a drill, and those that a restore needs.
 
-The clock: what lies ahead of `at` is left alone. If anything does, or the last
-prune did, the clock was set back: nothing goes then that was made less than 24
-hours before `at`, the earliest clock that we know of. If more than a day without
-backups came before those of the last 24 hours, the clock may have been set ahead:
-`keep_within` then counts as if that pause had not been, for up to 24 hours. (A jump
-ahead touches no other rule.)
+The clock: backups that lie ahead of `at` are left alone. If there are any, or the last
+prune lies ahead, the clock was set back; then nothing is removed that was made less than
+24 hours before `at`, the earliest clock that we know of. If more than a day without
+backups came before those of the last 24 hours, the clock may have been set ahead;
+`keep_within` then ignores that pause, for up to 24 hours. (A jump ahead affects no other
+rule.)
 
-Idempotent, independent of order. Without a limit in size a laxer policy keeps at
-least as much, and so does a larger limit; what goes at a time also goes at a later one.
+The result is idempotent and independent of order. Without a size limit, a laxer policy
+keeps at least as much, and so does a larger limit; what is removed at one time is also
+removed at any later one.
 """
 
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
-from itertools import chain
+from itertools import islice
 from operator import attrgetter
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+from app.services.retention.candidate import Candidate, Key
 from app.services.retention.periods import PERIODS, Period, length_text
-from app.services.retention.timelines import (
-    Candidate,
-    Key,
-    Listed,
-    Range,
-    Spared,
-    Timeline,
-    left_alone,
-)
 
 DAY = timedelta(days=1)
 _EVER = datetime.min.replace(tzinfo=UTC)
 _NEVER = datetime.max.replace(tzinfo=UTC)
 _NO_LIMIT = 2**63  # bytes
 
+_key = attrgetter("key")
+
 
 @dataclass(frozen=True)
 class Policy:
-    """What is to be kept; what is None or 0 asks nothing."""
+    """What to keep; None or 0 switches a rule off."""
 
     keep_last: int | None = None
     keep_hourly: int | None = None
@@ -68,18 +64,18 @@ class Policy:
 
     @property
     def has_rules(self) -> bool:
-        """Whether it says what to keep."""
+        """Whether any rule says what to keep."""
         return any(getattr(self, each.name) for each in fields(self)[:-2])
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing can ever go by it."""
+        """Whether it can never remove anything."""
         return not self.has_rules and not self.max_total_size
 
     def keeps_all_of(self, other: "Policy") -> bool:
-        """Whether it surely removes nothing that the other one keeps.
+        """Whether it certainly removes nothing that the other one keeps.
 
-        Beside a limit in size, more that is kept of one kind can push out another.
+        Under a size limit, keeping more backups of one kind can push out others.
         """
         if self.is_empty:
             return True
@@ -106,161 +102,172 @@ class Verdict(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """What a policy makes of the backups of one database at one time."""
+    """What a policy does with the backups of one database at one time."""
 
-    at: datetime
-    spared: Spared  # by the rules
-    reasons: Mapping[str, Sequence[str]]  # of single backups, by id
-    evicted: Mapping[str, int]  # spared by the rules, but too much; sizes by id
-    excess: int  # bytes by which the limit cannot be met
+    verdicts: list[Verdict]  # newest first
+    excess: int  # bytes by which the size limit cannot be met
     newest_good: Candidate | None
 
-    def verdict(self, backup: Candidate) -> Verdict:
-        """What becomes of a backup."""
-        alone = left_alone(backup, self.at)
-        if alone:
-            return Verdict(backup, True, (alone,))
-        if backup.id in self.evicted:
-            return Verdict(backup, False, ("over the limit in size",))
-        ranges = [each.reason for each in self.spared.ranges if each.holds(backup.created_at)]
-        reasons = (*self.reasons.get(backup.id, ()), *ranges)
-        return Verdict(backup, bool(reasons), reasons or ("no rule keeps it",))
+    @property
+    def removing(self) -> list[Verdict]:
+        return [verdict for verdict in self.verdicts if not verdict.kept]
+
+    @property
+    def keeping(self) -> list[Verdict]:
+        return [verdict for verdict in self.verdicts if verdict.kept]
 
 
-def plan(
+class _Range(NamedTuple):
+    """A stretch of time whose backups are kept, both ends included."""
+
+    since: datetime
+    until: datetime
+    reason: str
+    is_firm: bool = False  # holds against the size limit too
+
+
+def make_plan(
     backups: Iterable[Candidate],
     policy: Policy,
     at: datetime,
     pruned_at: datetime | None = None,
-) -> list[Verdict]:
-    """What becomes of each of these backups of one database, newest first.
-
-    `pruned_at` is when they were pruned last.
-    """
-    found = sorted(backups, key=attrgetter("key"))
-    decided = decide(Listed(found, at), policy, at, pruned_at)
-    return [decided.verdict(each) for each in reversed(found)]
-
-
-def decide(
-    timeline: Timeline, policy: Policy, at: datetime, pruned_at: datetime | None = None
 ) -> Plan:
-    """What becomes of the backups of a timeline; it looks at few of them only."""
-    newest = _newest_there(timeline)
+    """What to do with the backups of one database; `pruned_at` is the time of the last prune."""
+    ordered = sorted(backups, key=_key)
+    exempt = {backup.id: why for backup in ordered if (why := backup.exemption(at))}
+    counting = [backup for backup in ordered if backup.id not in exempt]
+    newest = next((backup for backup in reversed(counting) if not backup.is_missing), None)
+    evicted: set[str] = set()
+    excess = 0
     if newest is None or policy.is_empty:
         why = "there is no policy" if policy.is_empty else "there is no good backup besides"
-        spared = Spared((Range(_EVER, _NEVER, why),), {})
-        return Plan(at, spared, {}, {}, 0, newest)
-    ranges = tuple(_ranges(timeline, policy, newest, at, pruned_at))
-    reasons = defaultdict(list)
-    protected = list(_protected(timeline, newest))
-    single = {}
-    for backup, why in chain(_places(timeline, policy), protected):
+        reasons = {backup.id: [why] for backup in counting}
+    else:
+        latest = max([pruned_at or at, *(backup.created_at for backup in ordered)])
+        ranges = list(_ranges(counting, policy, newest, at, was_set_back=latest > at))
+        reasons, firm = _reasons(counting, policy, newest, ranges)
+        if policy.max_total_size:
+            stays = sum(each.size for each in ordered if each.id in reasons or each.id in exempt)
+            spared = [each for each in counting if each.id in reasons and each.id not in firm]
+            evicted, excess = _evict(spared, stays - policy.max_total_size)
+
+    def verdict(backup: Candidate) -> Verdict:
+        if backup.id in exempt:
+            return Verdict(backup, True, (exempt[backup.id],))
+        if backup.id in evicted:
+            return Verdict(backup, False, ("over the limit in size",))
+        why = tuple(reasons.get(backup.id, ()))
+        return Verdict(backup, bool(why), why or ("no rule keeps it",))
+
+    return Plan([verdict(backup) for backup in reversed(ordered)], excess, newest)
+
+
+def _reasons(
+    backups: Sequence[Candidate], policy: Policy, newest: Candidate, ranges: Sequence[_Range]
+) -> tuple[dict[str, list[str]], set[str]]:
+    """Why backups are kept, by id, and the ids of those that the size limit must spare."""
+    reasons: dict[str, list[str]] = defaultdict(list)
+    firm = set()
+    for backup, why in _places(backups, policy):
         reasons[backup.id].append(why)
-        single[backup.id] = backup
-    spared = Spared(ranges, single)
-    firm = {backup.id for backup, _ in protected}
-    evicted, excess = _evicted(timeline, policy, spared, firm)
-    return Plan(at, spared, reasons, evicted, excess, newest)
-
-
-def _newest_there(timeline: Timeline) -> Candidate | None:
-    """The newest one that has its file."""
-    backup = timeline.before(None)
-    while backup is not None and backup.is_missing:
-        backup = timeline.before(backup.key)
-    return backup
+    for backup, why in _protected(backups, newest):
+        reasons[backup.id].append(why)
+        firm.add(backup.id)
+    for span in ranges:
+        first = bisect_left(backups, span.since, key=attrgetter("created_at"))
+        last = bisect_right(backups, span.until, key=attrgetter("created_at"))
+        for backup in backups[first:last]:
+            reasons[backup.id].append(span.reason)
+        firm.update(backup.id for backup in backups[first:last] if span.is_firm)
+    return reasons, firm
 
 
 def _ranges(
-    timeline: Timeline,
+    backups: Sequence[Candidate],
     policy: Policy,
     newest: Candidate,
     at: datetime,
-    pruned_at: datetime | None,
-) -> Iterator[Range]:
-    latest = max(filter(None, [timeline.latest(), pruned_at]), default=at)
-    if latest > at:
-        yield Range(at - DAY, _NEVER, "younger than 24 hours, and the clock was set back", True)
+    *,
+    was_set_back: bool,
+) -> Iterator[_Range]:
+    if was_set_back:
+        yield _Range(at - DAY, _NEVER, "younger than 24 hours, and the clock was set back", True)
     if not policy.has_rules:
-        yield Range(_EVER, _NEVER, "there is room")
+        yield _Range(_EVER, _NEVER, "there is room")
     if policy.keep_within:
         since = newest.created_at - min(policy.keep_within, newest.created_at - _EVER)
-        yield Range(since, _NEVER, f"within {length_text(policy.keep_within)}")
-        yield from _before_a_pause(timeline, policy.keep_within, at)
+        yield _Range(since, _NEVER, f"within {length_text(policy.keep_within)}")
+        yield from _before_a_pause(backups, policy.keep_within, at)
 
 
-def _before_a_pause(timeline: Timeline, within: timedelta, at: datetime) -> Iterator[Range]:
-    """What is younger than a day if the long pause before the last day is not counted."""
-    last = timeline.before((at - DAY, ""))
-    first = last and next(timeline.after(last.key), None)
-    if last is None or first is None or first.created_at - last.created_at <= DAY:
+def _before_a_pause(
+    backups: Sequence[Candidate], within: timedelta, at: datetime
+) -> Iterator[_Range]:
+    """Backups younger than a day if the long pause before the last day does not count."""
+    place = bisect_left(backups, at - DAY, key=attrgetter("created_at"))
+    if not 0 < place < len(backups):
         return
-    left = min(DAY, within) - (at - first.created_at)
-    if left > timedelta(0):
+    last, first = backups[place - 1].created_at, backups[place].created_at
+    left = min(DAY, within) - (at - first)
+    if first - last > DAY and left > timedelta(0):
         why = "younger than 24 hours, if the clock was set ahead since"
-        yield Range(last.created_at - left, last.created_at, why, True)
+        yield _Range(last - left, last, why, True)
 
 
-def _places(timeline: Timeline, policy: Policy) -> Iterator[tuple[Candidate, str]]:
-    """Each backup that takes a place of a rule; and those that would, were their file there."""
+def _places(backups: Sequence[Candidate], policy: Policy) -> Iterator[tuple[Candidate, str]]:
+    """Each backup that takes a place of a rule; and those that would if their file were there."""
     zone = ZoneInfo(policy.time_zone)
-    yield from _walk(timeline, policy.keep_last or 0, lambda each: (each.key, "last"))
+    yield from _walk(backups, policy.keep_last or 0, lambda backup: (backup.key, "last"))
     for name, period in PERIODS.items():
         places = getattr(policy, name) or 0
 
-        def step(backup: Candidate, period: Period = period) -> tuple[Key, str]:
-            told = f"{period.word} {period.label(backup.created_at, zone)}"
-            return (period.start(backup.created_at, zone), ""), told
+        def span(backup: Candidate, period: Period = period) -> tuple[Key, str]:
+            word = f"{period.word} {period.label(backup.created_at, zone)}"
+            return (period.start(backup.created_at, zone), ""), word
 
         taken = 0
-        for backup, why in _walk(timeline, places, step):
+        for backup, why in _walk(backups, places, span):
             taken += not backup.is_missing
             yield backup, why
-        there = (each for each in timeline.after(None) if not each.is_missing)
-        if taken < places and (oldest := next(there, None)) is not None:
+        oldest = next((backup for backup in backups if not backup.is_missing), None)
+        if taken < places and oldest is not None:
             yield oldest, f"the oldest, while there are fewer than {places} {period.plural}"
 
 
 def _walk(
-    timeline: Timeline, places: int, step: Callable[[Candidate], tuple[Key, str]]
+    backups: Sequence[Candidate], places: int, span: Callable[[Candidate], tuple[Key, str]]
 ) -> Iterator[tuple[Candidate, str]]:
-    """From the newest on, with steps that tell where the next place begins."""
-    key: Key | None = None
-    while places and (backup := timeline.before(key)) is not None:
-        following, why = step(backup)
+    """The newest backup of each span, from the newest span on; `span` says where it begins."""
+    end = len(backups)
+    while places and end:
+        backup = backups[end - 1]
+        start, why = span(backup)
         if backup.is_missing:
             yield backup, f"{why}, were its file there"
-            key = backup.key
+            end -= 1
         else:
             yield backup, why
-            key = following
+            end = bisect_left(backups, start, key=_key)
             places -= 1
 
 
-def _protected(timeline: Timeline, newest: Candidate) -> Iterator[tuple[Candidate, str]]:
+def _protected(backups: Sequence[Candidate], newest: Candidate) -> Iterator[tuple[Candidate, str]]:
     yield newest, "the newest good one"
-    drilled = next((each for each in timeline.drilled() if not each.is_missing), None)
-    if drilled is not None:
-        yield drilled, "the newest drilled one"
-    for backup in timeline.held():
-        yield backup, backup.hold
+    drilled = (each for each in reversed(backups) if each.is_drilled and not each.is_missing)
+    for backup in islice(drilled, 1):
+        yield backup, "the newest drilled one"
+    for backup in backups:
+        if backup.hold:
+            yield backup, backup.hold
 
 
-def _evicted(
-    timeline: Timeline, policy: Policy, spared: Spared, firm: set[str]
-) -> tuple[dict[str, int], int]:
-    """What goes for the limit in size, and by how many bytes that is still not met."""
-    if not policy.max_total_size:
-        return {}, 0
-    excess = timeline.total().size - timeline.beyond(spared).size - policy.max_total_size
-    evicted = {}
-    firmly = [each for each in spared.ranges if each.is_firm]
-    for backup in timeline.spared(spared):
+def _evict(oldest_first: Iterable[Candidate], excess: int) -> tuple[set[str], int]:
+    """What the size limit removes, and by how many bytes it is still exceeded."""
+    evicted = set()
+    for backup in oldest_first:
         if excess <= 0:
             break
-        is_firm = backup.id in firm or any(each.holds(backup.created_at) for each in firmly)
-        if not is_firm and not backup.is_missing:
-            evicted[backup.id] = backup.size
+        if not backup.is_missing:
+            evicted.add(backup.id)
             excess -= backup.size
     return evicted, max(excess, 0)

@@ -13,8 +13,8 @@ from app.services.backups import good, listing
 from app.services.databases.configured import database_name, storage
 from app.services.health.doctor.dumps import find_newest
 from app.services.health.figures import read_figures
-from app.services.retention.history import History
-from app.services.retention.rules import Policy, decide
+from app.services.retention.listing import list_candidates
+from app.services.retention.rules import Policy, make_plan
 from app.services.schedules import service as schedules
 from app.services.schedules import turn
 from tests.services.retention.test_prune import made, prove
@@ -62,7 +62,9 @@ def by_doctor() -> str | None:
 
 
 def by_retention() -> str | None:
-    found = decide(History(database_name(), now()), Policy(keep_last=1), now()).newest_good
+    found = make_plan(
+        list_candidates(database_name(), now()), Policy(keep_last=1), now()
+    ).newest_good
     return found and found.filename
 
 

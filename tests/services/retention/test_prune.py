@@ -31,9 +31,9 @@ from app.services.backups.pins import pin_backup, unpin_backup
 from app.services.databases.configured import database_name, storage
 from app.services.retention import policies
 from app.services.retention import prune as pruning
-from app.services.retention.history import History
-from app.services.retention.rules import Policy, decide, plan
-from app.services.retention.timelines import Candidate, Listed
+from app.services.retention.candidate import Candidate
+from app.services.retention.listing import list_candidates
+from app.services.retention.rules import Policy, make_plan
 from tests.api.test_downloads import planted
 from tests.services.retention.test_rules import AT, BACKUPS, DAY, HOUR, POLICIES, PRUNED, TIMES
 
@@ -84,9 +84,8 @@ def prune(**rules: Any) -> pruning.Pruned:
 
 
 @pytest.fixture
-def written(app: Flask, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Write down backups as rows, as a plan sees them in hand; each look reads a page or two."""
-    monkeypatch.setattr("app.services.retention.history._PAGE", 3)
+def written(app: Flask) -> Any:
+    """Write down backups as rows, as a plan sees them in hand."""
 
     def write(candidates: list[Candidate]) -> None:
         with writing() as session:
@@ -161,24 +160,15 @@ def _restore(each: Candidate, number: int) -> Restore:
 )
 def test_the_catalogue_says_what_the_rules_say_of_backups_in_hand(written, found, policy, when):
     at, pruned_at = when
-    # Only who was proven could be drilled, and only what counts is asked for its file.
+    # Only what was proven could be drilled.
     found = [
         Candidate(**{name: getattr(each, name) for name in each.__slots__} | changed(each))
         for each in found
     ]
     written(found)
-    history = History(database_name(), at)
-    decided = decide(history, policy, at, pruned_at)
-    expected = plan(found, policy, at, pruned_at)
-    simple = {verdict.backup.id: verdict.reasons for verdict in expected}
-    going = list(history.removed(decided))
-    staying = list(history.kept(decided))
+    candidates = list_candidates(database_name(), at)
     db.session.rollback()
-    assert {e.backup.id for e in going} == {e.backup.id for e in expected if not e.kept}
-    assert [e.backup.id for e in staying] == [e.backup.id for e in expected if e.kept]
-    assert {e.backup.id: e.reasons for e in [*going, *staying]} == simple
-    in_hand = Listed(sorted(found, key=lambda each: each.key), at)
-    assert history.beyond(decided.spared) == in_hand.beyond(decided.spared)
+    assert make_plan(candidates, policy, at, pruned_at) == make_plan(found, policy, at, pruned_at)
 
 
 def changed(each: Candidate) -> dict[str, Any]:
@@ -335,7 +325,7 @@ def test_after_a_scheduled_backup_its_database_is_pruned_and_nothing_is_raised(m
     confirmed(keep_last=1)
     pruning.prune_after.call_local(backup.id)
     assert listed() == {newest}
-    monkeypatch.setattr(pruning, "History", None)
+    monkeypatch.setattr(pruning, "list_candidates", None)
     pruning.prune_after.call_local(backup.id)
 
 
@@ -430,7 +420,7 @@ def test_the_number_of_queries_does_not_grow_with_the_backups():
             (storage().folder / row.filename).touch()
             session.execute(insert(DatabaseBackup).values(_row(row)))
             session.add_all(_proofs(row))
-    assert asked() <= few + 6  # a page for each step of the coarse rules at most
+    assert asked() == few
 
 
 # Policies

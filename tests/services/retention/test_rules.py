@@ -11,9 +11,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from app.errors import InvalidInput
+from app.services.retention.candidate import Candidate
 from app.services.retention.periods import PERIODS, length_of, length_text
-from app.services.retention.rules import Policy, plan
-from app.services.retention.timelines import Candidate
+from app.services.retention.rules import Policy, make_plan
 
 AT = datetime(2026, 11, 23, 12, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -28,12 +28,12 @@ def made(ago: timedelta, at: datetime = AT, **facts: object) -> Candidate:
 
 
 def kept(backups: list[Candidate], policy: Policy, at: datetime = AT, **more: datetime) -> set[str]:
-    return {each.backup.id for each in plan(backups, policy, at, **more) if each.kept}
+    return {each.backup.id for each in make_plan(backups, policy, at, **more).keeping}
 
 
 def reasons(backups: list[Candidate], policy: Policy, at: datetime = AT) -> list[str]:
     """Why each is kept, in the order given; "–" for those that go."""
-    found = {each.backup.id: each for each in plan(backups, policy, at)}
+    found = {each.backup.id: each for each in make_plan(backups, policy, at).verdicts}
     told = [found[each.id] for each in backups]
     return ["; ".join(each.reasons) if each.kept else "–" for each in told]
 
@@ -322,8 +322,8 @@ def test_the_last_good_one_and_the_last_drilled_one_never_go(backups, policy, at
 @settings(max_examples=60, deadline=None)
 def test_the_order_does_not_matter_and_a_second_time_nothing_goes(backups, policy, at, random):
     shuffled = random.sample(backups, len(backups))
-    verdicts = plan(backups, policy, at)
-    assert plan(shuffled, policy, at) == verdicts
+    verdicts = make_plan(backups, policy, at).verdicts
+    assert make_plan(shuffled, policy, at).verdicts == verdicts
     left = [each.backup for each in verdicts if each.kept]
     assert kept(left, policy, at) == {each.id for each in left}
     assert all(each.reasons for each in verdicts)
