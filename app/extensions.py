@@ -1,7 +1,7 @@
 """Flask's extensions: made here unbound, bound in create_app."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,18 @@ from flask_login import LoginManager
 from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
 from flask_wtf import CSRFProtect
-from sqlalchemy import ColumnElement, Connection, Engine, MetaData, Pool, SQLColumnExpression, event
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    MetaData,
+    Pool,
+    Row,
+    Select,
+    SQLColumnExpression,
+    Update,
+    event,
+)
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.orm import DeclarativeBase, Session
 
@@ -68,6 +79,29 @@ def writing() -> Iterator[Session]:
         raise
     finally:
         del session.info["writing"]
+
+
+def ask(query: Select[*tuple[Any, ...]]) -> Sequence[Row[*tuple[Any, ...]]]:
+    """The rows of one query, outside of the session and, on SQLite, without a BEGIN.
+
+    For what is asked again and again: it costs one statement.
+    """
+    with _without_begin() as connection:
+        return connection.execute(query).all()
+
+
+def update_alone(statement: Update) -> int:
+    """Run one UPDATE as a transaction of its own, without a BEGIN; returns the number of rows."""
+    with _without_begin() as connection:
+        number = connection.execute(statement).rowcount
+        connection.commit()
+    return number
+
+
+@contextmanager
+def _without_begin() -> Iterator[Connection]:
+    with db.engine.connect() as connection:
+        yield connection.execution_options(begin_with="")
 
 
 @event.listens_for(Engine, "connect")
@@ -130,5 +164,6 @@ def _lower(value: Any) -> Any:
 
 @event.listens_for(Engine, "begin")
 def _begin_on_sqlite(connection: Connection) -> None:
-    if connection.dialect.name == "sqlite":
-        connection.exec_driver_sql(connection.get_execution_options().get("begin_with", "BEGIN"))
+    begin = connection.get_execution_options().get("begin_with", "BEGIN")
+    if begin and connection.dialect.name == "sqlite":
+        connection.exec_driver_sql(begin)

@@ -19,7 +19,7 @@ from app.services.backups import service as backups
 from app.services.databases.configured import database_in_use
 from app.services.databases.served import noting_database
 from app.services.jobs import claims, workers
-from app.services.recovery import reconcile
+from app.services.recovery import is_work_pending, reconcile
 from app.services.restores import service as restores
 from app.services.schedules import scrubs as scrub_firings
 from app.services.schedules import service as schedules
@@ -56,7 +56,7 @@ def worker() -> None:
             _Loop(app, stopping, _BEAT, turn.turn),
             _Loop(app, stopping, _TEND_EVERY, _tend),
             _Loop(app, stopping, _SCRUB_EVERY, scrub_firings.scrub_due),
-            _Loop(app, stopping, _FORGET_EVERY, turn.forget),
+            _Loop(app, stopping, _FORGET_EVERY, _forget),
         ]
         lookout = Lookout(app)
         for each in (beating, *others, lookout):
@@ -95,10 +95,17 @@ class _Loop(threading.Thread):
 
 
 def _tend() -> None:
-    """Look after what was lost."""
+    """Mend what was killed, and wake workers for jobs whose task was lost."""
     reconcile(thorough=False)
-    backups.run_unclaimed()
-    restores.run_unclaimed()
+    if is_work_pending():
+        backups.run_unclaimed()
+        restores.run_unclaimed()
+
+
+def _forget() -> None:
+    """Remove old rows."""
+    turn.forget()
+    workers.forget_old()
 
 
 def _start_consumers() -> list[Any]:

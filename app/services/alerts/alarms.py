@@ -16,12 +16,10 @@ from app.errors import InvalidInput, StorageError
 from app.extensions import db, writing
 from app.models import Alarm, Fact
 from app.models.types import moment_text
+from app.services.alerts import news
 from app.services.alerts.conditions import Trouble, find_troubles, missing_files
 from app.services.alerts.conditions.trouble import one_line
 from app.services.alerts.deliveries import Message, queue
-from app.services.alerts.news import has_news, tell_news
-
-__all__ = ["forget_old", "has_news", "list_alarms", "list_open", "look"]
 
 logger = logging.getLogger(__name__)
 
@@ -45,13 +43,16 @@ class _Seen:
         return alarm.kind not in self.unseen
 
 
-def look(at: datetime, *, files: bool = True) -> None:
-    """Open and close alarms as things stand, and queue what notifiers want to know.
+def look(at: datetime, *, files: bool = True, has_news: bool | None = None) -> None:
+    """Open and close alarms as things stand, and queue the messages for the notifiers.
 
-    `files`: whether to look for missing files too, which lists the storage.
+    `files`: whether to look for missing files too, which lists the storage. `has_news`:
+    whether a job has ended that nobody has looked at, if the caller knows.
     """
+    if has_news is None:
+        has_news = news.has_news()
     seen = _see(at, files)
-    is_due = has_news() or bool(_changes(seen, _open_alarms(), at))
+    is_due = has_news or bool(_changes(seen, _open_alarms(), at))
     db.session.commit()
     if not is_due:
         return
@@ -63,7 +64,7 @@ def look(at: datetime, *, files: bool = True) -> None:
         alarms = _open_alarms()
         for key in _changes(seen, alarms, at):
             _change(session, alarms.get(key), seen.troubles.get(key), at)
-        tell_news(session, at)
+        news.tell_news(session, at)
 
 
 def list_open() -> list[Alarm]:

@@ -13,7 +13,7 @@ from string import Template
 from typing import Any, cast
 
 from cuid2 import create_id
-from sqlalchemy import CursorResult, delete, or_, select, update
+from sqlalchemy import ColumnElement, CursorResult, and_, delete, or_, select, update
 from sqlalchemy.orm import Session
 
 from app import notifiers as carriers
@@ -93,12 +93,11 @@ def claim_due(at: datetime, limit: int) -> list[str]:
     A notifier that hangs has only one of them under way, so it takes no more
     than one of the places.
     """
-    is_free = or_(Delivery.lease_until.is_(None), Delivery.lease_until <= at)
     queued = Delivery.status == DeliveryStatus.QUEUED
     under_way = select(Delivery.lane).where(queued, Delivery.lease_until > at)
     due = (
         select(Delivery.lane, Delivery.id)
-        .where(queued, is_free, Delivery.next_attempt_at <= at, Delivery.lane.not_in(under_way))
+        .where(is_due(at), Delivery.lane.not_in(under_way))
         .order_by(Delivery.next_attempt_at, Delivery.created_at, Delivery.id)
         .limit(_LOOKED_AT)
     )
@@ -106,7 +105,16 @@ def claim_due(at: datetime, limit: int) -> list[str]:
     for lane, delivery_id in db.session.execute(due):
         first.setdefault(lane, delivery_id)
     db.session.commit()
-    return [each for each in list(first.values())[:limit] if _claim(each, at)]
+    return [delivery_id for delivery_id in list(first.values())[:limit] if _claim(delivery_id, at)]
+
+
+def is_due(at: datetime) -> ColumnElement[bool]:
+    """In a query: whether a message may be sent, as far as its lane is free."""
+    return and_(
+        Delivery.status == DeliveryStatus.QUEUED,
+        Delivery.next_attempt_at <= at,
+        or_(Delivery.lease_until.is_(None), Delivery.lease_until <= at),
+    )
 
 
 def attempt(delivery_id: str, at: datetime, *, seconds: int | None = None) -> None:
@@ -178,12 +186,7 @@ def forget_old(at: datetime) -> None:
 def _claim(delivery_id: str, at: datetime) -> bool:
     mine = (
         update(Delivery)
-        .where(
-            Delivery.id == delivery_id,
-            Delivery.status == DeliveryStatus.QUEUED,
-            Delivery.next_attempt_at <= at,
-            or_(Delivery.lease_until.is_(None), Delivery.lease_until <= at),
-        )
+        .where(Delivery.id == delivery_id, is_due(at))
         .values(lease_until=at + _LEASE, attempts=Delivery.attempts + 1)
     )
     with writing() as session:

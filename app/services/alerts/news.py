@@ -5,10 +5,10 @@ from datetime import datetime, timedelta
 from typing import cast
 
 from humanize import naturaldelta, naturalsize
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, exists, or_, select
 from sqlalchemy.orm import Session
 
-from app.extensions import db
+from app.extensions import ask
 from app.models import AnyJob, DatabaseBackup, Fact, Restore, Status
 from app.services.alerts.deliveries import Message, queue
 
@@ -18,14 +18,16 @@ _STALE = timedelta(days=1)  # what ended longer ago is no news: it was adopted, 
 _JOBS: tuple[AnyJob, ...] = (DatabaseBackup, Restore)
 
 
-def has_news() -> bool:
-    """Whether something has ended that nobody has looked at."""
-    return any(
-        db.session.scalar(
-            select(job.id).where(job.told_at.is_(None), job.status != Status.PENDING).limit(1)
-        )
-        for job in _JOBS
+def news_waits() -> ColumnElement[bool]:
+    """In a query: whether a job has ended that nobody has looked at."""
+    return or_(
+        *(exists().where(job.told_at.is_(None), job.status != Status.PENDING) for job in _JOBS)
     )
+
+
+def has_news() -> bool:
+    """Whether a job has ended that nobody has looked at."""
+    return bool(ask(select(news_waits()))[0][0])
 
 
 def tell_news(session: Session, at: datetime) -> None:

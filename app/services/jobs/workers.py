@@ -2,9 +2,9 @@
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 
-from app.extensions import db, writing
+from app.extensions import db, update_alone, writing
 from app.models import Worker
 from app.models.types import now
 from app.models.worker import HEARTBEAT
@@ -15,12 +15,15 @@ _FORGOTTEN = timedelta(days=1)  # until a killed worker is removed
 
 def beat() -> None:
     """Record a heartbeat of the worker in this process."""
-    with writing() as session:
-        worker = session.get(Worker, claims.runner())
-        if worker is None:
+    mine = update(Worker).where(Worker.id == claims.runner()).values(seen_at=now())
+    if not update_alone(mine):
+        with writing() as session:
             session.add(Worker(id=claims.runner()))
-        else:
-            worker.seen_at = now()
+
+
+def forget_old() -> None:
+    """Remove the rows of workers that were killed long ago."""
+    with writing() as session:
         session.execute(delete(Worker).where(Worker.seen_at < now() - _FORGOTTEN))
 
 

@@ -44,8 +44,13 @@ def settle_dead_restores(report: Reconciled) -> None:
                 report.failed.append(filename)
 
 
-def remove_leftovers() -> None:
-    """Remove throwaway servers and scratch databases that nobody needs any more."""
+def remove_leftovers(*, in_catalogue: bool = True) -> None:
+    """Remove throwaway servers and scratch databases that nobody needs any more.
+
+    The latter are known by the catalogue: without rows `in_catalogue` there are none.
+    """
     drill_server.sweep()
+    if not in_catalogue:
+        return
     with errors_logged("removing scratch databases"):  # their server may be away
         sweep()

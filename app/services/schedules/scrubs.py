@@ -11,7 +11,7 @@ from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import aliased
 
 from app.errors import Interrupted
-from app.extensions import db, writing
+from app.extensions import ask, writing
 from app.models import Firing, Outcome, Result, Schedule, Task
 from app.models.types import now
 from app.services.databases.configured import database_name
@@ -94,9 +94,7 @@ def _scrubs_due(at: datetime) -> list[str]:
             Firing.next_attempt_at <= at,
         )
     )
-    found = list(db.session.scalars(due))
-    db.session.commit()
-    return found
+    return [firing_id for (firing_id,) in ask(due)]
 
 
 def _take_scrub(firing_id: str, at: datetime) -> str | None:

@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from itertools import islice, takewhile
 
-from sqlalchemy import delete, or_, select
+from sqlalchemy import Select, delete, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.errors import AppError
-from app.extensions import db, writing
+from app.extensions import ask, db, writing
 from app.models import (
     Firing,
     Outcome,
@@ -44,15 +44,17 @@ def turn(at: datetime | None = None) -> None:
     Any number of workers may do this at once, and die anywhere.
     """
     at = at or now()
-    for each in _list_due(at):
-        with _alone(each):
-            _fire(each, at)
-    for each in _list_open(at, Outcome.RUNNING):
-        with _alone(each):
-            fire.settle(each, at)
-    for each in _list_open(at, Outcome.WAITING):
-        with _alone(each):
-            fire.attempt(each, at)
+    if not _is_anything_open(at):
+        return
+    for schedule_id in _ids(_due(at)):
+        with _alone(schedule_id):
+            _fire(schedule_id, at)
+    for firing_id in _ids(_running()):
+        with _alone(firing_id):
+            fire.settle(firing_id, at)
+    for firing_id in _ids(_waiting(at)):
+        with _alone(firing_id):
+            fire.attempt(firing_id, at)
 
 
 def forget(at: datetime | None = None) -> None:
@@ -71,49 +73,45 @@ def _alone(what: str) -> Iterator[None]:
         logger.exception("schedule cannot be followed id=%s", what)
 
 
-def _list_open(at: datetime, outcome: Outcome) -> list[str]:
-    server, database = database_name()
-    waiting = (
-        select(Firing.id)
-        .join(Schedule)
-        .where(
-            Schedule.server == server,
-            Schedule.database == database,
-            Firing.outcome == outcome,
-        )
-        .order_by(Firing.next_attempt_at)
-        .limit(_PER_TURN)
-    )
-    if outcome is Outcome.WAITING:  # or from before the clock was set back
-        soon = at + fire.BACK_OFF[-1] + fire.CLOCK
-        waiting = waiting.where(
-            Schedule.task != Task.SCRUB,
-            or_(Firing.next_attempt_at <= at, Firing.next_attempt_at > soon),
-        )
-    found = list(db.session.scalars(waiting))
+def _is_anything_open(at: datetime) -> bool:
+    """One cheap statement, as this is asked every few seconds."""
+    queries = (_due(at), _running(), _waiting(at))
+    return bool(ask(select(or_(*(query.exists() for query in queries))))[0][0])
+
+
+def _ids(query: Select[str]) -> list[str]:
+    """Those of one turn."""
+    ids = list(db.session.scalars(query.limit(_PER_TURN)))
     db.session.commit()
-    return found
+    return ids
+
+
+def _due(at: datetime) -> Select[str]:
+    """Schedules whose time has come, or that were reckoned before the clock was set back."""
+    is_due = or_(Schedule.next_due_at <= at, Schedule.reckoned_at > at + fire.CLOCK)
+    due = select(Schedule.id).filter_by(**database_name()._asdict())
+    return due.where(Schedule.enabled, is_due).order_by(Schedule.next_due_at)
+
+
+def _running() -> Select[str]:
+    return _open(Outcome.RUNNING)
+
+
+def _waiting(at: datetime) -> Select[str]:
+    """Due times that may be attempted, or that wait from before the clock was set back."""
+    soon = at + fire.BACK_OFF[-1] + fire.CLOCK
+    is_due = or_(Firing.next_attempt_at <= at, Firing.next_attempt_at > soon)
+    return _open(Outcome.WAITING).where(Schedule.task != Task.SCRUB, is_due)
+
+
+def _open(outcome: Outcome) -> Select[str]:
+    server, database = database_name()
+    ours = Schedule.server == server, Schedule.database == database
+    open_ones = select(Firing.id).join(Schedule).where(Firing.outcome == outcome, *ours)
+    return open_ones.order_by(Firing.next_attempt_at)
 
 
 # Fire
-
-
-def _list_due(at: datetime) -> list[str]:
-    server, database = database_name()
-    due = (
-        select(Schedule.id)
-        .where(
-            Schedule.server == server,
-            Schedule.database == database,
-            Schedule.enabled,
-            or_(Schedule.next_due_at <= at, Schedule.reckoned_at > at + fire.CLOCK),
-        )
-        .order_by(Schedule.next_due_at)
-        .limit(_PER_TURN)
-    )
-    found = list(db.session.scalars(due))
-    db.session.commit()
-    return found
 
 
 def _fire(schedule_id: str, at: datetime) -> None:

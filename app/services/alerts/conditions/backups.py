@@ -21,11 +21,17 @@ _ENOUGH = 3  # of them, before it is
 _SHORT = timedelta(minutes=1)  # what takes no longer than so much more is not slow
 
 
-def failing(name: DatabaseName) -> Iterator[Trouble]:
+def list_ended(name: DatabaseName) -> list[DatabaseBackup]:
+    """The newest backups that have ended: most often all that the questions below need."""
+    ended = _ours(name).where(DatabaseBackup.status != Status.PENDING)
+    return list(db.session.scalars(ended.limit(1 + _BEFORE)))
+
+
+def failing(name: DatabaseName, ended: list[DatabaseBackup]) -> Iterator[Trouble]:
     """One alarm however many fail: since the last that succeeded."""
-    last = db.session.scalar(_ours(name).where(DatabaseBackup.status != Status.PENDING).limit(1))
-    if last is None or last.is_completed:
+    if not ended or ended[0].is_completed:
         return
+    last = ended[0]
     good = _ours(name).where(DatabaseBackup.status == Status.COMPLETED).limit(1)
     good_at = good.with_only_columns(DatabaseBackup.created_at).scalar_subquery()
     failed = _ours(name).where(
@@ -68,13 +74,15 @@ def too_old(name: DatabaseName, at: datetime) -> Iterator[Trouble]:
     )
 
 
-def unlike_the_others(name: DatabaseName) -> Iterator[Trouble]:
-    """Smaller, slower or with fewer tables than those before: something may be amiss."""
-    made = _ours(name).where(DatabaseBackup.status == Status.COMPLETED).limit(1 + _BEFORE)
-    found = list(db.session.scalars(made))
-    if len(found) <= _ENOUGH:
+def unlike_the_others(name: DatabaseName, ended: list[DatabaseBackup]) -> Iterator[Trouble]:
+    """Smaller, slower or with fewer tables than those before: something may be wrong."""
+    completed = ended
+    if not all(backup.is_completed for backup in ended):
+        made = _ours(name).where(DatabaseBackup.status == Status.COMPLETED).limit(1 + _BEFORE)
+        completed = list(db.session.scalars(made))
+    if len(completed) <= _ENOUGH:
         return
-    newest, before = found[0], found[1:]
+    newest, before = completed[0], completed[1:]
 
     def unlike(kind: Fact, what: str, now: str, usual: str) -> Trouble:
         body = f"{newest.filename}: {now}; usual are {usual}, of the {len(before)} before it."
@@ -90,7 +98,7 @@ def unlike_the_others(name: DatabaseName) -> Iterator[Trouble]:
     if bounds.alarm_slower and took > bound.total_seconds():
         told = naturaldelta(took), naturaldelta(usual)
         yield unlike(Fact.BACKUP_SLOWER, "takes longer than usual", *told)
-    tables = _tables([each.id for each in found])
+    tables = _tables([backup.id for backup in completed])
     others = [tables[each.id] for each in before if each.id in tables]
     if newest.id not in tables or len(others) < _ENOUGH:
         return

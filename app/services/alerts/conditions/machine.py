@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from sqlalchemy import exists, select
+from sqlalchemy import ColumnElement, exists, or_, select
 from sqlalchemy.orm import aliased
 
 from app.config import settings
@@ -40,14 +40,8 @@ _alive_at: dict[str, datetime] = {}
 
 def low_disk() -> Iterator[Trouble]:
     """Less free space than the setting asks for."""
-    bound = settings().alarm_free_space
-    if not bound:
-        return
-    try:
-        free = storage().free_space()
-    except StorageError:
-        return  # backups tell it themselves
-    if free < bound:
+    free, bound = _free_space(), settings().alarm_free_space
+    if free is not None and free < bound:
         yield Trouble(
             Fact.DISK_LOW,
             str(settings().backup_dir)[:600],
@@ -57,12 +51,26 @@ def low_disk() -> Iterator[Trouble]:
         )
 
 
+def is_disk_low() -> bool:
+    """Whether that is the case."""
+    free = _free_space()
+    return free is not None and free < settings().alarm_free_space
+
+
+def _free_space() -> int | None:
+    """Bytes; None where nobody asks, or where backups report the trouble themselves."""
+    try:
+        return storage().free_space() if settings().alarm_free_space else None
+    except StorageError:
+        return None
+
+
 def silent_workers(at: datetime) -> Iterator[Trouble]:
     """Each that is silent while others live; or that there is none, where one is missed."""
     known = list(db.session.scalars(select(Worker)))
     silent = [each for each in known if is_silent(each, at)]
     if len(silent) < len(known):
-        _alive_at[settings().catalogue_url] = at
+        note_living_worker(at)
         for each in silent:
             if not claims.is_gone(each.id):  # one that was killed has its successor
                 yield _silent(each)
@@ -73,7 +81,7 @@ def silent_workers(at: datetime) -> Iterator[Trouble]:
     if heard is not None and heard > at - 2 * HEARTBEAT:
         return  # it may be starting again
     is_missed = heard is not None and heard > at - _EXPECTED
-    if is_missed or _work_waits(at) or _is_told_already(at):
+    if is_missed or db.session.scalar(select(work_waits(at))) or _is_told_already(at):
         last = f"The last was heard of at {moment_text(heard)}. " if heard else ""
         yield Trouble(
             Fact.WORKER_SILENT,
@@ -83,6 +91,33 @@ def silent_workers(at: datetime) -> Iterator[Trouble]:
             " Start one: flask worker, or everything with flask panel.",
             since=heard,
         )
+
+
+def note_living_worker(at: datetime) -> None:
+    """Remember that a worker lived at this moment."""
+    _alive_at[settings().catalogue_url] = at
+
+
+def is_worker_missed(at: datetime) -> bool:
+    """Whether this process has seen a worker, but none for two heartbeats."""
+    seen_at = _alive_at.get(settings().catalogue_url)
+    return seen_at is not None and seen_at <= at - 2 * HEARTBEAT
+
+
+def work_waits(at: datetime) -> ColumnElement[bool]:
+    """In a query: whether a job waits for longer than a worker would let it."""
+    jobs: tuple[AnyJob, ...] = (DatabaseBackup, Restore)
+    return or_(
+        *(
+            exists().where(
+                job.status == Status.PENDING,
+                job.told_at.is_(None),  # always true; it makes the planner take the small index
+                job.claimed_by.is_(None),
+                job.created_at < at - 2 * HEARTBEAT,
+            )
+            for job in jobs
+        )
+    )
 
 
 def failing_notifiers(at: datetime) -> Iterator[Trouble]:
@@ -120,21 +155,6 @@ def _silent(worker: Worker) -> Trouble:
         " It may hang, or its machine be down; the others do its work.",
         since=worker.seen_at,
     )
-
-
-def _work_waits(at: datetime) -> bool:
-    """Whether something waits for longer than a worker would let it."""
-    jobs: tuple[AnyJob, ...] = (DatabaseBackup, Restore)
-    for job in jobs:
-        waiting = select(job.id).where(
-            job.status == Status.PENDING,
-            job.told_at.is_(None),  # always so; it says which index to take
-            job.claimed_by.is_(None),
-            job.created_at < at - 2 * HEARTBEAT,
-        )
-        if db.session.scalar(waiting.limit(1)):
-            return True
-    return False
 
 
 def _is_told_already(at: datetime) -> bool:
