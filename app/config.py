@@ -1,25 +1,22 @@
-"""Every setting: its name, its default and one line of meaning.
+"""Every setting on a line of its own: its name, default, form and meaning.
 
-Values come from the environment, else from `.env` beside `wsgi.py`; a secret
-`NAME` may lie in the file that `NAME_FILE` names. A wrong value stops the
-start with a message that names the setting.
+Values come from the environment, otherwise from `.env` beside `wsgi.py`; the value
+of `NAME` may be in the file that `NAME_FILE` names. A wrong value stops the start
+with a message that names the setting.
 """
 
 import os
-import re
-import secrets
 import stat
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from environs import EnvError, FileAwareEnv
 from flask import Flask, current_app
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
+from app import readers as read
 from app.errors import ConfigurationError
+from app.keys import private_secret
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -27,63 +24,66 @@ WEB_THREADS = 8  # of waitress
 UPLOAD_PART = 16 * 1024**2  # bytes; the largest body of a request
 CANCEL_PATIENCE = 5.0  # seconds that a face waits for the end of what it has cancelled
 
-_LARGEST_PORT = 65_535
-_SHORTEST_KEY = 16  # characters
-_MOST_PERCENT = 10_000
-_LISTEN = re.compile(r"[^\s/]+:\d{1,5}")
-_HOST = re.compile(r"[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]")
-_SHORTEST_TOKEN = 16
-_LOG_FORMAT = re.compile(r"text|json")
-_ON_OFF = re.compile(r"on|off")
-_WORKER_STOP = re.compile(r"interrupt|wait")
-_COMPRESSION = re.compile(
-    r"(none|gzip|lz4|zstd)(:\d{1,2}|:level=\d{1,2}(,long)?|:long)?|\d"  # as pg_dump --compress
-)
+_DAY = 86_400  # seconds
+
+
+def _set(default: Any = None, reader: read.Reader = str) -> Any:
+    """A setting: its default, perhaps made in the instance folder, and how its text is read."""
+    return field(metadata={"default": default, "read": reader})
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of one panel, checked. Durations are in seconds."""
+    """The settings of one panel, checked; durations are in seconds."""
 
-    database_url: str | None  # the database to back up; None: the embedded sample
-    drill_url: str | None  # a server for drills; None: one is made for each
-    drill_on_live: bool  # whether that may be the server of the database itself
-    drill_timeout: int  # how long a drill may take in all
-    restore_timeout: int  # the same for other restores
-    drill_amcheck: bool  # whether drills run pg_amcheck
-    restore_url: str | None  # who loads restores; None: a role is made for each
-    secret_key: str  # signs sessions
-    listen: str  # host:port where waitress listens
-    hosts: tuple[str, ...]  # names under which the panel is asked for; none: any
-    instance_dir: Path  # catalogue, queue, embedded server, keys
-    backup_dir: Path  # the local storage
-    catalogue_url: str  # the panel's own records
-    queue_url: str  # the task queue
-    admin_username: str  # the first admin, made only while there is none
-    admin_password: str | None  # None: generated and printed once
-    pg_bin_dir: Path | None  # a folder of client tools that wins over all others
-    compression: str | None  # as pg_dump --compress; None: the best the tool has
-    count_rows: bool  # whether the rows of each table are counted beside pg_dump
-    lock_timeout: int  # how long a backup waits for a table's lock
-    stall_timeout: int  # how long a dump may go without a byte moving
-    dump_timeout: int  # how long a dump may take in all
-    scrub_every: int  # after how long a dump is read again
-    keep_replaced: int  # how long a database that was replaced is kept for an undo
-    max_jobs: int  # how many backups may wait or run at once, of all databases
-    workers: int  # how many backups one worker process runs at once
-    worker_stop: str  # what a worker that is told to stop does with its backup
-    api_wait: int  # how long POST /api/admin/backup waits at most
-    upload_limit: int  # GiB; how large a dump that is brought from elsewhere may be
-    trusted_proxies: int  # reverse proxies in front
-    metrics_token: str | None  # opens /metrics; None: there is no such page
-    metrics_listen: str | None  # host:port where /metrics is served to all; None: nowhere
-    log_format: str  # text or json
+    # Where: the databases, and Backstop's own files.
+    database_url: str | None = _set()  # the database to back up; None: the embedded sample
+    drill_url: str | None = _set()  # a server for drills; None: one is made for each
+    drill_on_live: bool = _set(False, read.on_or_off)  # also on the database's own server
+    restore_url: str | None = _set()  # who loads restores; None: a role is made for each
+    instance_dir: Path = _set(lambda root: root / "instance", read.path)  # also the sample
+    backup_dir: Path = _set(lambda _: ROOT / "backups", read.path)  # the local storage
+    catalogue_url: str = _set(lambda home: f"sqlite:///{home / 'catalogue.db'}", read.catalogue_url)
+    queue_url: str = _set(lambda home: f"sqlite:///{home / 'queue.db'}")  # the task queue
+    pg_bin_dir: Path | None = _set(None, read.path)  # client programs that take precedence
+    # Who and how: the panel.
+    secret_key: str = _set(lambda home: private_secret(home / "secret_key"), read.secret)
+    admin_username: str = _set("admin")  # the first admin, made only while there is none
+    admin_password: str | None = _set()  # None: generated and printed once
+    listen: str = _set("127.0.0.1:3000", read.address)  # where waitress listens
+    hosts: tuple[str, ...] = _set((), read.hosts)  # of the panel; none: any name
+    trusted_proxies: int = _set(0, read.number(0, 10))  # reverse proxies in front
+    api_wait: int = _set(50, read.number(0, 3600))  # longest wait of POST /api/admin/backup
+    upload_limit: int = _set(100, read.number(1, 100_000))  # GiB; size of an imported dump
+    metrics_token: str | None = _set(None, read.secret)  # for /metrics; None: no such page
+    metrics_listen: str | None = _set(None, read.address)  # /metrics for all; None: nowhere
+    log_format: str = _set("text", read.matching("text|json", "text or json"))
+    # How backups and restores run.
+    compression: str | None = _set(None, read.compression)  # None: the best the tool has
+    count_rows: bool = _set(True, read.on_or_off)  # count each table's rows too
+    lock_timeout: int = _set(30, read.seconds)  # how long a backup waits for a table's lock
+    stall_timeout: int = _set(300, read.seconds)  # how long a dump may go without a byte
+    dump_timeout: int = _set(_DAY, read.seconds)  # how long a dump may take in all
+    drill_timeout: int = _set(_DAY, read.seconds)  # the same for a drill
+    restore_timeout: int = _set(_DAY, read.seconds)  # the same for other restores
+    drill_amcheck: bool = _set(True, read.on_or_off)  # run pg_amcheck in drills
+    scrub_every: int = _set(30 * _DAY, read.seconds)  # after how long a dump is read again
+    keep_replaced: int = _set(7 * _DAY, read.seconds)  # how long a replace can be undone
+    max_jobs: int = _set(4, read.number(1, 100))  # backups that may wait or run at once
+    workers: int = _set(2, read.number(1, 32))  # backups that one worker runs at once
+    worker_stop: str = _set("interrupt", read.matching("interrupt|wait", "interrupt or wait"))
     # When an alarm is raised; 0: never.
-    alarm_max_age: int  # of the newest good backup
-    alarm_free_space: int  # bytes that shall be free where the dumps are
-    alarm_smaller: int  # per cent of the usual size
-    alarm_slower: int  # per cent of the usual time
-    alarm_fewer_tables: int  # per cent of the usual number
+    alarm_max_age: int = _set(26 * 3600, read.off_or(read.seconds))  # of the newest good backup
+    alarm_free_space: int = _set(1024**3, read.off_or(read.size))  # bytes left for dumps
+    alarm_smaller: int = _set(50, read.off_or(read.percent))  # per cent of the usual size
+    alarm_slower: int = _set(300, read.off_or(read.percent))  # per cent of the usual time
+    alarm_fewer_tables: int = _set(90, read.off_or(read.percent))  # per cent of the usual
+
+
+def name_of(key: str) -> str:
+    """The name of a setting in the environment."""
+    name = key.upper()
+    return name if name in ("DATABASE_URL", "SECRET_KEY") else f"BACKSTOP_{name}"
 
 
 def settings() -> Settings:
@@ -180,183 +180,29 @@ def _refuse_of_others(path: Path) -> None:
 
 
 def _read(env: FileAwareEnv) -> Settings:
-    instance_dir = _folder(env, "BACKSTOP_INSTANCE_DIR", ROOT / "instance", mode=0o711)
-    return Settings(
-        database_url=env.str("DATABASE_URL", None) or None,
-        drill_url=env.str("BACKSTOP_DRILL_URL", None) or None,
-        drill_on_live=_matching(env, "BACKSTOP_DRILL_ON_LIVE", _ON_OFF, "on or off") == "on",
-        drill_timeout=_seconds(env, "BACKSTOP_DRILL_TIMEOUT", 86_400),
-        restore_timeout=_seconds(env, "BACKSTOP_RESTORE_TIMEOUT", 86_400),
-        drill_amcheck=_matching(env, "BACKSTOP_DRILL_AMCHECK", _ON_OFF, "on or off") != "off",
-        restore_url=env.str("BACKSTOP_RESTORE_URL", None) or None,
-        secret_key=_secret_key(env, instance_dir),
-        listen=_listen(env, "BACKSTOP_LISTEN") or "127.0.0.1:3000",
-        hosts=_hosts(env),
-        instance_dir=instance_dir,
-        backup_dir=_path(env, "BACKSTOP_BACKUP_DIR") or ROOT / "backups",
-        catalogue_url=_catalogue_url(env, instance_dir),
-        queue_url=env.str("BACKSTOP_QUEUE_URL", None) or f"sqlite:///{instance_dir / 'queue.db'}",
-        admin_username=env.str("BACKSTOP_ADMIN_USERNAME", None) or "admin",
-        admin_password=env.str("BACKSTOP_ADMIN_PASSWORD", None) or None,
-        pg_bin_dir=_path(env, "BACKSTOP_PG_BIN_DIR"),
-        compression=_matching(
-            env, "BACKSTOP_COMPRESSION", _COMPRESSION, "METHOD[:LEVEL], for example zstd:3 or gzip"
-        ),
-        count_rows=_matching(env, "BACKSTOP_COUNT_ROWS", _ON_OFF, "on or off") != "off",
-        lock_timeout=_seconds(env, "BACKSTOP_LOCK_TIMEOUT", 30),
-        stall_timeout=_seconds(env, "BACKSTOP_STALL_TIMEOUT", 300),
-        dump_timeout=_seconds(env, "BACKSTOP_DUMP_TIMEOUT", 86_400),
-        scrub_every=_seconds(env, "BACKSTOP_SCRUB_EVERY", 30 * 86_400),
-        keep_replaced=_seconds(env, "BACKSTOP_KEEP_REPLACED", 7 * 86_400),
-        max_jobs=_number(env, "BACKSTOP_MAX_JOBS", 4, least=1, most=100),
-        workers=_number(env, "BACKSTOP_WORKERS", 2, least=1, most=32),
-        worker_stop=_matching(env, "BACKSTOP_WORKER_STOP", _WORKER_STOP, "interrupt or wait")
-        or "interrupt",
-        api_wait=_number(env, "BACKSTOP_API_WAIT", 50, least=0, most=3600),
-        upload_limit=_number(env, "BACKSTOP_UPLOAD_LIMIT", 100, least=1, most=100_000),
-        trusted_proxies=_number(env, "BACKSTOP_TRUSTED_PROXIES", 0, least=0, most=10),
-        metrics_token=_metrics_token(env),
-        metrics_listen=_listen(env, "BACKSTOP_METRICS_LISTEN"),
-        log_format=_matching(env, "BACKSTOP_LOG_FORMAT", _LOG_FORMAT, "text or json") or "text",
-        alarm_max_age=_or_off(_seconds, env, "BACKSTOP_ALARM_MAX_AGE", 26 * 3600),
-        alarm_free_space=_or_off(_bytes, env, "BACKSTOP_ALARM_FREE_SPACE", "1GiB"),
-        alarm_smaller=_or_off(_percent, env, "BACKSTOP_ALARM_SMALLER", "50%"),
-        alarm_slower=_or_off(_percent, env, "BACKSTOP_ALARM_SLOWER", "300%"),
-        alarm_fewer_tables=_or_off(_percent, env, "BACKSTOP_ALARM_FEWER_TABLES", "90%"),
-    )
+    settings = {setting.name: setting for setting in fields(Settings)}
+    instance_dir = _value(env, settings.pop("instance_dir"), ROOT)
+    _make_folder(instance_dir)
+    values = {key: _value(env, setting, instance_dir) for key, setting in settings.items()}
+    return Settings(instance_dir=instance_dir, **values)
 
 
-def _number(env: FileAwareEnv, name: str, default: int, *, least: int, most: int) -> int:
-    value: int = env.int(name, default) if env.str(name, None) else default
-    if not least <= value <= most:
-        raise ValueError(f"{name} must lie between {least} and {most}")
-    return value
+def _value(env: FileAwareEnv, setting: Field[Any], instance_dir: Path) -> Any:
+    name, default = name_of(setting.name), setting.metadata["default"]
+    text = env.str(name, None)
+    if not text:  # an empty setting counts as none
+        return default(instance_dir) if callable(default) else default
+    try:
+        return setting.metadata["read"](text)
+    except ValueError as error:
+        raise ValueError(f"{name} {error}") from error
 
 
-_DURATIONS = {"": 1, "s": 1, "min": 60, "h": 3600, "d": 86_400}
-_SIZES = {"MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
-
-
-def _in_units(raw: str, units: dict[str, int]) -> int:
-    """The number that is written with one of these units; 0 where it is not."""
-    match = re.fullmatch(r"(\d{1,12})\s*([A-Za-z%]*)", raw.strip())
-    return int(match[1]) * units.get(match[2], 0) if match else 0
-
-
-def _seconds(env: FileAwareEnv, name: str, default: int) -> int:
-    value = _in_units(env.str(name, None) or str(default), _DURATIONS)
-    if not 1 <= value <= 30 * 86_400:
-        raise ValueError(f"{name} must be a duration such as 30, 30s, 5min or 24h")
-    return value
-
-
-def _bytes(env: FileAwareEnv, name: str, default: str) -> int:
-    value = _in_units(env.str(name, None) or default, _SIZES)
-    if not value:
-        raise ValueError(f"{name} must be a size such as 500MiB, 20GiB or 1TiB")
-    return value
-
-
-def _percent(env: FileAwareEnv, name: str, default: str) -> int:
-    value = _in_units(env.str(name, None) or default, {"%": 1})
-    if not 1 <= value <= _MOST_PERCENT:
-        raise ValueError(f"{name} must be a percentage such as {default}")
-    return value
-
-
-def _or_off(
-    read: Callable[[FileAwareEnv, str, Any], int], env: FileAwareEnv, name: str, default: int | str
-) -> int:
-    """What `read` makes of the setting, or 0 where it is off."""
-    return 0 if env.str(name, None) == "off" else read(env, name, default)
-
-
-def _matching(env: FileAwareEnv, name: str, pattern: re.Pattern[str], form: str) -> str | None:
-    value: str | None = env.str(name, None) or None
-    if value is not None and not pattern.fullmatch(value):
-        raise ValueError(f"{name} must look like {form}")
-    return value
-
-
-def _metrics_token(env: FileAwareEnv) -> str | None:
-    given = env.str("BACKSTOP_METRICS_TOKEN", None) or None
-    if given is not None and len(given) < _SHORTEST_TOKEN:
-        raise ValueError(f"BACKSTOP_METRICS_TOKEN must have at least {_SHORTEST_TOKEN} characters")
-    return given
-
-
-def _listen(env: FileAwareEnv, name: str) -> str | None:
-    value = _matching(env, name, _LISTEN, "HOST:PORT")
-    if value is not None and int(value.rpartition(":")[2]) > _LARGEST_PORT:
-        raise ValueError(f"{name}: the port must not be larger than {_LARGEST_PORT}")
-    return value
-
-
-def _hosts(env: FileAwareEnv) -> tuple[str, ...]:
-    names = (env.str("BACKSTOP_HOSTS", None) or "").replace(",", " ").split()
-    for name in names:
-        if not _HOST.fullmatch(name):
-            raise ValueError("BACKSTOP_HOSTS must be names or addresses, without ports")
-    return tuple(name.strip("[]").lower() for name in names)
-
-
-def _path(env: FileAwareEnv, name: str) -> Path | None:
-    raw = env.str(name, None)
-    return Path(raw).expanduser().absolute() if raw else None
-
-
-def _folder(env: FileAwareEnv, name: str, default: Path, *, mode: int) -> Path:
-    folder = _path(env, name) or default
+def _make_folder(folder: Path) -> None:
     try:
         if not folder.is_dir():
             folder.mkdir(parents=True, exist_ok=True)
-            folder.chmod(mode)  # not at the mercy of the umask
+            folder.chmod(0o711)  # not at the mercy of the umask
     except OSError as error:
-        raise ValueError(f"{name}: {folder} cannot be made ({error.strerror})") from error
-    return folder
-
-
-def _secret_key(env: FileAwareEnv, instance_dir: Path) -> str:
-    given = env.str("SECRET_KEY", None)
-    if given:
-        if len(given) < _SHORTEST_KEY:
-            raise ValueError(f"SECRET_KEY must have at least {_SHORTEST_KEY} characters")
-        return given
-    return private_secret(instance_dir / "secret_key")
-
-
-def private_secret(path: Path) -> str:
-    """The secret in the file, made there first (mode 0600) if there is none.
-
-    Two processes that start at once agree: the file gets its name only when
-    it is whole, and the first name wins.
-    """
-    if not path.exists():
-        partial = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-        with open(partial, "x", opener=_owner_only, encoding="ascii") as file:
-            file.write(secrets.token_urlsafe(48))
-        try:
-            os.link(partial, path)
-        except FileExistsError:
-            pass
-        finally:
-            partial.unlink()
-    return path.read_text(encoding="ascii").strip()
-
-
-def _owner_only(path: str, flags: int) -> int:
-    return os.open(path, flags, mode=0o600)
-
-
-def _catalogue_url(env: FileAwareEnv, instance_dir: Path) -> str:
-    url = env.str("BACKSTOP_CATALOGUE_URL", None) or f"sqlite:///{instance_dir / 'catalogue.db'}"
-    scheme, separator, rest = url.partition("://")
-    if separator and scheme in ("postgres", "postgresql"):
-        url = f"postgresql+psycopg2://{rest}"
-    elif scheme not in ("sqlite", "postgresql+psycopg2"):
-        raise ValueError("BACKSTOP_CATALOGUE_URL must begin with sqlite:/// or postgresql://")
-    try:
-        make_url(url)
-    except (ArgumentError, ValueError):
-        raise ValueError("BACKSTOP_CATALOGUE_URL cannot be read") from None  # it has a password
-    return url
+        why = f"{folder} cannot be made ({error.strerror})"
+        raise ValueError(f"{name_of('instance_dir')}: {why}") from error
