@@ -25,6 +25,7 @@ from app.services.backups.manifests import MAX_NOTES, MAX_PIN_REASON
 from app.services.proofs.assertions import MAX_NAME, MAX_STATEMENT
 from app.services.retention.policies import MAX_PLACES
 from app.services.schedules import service as schedules
+from app.services.schedules.times import MAX_CRON
 
 _MODES = [each.value for each in Kind if each is not Kind.DRILL]
 
@@ -141,7 +142,7 @@ class ScheduleForm(Form):
             "autocomplete": "off",
             "autocapitalize": "none",
             "spellcheck": "false",
-            "maxlength": schedules.MAX_CRON,
+            "maxlength": MAX_CRON,
             "required": True,
             "placeholder": "0 3 * * *",
         }

@@ -1,6 +1,5 @@
 """Schedules: the list, the form with a look at what it means, and each one's page."""
 
-from datetime import datetime
 from typing import Any
 
 from flask import Blueprint, flash, redirect, render_template, request, url_for
@@ -13,12 +12,11 @@ from app.models import Task
 from app.services.databases.configured import database_name
 from app.services.schedules import listing as reading
 from app.services.schedules import service
+from app.services.schedules.times import Preview, in_words, preview_times
 
 blueprint = Blueprint("schedules", __name__, url_prefix="/schedules")
 
 _SHOWN = 50  # on a page
-
-Preview = tuple[str, list[datetime]]  # in words, and the next times
 
 
 @blueprint.get("")
@@ -33,7 +31,7 @@ def index() -> ResponseReturnValue:
         last=service.last_firings(shown),
         has_backup=reading.find_next_backup() is not None,
         database=database_name(),
-        in_words=service.in_words,
+        in_words=in_words,
     )
 
 
@@ -49,7 +47,7 @@ def create() -> ResponseReturnValue:
     form = ScheduleForm()
     by = signed_in_admin().username
     try:
-        created = service.add_schedule(**_values_of(form), created_by=by)
+        created = service.add_schedule(service.NewSchedule(**_values_of(form)), created_by=by)
     except (InvalidInput, Conflict) as error:
         return _form(form, error=error), _status_of(error)
     flash(f"Schedule {created.name} has been created.", "success")
@@ -62,7 +60,7 @@ def check(schedule_id: str = "") -> ResponseReturnValue:
     """Tell what the form would mean, and keep nothing."""
     form = ScheduleForm()
     try:
-        preview = service.preview(form.cron.data or "", form.timezone.data or "")
+        preview = preview_times(form.cron.data or "", form.timezone.data or "")
     except InvalidInput as error:
         return _form(form, schedule_id, error=error), 422
     return _form(form, schedule_id, preview=preview)
@@ -83,7 +81,9 @@ def update(schedule_id: str) -> ResponseReturnValue:
     form = ScheduleForm()
     by = signed_in_admin().username
     try:
-        edited = service.edit_schedule(schedule_id, **_values_of(form), by=by)
+        edited = service.edit_schedule(
+            schedule_id, service.ScheduleChanges(**_values_of(form)), by=by
+        )
     except (InvalidInput, Conflict) as error:
         return _form(form, schedule_id, error=error), _status_of(error)
     flash(f"Schedule {edited.name} has been saved.", "success")
@@ -93,7 +93,9 @@ def update(schedule_id: str) -> ResponseReturnValue:
 @blueprint.post("/<schedule_id>/pause")
 def pause(schedule_id: str) -> ResponseReturnValue:
     """Let it rest."""
-    edited = service.edit_schedule(schedule_id, enabled=False, by=signed_in_admin().username)
+    edited = service.edit_schedule(
+        schedule_id, service.ScheduleChanges(enabled=False), by=signed_in_admin().username
+    )
     flash(f"Schedule {edited.name} is paused.", "success")
     return redirect(url_for(".index"))
 
@@ -101,7 +103,9 @@ def pause(schedule_id: str) -> ResponseReturnValue:
 @blueprint.post("/<schedule_id>/resume")
 def resume(schedule_id: str) -> ResponseReturnValue:
     """Go on with it."""
-    edited = service.edit_schedule(schedule_id, enabled=True, by=signed_in_admin().username)
+    edited = service.edit_schedule(
+        schedule_id, service.ScheduleChanges(enabled=True), by=signed_in_admin().username
+    )
     flash(f"Schedule {edited.name} goes on.", "success")
     return redirect(url_for(".index"))
 
@@ -157,7 +161,7 @@ def _form(
     return render_template(
         "schedules/show.html",
         schedule=schedule,
-        words=service.in_words(schedule.cron),
+        words=in_words(schedule.cron),
         times=reading.list_next_times(schedule),
         firings=firings,
         backups=reading.backups_of(firings),

@@ -14,7 +14,7 @@ from app.api.schemas import (
 from app.auth import signed_in_admin
 from app.models import Schedule
 from app.schemas.schedules import firing_row, schedule_details, schedule_preview, schedule_rows
-from app.services.schedules import service
+from app.services.schedules import service, times
 
 blueprint = Blueprint("schedules", __name__, url_prefix="/schedules")
 
@@ -29,14 +29,14 @@ def index() -> ResponseReturnValue:
 @blueprint.get("/preview")
 def preview() -> ResponseReturnValue:
     """A cron expression in words, and its next times."""
-    return schedule_preview(*service.preview(**read_query(SchedulePreviewSchema())))
+    return schedule_preview(*times.preview_times(**read_query(SchedulePreviewSchema())))
 
 
 @blueprint.post("")
 def create() -> ResponseReturnValue:
     """Make one."""
     created = service.add_schedule(
-        **read_body(NewScheduleSchema()), created_by=signed_in_admin().username
+        service.NewSchedule(**read_body(NewScheduleSchema())), created_by=signed_in_admin().username
     )
     answer = {
         "success": True,
@@ -56,7 +56,9 @@ def show(schedule_id: str) -> ResponseReturnValue:
 def update(schedule_id: str) -> ResponseReturnValue:
     """Change what is given."""
     edited = service.edit_schedule(
-        schedule_id, **read_body(ScheduleChangeSchema()), by=signed_in_admin().username
+        schedule_id,
+        service.ScheduleChanges(**read_body(ScheduleChangeSchema())),
+        by=signed_in_admin().username,
     )
     return {"success": True, "schedule": _details(edited)}
 

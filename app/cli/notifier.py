@@ -87,17 +87,14 @@ def edit(
     url_file: Path | None,
     facts: tuple[str, ...],
     every_alarm: bool,
-    enabled: bool | None,
-    **templates: str | None,
+    **options: Any,
 ) -> None:
     """Change a notifier; what is not given stays."""
-    changes = _given(facts, templates)
+    changes = _given(facts, options)
     if every_alarm:
         changes["facts"] = None
     if rename is not None:
         changes["name"] = rename
-    if enabled is not None:
-        changes["enabled"] = enabled
     found = service.get_notifier_named(name)
     if new_url or url_file is not None:
         changes["url"] = _read_url(url_file)
@@ -125,8 +122,8 @@ def delete(name: str, yes: bool) -> None:
     click.echo(f"{name} has been deleted.")
 
 
-def _given(facts: tuple[str, ...], templates: dict[str, str | None]) -> dict[str, Any]:
-    given: dict[str, Any] = {key: text for key, text in templates.items() if text is not None}
+def _given(facts: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:
+    given = {key: value for key, value in options.items() if value is not None}
     return given | ({"facts": list(facts)} if facts else {})
 
 

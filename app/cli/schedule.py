@@ -13,7 +13,7 @@ from app.host import own_user
 from app.models import Firing, Task
 from app.schemas.schedules import firing_row, schedule_details, schedule_preview, schedule_rows
 from app.services.jobs.workers import find_trouble
-from app.services.schedules import service
+from app.services.schedules import service, times
 from app.services.schedules.listing import list_next_times
 
 group = Group("schedule", help="Let backups, drills and scrubs happen by themselves.")
@@ -43,7 +43,7 @@ def list_(as_json: bool) -> None:
     for each in found:
         due = f"next {moment_short(each.next_due_at)} UTC" if each.next_due_at else "paused"
         click.echo(
-            f"{each.name}: {each.task.value}, {service.in_words(each.cron)}, {each.timezone}, {due}"
+            f"{each.name}: {each.task.value}, {times.in_words(each.cron)}, {each.timezone}, {due}"
         )
         if each.id in last:
             click.echo(f"  last {_line(last[each.id])}")
@@ -62,7 +62,7 @@ def show(name: str, as_json: bool) -> None:
         return
     click.echo(f"name: {found.name}")
     click.echo(f"task: {found.task.value}")
-    click.echo(f"cron: {found.cron} ({service.in_words(found.cron)})")
+    click.echo(f"cron: {found.cron} ({times.in_words(found.cron)})")
     click.echo(f"time zone: {found.timezone}")
     if found.notes:
         click.echo(f"notes: {printable(found.notes)}")
@@ -88,28 +88,26 @@ def create(
     name: str,
     *,
     task: str,
-    cron: str,
-    timezone: str,
     notes: str | None,
     heartbeat_file: Path | None,
     paused: bool,
     as_json: bool,
+    **when: str,
 ) -> None:
     """Make a schedule, which a running worker follows."""
-    created = service.add_schedule(
+    new = service.NewSchedule(
         name,
         Task(task),
-        cron,
-        timezone=timezone,
+        **when,
         notes=notes or "",
         enabled=not paused,
         heartbeat_url=_url_in(heartbeat_file) or "",
-        created_by=own_user(),
     )
+    created = service.add_schedule(new, created_by=own_user())
     if as_json:
         click.echo(_as_json(schedule_details(created, None)))
         return
-    click.echo(f"{created.name} has been created: {service.in_words(created.cron)}.")
+    click.echo(f"{created.name} has been created: {times.in_words(created.cron)}.")
     _print_times(list_next_times(created), created.timezone)
 
 
@@ -136,10 +134,12 @@ def edit(
         raise click.UsageError("--no-heartbeat and --heartbeat-url-file exclude each other.")
     edited = service.edit_schedule(
         service.get_schedule_named(name).id,
-        name=rename,
-        task=Task(task) if task else None,
-        **changes,
-        heartbeat_url="" if no_heartbeat else _url_in(heartbeat_file),
+        service.ScheduleChanges(
+            name=rename,
+            task=Task(task) if task else None,
+            **changes,
+            heartbeat_url="" if no_heartbeat else _url_in(heartbeat_file),
+        ),
         by=own_user(),
     )
     click.echo(f"{edited.name} has been saved.")
@@ -189,12 +189,12 @@ def delete(name: str, yes: bool) -> None:
 @_json
 def next_(cron: str, timezone: str, as_json: bool) -> None:
     """Say when something would be due; nothing is kept."""
-    words, times = service.preview(cron, timezone)
+    words, moments = times.preview_times(cron, timezone)
     if as_json:
-        click.echo(_as_json(schedule_preview(words, times)))
+        click.echo(_as_json(schedule_preview(words, moments)))
         return
     click.echo(words)
-    _print_times(times, timezone)
+    _print_times(moments, timezone)
 
 
 def _url_in(file: Path | None) -> str | None:
@@ -202,12 +202,14 @@ def _url_in(file: Path | None) -> str | None:
 
 
 def _enable(name: str, *, enabled: bool) -> None:
-    service.edit_schedule(service.get_schedule_named(name).id, enabled=enabled, by=own_user())
+    service.edit_schedule(
+        service.get_schedule_named(name).id, service.ScheduleChanges(enabled=enabled), by=own_user()
+    )
 
 
-def _print_times(times: list[datetime], timezone: str) -> None:
-    for each in times:
-        click.echo(f"  {moment_short(each)} UTC  {in_zone(each, timezone)}")
+def _print_times(moments: list[datetime], timezone: str) -> None:
+    for moment in moments:
+        click.echo(f"  {moment_short(moment)} UTC  {in_zone(moment, timezone)}")
 
 
 def _line(firing: Firing) -> str:

@@ -9,7 +9,7 @@ from app.models import Firing, Outcome, Schedule, Task
 from app.models.types import moment_text
 from app.schemas.base import CamelCase, Moment, row_of
 from app.services.schedules import listing as schedule_listing
-from app.services.schedules.service import in_words
+from app.services.schedules.times import in_words
 
 
 class ScheduleSchema(CamelCase):

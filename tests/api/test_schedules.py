@@ -42,7 +42,8 @@ def planted_schedules(app: Flask, number: int, firings: int = 3, prefix: str = "
     with app.app_context(), writing() as session:
         made = [
             schedules.add_schedule(
-                f"{prefix} {each}", Task.BACKUP, f"{each % 60} * * * *", created_by="ann"
+                schedules.NewSchedule(f"{prefix} {each}", Task.BACKUP, f"{each % 60} * * * *"),
+                created_by="ann",
             )
             for each in range(number)
         ]
@@ -145,8 +146,8 @@ def test_a_preview_keeps_nothing(ann: FlaskClient):
         ({"task": ["backup"]}, "task"),
         ({"task": None}, "task"),
         ({"cron": "0 3 * *"}, "five fields"),
-        ({"cron": "0 25 * * *"}, "this is no cron expression"),
-        ({"cron": "0 0 31 2 *"}, "this is no cron expression"),
+        ({"cron": "0 25 * * *"}, "not a valid cron expression"),
+        ({"cron": "0 0 31 2 *"}, "not a valid cron expression"),
         ({"cron": "* " * 5000}, "five fields"),
         ({"cron": 5}, "cron"),
         ({"timezone": "Europe/Atlantis"}, "there is no time zone"),

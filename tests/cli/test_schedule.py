@@ -100,7 +100,7 @@ def test_what_is_wrong_is_told_and_exits_with_1(run: Run):
         (("create", "there", *made), 'Error: there is a schedule "there" already'),
         (("create", "a", *task, "--cron", "x"), "Error: a cron expression has five fields"),
         (("create", "a\tb", *task, "--cron", "0 3 * * *"), "Error: the name must have"),
-        (("next", "--cron", "99 3 * * *"), "Error: this is no cron expression"),
+        (("next", "--cron", "99 3 * * *"), "Error: not a valid cron expression"),
         (("next", "--cron", "0 3 * * *", "--timezone", "x"), "Error: there is no time zone 'x'"),
         (("edit", "there", "--notes", "x" * 2001), "Error: notes must not be longer"),
         *(((word, "nobody"), "Error: no such schedule") for word in ("show", "edit", "pause",

@@ -212,9 +212,11 @@ def test_twenty_schedules_over_thirty_days_of_trouble(
     wanted = {f"schedule {number}": each for number, each in enumerate(twenty())}
     for name, each in wanted.items():
         schedules.add_schedule(
-            name, Task.BACKUP, each.cron, timezone=each.zone,
-            notes="{schedule} of {due}", created_by="ann",
-        )  # fmt: skip
+            schedules.NewSchedule(
+                name, Task.BACKUP, each.cron, timezone=each.zone, notes="{schedule} of {due}"
+            ),
+            created_by="ann",
+        )
     end = start + days * DAY
     latest = start
     while machine.at < end:
@@ -248,9 +250,11 @@ def test_an_hourly_schedule_over_a_year(context: None, monkeypatch: pytest.Monke
     machine = Machine(monkeypatch, start, chance("a year", 0))
     hourly = Wanted("10 * * * *", "America/St_Johns", frozenset({10}))
     schedules.add_schedule(
-        "hourly", Task.BACKUP, hourly.cron, timezone=hourly.zone,
-        notes="{schedule} of {due}", created_by="ann",
-    )  # fmt: skip
+        schedules.NewSchedule(
+            "hourly", Task.BACKUP, hourly.cron, timezone=hourly.zone, notes="{schedule} of {due}"
+        ),
+        created_by="ann",
+    )
     due = hourly.due(start, start + days * DAY)
     for time in due:
         machine.at = time + timedelta(seconds=4)
@@ -270,7 +274,9 @@ def test_two_workers_at_once_fire_once(context: None, monkeypatch: pytest.Monkey
     queued: list[str] = []
     monkeypatch.setattr(backups, "queue_backup", lambda **asked: queued.append(asked["created_by"]))
     for number in range(10):
-        schedules.add_schedule(str(number), Task.BACKUP, "30 10 * * *", created_by="ann")
+        schedules.add_schedule(
+            schedules.NewSchedule(str(number), Task.BACKUP, "30 10 * * *"), created_by="ann"
+        )
     machine.at += 31 * MINUTE
     start = threading.Barrier(4)
 
@@ -296,7 +302,10 @@ def test_a_missed_time_is_caught_up_once_and_told(context: None, monkeypatch: py
         "ops", "json://127.0.0.1:9", facts=["backup-missed"], created_by="ann"
     )
     made = schedules.add_schedule(
-        "hourly", Task.BACKUP, "0 * * * *", created_by="ann", heartbeat_url="http://127.0.0.1:9/x"
+        schedules.NewSchedule(
+            "hourly", Task.BACKUP, "0 * * * *", heartbeat_url="http://127.0.0.1:9/x"
+        ),
+        created_by="ann",
     )
     machine.at += 5 * HOUR + 10 * MINUTE
     for _ in range(3):
@@ -307,7 +316,9 @@ def test_a_missed_time_is_caught_up_once_and_told(context: None, monkeypatch: py
     assert f"{fired.missed_since:%H:%M}" == "11:00"
     told = {each.fact: each for each in db.session.scalars(select(Delivery))}
     assert told.keys() >= {"backup-missed", "heartbeat"}
-    assert told["backup-missed"].title == "Backstop: Schedule hourly was missed, and is caught up"
+    assert (
+        told["backup-missed"].title == "Backstop: Schedule hourly missed a run and is catching up"
+    )
     assert "5 times since 2026-05-01T11:00" in told["backup-missed"].body
 
 
@@ -331,7 +342,9 @@ def test_only_what_passes_by_itself_is_tried_again(
     monkeypatch: pytest.MonkeyPatch,
 ):
     machine = Machine(monkeypatch, datetime(2026, 5, 1, 10, 0, tzinfo=UTC), chance("again", 0))
-    made = schedules.add_schedule("daily", Task.BACKUP, "5 10 * * *", created_by="ann")
+    made = schedules.add_schedule(
+        schedules.NewSchedule("daily", Task.BACKUP, "5 10 * * *"), created_by="ann"
+    )
     machine.at += 6 * MINUTE
     times = []
     for _ in range(200):
@@ -371,7 +384,9 @@ def test_what_a_schedule_makes_is_pruned_as_the_policy_says(
     storage().folder.mkdir(exist_ok=True)
     policies.set_policy(Policy(keep_last=3, keep_daily=4), by="ann")
     policies.confirm_policy(policies.get_policy(), database_name(), by="ann")
-    schedules.add_schedule("often", Task.BACKUP, "15 */6 * * *", created_by="ann")
+    schedules.add_schedule(
+        schedules.NewSchedule("often", Task.BACKUP, "15 */6 * * *"), created_by="ann"
+    )
     gone: set[datetime] = set()
     for _ in range(9 * 4):
         machine.sleep_until(machine.at + 6 * HOUR)

@@ -1,9 +1,10 @@
-"""Heartbeats: a monitor elsewhere (Healthchecks and its kin) is told of each run of a schedule.
+"""Heartbeats: an external monitor, such as Healthchecks, hears of each run of a schedule.
 
-It notices what nobody here can: that this machine is gone. What is told goes
-the way of all messages, so that a monitor that is away touches no backup.
+It notices what nothing here can notice: that this machine is gone. Heartbeats are
+queued like all messages, so that an unreachable monitor does not affect any backup.
 """
 
+from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from urllib.parse import urlsplit
@@ -21,7 +22,7 @@ MAX_TEXT = 10_000  # characters of a log's end
 
 
 class Beat(Enum):
-    """What a monitor is told: by what is put behind the path of its address."""
+    """What a monitor hears, as the last part of the path of its URL."""
 
     START = "start"
     SUCCESS = ""
@@ -29,7 +30,7 @@ class Beat(Enum):
 
 
 def sealed_url(url: str) -> str:
-    """The address of a monitor as it may be kept. Raises InvalidInput."""
+    """The URL of a monitor, encrypted. Raises InvalidInput."""
     url = url.strip()
     try:
         parts = urlsplit(url)
@@ -38,38 +39,46 @@ def sealed_url(url: str) -> str:
         fits = False
     if not fits or len(url) > MAX_URL or not url.isprintable() or " " in url:
         raise InvalidInput(
-            "this is no address of a heartbeat monitor",
-            hint="For example: https://hc-ping.com/ and the id of a check.",
+            "not a valid URL of a heartbeat monitor",
+            hint="For example: https://hc-ping.com/ followed by the id of a check.",
         )
     return seal(url)
 
 
-def queue_beat(
-    session: Session, lane: str, sealed: str, beat: Beat, *, key: str, at: datetime, text: str = ""
-) -> None:
-    """Write down what a monitor is to be told, within the caller's transaction.
+@dataclass(frozen=True)
+class Heartbeat:
+    """What a monitor hears of one run of a schedule."""
 
-    `lane` is the schedule's id, `key` tells this beat from all others of the
-    lane. What waits of the lane is out of date by now and goes: a monitor takes
-    the last word. A start is tried once, since a late one would be a lie.
+    schedule_id: str
+    sealed_url: str
+    beat: Beat
+    key: str  # tells it from all others of the schedule
+    text: str = ""
+
+
+def queue_heartbeat(session: Session, heartbeat: Heartbeat, at: datetime) -> None:
+    """Queue a heartbeat, within the caller's transaction.
+
+    Those of the schedule that still wait are out of date and go: only the last word
+    counts. A start is tried once, because a late one would be wrong.
     """
     session.execute(
         delete(Delivery).where(
-            Delivery.lane == lane,
+            Delivery.lane == heartbeat.schedule_id,
             Delivery.status == DeliveryStatus.QUEUED,
             Delivery.lease_until.is_(None),
         )
     )
     session.add(
         Delivery(
-            lane=lane,
-            heartbeat=sealed,
-            key=key,
+            lane=heartbeat.schedule_id,
+            heartbeat=heartbeat.sealed_url,
+            key=heartbeat.key,
             fact="heartbeat",
             level="info",
-            title=beat.value,
-            body=text[-MAX_TEXT:],
-            attempts=len(BACK_OFF) if beat is Beat.START else 0,
+            title=heartbeat.beat.value,
+            body=heartbeat.text[-MAX_TEXT:],
+            attempts=len(BACK_OFF) if heartbeat.beat is Beat.START else 0,
             created_at=at,
             next_attempt_at=at,
         )

@@ -1,8 +1,9 @@
 """The backups of a database in the catalogue, as the rules of retention see them."""
 
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import and_, case, exists, or_, select, true
+from sqlalchemy import Select, and_, case, exists, or_, select, true
 
 from app.config import settings
 from app.errors import StorageError
@@ -20,46 +21,48 @@ def list_candidates(name: DatabaseName, at: datetime) -> list[Candidate]:
 
     One index holds these columns: 100,000 rows take about 1.5 seconds and 65 MB.
     """
-    passed = Proof.result == Result.PASSED
-    has_been_read = exists().where(Proof.backup_id == _B.id, passed, Proof.level >= Level.READ)
-    drilled = select(Proof.backup_id).where(passed, Proof.level >= Level.RESTORED)
     completed = and_(
         _B.server == name.server,
         _B.database == name.database,
         _B.status == Status.COMPLETED,
         _B.delete_requested_at.is_(None),
     )
-    columns = (
-        _B.id,
-        _B.filename,
-        _B.created_at,
-        _B.size,
-        case((_B.proven, true()), else_=has_been_read),
-        _B.id.in_(drilled),
-        _B.foreign,
-    )
-    rows = db.session.execute(select(*columns).where(completed).order_by(_B.created_at, _B.id))
-    rows_in_order = rows.all()
+    rows = db.session.execute(_facts().where(completed).order_by(_B.created_at, _B.id)).all()
     is_pinned = _B.pinned_at.is_not(None)
     pins = dict(db.session.execute(select(_B.id, _B.pin_reason).where(completed, is_pinned)).all())
     damaged, holds = set(failing_backups(name)), _holds(at)
     stored = _stored_names()  # after the rows: a row is completed after its file
     return [
         Candidate(
-            id_,
-            filename,
-            created_at,
-            size,
-            is_proven=is_proven,
-            is_drilled=is_drilled,
-            is_damaged=id_ in damaged,
-            is_missing=filename not in stored,
-            is_foreign=is_foreign,
-            pin=pins.get(id_),
-            hold=holds.get(filename, ""),
+            row.id,
+            row.filename,
+            row.created_at,
+            row.size,
+            is_proven=row.is_proven,
+            is_drilled=row.is_drilled,
+            is_foreign=row.is_foreign,
+            is_damaged=row.id in damaged,
+            is_missing=row.filename not in stored,
+            pin=pins.get(row.id),
+            hold=holds.get(row.filename, ""),
         )
-        for id_, filename, created_at, size, is_proven, is_drilled, is_foreign in rows_in_order
+        for row in rows
     ]
+
+
+def _facts() -> Select[*tuple[Any, ...]]:
+    passed = Proof.result == Result.PASSED
+    has_been_read = exists().where(Proof.backup_id == _B.id, passed, Proof.level >= Level.READ)
+    drilled = select(Proof.backup_id).where(passed, Proof.level >= Level.RESTORED)
+    return select(
+        _B.id,
+        _B.filename,
+        _B.created_at,
+        _B.size,
+        case((_B.proven, true()), else_=has_been_read).label("is_proven"),
+        _B.id.in_(drilled).label("is_drilled"),
+        _B.foreign.label("is_foreign"),
+    )
 
 
 def _stored_names() -> set[str]:

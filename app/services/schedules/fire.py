@@ -1,6 +1,7 @@
-"""A due time of a schedule, from its first attempt to what became of it."""
+"""A due time of a schedule, from its first attempt to its outcome."""
 
 import logging
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import cast
 
@@ -26,9 +27,9 @@ from app.models import (
 )
 from app.models.types import moment_text
 from app.queue import FAILURES
-from app.services.alerts import deliveries, heartbeats
+from app.services.alerts import deliveries
 from app.services.alerts.deliveries import Message
-from app.services.alerts.heartbeats import Beat
+from app.services.alerts.heartbeats import Beat, Heartbeat, queue_heartbeat
 from app.services.audit import log as audit
 from app.services.backups import service as backups
 from app.services.backups.good import get_newest_good
@@ -39,24 +40,24 @@ from app.services.retention import prune
 
 logger = logging.getLogger(__name__)
 
-#: After which a failed attempt is repeated, if its error passes by itself.
-BACK_OFF = tuple(timedelta(minutes=each) for each in (1, 5, 15, 60))
-#: A clock that is set back further is noticed.
+#: Pauses before a failed attempt is repeated, if its error may pass.
+BACK_OFF = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 15, 60))
+#: A clock that is set back by more is noticed.
 CLOCK = timedelta(minutes=1)
 
-_ACTS = {Task.BACKUP: "backup.create", Task.DRILL: "drill.create", Task.SCRUB: "scrub.run"}
-_RECORDED_AS = {
+_AUDIT_ACTIONS = {Task.BACKUP: "backup.create", Task.DRILL: "drill.create", Task.SCRUB: "scrub.run"}
+_AUDIT_OUTCOMES = {
     Outcome.COMPLETED: ActOutcome.DONE,
     Outcome.FAILED: ActOutcome.FAILED,
     Outcome.NOT_POSSIBLE: ActOutcome.REFUSED,
 }
-_LOST = timedelta(minutes=1)  # after which a job that was chosen and is not there was lost
+_LOST = timedelta(minutes=1)  # after which a job without a row counts as lost
 
 
 def attempt(firing_id: str, at: datetime) -> None:
-    """Queue the job of a due time; its id is written down before, so it is queued once."""
+    """Queue the job of a due time; its id is recorded first, so it is queued only once."""
     job_id = create_id()
-    taken = (
+    take = (
         update(Firing)
         .where(Firing.id == firing_id, Firing.outcome == Outcome.WAITING)
         .values(
@@ -67,11 +68,11 @@ def attempt(firing_id: str, at: datetime) -> None:
         )
     )
     with writing() as session:
-        if session.execute(taken).rowcount != 1:  # type: ignore[attr-defined]
+        if session.execute(take).rowcount != 1:  # type: ignore[attr-defined]
             return
         firing = session.get_one(Firing, firing_id, populate_existing=True)
         if firing.attempts == 1:
-            beat(session, firing, Beat.START, at)
+            _beat(session, firing, Beat.START, at)
     firing = db.session.get_one(Firing, firing_id)
     schedule, due = firing.schedule, firing.due_at
     try:
@@ -91,17 +92,17 @@ def attempt(firing_id: str, at: datetime) -> None:
                 restore_id=job_id,
             )
     except AppError as error:
-        _fail(firing_id, error.message, at, passes=error.is_passing)
+        _fail(firing_id, _Failure(error.message, passes=error.is_passing), at)
 
 
 def notes_of(schedule: Schedule, due: datetime) -> str:
-    """The notes of a scheduled backup: {schedule} and {due} are filled in, nothing else."""
+    """The notes of a scheduled backup, with {schedule} and {due} filled in."""
     filled = schedule.notes.replace("{due}", moment_text(due) or "")
     return filled.replace("{schedule}", schedule.name)[:MAX_NOTES]
 
 
 def settle(firing_id: str, at: datetime) -> None:
-    """Write down what became of a job that was queued."""
+    """Record the outcome of a queued job, once it has ended."""
     firing = db.session.get(Firing, firing_id, populate_existing=True)
     if firing is None or firing.outcome is not Outcome.RUNNING:
         return
@@ -110,132 +111,128 @@ def settle(firing_id: str, at: datetime) -> None:
     model: AnyJob = DatabaseBackup if firing.schedule.task is Task.BACKUP else Restore
     job = cast("DatabaseBackup | Restore | None", db.session.get(model, firing.job_id))
     if job is None:
-        begun = firing.next_attempt_at or at
-        if begun + _LOST < at or begun > at + CLOCK:
-            _fail(firing_id, "its job was lost before it began", at, passes=True)
+        begun_at = firing.next_attempt_at or at
+        if begun_at + _LOST < at or begun_at > at + CLOCK:
+            _fail(firing_id, _Failure("its job was lost before it began", passes=True), at)
     elif job.is_completed:
         end(firing_id, Outcome.COMPLETED, "", at, subject=job.filename)
         if isinstance(job, DatabaseBackup):
-            _let_prune(job.id, firing_id)
+            _queue_prune(job.id, firing_id)
     elif not job.is_pending:
-        passes, ended = job.error_is_passing, Outcome.FAILED
-        if isinstance(job, Restore) and _was_not_possible(job):
-            ended = Outcome.NOT_POSSIBLE
-        again = job.was_interrupted
-        _fail(firing_id, job.error_message, at, passes=passes, ended=ended, at_once=again)
+        _fail(firing_id, _failure_of(job), at)
     db.session.commit()
 
 
-def _let_prune(backup_id: str, firing_id: str) -> None:
+def _queue_prune(backup_id: str, firing_id: str) -> None:
     try:
         prune.prune_after(backup_id, firing_id)
-    except FAILURES as error:  # the next backup lets it be done too
+    except FAILURES as error:  # the next backup prunes too
         logger.warning("not pruned backup=%s error=%r", backup_id, str(error))
 
 
-def _was_not_possible(drill: Restore) -> bool:
-    asked = select(Restore.id).where(Restore.id == drill.id, was_not_possible())
-    return db.session.scalar(asked) is not None
+@dataclass(frozen=True)
+class _Failure:
+    """Why an attempt failed, and whether another one makes sense."""
+
+    reason: str
+    passes: bool
+    outcome: Outcome = Outcome.FAILED  # if there is no other attempt
+    repeats_at_once: bool = False
 
 
-def _fail(
-    firing_id: str,
-    told: str,
-    at: datetime,
-    *,
-    passes: bool,
-    ended: Outcome = Outcome.FAILED,
-    at_once: bool = False,
-) -> None:
-    """Wait for another attempt, if there is one left and it makes sense; else give up.
+def _failure_of(job: DatabaseBackup | Restore) -> _Failure:
+    not_possible = select(Restore.id).where(Restore.id == job.id, was_not_possible())
+    is_not_possible = isinstance(job, Restore) and db.session.scalar(not_possible) is not None
+    outcome = Outcome.NOT_POSSIBLE if is_not_possible else Outcome.FAILED
+    return _Failure(job.error_message, job.error_is_passing, outcome, job.was_interrupted)
 
-    The second one can be made `at_once`; a job that ends its worker each time would
-    end all of them if the others were too.
+
+def _fail(firing_id: str, failure: _Failure, at: datetime) -> None:
+    """Schedule another attempt, if there is one left and it makes sense; otherwise give up.
+
+    Only the second attempt is ever made at once: a job that kills its worker each time
+    would kill them all.
     """
     firing = db.session.get_one(Firing, firing_id)
-    attempts, name = firing.attempts, firing.schedule.name
+    attempts, name, reason = firing.attempts, firing.schedule.name, failure.reason
     db.session.commit()
-    if not passes or attempts > len(BACK_OFF):
-        end(firing_id, ended, told, at)
+    if not failure.passes or attempts > len(BACK_OFF):
+        end(firing_id, failure.outcome, reason, at)
         return
-    wait = timedelta(0) if at_once and attempts == 1 else BACK_OFF[attempts - 1]
+    is_at_once = failure.repeats_at_once and attempts == 1
+    wait = timedelta(0) if is_at_once else BACK_OFF[attempts - 1]
     again = (
         update(Firing)
         .where(Firing.id == firing_id, Firing.outcome == Outcome.RUNNING)
         .values(
             outcome=Outcome.WAITING,
             next_attempt_at=at + wait,
-            told=f"attempt {attempts} of {len(BACK_OFF) + 1}: {told}",
+            told=f"attempt {attempts} of {len(BACK_OFF) + 1}: {reason}",
         )
     )
     with writing() as session:
         session.execute(again)
-    logger.warning("schedule waits name=%r attempt=%d error=%r", name, attempts, told)
+    logger.warning("schedule waits name=%r attempt=%d error=%r", name, attempts, reason)
 
 
-def end(firing_id: str, outcome: Outcome, told: str, at: datetime, *, subject: str = "") -> None:
-    """Write down how a due time ended, and tell who wants to know."""
+def end(firing_id: str, outcome: Outcome, reason: str, at: datetime, *, subject: str = "") -> None:
+    """Record how a due time ended, and queue the messages about it."""
     values = {"outcome": outcome, "finished_at": at, "next_attempt_at": None}
     ended = (
         update(Firing)
         .where(Firing.id == firing_id, Firing.outcome == Outcome.RUNNING)
-        .values(values | ({"told": told} if told else {}))
+        .values(values | ({"told": reason} if reason else {}))
     )
     with writing() as session:
         if session.execute(ended).rowcount != 1:  # type: ignore[attr-defined]
             return
         firing = session.get_one(Firing, firing_id, populate_existing=True)
-        name, action = firing.schedule.name, _ACTS[firing.schedule.task]
-        _tell_end(session, firing, told, at)
+        name, action = firing.schedule.name, _AUDIT_ACTIONS[firing.schedule.task]
+        _queue_messages(session, firing, reason, at)
     with errors_logged("recording a schedule"):  # it is done, recorded or not
         audit.record_unattended(
-            action, name, subject=subject, outcome=_RECORDED_AS[outcome], detail=told
+            action, name, subject=subject, outcome=_AUDIT_OUTCOMES[outcome], detail=reason
         )
     log = logger.info if outcome is Outcome.COMPLETED else logger.error
-    log("schedule ended name=%r outcome=%s told=%r", name, outcome.value, told)
+    log("schedule ended name=%r outcome=%s told=%r", name, outcome.value, reason)
 
 
-def _tell_end(session: Session, firing: Firing, told: str, at: datetime) -> None:
-    """Tell the monitor and, of what was no success, the notifiers.
+def _queue_messages(session: Session, firing: Firing, reason: str, at: datetime) -> None:
+    """Inform the monitor and, unless it was a success, the notifiers.
 
-    Failed backups have an alarm of their own. That the same is not possible
-    again is no news.
+    Failed backups have an alarm of their own. That something is still not possible
+    is not news.
     """
     schedule, outcome = firing.schedule, firing.outcome
     if outcome is Outcome.COMPLETED:
-        beat(session, firing, Beat.SUCCESS, at, told)
+        _beat(session, firing, Beat.SUCCESS, at, reason)
         return
     is_failed = outcome is Outcome.FAILED
-    beat(session, firing, Beat.FAIL, at, told if is_failed else f"{outcome.value}: {told}")
+    _beat(session, firing, Beat.FAIL, at, reason if is_failed else f"{outcome.value}: {reason}")
     if is_failed and schedule.task is not Task.BACKUP:
-        tell(session, schedule, key=f"gave-up:{firing.id}", what="failed", body=told, at=at)
-    elif outcome is Outcome.NOT_POSSIBLE and _outcome_before(firing) is not outcome:
-        key, what = f"not-possible:{firing.id}", "was not possible"
-        fact = Fact.NOT_POSSIBLE
-        tell(session, schedule, key=key, what=what, body=told, at=at, fact=fact)
+        message = message_of(schedule, "failed", reason, key=f"gave-up:{firing.id}")
+        deliveries.queue(session, message, at)
+    elif outcome is Outcome.NOT_POSSIBLE and _previous_outcome(firing) is not outcome:
+        key, fact = f"not-possible:{firing.id}", Fact.NOT_POSSIBLE
+        message = message_of(schedule, "was not possible", reason, key=key, fact=fact)
+        deliveries.queue(session, message, at)
 
 
-def _outcome_before(firing: Firing) -> Outcome | None:
-    before = select(Firing.outcome).where(
+def _previous_outcome(firing: Firing) -> Outcome | None:
+    earlier = select(Firing.outcome).where(
         Firing.schedule_id == firing.schedule_id, Firing.due_at < firing.due_at
     )
-    return db.session.scalar(before.order_by(Firing.due_at.desc()).limit(1))
+    return db.session.scalar(earlier.order_by(Firing.due_at.desc()).limit(1))
 
 
-# Tell
+# Messages
 
 
-def tell(
-    session: Session,
-    schedule: Schedule,
-    *,
-    key: str,
-    what: str,
-    body: str,
-    at: datetime,
-    fact: Fact = Fact.BACKUP_MISSED,
-) -> None:
-    message = Message(
+def message_of(
+    schedule: Schedule, what: str, body: str, *, key: str, fact: Fact = Fact.BACKUP_MISSED
+) -> Message:
+    """A message for the notifiers that something has happened to a schedule."""
+    return Message(
         key=key,
         fact=fact,
         level="info" if fact is Fact.NOT_POSSIBLE else "warning",
@@ -244,14 +241,11 @@ def tell(
         server=schedule.server,
         database=schedule.database,
     )
-    deliveries.queue(session, message, at)
 
 
-def beat(session: Session, firing: Firing, beat: Beat, at: datetime, text: str = "") -> None:
-    """Tell the schedule's monitor, if it has one."""
-    schedule = firing.schedule
+def _beat(session: Session, firing: Firing, beat: Beat, at: datetime, text: str = "") -> None:
+    """Queue a heartbeat for the schedule's monitor, if it has one."""
+    schedule, key = firing.schedule, f"{firing.id}:{beat.name}"
     if schedule.heartbeat:
-        key = f"{firing.id}:{beat.name}"
-        heartbeats.queue_beat(
-            session, schedule.id, schedule.heartbeat, beat, key=key, at=at, text=text
-        )
+        heartbeat = Heartbeat(schedule.id, schedule.heartbeat, beat, key, text)
+        queue_heartbeat(session, heartbeat, at)

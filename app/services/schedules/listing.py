@@ -13,7 +13,7 @@ from app.extensions import db
 from app.models import DatabaseBackup, Firing, Restore, Schedule, Task
 from app.models.types import now
 from app.services.databases.configured import DatabaseName, database_name
-from app.services.schedules.service import next_times
+from app.services.schedules.times import next_times
 
 SHOWN = 5  # times
 

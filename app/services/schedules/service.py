@@ -1,18 +1,10 @@
-"""Schedules: what is done when, in cron's form and somebody's time zone.
-
-The times are those of Debian's cron, as cronsim reckons them: where a clock is
-set forward, a job of the missing hour runs right after it; where it is set
-back, a job at a fixed time runs once, one of each hour or minute in both hours.
-"""
+"""Schedules: what is done when, as admins add, edit and remove it."""
 
 import logging
-from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
-from functools import lru_cache
-from itertools import islice
-from zoneinfo import ZoneInfo
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
 
-from cronsim import CronSim, CronSimError
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import InstrumentedAttribute, aliased, contains_eager
@@ -25,16 +17,14 @@ from app.services.alerts.heartbeats import sealed_url
 from app.services.audit.acting import acting, tell
 from app.services.backups.service import checked_notes
 from app.services.databases.configured import DatabaseName, database_name
+from app.services.schedules.times import checked_times, next_times
 
 logger = logging.getLogger(__name__)
 
 MAX_SCHEDULES = 1_000  # of one database
 MAX_NAME = 100  # characters
-MAX_CRON = 255
 
-_FIELDS = 5  # minute, hour, day of the month, month, day of the week
-
-#: Made once for a database: what a backup is worth is only known by a drill.
+#: Made once for a database: only a drill shows what a backup is worth.
 _FIRST = (("weekly drill", Task.DRILL, "23 5 * * 0"), ("daily scrub", Task.SCRUB, "41 4 * * *"))
 
 
@@ -50,100 +40,79 @@ def list_schedules(
 
 def get_schedule(schedule_id: str) -> Schedule:
     """The schedule of this id. Raises NotFound."""
-    return _found(schedule_id, Schedule.id)
+    return _get(schedule_id, Schedule.id)
 
 
 def get_schedule_named(name: str) -> Schedule:
     """The schedule of this name. Raises NotFound."""
-    return _found(name, Schedule.name)
+    return _get(name, Schedule.name)
+
+
+@dataclass(frozen=True)
+class NewSchedule:
+    """A schedule to be added."""
+
+    name: str
+    task: Task
+    cron: str
+    timezone: str = "UTC"
+    notes: str = ""
+    enabled: bool = True
+    heartbeat_url: str = ""  # of a monitor that hears of each run: a secret, never shown again
+
+
+@dataclass(frozen=True)
+class ScheduleChanges:
+    """The new values of a schedule; None leaves the old one."""
+
+    name: str | None = None
+    task: Task | None = None
+    cron: str | None = None
+    timezone: str | None = None
+    notes: str | None = None
+    enabled: bool | None = None
+    heartbeat_url: str | None = None  # empty: no monitor any more
 
 
 @acting
-def add_schedule(
-    name: str,
-    task: Task,
-    cron: str,
-    *,
-    timezone: str = "UTC",
-    notes: str = "",
-    enabled: bool = True,
-    heartbeat_url: str = "",
-    created_by: str,
-) -> Schedule:
-    """Keep a new one; its first time is the next one.
+def add_schedule(new: NewSchedule, *, created_by: str) -> Schedule:
+    """Add a schedule, whose first time is the next one.
 
-    A monitor elsewhere is told of each run at `heartbeat_url`, which is a
-    secret and never shown again.
     Raises InvalidInput, or Conflict if the name is taken or there are too many.
     """
-    cron, timezone = checked_times(cron, timezone)
-    server, database = database_name()
-    schedule = Schedule(
-        server=server,
-        database=database,
-        name=_checked_name(name),
-        task=task,
-        cron=cron,
-        timezone=timezone,
-        notes=checked_notes(notes),
-        enabled=enabled,
-        heartbeat=sealed_url(heartbeat_url) if heartbeat_url else "",
-        created_by=created_by[:255],
-    )
+    schedule = Schedule(**database_name()._asdict(), created_by=created_by[:255])
+    schedule.name, schedule.task, schedule.enabled = _checked_name(new.name), new.task, new.enabled
+    schedule.cron, schedule.timezone = checked_times(new.cron, new.timezone)
+    schedule.notes, schedule.heartbeat = checked_notes(new.notes), _sealed(new.heartbeat_url)
     reckon(schedule, now())
     try:
         with writing() as session:
-            there = select(func.count()).select_from(Schedule)
-            if (session.scalar(there.filter_by(server=server, database=database)) or 0) >= (
-                MAX_SCHEDULES
-            ):
-                raise Conflict(f"there are {MAX_SCHEDULES} schedules already")
+            ours = select(func.count()).select_from(Schedule).filter_by(**database_name()._asdict())
+            if (session.scalar(ours) or 0) >= MAX_SCHEDULES:
+                raise Conflict(f"the limit of {MAX_SCHEDULES} schedules is reached")
             session.add(schedule)
     except IntegrityError as error:
-        raise _taken(name) from error
+        raise _taken(new.name) from error
     tell(subject=schedule.name)
     logger.info("schedule added name=%r by=%r", schedule.name, created_by)
     return schedule
 
 
 @acting
-def edit_schedule(
-    schedule_id: str,
-    *,
-    name: str | None = None,
-    task: Task | None = None,
-    cron: str | None = None,
-    timezone: str | None = None,
-    notes: str | None = None,
-    enabled: bool | None = None,
-    heartbeat_url: str | None = None,
-    by: str,
-) -> Schedule:
-    """Change what is given; times that passed while it was paused are not caught up.
+def edit_schedule(schedule_id: str, changes: ScheduleChanges, *, by: str) -> Schedule:
+    """Change a schedule; times that passed while it was paused are not caught up.
 
     Raises NotFound, InvalidInput, or Conflict if the name is taken.
     """
     try:
         with writing():
             schedule = get_schedule(schedule_id)
-            before = schedule.cron, schedule.timezone, schedule.enabled
-            if name is not None:
-                schedule.name = _checked_name(name)
-            if cron is not None or timezone is not None:
-                schedule.cron, schedule.timezone = checked_times(
-                    schedule.cron if cron is None else cron,
-                    schedule.timezone if timezone is None else timezone,
-                )
-            if notes is not None:
-                schedule.notes = checked_notes(notes)
-            if heartbeat_url is not None:  # empty: no longer
-                schedule.heartbeat = sealed_url(heartbeat_url) if heartbeat_url else ""
-            schedule.task = task or schedule.task
-            schedule.enabled = schedule.enabled if enabled is None else enabled
-            if before != (schedule.cron, schedule.timezone, schedule.enabled):
+            old_times = schedule.cron, schedule.timezone, schedule.enabled
+            _apply(changes, schedule)
+            if old_times != (schedule.cron, schedule.timezone, schedule.enabled):
                 reckon(schedule, now())
     except IntegrityError as error:
-        raise _taken(name or "") from error
+        raise _taken(changes.name or "") from error
     tell(subject=schedule.name)
     logger.info("schedule edited name=%r by=%r", schedule.name, by)
     return schedule
@@ -215,7 +184,7 @@ def make_first_schedules() -> None:
             session.add(SeenDatabase(server=server, database=database))
             session.flush()
             for name, task, cron in _FIRST:
-                add_schedule(name, task, cron, created_by="Backstop")
+                add_schedule(NewSchedule(name, task, cron), created_by="Backstop")
     except (IntegrityError, Conflict) as error:
         logger.info("first schedules are not made error=%r", str(error))
 
@@ -228,71 +197,35 @@ def reckon(schedule: Schedule, at: datetime) -> None:
     )
 
 
-def next_times(cron: str, timezone: str, after: datetime) -> Iterator[datetime]:
-    """The times after a moment, in UTC, each once and in order."""
-    last = after
-    for time in CronSim(cron, after.astimezone(ZoneInfo(timezone))):
-        moment = time.astimezone(UTC)
-        if moment > last:  # two of a missing hour fall on the same moment
-            yield (last := moment)
-
-
-def times_before(cron: str, timezone: str, before: datetime) -> Iterator[datetime]:
-    """The times before a moment, in UTC, the latest first."""
-    last = before
-    for time in CronSim(cron, before.astimezone(ZoneInfo(timezone)), reverse=True):
-        moment = time.astimezone(UTC)
-        if moment < last:
-            yield (last := moment)
-
-
-def preview(cron: str, timezone: str, number: int = 5) -> tuple[str, list[datetime]]:
-    """A schedule in words, and its next times in UTC. Raises InvalidInput."""
-    cron, timezone = checked_times(cron, timezone)
-    return in_words(cron), list(islice(next_times(cron, timezone, now()), number))
-
-
-@lru_cache(MAX_SCHEDULES)
-def in_words(cron: str) -> str:
-    """A cron expression as people say it."""
-    return str(CronSim(cron, datetime.now(UTC)).explain())
-
-
-def checked_times(cron: str, timezone: str) -> tuple[str, str]:
-    """Expression and time zone as they are kept. Raises InvalidInput."""
-    cron, timezone = " ".join(cron.split()), timezone.strip()
-    if len(cron) > MAX_CRON or len(cron.split()) != _FIELDS:
-        raise InvalidInput(
-            "a cron expression has five fields: minute, hour, day of the month, month, weekday",
-            hint="For example: 0 3 * * * is each night at three.",
+def _apply(changes: ScheduleChanges, schedule: Schedule) -> None:
+    """Raises InvalidInput."""
+    if changes.name is not None:
+        schedule.name = _checked_name(changes.name)
+    if changes.cron is not None or changes.timezone is not None:
+        schedule.cron, schedule.timezone = checked_times(
+            schedule.cron if changes.cron is None else changes.cron,
+            schedule.timezone if changes.timezone is None else changes.timezone,
         )
-    try:
-        zone = ZoneInfo(timezone)
-    except (KeyError, ValueError, OSError) as error:
-        raise InvalidInput(
-            f"there is no time zone {timezone[:64]!r}",
-            hint="Zones are called like Europe/Berlin, America/New_York or UTC.",
-        ) from error
-    try:
-        next(CronSim(cron, datetime.now(zone)))
-    except CronSimError as error:
-        raise InvalidInput(
-            "this is no cron expression",
-            detail=f"{error}.",
-            hint="For example: 0 3 * * * is each night at three.",
-        ) from error
-    except StopIteration as error:
-        raise InvalidInput("this cron expression has no next time") from error
-    return cron, timezone
+    if changes.notes is not None:
+        schedule.notes = checked_notes(changes.notes)
+    if changes.heartbeat_url is not None:
+        schedule.heartbeat = _sealed(changes.heartbeat_url)
+    if changes.task is not None:
+        schedule.task = changes.task
+    if changes.enabled is not None:
+        schedule.enabled = changes.enabled
 
 
-def _found(wanted: str, column: InstrumentedAttribute[str]) -> Schedule:
-    server, database = database_name()
-    chosen = select(Schedule).filter_by(server=server, database=database)
-    found = db.session.scalar(chosen.where(column == wanted))
-    if found is None:
+def _sealed(heartbeat_url: str) -> str:
+    return sealed_url(heartbeat_url) if heartbeat_url else ""
+
+
+def _get(wanted: str, column: InstrumentedAttribute[str]) -> Schedule:
+    ours = select(Schedule).filter_by(**database_name()._asdict())
+    schedule = db.session.scalar(ours.where(column == wanted))
+    if schedule is None:
         raise NotFound("no such schedule", hint="flask schedule list shows all.")
-    return found
+    return schedule
 
 
 def _taken(name: str) -> Conflict:

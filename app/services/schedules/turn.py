@@ -1,9 +1,9 @@
-"""Let schedules happen: each due time once, whoever dies, and a missed one is caught up.
+"""Run schedules: each due time once, whichever worker dies, and a missed one is caught up.
 
-huey has a scheduler of its own, but runs what it fires in the one thread that
-may be busy with a backup for hours, and forgets what was due while it slept.
-So the worker looks here at each of its heartbeats; the catalogue says what was
-done: a unique row for each schedule and due time.
+huey has a scheduler of its own, but it runs what it fires in the one thread that
+may be busy with a backup for hours, and forgets what was due while it slept. So
+the worker takes a turn here at each of its heartbeats. The catalogue records what
+was done: a unique row for each schedule and due time.
 """
 
 import logging
@@ -25,21 +25,23 @@ from app.models import (
     Task,
 )
 from app.models.types import moment_text, now
+from app.services.alerts import deliveries
 from app.services.databases.configured import database_name
 from app.services.schedules import fire
 from app.services.schedules import service as schedules
+from app.services.schedules.times import times_before
 
 logger = logging.getLogger(__name__)
 
-_PER_TURN = 100  # schedules and due times that one turn takes; the rest is of the next
+_PER_TURN = 100  # schedules and due times in one turn; the next one takes the rest
 _LATE = timedelta(minutes=2)  # after which a due time was missed, and is caught up
 
-_COUNTED = 1_000  # missed times that are counted
-_KEPT = timedelta(days=90)  # for which due times are remembered
+_COUNTED = 1_000  # missed times at most
+_KEPT = timedelta(days=90)  # for due times
 
 
 def turn(at: datetime | None = None) -> None:
-    """Do what is due at a moment: fire, try again, and see what became of earlier ones.
+    """Fire what is due, settle what has ended, and attempt what waits.
 
     Any number of workers may do this at once, and die anywhere.
     """
@@ -47,30 +49,30 @@ def turn(at: datetime | None = None) -> None:
     if not _is_anything_open(at):
         return
     for schedule_id in _ids(_due(at)):
-        with _alone(schedule_id):
+        with _isolated(schedule_id):
             _fire(schedule_id, at)
     for firing_id in _ids(_running()):
-        with _alone(firing_id):
+        with _isolated(firing_id):
             fire.settle(firing_id, at)
     for firing_id in _ids(_waiting(at)):
-        with _alone(firing_id):
+        with _isolated(firing_id):
             fire.attempt(firing_id, at)
 
 
 def forget(at: datetime | None = None) -> None:
-    """Forget due times of long ago."""
+    """Remove old due times."""
     with writing() as session:
         session.execute(delete(Firing).where(Firing.due_at < (at or now()) - _KEPT))
 
 
 @contextmanager
-def _alone(what: str) -> Iterator[None]:
-    """What is wrong with one schedule, such as a zone that is no more, holds up no other."""
+def _isolated(row_id: str) -> Iterator[None]:
+    """A problem of one schedule, such as a zone that no longer exists, delays no other."""
     try:
         yield
     except (AppError, KeyError, ValueError):
         db.session.rollback()
-        logger.exception("schedule cannot be followed id=%s", what)
+        logger.exception("schedule cannot be followed id=%s", row_id)
 
 
 def _is_anything_open(at: datetime) -> bool:
@@ -115,7 +117,7 @@ def _open(outcome: Outcome) -> Select[str]:
 
 
 def _fire(schedule_id: str, at: datetime) -> None:
-    """Write down that a due time has come; the unique row lets one worker do it."""
+    """Record that a due time has come; the unique row lets only one worker do it."""
     try:
         with writing() as session:
             schedule = session.get(Schedule, schedule_id, with_for_update=True)
@@ -132,27 +134,27 @@ def _fire(schedule_id: str, at: datetime) -> None:
             session.add(firing)
             session.flush()
             if firing.told:
-                _tell_missed(session, schedule, firing, at)
+                _queue_missed(session, schedule, firing, at)
             name, missed, due = schedule.name, firing.missed, firing.due_at
     except IntegrityError:
-        return  # somebody else was quicker
+        return  # another worker was quicker
     log = logger.warning if missed else logger.info
     log("schedule due name=%r due=%s missed=%d", name, moment_text(due), missed)
 
 
 def _due_firing(schedule: Schedule, since: datetime, at: datetime) -> Firing | None:
-    """The latest of the due times since one, where the others before it were missed.
+    """The latest due time since `since`; those before it were missed.
 
-    None if all were fired already: before the clock was set back.
+    None if all were fired already, before the clock was set back.
     """
     known = select(Firing.due_at).where(
         Firing.schedule_id == schedule.id, Firing.due_at.between(since, at)
     )
     fired = set(db.session.scalars(known))
     just_now = at + timedelta(milliseconds=1)
-    before = schedules.times_before(schedule.cron, schedule.timezone, just_now)
-    passed = takewhile(lambda time: time >= since, islice(before, _COUNTED))
-    times = [each for each in passed if each not in fired]
+    newest_first = times_before(schedule.cron, schedule.timezone, just_now)
+    passed = takewhile(lambda time: time >= since, islice(newest_first, _COUNTED))
+    times = [time for time in passed if time not in fired]
     if not times:
         return None
     firing = Firing(schedule=schedule, due_at=times[0], next_attempt_at=at)
@@ -160,13 +162,13 @@ def _due_firing(schedule: Schedule, since: datetime, at: datetime) -> Firing | N
     if firing.missed:
         firing.missed_since = times[-1]
     if firing.missed or at - times[0] > _LATE:
-        firing.told = f"caught up at {moment_text(at)}: no worker was there when it was due"
+        firing.told = f"caught up at {moment_text(at)}: no worker was running when it was due"
     return firing
 
 
-def _tell_missed(session: Session, schedule: Schedule, firing: Firing, at: datetime) -> None:
+def _queue_missed(session: Session, schedule: Schedule, firing: Firing, at: datetime) -> None:
     since = moment_text(firing.missed_since or firing.due_at)
-    times = f"{firing.missed + 1} times" if firing.missed else "a time"
-    body = f"Nobody was there at {times} since {since}: was the machine asleep, or no worker up?"
-    what = "was missed, and is caught up"
-    fire.tell(session, schedule, key=f"missed:{firing.id}", what=what, body=body, at=at)
+    times = f"{firing.missed + 1} runs" if firing.missed else "a run"
+    body = f"No worker was running for {times} due since {since}. Was the machine asleep?"
+    what, key = "missed a run and is catching up", f"missed:{firing.id}"
+    deliveries.queue(session, fire.message_of(schedule, what, body, key=key), at)

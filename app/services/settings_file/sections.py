@@ -149,10 +149,10 @@ SECTIONS: dict[str, Section] = {
         needed=frozenset({"task", "cron"}),
         entries=_schedules,
         add=lambda name, fields, by: schedules.add_schedule(
-            name, **_schedule_values(fields), created_by=by
+            schedules.NewSchedule(name, **_schedule_values(fields)), created_by=by
         ),
         edit=lambda name, fields, by: schedules.edit_schedule(
-            _schedule_id(name), **_schedule_values(fields), by=by
+            _schedule_id(name), schedules.ScheduleChanges(**_schedule_values(fields)), by=by
         ),
         remove=lambda name, by: schedules.remove_schedule(_schedule_id(name), by=by),
         secrets=frozenset({"heartbeat_url"}),

@@ -11,7 +11,7 @@ from app.models import Delivery, DeliveryStatus
 from app.models.types import now
 from app.services.access.sealing import unseal
 from app.services.alerts import deliveries
-from app.services.alerts.heartbeats import Beat, queue_beat, sealed_url
+from app.services.alerts.heartbeats import Beat, Heartbeat, queue_heartbeat, sealed_url
 from tests.listeners import listening
 
 pytestmark = pytest.mark.usefixtures("context")
@@ -19,8 +19,8 @@ pytestmark = pytest.mark.usefixtures("context")
 
 def queued(url: str, beat: Beat, at: datetime, text: str = "") -> None:
     with writing() as session:
-        key = f"{beat.name} {at}"
-        queue_beat(session, "schedule", sealed_url(url), beat, key=key, at=at, text=text)
+        heartbeat = Heartbeat("schedule", sealed_url(url), beat, f"{beat.name} {at}", text)
+        queue_heartbeat(session, heartbeat, at)
 
 
 def send_due(at: datetime) -> int:
@@ -77,7 +77,7 @@ def test_a_monitor_that_is_away_hears_the_last_word_later_but_no_late_start():
      "https://h/\nx", "https://h/" + "a" * 2000, "json://h/x", "https://[::1"],
 )  # fmt: skip
 def test_what_is_no_address_is_refused(url: str):
-    with pytest.raises(InvalidInput, match="no address of a heartbeat monitor"):
+    with pytest.raises(InvalidInput, match="not a valid URL of a heartbeat monitor"):
         sealed_url(url)
 
 

@@ -36,7 +36,9 @@ def by_listing() -> str | None:
 def by_drill() -> str | None:
     """What a scheduled drill takes."""
     name = f"s{now().timestamp()}"
-    made = schedules.add_schedule(name, Task.DRILL, "0 3 * * *", created_by="ann")
+    made = schedules.add_schedule(
+        schedules.NewSchedule(name, Task.DRILL, "0 3 * * *"), created_by="ann"
+    )
     schedules.run_now(made.id, by="ann")
     turn.turn()
     with writing() as session:

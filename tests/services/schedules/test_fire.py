@@ -48,7 +48,7 @@ pytestmark = pytest.mark.usefixtures("context")
 
 def due(task: Task, name: str = "s") -> str:
     """A due time that nobody has begun yet."""
-    made = schedules.add_schedule(name, task, "0 3 * * *", created_by="ann")
+    made = schedules.add_schedule(schedules.NewSchedule(name, task, "0 3 * * *"), created_by="ann")
     return schedules.run_now(made.id, by="ann").id
 
 
@@ -179,7 +179,9 @@ def test_a_drill_that_was_not_possible_raises_no_alarm_of_a_failure(
     monkeypatch.setattr(restore_run, "_check_dump", no_disk)
     with writing() as session:
         session.add(Notifier(id="n", name="n", url="", target="", facts=None))
-    made = schedules.add_schedule("s", Task.DRILL, "0 3 * * *", created_by="ann")
+    made = schedules.add_schedule(
+        schedules.NewSchedule("s", Task.DRILL, "0 3 * * *"), created_by="ann"
+    )
     for minute in range(2):
         drill = schedules.run_now(made.id, by="ann").id
         turn.turn()

@@ -15,6 +15,7 @@ from app.models import Task
 from app.models.types import now
 from app.services.schedules import listing as schedule_listing
 from app.services.schedules import service as schedules
+from app.services.schedules.times import checked_times, next_times, preview_times, times_before
 
 ZONES = [
     "UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "America/St_Johns",
@@ -27,7 +28,7 @@ MINUTE = timedelta(minutes=1)
 def times(cron: str, zone: str, after: str, number: int) -> list[str]:
     """The next times as the clocks on the wall show them."""
     start = datetime.fromisoformat(after).replace(tzinfo=ZoneInfo(zone)).astimezone(UTC)
-    found = islice(schedules.next_times(cron, zone, start), number)
+    found = islice(next_times(cron, zone, start), number)
     return [f"{each.astimezone(ZoneInfo(zone)):%m-%d %H:%M %z}" for each in found]
 
 
@@ -87,11 +88,11 @@ def test_each_time_comes_once_and_wherever_one_begins(
     cron = f"{minute} {hour} * * *"
     begin = start.replace(tzinfo=UTC, second=0, microsecond=0)
     end, middle = begin + timedelta(days=3), begin + timedelta(days=1, hours=7)
-    found = list(takewhile(lambda each: each <= end, schedules.next_times(cron, zone, begin)))
+    found = list(takewhile(lambda each: each <= end, next_times(cron, zone, begin)))
     assert found == sorted(set(found))
-    late = takewhile(lambda each: each <= end, schedules.next_times(cron, zone, middle))
+    late = takewhile(lambda each: each <= end, next_times(cron, zone, middle))
     assert list(late) == [each for each in found if each > middle]
-    back = schedules.times_before(cron, zone, end + timedelta(milliseconds=1))
+    back = times_before(cron, zone, end + timedelta(milliseconds=1))
     assert list(takewhile(lambda each: each > begin, back)) == found[::-1]
 
 
@@ -108,7 +109,7 @@ def test_a_time_of_each_hour_is_what_the_clock_on_the_wall_shows(
     begin = start.replace(tzinfo=UTC, second=0, microsecond=0)
     clock = (begin + each * MINUTE for each in range(1, 2 * 24 * 60 + 1))
     expected = [each for each in clock if each.astimezone(ZoneInfo(zone)).minute == minute]
-    found = schedules.next_times(f"{minute} * * * *", zone, begin)
+    found = next_times(f"{minute} * * * *", zone, begin)
     assert list(islice(found, len(expected))) == expected
 
 
@@ -119,8 +120,8 @@ def test_a_time_of_each_hour_is_what_the_clock_on_the_wall_shows(
         ("* * * *", "UTC", "five fields"),
         ("0 0 3 * * *", "UTC", "five fields"),
         ("@daily", "UTC", "five fields"),
-        ("60 3 * * *", "UTC", "no cron expression"),
-        ("0 3 31 2 *", "UTC", "no cron expression"),
+        ("60 3 * * *", "UTC", "not a valid cron expression"),
+        ("0 3 31 2 *", "UTC", "not a valid cron expression"),
         ("* * * * *" + " " * 300 + "x", "UTC", "five fields"),
         ("0 " + "3," * 200 + "3 * * *", "UTC", "five fields"),
         ("0 3 * * *", "Mars/Olympus", "no time zone 'Mars/Olympus'"),
@@ -132,12 +133,12 @@ def test_a_time_of_each_hour_is_what_the_clock_on_the_wall_shows(
 )
 def test_times_that_cannot_be_meant_are_refused(cron: str, zone: str, told: str):
     with pytest.raises(InvalidInput) as raised:
-        schedules.checked_times(cron, zone)
+        checked_times(cron, zone)
     assert told in f"{raised.value.message} {raised.value.detail}"
 
 
 def test_a_preview_tells_words_and_times(context: None):
-    words, found = schedules.preview(" 0  3 * * 1-5 ", "Europe/Berlin")
+    words, found = preview_times(" 0  3 * * 1-5 ", "Europe/Berlin")
     assert words == "At 03:00 on Monday through Friday"
     assert len(found) == 5
     assert found[0] > now()
@@ -146,34 +147,61 @@ def test_a_preview_tells_words_and_times(context: None):
 
 def test_they_are_kept_edited_paused_and_removed(context: None):
     made = schedules.add_schedule(
-        "nightly", Task.BACKUP, "0  3 * * *", timezone="Europe/Berlin", created_by="ann"
+        schedules.NewSchedule("nightly", Task.BACKUP, "0  3 * * *", timezone="Europe/Berlin"),
+        created_by="ann",
     )
     assert (made.cron, made.next_due_at) == ("0 3 * * *", next(
-        schedules.next_times("0 3 * * *", "Europe/Berlin", made.reckoned_at)
+        next_times("0 3 * * *", "Europe/Berlin", made.reckoned_at)
     ))  # fmt: skip
     first = made.next_due_at
     for how in ({"cron": "0 4 * * *"}, {"timezone": "UTC"}):
-        assert schedules.edit_schedule(made.id, **how, by="bob").next_due_at != first
-    assert schedules.edit_schedule(made.id, enabled=False, by="bob").next_due_at is None
-    assert schedules.edit_schedule(made.id, name="later", by="bob").next_due_at is None
-    assert schedules.edit_schedule(made.id, enabled=True, by="bob").next_due_at > now()
+        assert (
+            schedules.edit_schedule(made.id, schedules.ScheduleChanges(**how), by="bob").next_due_at
+            != first
+        )
+    assert (
+        schedules.edit_schedule(
+            made.id, schedules.ScheduleChanges(enabled=False), by="bob"
+        ).next_due_at
+        is None
+    )
+    assert (
+        schedules.edit_schedule(
+            made.id, schedules.ScheduleChanges(name="later"), by="bob"
+        ).next_due_at
+        is None
+    )
+    assert (
+        schedules.edit_schedule(
+            made.id, schedules.ScheduleChanges(enabled=True), by="bob"
+        ).next_due_at
+        > now()
+    )
     schedules.remove_schedule(made.id, by="bob")
     with pytest.raises(NotFound):
         schedules.get_schedule(made.id)
 
 
 def test_a_name_is_taken_once(context: None):
-    first = schedules.add_schedule("a", Task.BACKUP, "0 3 * * *", created_by="ann")
-    other = schedules.add_schedule("b", Task.BACKUP, "0 3 * * *", created_by="ann")
+    first = schedules.add_schedule(
+        schedules.NewSchedule("a", Task.BACKUP, "0 3 * * *"), created_by="ann"
+    )
+    other = schedules.add_schedule(
+        schedules.NewSchedule("b", Task.BACKUP, "0 3 * * *"), created_by="ann"
+    )
     with pytest.raises(Conflict, match='"a" already'):
-        schedules.add_schedule(" a ", Task.BACKUP, "0 3 * * *", created_by="ann")
+        schedules.add_schedule(
+            schedules.NewSchedule(" a ", Task.BACKUP, "0 3 * * *"), created_by="ann"
+        )
     with pytest.raises(Conflict, match='"a" already'):
-        schedules.edit_schedule(other.id, name="a", by="ann")
+        schedules.edit_schedule(other.id, schedules.ScheduleChanges(name="a"), by="ann")
     for name in ("", " ", "a\nb", "x" * 101):
         with pytest.raises(InvalidInput):
-            schedules.edit_schedule(first.id, name=name, by="ann")
+            schedules.edit_schedule(first.id, schedules.ScheduleChanges(name=name), by="ann")
     with pytest.raises(AppError):
-        schedules.add_schedule("c", Task.BACKUP, "0 3 * * *", notes="x" * 5000, created_by="ann")
+        schedules.add_schedule(
+            schedules.NewSchedule("c", Task.BACKUP, "0 3 * * *", notes="x" * 5000), created_by="ann"
+        )
     assert [each.name for each in schedules.list_schedules()] == ["a", "b"]
 
 
@@ -193,7 +221,7 @@ def test_the_first_schedules_are_made_once_for_a_database(context: None):
 
 def test_what_came_of_them_is_read(context: None):
     for name, task in (("a", Task.BACKUP), ("b", Task.DRILL), ("c", Task.SCRUB)):
-        schedules.add_schedule(name, task, "0 3 * * *", created_by="ann")
+        schedules.add_schedule(schedules.NewSchedule(name, task, "0 3 * * *"), created_by="ann")
     a, b, _ = schedules.list_schedules()
     first, other, last = (schedules.run_now(each.id, by="ann") for each in (a, b, a))
     found = schedules.last_firings(schedules.list_schedules())
@@ -205,7 +233,7 @@ def test_what_came_of_them_is_read(context: None):
     assert schedule_listing.list_next_times(a)[0] == a.next_due_at
     assert schedule_listing.backups_of([first]) == {}
     assert schedule_listing.restores_of([other]) == set()
-    schedules.edit_schedule(a.id, enabled=False, by="ann")
+    schedules.edit_schedule(a.id, schedules.ScheduleChanges(enabled=False), by="ann")
     assert schedule_listing.find_next_backup() is None
     a.enabled, a.timezone = True, "Gone/Since"
     assert schedule_listing.list_next_times(a) == []

@@ -43,7 +43,9 @@ def test_a_schedule_that_is_gone_is_a_warning_as_after_a_rebuild():
     line = found("schedule")
     assert line.state is WARNING
     assert "set them up anew" in line.hint
-    schedules.add_schedule("nightly", Task.BACKUP, "0 2 * * *", created_by="ann")
+    schedules.add_schedule(
+        schedules.NewSchedule("nightly", Task.BACKUP, "0 2 * * *"), created_by="ann"
+    )
     line = found("schedule")
     assert (line.state, line.told[:23]) == (OK, "the next backup is due ")
 
