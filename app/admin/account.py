@@ -23,7 +23,7 @@ def update() -> ResponseReturnValue:
     """Change it; other sessions end, this one goes on."""
     form = PasswordChangeForm()
     if form.new.data != form.again.data:
-        refuse_field(form.again, "This is not the same password.")
+        refuse_field(form.again, "The two passwords differ.")
         return _page(form), 422
     try:
         auth.change_password(form.password.data or "", form.new.data or "")

@@ -30,7 +30,7 @@ def create() -> ResponseReturnValue:
         )
     except (InvalidInput, Conflict) as error:
         return _list(form, error), _status_of(error)
-    flash(f"Assertion {added.name} has been added; the next drill asks it.", "success")
+    flash(f"Assertion {added.name} has been added; it runs in the next drill.", "success")
     return redirect(url_for(".index"))
 
 

@@ -14,7 +14,7 @@ _LISTED = 50
 
 @blueprint.get("")
 def index() -> ResponseReturnValue:
-    """Some entries, newest first."""
+    """A page of entries, newest first."""
     asked, before = request.args.to_dict(), request.args.get("before")
     page, refused = service.Page([], None), None
     try:
@@ -35,7 +35,7 @@ def index() -> ResponseReturnValue:
 
 @blueprint.get("/export")
 def export() -> ResponseReturnValue:
-    """All entries that fit, oldest first, as JSON lines."""
+    """All matching entries, oldest first, as JSON lines."""
     filters = service.read_filters(request.args.to_dict())
     lines = stream_with_context(service.export_lines(filters))
     response = Response(lines, mimetype="application/jsonl")

@@ -31,7 +31,7 @@ _MODES = [each.value for each in Kind if each is not Kind.DRILL]
 
 
 class Form(FlaskForm):  # type: ignore[misc]  # flask_wtf has no types
-    """What all forms have in common: their values are text from a form's fields.
+    """The base of all forms: their values are text from a form's fields.
 
     Flask-WTF would take files and JSON as well, where each field expects text.
     """
@@ -91,7 +91,7 @@ class AssertionForm(Form):
 
 
 class SettingsForm(Form):
-    """All settings as one text: tell what it would change, or keep it."""
+    """All settings as one text: preview what it would change, or save it."""
 
     text = TextAreaField(
         render_kw={"rows": 16, "spellcheck": "false", "autocapitalize": "none"},
@@ -101,7 +101,7 @@ class SettingsForm(Form):
 
 
 class NotifierForm(Form):
-    """Who is told, of what, and in which words."""
+    """Where messages go, which ones, and their texts."""
 
     name = StringField(
         render_kw={"autocomplete": "off", "maxlength": notifiers.MAX_NAME, "required": True}
@@ -114,7 +114,7 @@ class NotifierForm(Form):
             "aria-describedby": "url-help",
         }
     )
-    every_alarm = BooleanField("Every alarm, also of kinds to come", default=True)
+    every_alarm = BooleanField("Every alarm, including kinds added later", default=True)
     facts = SelectMultipleField(
         choices=[each.value for each in Fact],  # type: ignore[misc]  # the stubs are behind
         validate_choice=False,
@@ -131,7 +131,7 @@ class NotifierForm(Form):
 
 
 class ScheduleForm(Form):
-    """What is done at which times."""
+    """Which task runs when."""
 
     name = StringField(
         render_kw={"autocomplete": "off", "maxlength": schedules.MAX_NAME, "required": True}
@@ -153,7 +153,7 @@ class ScheduleForm(Form):
     notes = TextAreaField(
         render_kw={"rows": 2, "maxlength": MAX_NOTES, "placeholder": "Optional: {schedule}"}
     )
-    # Given back after a check, to whoever has just entered it; never what is kept.
+    # Shown again after a check, to the person who entered it; never the stored one.
     heartbeat_url = PasswordField(
         widget=PasswordInput(hide_value=False),
         render_kw={
@@ -163,11 +163,11 @@ class ScheduleForm(Form):
             "aria-describedby": "heartbeat-help",
         },
     )
-    no_heartbeat = BooleanField("Tell no monitor any more")
+    no_heartbeat = BooleanField("Remove the monitor")
 
 
 class PasswordForm(Form):
-    """Say once more who one is."""
+    """Enter one's password again."""
 
     password = PasswordField(
         "Your password",
@@ -233,24 +233,24 @@ _SHORT = {"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"
 class RetentionForm(Form):
     """Which backups are kept."""
 
-    keep_last = IntegerField("Newest", validators=[Optional()], render_kw=_PLACES)
+    keep_last = IntegerField("Keep last", validators=[Optional()], render_kw=_PLACES)
     keep_hourly = IntegerField("Hourly", validators=[Optional()], render_kw=_PLACES)
     keep_daily = IntegerField("Daily", validators=[Optional()], render_kw=_PLACES)
     keep_weekly = IntegerField("Weekly", validators=[Optional()], render_kw=_PLACES)
     keep_monthly = IntegerField("Monthly", validators=[Optional()], render_kw=_PLACES)
     keep_yearly = IntegerField("Yearly", validators=[Optional()], render_kw=_PLACES)
-    keep_within = StringField("All within", render_kw=_SHORT | {"placeholder": "30d"})
-    max_total_size = StringField("At most", render_kw=_SHORT | {"placeholder": "500 GiB"})
+    keep_within = StringField("Keep within", render_kw=_SHORT | {"placeholder": "30d"})
+    max_total_size = StringField("Size limit", render_kw=_SHORT | {"placeholder": "500 GiB"})
     time_zone = StringField("Time zone", default="UTC", render_kw=_SHORT)
 
 
 class DropKeptForm(PasswordForm):
-    """Drop a database that is kept, told by name and with the password."""
+    """Confirm by name and password that a kept database is dropped."""
 
     name = StringField(render_kw={"autocomplete": "off", "autocapitalize": "none"})
 
 
 class DropForm(Form):
-    """Drop something, told by name."""
+    """Confirm a removal by name."""
 
     name = StringField(render_kw={"autocomplete": "off", "autocapitalize": "none"})

@@ -70,7 +70,7 @@ def test(notifier_id: str) -> ResponseReturnValue:
     except Conflict as error:
         flash(told(error), "danger")
     else:
-        flash("The test message was taken. See whether it has arrived.", "success")
+        flash("The test message was accepted. Check whether it has arrived.", "success")
     return redirect(url_for(".show", notifier_id=notifier_id))
 
 

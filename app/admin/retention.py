@@ -27,7 +27,7 @@ def index() -> ResponseReturnValue:
 
 @blueprint.post("")
 def update() -> ResponseReturnValue:
-    """Save the policy; or only try what it would do."""
+    """Save the policy, or preview it."""
     form = RetentionForm()
     try:
         policy = _policy_of(form)
@@ -38,14 +38,14 @@ def update() -> ResponseReturnValue:
         return _page(form, error), 422
     outlook = get_outlook(limit=0)
     going = outlook.preview.removed.in_words
-    told = f"Nothing has been removed yet; {going} would go now. {outlook.in_words()}"
-    flash(f"The retention policy has been saved. {told}", "success")
+    note = f"Nothing has been removed yet; now it would remove {going}. {outlook.in_words()}"
+    flash(f"The retention policy has been saved. {note}", "success")
     return redirect(url_for(".index"))
 
 
 @blueprint.get("/prune")
 def confirm_prune() -> ResponseReturnValue:
-    """Ask before backups go."""
+    """Ask before backups are removed."""
     return _question(DropForm())
 
 
@@ -58,7 +58,7 @@ def prune() -> ResponseReturnValue:
     done = pruning.prune(by=signed_in_admin().username)
     flash(f"Backups removed: {len(done.removed)}, {bytes_text(done.size)}.", "success")
     for name, why in list((done.spared | done.failed).items())[:_SHOWN]:
-        flash(f"{name} is still there: {why}.", "danger" if name in done.failed else "warning")
+        flash(f"{name} was not removed: {why}.", "danger" if name in done.failed else "warning")
     return redirect(url_for(".index"))
 
 
@@ -77,7 +77,7 @@ def _is_named(form: DropForm) -> bool:
     database = database_name().database
     if (form.name.data or "").strip() == database.strip():
         return True
-    form.name.errors = [f"Type {database} to remove backups of it."]
+    form.name.errors = [f"Type {database} to remove its backups."]
     return False
 
 
@@ -91,10 +91,12 @@ def _question(form: DropForm) -> str:
 def _policy_of(form: RetentionForm) -> Policy:
     """The policy on the form. Raises InvalidInput."""
     if not form.validate():
-        told = [
-            f"{form[name].label.text}: {each}" for name, of in form.errors.items() for each in of
+        problems = [
+            f"{form[name].label.text}: {text}"
+            for name, texts in form.errors.items()
+            for text in texts
         ]
-        raise InvalidInput("the policy is not right", detail=" ".join(told))
+        raise InvalidInput("invalid policy", detail=" ".join(problems))
     within, size = (form[name].data or "" for name in ("keep_within", "max_total_size"))
     policy = Policy(
         **{name: form[name].data for name in ("keep_last", *PERIODS)},

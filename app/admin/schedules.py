@@ -1,4 +1,4 @@
-"""Schedules: the list, the form with a look at what it means, and each one's page."""
+"""Schedules: the list, the form with its preview, and the page of each."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ _SHOWN = 50  # on a page
 
 @blueprint.get("")
 def index() -> ResponseReturnValue:
-    """All of them, a page at a time, and what came of each last."""
+    """All of them, a page at a time, each with its last run."""
     found = service.list_schedules(after=request.args.get("after", ""), limit=_SHOWN + 1)
     shown = found[:_SHOWN]
     return render_template(
@@ -57,7 +57,7 @@ def create() -> ResponseReturnValue:
 @blueprint.post("/check")
 @blueprint.post("/<schedule_id>/check")
 def check(schedule_id: str = "") -> ResponseReturnValue:
-    """Tell what the form would mean, and keep nothing."""
+    """Show what the form means; nothing is saved."""
     form = ScheduleForm()
     try:
         preview = preview_times(form.cron.data or "", form.timezone.data or "")
@@ -68,7 +68,7 @@ def check(schedule_id: str = "") -> ResponseReturnValue:
 
 @blueprint.get("/<schedule_id>")
 def show(schedule_id: str) -> ResponseReturnValue:
-    """One, with what became of its due times."""
+    """One, with its last runs."""
     schedule = service.get_schedule(schedule_id)
     form = ScheduleForm(obj=schedule)
     form.task.data = schedule.task.value
@@ -92,29 +92,29 @@ def update(schedule_id: str) -> ResponseReturnValue:
 
 @blueprint.post("/<schedule_id>/pause")
 def pause(schedule_id: str) -> ResponseReturnValue:
-    """Let it rest."""
+    """Pause it."""
     edited = service.edit_schedule(
         schedule_id, service.ScheduleChanges(enabled=False), by=signed_in_admin().username
     )
-    flash(f"Schedule {edited.name} is paused.", "success")
+    flash(f"Schedule {edited.name} has been paused.", "success")
     return redirect(url_for(".index"))
 
 
 @blueprint.post("/<schedule_id>/resume")
 def resume(schedule_id: str) -> ResponseReturnValue:
-    """Go on with it."""
+    """Resume it."""
     edited = service.edit_schedule(
         schedule_id, service.ScheduleChanges(enabled=True), by=signed_in_admin().username
     )
-    flash(f"Schedule {edited.name} goes on.", "success")
+    flash(f"Schedule {edited.name} has been resumed.", "success")
     return redirect(url_for(".index"))
 
 
 @blueprint.post("/<schedule_id>/run")
 def run(schedule_id: str) -> ResponseReturnValue:
-    """Let a worker do it now."""
+    """Run it now."""
     firing = service.run_now(schedule_id, by=signed_in_admin().username)
-    flash(f"Schedule {firing.schedule.name} is done at the worker's next look.", "success")
+    flash(f"Schedule {firing.schedule.name} will run within 10 seconds.", "success")
     return redirect(url_for(".show", schedule_id=schedule_id))
 
 

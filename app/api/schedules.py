@@ -1,4 +1,4 @@
-"""Schedules as JSON, and what became of their due times."""
+"""Schedules and their runs as JSON."""
 
 from flask import Blueprint, jsonify, url_for
 from flask.typing import ResponseReturnValue
@@ -73,16 +73,16 @@ def delete(schedule_id: str) -> ResponseReturnValue:
 
 @blueprint.post("/<schedule_id>/run")
 def run(schedule_id: str) -> ResponseReturnValue:
-    """Let a worker do it now."""
+    """Run it now."""
     read_body(NothingSchema())
     firing = service.run_now(schedule_id, by=signed_in_admin().username)
-    told = "A worker does it at its next look"
-    return {"success": True, "firing": firing_row(firing), "message": told}, 202
+    message = "A worker will run it within 10 seconds"
+    return {"success": True, "firing": firing_row(firing), "message": message}, 202
 
 
 @blueprint.get("/<schedule_id>/firings")
 def list_firings(schedule_id: str) -> ResponseReturnValue:
-    """The newest due times, and what became of them."""
+    """The newest runs."""
     found = service.list_firings(schedule_id, **read_query(LimitSchema()))
     return jsonify({"firings": [firing_row(each) for each in found]})
 

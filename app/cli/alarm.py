@@ -1,4 +1,4 @@
-"""flask alarm: what is not as it should be."""
+"""flask alarm: what is wrong."""
 
 import json
 
@@ -11,11 +11,11 @@ from app.schemas.alerts import alarm_row
 from app.services.alerts import alarms as service
 from app.services.alerts import deliveries
 
-group = Group("alarm", help="See what is not as it should be.")
+group = Group("alarm", help="See what is wrong.")
 
 
 @group.command("list")
-@click.option("--open", "only_open", is_flag=True, help="Those that are not over.")
+@click.option("--open", "only_open", is_flag=True, help="Only open ones.")
 @click.option("--limit", type=click.IntRange(1, service.MAX_LIMIT), default=50, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_(only_open: bool, limit: int, as_json: bool) -> None:
@@ -26,7 +26,7 @@ def list_(only_open: bool, limit: int, as_json: bool) -> None:
         click.echo(json.dumps(told, indent=2, ensure_ascii=False))
         return
     for each in found:
-        over = f", over {ago_text(each.closed_at)}" if each.closed_at else ""
+        over = f", resolved {ago_text(each.closed_at)}" if each.closed_at else ""
         click.echo(f"{each.kind.value}: {printable(each.title)} ({ago_text(each.opened_at)}{over})")
 
 
@@ -34,7 +34,7 @@ def list_(only_open: bool, limit: int, as_json: bool) -> None:
 def look() -> None:
     """Look once, send what is due, and exit with 1 if an alarm is open.
 
-    Worker and web do so all the time. This is for cron, where neither runs.
+    Worker and web do this all the time. For cron, if neither runs.
     """
     service.look(now())
     while claimed := deliveries.claim_due(now(), limit=1):

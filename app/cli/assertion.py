@@ -10,7 +10,7 @@ from app.host import own_user
 from app.schemas.jobs import assertion_row
 from app.services.proofs import assertions as service
 
-group = Group("assertion", help="Keep SQL that must return true in every restored database.")
+group = Group("assertion", help="Manage SQL that must return true in every restored database.")
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -32,10 +32,10 @@ def list_(as_json: bool) -> None:
 @click.argument("statement", metavar="SQL")
 @_json
 def add(name: str, statement: str, as_json: bool) -> None:
-    """Add one: a query with one row and one column, which must be true.
+    """Add an assertion: a query that returns one row with one column, true.
 
-    It is asked of every database that a drill or a restore makes of a backup,
-    by a role without rights, and may only read.
+    It runs against every database that a drill or a restore makes of a backup, as a
+    role without rights, and may only read.
     """
     added = service.add_assertion(name, statement, created_by=own_user())
     click.echo(_as_json(assertion_row(added)) if as_json else f"{added.name} has been added.")
@@ -45,7 +45,7 @@ def add(name: str, statement: str, as_json: bool) -> None:
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def remove(name: str, yes: bool) -> None:
-    """Remove one; what it has shown stays with the backups."""
+    """Remove an assertion; its past results stay with the backups."""
     assertion = service.get_assertion_named(name)
     if not yes:
         click.confirm(f"Remove the assertion {assertion.name}?", abort=True)

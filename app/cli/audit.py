@@ -14,16 +14,16 @@ from app.schemas.reports import audit_row
 from app.services.audit import search as service
 from app.services.audit.log import verify as verify_chain
 
-group = Group("audit", help="Read who did what, and prove that nobody has changed that.")
+group = Group("audit", help="Read who did what, and prove that nobody has changed the record.")
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _FILTERS = (
-    click.option("--actor", default="", help="Who: the whole name."),
+    click.option("--actor", default="", help="Who: the full name."),
     click.option("--action", default="", help="What: backup.delete, or backup for all of them."),
     click.option("--outcome", type=click.Choice([each.value for each in ActOutcome])),
     click.option("--from", "since", default="", help="2026-11-23 or 2026-11-23T13:30Z."),
-    click.option("--to", "until", default="", help="The same; a day is meant whole."),
-    click.option("--search", default="", help="Look for this in subject, origin and detail."),
+    click.option("--to", "until", default="", help="The same; a day is included."),
+    click.option("--search", default="", help="Search subject, origin and detail."),
 )
 
 
@@ -34,10 +34,10 @@ def _filtered(command: Callable[..., Any]) -> Callable[..., Any]:
 @group.command("list")
 @_filtered
 @click.option("--limit", default=50, show_default=True, help="How many at most.")
-@click.option("--before", help="The nextBefore of the page before.")
+@click.option("--before", help="The nextBefore of the previous page.")
 @_json
 def list_(limit: int, before: str | None, as_json: bool, **asked: str | None) -> None:
-    """List what was done, newest first."""
+    """List entries, newest first."""
     page = service.list_entries(_filters(asked), before=before, limit=limit)
     if as_json:
         entries = [audit_row(each) for each in page.entries]
@@ -56,17 +56,19 @@ def list_(limit: int, before: str | None, as_json: bool, **asked: str | None) ->
 @click.argument("file", type=click.File("w", encoding="utf-8", atomic=True), default="-")
 @_filtered
 def export(file: TextIO, **asked: str | None) -> None:
-    """Write what was done as JSON lines into FILE, or print it; oldest first."""
+    """Write all entries as JSON lines into FILE, or print them; oldest first."""
     file.writelines(service.export_lines(_filters(asked)))
 
 
 @group.command("verify")
-@click.option("--head", default="", help="A hash kept from before: finds a cut-off end, too.")
+@click.option(
+    "--head", default="", help="A head that was kept earlier: detects removed entries at the end."
+)
 @_json
 def verify(head: str, as_json: bool) -> None:
-    """Prove that no entry was changed, removed or put in since it was written.
+    """Prove that no entry was changed, removed or inserted since it was written.
 
-    Keep the head that is printed somewhere else, and give it the next time.
+    Keep the printed head elsewhere, and pass it next time.
     """
     entries, newest = verify_chain(head)
     if as_json:

@@ -12,13 +12,13 @@ from app.services.restores.tables import SORTS, list_contents
 
 @click.command("contents", cls=CatalogueCommand)
 @click.argument("name")
-@click.option("--search", default="", help="Only tables with this in their names.")
+@click.option("--search", default="", help="Only tables whose names contain this.")
 @click.option("--sort", type=click.Choice(SORTS), default="name", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def contents(name: str, search: str, sort: str, as_json: bool) -> None:
-    """List the tables that a backup holds, with their rows and the bytes of these.
+    """List the tables of a backup, with their rows and sizes.
 
-    The names are as flask backup restore --tables takes them.
+    flask backup restore --tables takes these names.
     """
     found = list_contents(name, query=search, sort=sort)
     if as_json:

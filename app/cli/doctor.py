@@ -1,4 +1,4 @@
-"""flask doctor: is everything as a backup needs it?"""
+"""flask doctor: is everything ready for backups?"""
 
 import json
 

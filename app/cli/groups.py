@@ -1,4 +1,4 @@
-"""What all commands have in common: errors told in words, and signals that unwind."""
+"""What all commands share: errors in words, and signals that unwind."""
 
 import logging
 import os
@@ -24,13 +24,13 @@ from app.services.jobs import claims
 
 
 class TellingCommand(click.Command):
-    """A command inside the application that tells errors in words and exits with 1."""
+    """A command inside the application that prints errors in words and exits with 1."""
 
     needs_catalogue = False
 
     def invoke(self, ctx: click.Context) -> Any:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, children could not be waited for
-        # An error is told once, by us; worker and web let their log speak.
+        # We print an error once; worker and web set their own level.
         logger, level = logging.getLogger("app"), logging.getLogger("app").level
         logger.setLevel(logging.ERROR)
         try:
@@ -77,7 +77,7 @@ def for_one_database(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def say_beside(line: str) -> None:
-    """A line for whoever watches, beside what the command itself prints."""
+    """Print a line on standard error, apart from the command's own output."""
     click.echo(line, err=True)
 
 

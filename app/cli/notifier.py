@@ -1,4 +1,4 @@
-"""flask notifier: who is told of alarms."""
+"""flask notifier: where messages about alarms go."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from app.models.types import now
 from app.schemas.alerts import notifier_row
 from app.services.alerts import notifiers as service
 
-group = Group("notifier", help="Tell people of alarms: mail, Slack, Telegram, Teams, webhooks, …")
+group = Group("notifier", help="Send alarms by mail, Slack, Telegram, Teams, webhooks and more.")
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _facts = click.option(
@@ -21,7 +21,7 @@ _facts = click.option(
     "facts",
     multiple=True,
     type=click.Choice([each.value for each in Fact]),
-    help="Tell of this; again for more. Without, of every alarm.",
+    help="Send messages of this kind; can be repeated. Default: every alarm.",
 )
 _title = click.option("--title", help="Template of the title, with $title, $database, …")
 _body = click.option("--body", help="Template of the text, with $text, $time, …")
@@ -29,7 +29,7 @@ _url = click.option(
     "--url-file",
     envvar="BACKSTOP_NOTIFIER_URL_FILE",
     type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
-    help="The file with its URL, - for standard input; without, it is asked for.",
+    help="The file with its URL, - for standard input. Default: it is asked for.",
 )
 
 
@@ -57,7 +57,7 @@ def list_(as_json: bool) -> None:
 def create(
     name: str, url_file: Path | None, facts: tuple[str, ...], as_json: bool, **templates: str | None
 ) -> None:
-    """Make a notifier. Its URL holds secrets, so it is no argument.
+    """Create a notifier. Its URL contains secrets, so it is not an argument.
 
     For example: mailtos://user:password@mail.example.org?to=ops@example.org,
     slack://tokens/#channel, json://host/path. Try it with flask notifier test.
@@ -71,14 +71,16 @@ def create(
 
 @group.command("edit")
 @click.argument("name")
-@click.option("--rename", metavar="NAME", help="Another name.")
-@click.option("--new-url", is_flag=True, help="Another URL: from --url-file, or it is asked for.")
+@click.option("--rename", metavar="NAME", help="The new name.")
+@click.option(
+    "--new-url", is_flag=True, help="Change the URL: from --url-file, or it is asked for."
+)
 @_url
 @_facts
-@click.option("--every-alarm", is_flag=True, help="Tell of every alarm again.")
+@click.option("--every-alarm", is_flag=True, help="Send every alarm again.")
 @_title
 @_body
-@click.option("--on/--off", "enabled", default=None, help="Whether it is told anything.")
+@click.option("--on/--off", "enabled", default=None, help="Switch it on or off.")
 def edit(
     name: str,
     *,
@@ -89,7 +91,7 @@ def edit(
     every_alarm: bool,
     **options: Any,
 ) -> None:
-    """Change a notifier; what is not given stays."""
+    """Change a notifier; options that are not given stay as they are."""
     changes = _given(facts, options)
     if every_alarm:
         changes["facts"] = None
@@ -105,16 +107,16 @@ def edit(
 @group.command("test")
 @click.argument("name")
 def test(name: str) -> None:
-    """Send a test message and say whether it was taken."""
+    """Send a test message and say whether it was accepted."""
     service.send_test(service.get_notifier_named(name).id, now(), by=own_user())
-    click.echo(f"{name} has taken a test message.")
+    click.echo(f"{name} has accepted a test message.")
 
 
 @group.command("delete")
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def delete(name: str, yes: bool) -> None:
-    """Delete a notifier, and what is written down of its messages."""
+    """Delete a notifier and the record of its messages."""
     found = service.get_notifier_named(name)
     if not yes:
         click.confirm(f"Delete the notifier {found.name}?", abort=True)

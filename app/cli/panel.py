@@ -78,7 +78,7 @@ def _address() -> tuple[str, int]:
 
 
 def _tell_about_the_database() -> None:
-    """Say which database it is; one that is away is told, and the panel starts all the same."""
+    """Say which database it is; the panel starts even if that cannot be reached."""
     try:
         info = configured_database()
         for notice in info.notices:
@@ -87,7 +87,7 @@ def _tell_about_the_database() -> None:
             click.echo(f"Database: {info.database} on {info.server}")
     except AppError as error:
         click.echo(error.in_words(), err=True)
-        click.echo("The panel starts all the same; backups fail until this is mended.", err=True)
+        click.echo("The panel starts anyway; backups fail until this is fixed.", err=True)
 
 
 class _Child:
@@ -119,9 +119,9 @@ class _Child:
         lived = time.monotonic() - self._started
         self.falls = self.falls + 1 if lived < _LONG_LIFE else 1
         if self.falls > _MAX_FALLS:
-            click.echo(f"The {self.command} process does not stay; the panel stops.", err=True)
+            click.echo(f"The {self.command} process keeps ending; the panel stops.", err=True)
             sys.exit(1)
-        click.echo(f"The {self.command} process has ended; it is started again.", err=True)
+        click.echo(f"The {self.command} process has ended; restarting it.", err=True)
         time.sleep(self.falls - 1)
         self.start()
 
@@ -131,7 +131,7 @@ class _Child:
         patience = _STOP_TIMEOUT
         if self.command == "worker" and settings().worker_stop == "wait":
             patience = settings().dump_timeout
-            click.echo("A running backup is waited for; Ctrl-C again ends it.", err=True)
+            click.echo("Waiting for a running backup; press Ctrl-C again to end it.", err=True)
             for each in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(each, lambda *_: _signal(self.pid, signal.SIGTERM))
         deadline = time.monotonic() + patience
@@ -172,7 +172,7 @@ def _wait_until_it_answers(web: _Child) -> None:
 
 
 def _tell_how_to_begin(first: admins.NewAdmin | None) -> None:
-    """What somebody needs now, after all that the start has logged."""
+    """What the user needs now, after all that the start has logged."""
     name = database_name()
     sample = "" if settings().database_url else ", the sample; set DATABASE_URL to your own"
     lines = [

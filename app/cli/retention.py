@@ -1,4 +1,4 @@
-"""flask retention: which backups are kept; and pruning and pinning them."""
+"""flask retention: which backups are kept; also pruning and pinning."""
 
 import json
 from collections.abc import Callable
@@ -22,22 +22,22 @@ from app.services.retention.periods import length_of
 from app.services.retention.rules import Verdict
 from app.services.schedules.outlook import get_outlook
 
-group = Group("retention", help="Say which backups are kept when room is made.")
+group = Group("retention", help="Set which backups are kept, and which are removed.")
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _NAMED = 20  # backups
 _COUNTS = {
     "last": "the newest N",
     "hourly": "the newest of each of the last N hours that have a backup",
-    "daily": "the same of days",
-    "weekly": "the same of weeks",
-    "monthly": "the same of months",
-    "yearly": "the same of years",
+    "daily": "the same for days",
+    "weekly": "the same for weeks",
+    "monthly": "the same for months",
+    "yearly": "the same for years",
 }
 
 
-class _Asked(click.ParamType["int | timedelta"]):
-    """A text that a service understands."""
+class _Read(click.ParamType["int | timedelta"]):
+    """A text that a service reads."""
 
     def __init__(self, name: str, read: Callable[[str], int | timedelta]) -> None:
         self.name, self._read = name, read
@@ -50,15 +50,19 @@ class _Asked(click.ParamType["int | timedelta"]):
 
 
 def _rules(command: Callable[..., None]) -> Callable[..., None]:
-    zone = click.option("--time-zone", metavar="ZONE", help="Of hours, days and so on.")
-    size = _Asked("SIZE", policies.size_of)
-    within = _Asked("TIME", length_of)
+    zone = click.option("--time-zone", metavar="ZONE", help="Time zone of hours, days and so on.")
+    size = _Read("SIZE", policies.size_of)
+    within = _Read("TIME", length_of)
     command = zone(command)
-    command = click.option("--max-total-size", type=size, help="Such as 500GiB.")(command)
-    told = "All that is younger than the newest one by that, such as 30d."
-    command = click.option("--keep-within", type=within, help=told)(command)
-    for word, told in reversed(_COUNTS.items()):
-        command = click.option(f"--keep-{word}", type=int, metavar="N", help=f"Keep {told}.")(
+    command = click.option(
+        "--max-total-size",
+        type=size,
+        help="Then remove the oldest until the rest fits, such as 500GiB.",
+    )(command)
+    help_ = "Keep every backup that is at most this much older than the newest, such as 30d."
+    command = click.option("--keep-within", type=within, help=help_)(command)
+    for word, which in reversed(_COUNTS.items()):
+        command = click.option(f"--keep-{word}", type=int, metavar="N", help=f"Keep {which}.")(
             command
         )
     return command
@@ -67,7 +71,7 @@ def _rules(command: Callable[..., None]) -> Callable[..., None]:
 @group.command("show")
 @_json
 def show(as_json: bool) -> None:
-    """Show the policy of the configured database, and when it acts."""
+    """Show the policy of the configured database, and when it applies."""
     _tell_outlook(as_json=as_json)
 
 
@@ -76,10 +80,10 @@ def show(as_json: bool) -> None:
 @_json
 @for_one_database
 def set_(as_json: bool, **rules: Any) -> None:
-    """Change the policy; what is not named stays, and 0 turns a rule off.
+    """Change the policy; rules that are not given stay, and 0 turns one off.
 
-    Nothing goes at once. A policy that may remove more than the one before waits
-    until it is confirmed: by flask retention confirm, or by a prune.
+    Nothing is removed at once. A policy that may remove more than the previous one
+    waits until it is confirmed: by flask retention confirm, or by a prune.
     """
     named = {name: value for name, value in rules.items() if value is not None}
     policies.set_policy(replace(policies.get_policy(), **named), by=own_user())
@@ -114,9 +118,9 @@ def _tell_outlook(*, as_json: bool) -> None:
 
 
 def _name_removals(preview: pruning.Preview) -> None:
-    """What would go now; the names of as many as anybody reads."""
+    """What would be removed now, with the first names."""
     going = preview.removed
-    click.echo(f"{going.in_words} would go now.")
+    click.echo(f"{going.in_words} would be removed now.")
     for each in preview.removing:
         click.echo(f"  {each.backup.filename}")
     if going.number > len(preview.removing):
@@ -126,7 +130,7 @@ def _name_removals(preview: pruning.Preview) -> None:
 
 
 @click.command("prune", cls=CatalogueCommand)
-@click.option("--dry-run", is_flag=True, help="Only tell what would go and what would stay.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be removed and kept.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @_json
 @for_one_database
@@ -154,7 +158,7 @@ def prune(dry_run: bool, yes: bool, as_json: bool) -> None:
     if done.failed:
         raise AppError(
             f"{len(done.failed)} of the backups could not be removed",
-            hint="Their rows are still there; the next prune tries again.",
+            hint="The next prune tries again.",
         )
 
 
@@ -171,7 +175,7 @@ def _tell(preview: pruning.Preview, *, as_json: bool) -> None:
     if as_json:
         click.echo(_as_json(retention_plan(preview)))
         return
-    for word, verdicts in (("stay", preview.keeping), ("GO", preview.removing)):
+    for word, verdicts in (("keep", preview.keeping), ("REMOVE", preview.removing)):
         for each in verdicts:
             click.echo(f"{word:<5} {_line(each)}")
     click.echo(policy_text(preview.policy))
@@ -180,7 +184,7 @@ def _tell(preview: pruning.Preview, *, as_json: bool) -> None:
         f" {preview.removed.number} would go, {bytes_text(preview.removed.size)}."
     )
     if preview.excess:
-        click.echo(f"The limit in size is still exceeded by {bytes_text(preview.excess)}.")
+        click.echo(f"The size limit is still exceeded by {bytes_text(preview.excess)}.")
 
 
 def _line(verdict: Verdict) -> str:
@@ -192,7 +196,7 @@ def _line(verdict: Verdict) -> str:
 
 @click.command("pin", cls=CatalogueCommand)
 @click.argument("name")
-@click.option("--reason", required=True, help="Why it is kept, for whoever finds it in a year.")
+@click.option("--reason", required=True, help="Why it is kept, for readers in a year.")
 @_json
 def pin(name: str, reason: str, as_json: bool) -> None:
     """Exempt a backup from every retention rule."""
@@ -204,9 +208,9 @@ def pin(name: str, reason: str, as_json: bool) -> None:
 @click.argument("name")
 @_json
 def unpin(name: str, as_json: bool) -> None:
-    """Let the retention rules have a backup again."""
+    """Apply the retention rules to a backup again."""
     backup = pins.unpin_backup(name, by=own_user())
-    click.echo(_as_json(backup_row(backup)) if as_json else f"{name} is not pinned any more.")
+    click.echo(_as_json(backup_row(backup)) if as_json else f"{name} has been unpinned.")
 
 
 def _as_json(content: object) -> str:

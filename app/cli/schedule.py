@@ -1,4 +1,4 @@
-"""flask schedule: what happens by itself, and when."""
+"""flask schedule: which tasks run automatically, and when."""
 
 import json
 from datetime import datetime
@@ -16,18 +16,18 @@ from app.services.jobs.workers import find_trouble
 from app.services.schedules import service, times
 from app.services.schedules.listing import list_next_times
 
-group = Group("schedule", help="Let backups, drills and scrubs happen by themselves.")
+group = Group("schedule", help="Run backups, drills and scrubs automatically.")
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _task = click.Choice([each.value for each in Task])
 _cron_help = "Minute, hour, day of the month, month, weekday: '0 3 * * *'."
 _zone_help = "Time zone, such as Europe/Berlin."
-_notes = click.option("--notes", help="Notes of its backups; {schedule} and {due} are filled in.")
+_notes = click.option("--notes", help="Notes for its backups; {schedule} and {due} are filled in.")
 _heartbeat = click.option(
     "--heartbeat-url-file",
     "heartbeat_file",
     type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
-    help="The file with the URL of a monitor that is told of each run; - for standard input.",
+    help="The file with the URL of a monitor that receives each run; - for standard input.",
 )
 
 
@@ -53,7 +53,7 @@ def list_(as_json: bool) -> None:
 @click.argument("name")
 @_json
 def show(name: str, as_json: bool) -> None:
-    """Show a schedule, its next times, and what became of the last ones."""
+    """Show a schedule, its next times and its last runs."""
     found = service.get_schedule_named(name)
     firings = service.list_firings(found.id)
     if as_json:
@@ -67,7 +67,7 @@ def show(name: str, as_json: bool) -> None:
     if found.notes:
         click.echo(f"notes: {printable(found.notes)}")
     if found.heartbeat:
-        click.echo("heartbeat: told to a monitor")
+        click.echo("heartbeat: sent to a monitor")
     click.echo("next:" if found.enabled else "paused")
     _print_times(list_next_times(found), found.timezone)
     for each in firings:
@@ -76,12 +76,12 @@ def show(name: str, as_json: bool) -> None:
 
 @group.command("create")
 @click.argument("name")
-@click.option("--task", type=_task, required=True, help="What it does.")
+@click.option("--task", type=_task, required=True, help="The task.")
 @click.option("--cron", required=True, help=_cron_help)
 @click.option("--timezone", default="UTC", show_default=True, help=_zone_help)
 @_notes
 @_heartbeat
-@click.option("--paused", is_flag=True, help="Not yet.")
+@click.option("--paused", is_flag=True, help="Do not start it yet.")
 @_json
 @for_one_database
 def create(
@@ -94,7 +94,7 @@ def create(
     as_json: bool,
     **when: str,
 ) -> None:
-    """Make a schedule, which a running worker follows."""
+    """Create a schedule, which a running worker follows."""
     new = service.NewSchedule(
         name,
         Task(task),
@@ -113,13 +113,13 @@ def create(
 
 @group.command("edit")
 @click.argument("name")
-@click.option("--rename", metavar="NAME", help="Another name.")
-@click.option("--task", type=_task, help="What it does.")
+@click.option("--rename", metavar="NAME", help="The new name.")
+@click.option("--task", type=_task, help="The task.")
 @click.option("--cron", help=_cron_help)
 @click.option("--timezone", help=_zone_help)
 @_notes
 @_heartbeat
-@click.option("--no-heartbeat", is_flag=True, help="Tell no monitor any more.")
+@click.option("--no-heartbeat", is_flag=True, help="Remove the monitor.")
 def edit(
     name: str,
     *,
@@ -129,7 +129,7 @@ def edit(
     no_heartbeat: bool,
     **changes: Any,
 ) -> None:
-    """Change a schedule; what is not given stays."""
+    """Change a schedule; options that are not given stay as they are."""
     if no_heartbeat and heartbeat_file:
         raise click.UsageError("--no-heartbeat and --heartbeat-url-file exclude each other.")
     edited = service.edit_schedule(
@@ -148,34 +148,34 @@ def edit(
 @group.command("pause")
 @click.argument("name")
 def pause(name: str) -> None:
-    """Let a schedule rest; times that pass meanwhile are not caught up."""
+    """Pause a schedule; runs due in the meantime are skipped."""
     _enable(name, enabled=False)
-    click.echo(f"{name} is paused.")
+    click.echo(f"{name} has been paused.")
 
 
 @group.command("resume")
 @click.argument("name")
 def resume(name: str) -> None:
-    """Go on with a paused schedule."""
+    """Resume a paused schedule."""
     _enable(name, enabled=True)
-    click.echo(f"{name} goes on.")
+    click.echo(f"{name} has been resumed.")
 
 
 @group.command("run")
 @click.argument("name")
 def run(name: str) -> None:
-    """Let a worker do it at its next look, as if it were due."""
+    """Let a worker run it now, as if it were due."""
     service.run_now(service.get_schedule_named(name).id, by=own_user())
-    click.echo(f"{name} is done at the worker's next look.")
+    click.echo(f"{name} will run within 10 seconds.")
     if trouble := find_trouble():
-        click.echo(f"{trouble}: it waits until one does.", err=True)
+        click.echo(f"{trouble}: it waits for one.", err=True)
 
 
 @group.command("delete")
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def delete(name: str, yes: bool) -> None:
-    """Delete a schedule; the backups that it made stay."""
+    """Delete a schedule; its backups stay."""
     found = service.get_schedule_named(name)
     if not yes:
         click.confirm(f"Delete the schedule {found.name}?", abort=True)
@@ -188,7 +188,7 @@ def delete(name: str, yes: bool) -> None:
 @click.option("--timezone", default="UTC", show_default=True, help=_zone_help)
 @_json
 def next_(cron: str, timezone: str, as_json: bool) -> None:
-    """Say when something would be due; nothing is kept."""
+    """Show when a schedule would be due; nothing is saved."""
     words, moments = times.preview_times(cron, timezone)
     if as_json:
         click.echo(_as_json(schedule_preview(words, moments)))
@@ -213,11 +213,12 @@ def _print_times(moments: list[datetime], timezone: str) -> None:
 
 
 def _line(firing: Firing) -> str:
-    """2026-11-23 03:00:00 UTC: failed, attempts: 5, missed before it: 2; no connection"""
-    told = f"{moment_short(firing.due_at)} UTC: {firing.outcome.value}, attempts: {firing.attempts}"
+    """2026-11-23 03:00:00 UTC: failed, attempts: 5, missed runs before it: 2; no connection"""
+    line = f"{moment_short(firing.due_at)} UTC: {firing.outcome.value}, attempts: {firing.attempts}"
     if firing.missed_since:
-        told += f", missed before it: {firing.missed} since {moment_short(firing.missed_since)} UTC"
-    return f"{told}; {printable(firing.told)}" if firing.told else told
+        since = moment_short(firing.missed_since)
+        line += f", missed runs before it: {firing.missed} since {since} UTC"
+    return f"{line}; {printable(firing.told)}" if firing.told else line
 
 
 def _as_json(content: Any) -> str:

@@ -8,9 +8,7 @@ from app.errors import Conflict
 from app.postgres.embedded import EmbeddedServer
 from app.services.databases.configured import embedded_server
 
-group = click.Group(
-    "server", help="The embedded PostgreSQL, which serves where DATABASE_URL is not set."
-)
+group = click.Group("server", help="The embedded PostgreSQL, used if DATABASE_URL is not set.")
 
 
 @group.command("start", cls=TellingCommand)
@@ -22,14 +20,14 @@ def start() -> None:
 
 @group.command("stop", cls=TellingCommand)
 def stop() -> None:
-    """Stop it; other commands do not start it again by themselves."""
+    """Stop it; other commands do not start it again."""
     _server().stop()
     click.echo(_state())
 
 
 @group.command("status", cls=TellingCommand)
 def status() -> None:
-    """Tell whether it runs, and where."""
+    """Show whether it runs, and where."""
     click.echo(_state())
 
 

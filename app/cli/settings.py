@@ -1,4 +1,4 @@
-"""flask settings: what admins change at run time, as one file."""
+"""flask settings: the settings that admins change at run time, as one file."""
 
 import json
 from typing import TextIO
@@ -9,25 +9,25 @@ from app.cli.groups import Group
 from app.host import own_user
 from app.services.settings_file import document as service
 
-group = Group("settings", help="Write what admins change at run time into a file, and read it.")
+group = Group("settings", help="Export and import the settings that admins change at run time.")
 
 
 @group.command("export")
 @click.argument("file", type=click.File("w", encoding="utf-8", atomic=True), default="-")
 def export(file: TextIO) -> None:
-    """Write all of it as TOML into FILE, or print it. Secrets are left out."""
+    """Write all settings as TOML into FILE, or print them. Secrets are left out."""
     file.write(service.as_text(service.export_settings()))
 
 
 @group.command("import")
 @click.argument("file", type=click.File(encoding="utf-8", errors="replace"))
-@click.option("--exact", is_flag=True, help="Remove what the file's lists do not name.")
-@click.option("--dry-run", is_flag=True, help="Only tell what would be changed.")
+@click.option("--exact", is_flag=True, help="Remove entries that the file does not contain.")
+@click.option("--dry-run", is_flag=True, help="Only show what would change.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def import_(file: TextIO, exact: bool, dry_run: bool, as_json: bool) -> None:
-    """Keep what FILE says (- is standard input): all of it, or nothing.
+    """Apply FILE (- for standard input): all of it, or nothing.
 
-    Done twice, it changes nothing more. What the file does not name stays.
+    It is idempotent. Entries that the file does not contain stay.
     """
     document = service.from_text(file.read(service.MAX_SIZE + 1))
     changes = service.import_settings(document, by=own_user(), exact=exact, dry_run=dry_run)
@@ -35,7 +35,7 @@ def import_(file: TextIO, exact: bool, dry_run: bool, as_json: bool) -> None:
         told = {"changes": changes, "dryRun": dry_run}
         click.echo(json.dumps(told, indent=2, ensure_ascii=False))
         return
-    for each in changes:
-        click.echo(("would be: " if dry_run else "") + each)
+    for change in changes:
+        click.echo(("would be: " if dry_run else "") + change)
     if not changes:
         click.echo("Nothing to change.")

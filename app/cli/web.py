@@ -43,7 +43,7 @@ def web() -> None:
     except OSError as error:
         raise cannot_listen(error, settings().listen, "BACKSTOP_LISTEN") from error
     _serve_figures(app)
-    threading.Thread(target=_look_after, args=(app,), daemon=True).start()
+    threading.Thread(target=_keep_tidy, args=(app,), daemon=True).start()
     Lookout(app).start()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
@@ -52,7 +52,7 @@ def web() -> None:
 
 
 def _serve_figures(app: Flask) -> None:
-    """Beside the panel, where only who may read them gets."""
+    """On a port of its own, which only the right people can reach."""
     address = settings().metrics_listen
     if address is None:
         return
@@ -63,7 +63,7 @@ def _serve_figures(app: Flask) -> None:
     threading.Thread(target=server.run, daemon=True).start()
 
 
-def _look_after(app: Flask) -> None:
+def _keep_tidy(app: Flask) -> None:
     """Tidy up after a worker that was killed, whether or not there is another one."""
     while True:
         with app.app_context():
@@ -72,11 +72,11 @@ def _look_after(app: Flask) -> None:
 
 
 def cannot_listen(error: OSError | UnicodeError, address: str, setting: str) -> ConfigurationError:
-    """What to tell when the address is taken or not ours."""
+    """The error if the address is taken or not ours."""
     return ConfigurationError(
         f"cannot listen on {address}",
         detail=f"{getattr(error, 'strerror', None) or error}.",
-        hint=f"Ports below 1024 are for root; set {setting} to another one."
+        hint=f"Ports below 1024 need root; set {setting} to another one."
         if getattr(error, "errno", None) == errno.EACCES
         else f"Another program may use the port; set {setting} to another one.",
     )

@@ -1,4 +1,4 @@
-"""flask worker: run queued backups, drills and restores, and what is due by itself."""
+"""flask worker: run queued backups, drills and restores, and schedules."""
 
 import logging
 import signal
@@ -28,18 +28,18 @@ from app.services.schedules import turn
 logger = logging.getLogger(__name__)
 
 _BEAT = HEARTBEAT.total_seconds()
-_TEND_EVERY = 30.0  # seconds between two looks for what was lost
-_SCRUB_EVERY = 30.0  # seconds between two looks for a scrub that is due
-_FORGET_EVERY = 3600.0  # seconds between two looks for what is no longer worth keeping
-_LAST_WORDS = 5.0  # seconds for what still goes on when the worker ends
+_TEND_EVERY = 30.0  # seconds between two searches for lost jobs
+_SCRUB_EVERY = 30.0  # seconds between two searches for a scrub that is due
+_FORGET_EVERY = 3600.0  # seconds between two searches for old rows
+_LAST_WORDS = 5.0  # seconds for threads to end when the worker ends
 
 
 @click.command("worker", cls=CatalogueCommand)
 def worker() -> None:
     """Run queued backups, drills and restores until SIGTERM or Ctrl-C.
 
-    What becomes of a running one is told by BACKSTOP_WORKER_STOP: it is ended
-    cleanly (interrupt), or waited for until a second signal comes (wait).
+    BACKSTOP_WORKER_STOP says what happens to a running backup: it is ended cleanly
+    (interrupt), or the worker waits for it until a second signal comes (wait).
     """
     logging.getLogger("app").setLevel(logging.INFO)
     unwind_on_signals()  # until we can tell a running backup: the server is let go
@@ -50,7 +50,7 @@ def worker() -> None:
         with app.app_context(), errors_logged("making the first schedules"):
             schedules.make_first_schedules()
         ended = threading.Event()
-        # Each in a thread of its own: what takes long holds up nothing else.
+        # Each in a thread of its own, so that none delays another.
         beating = _Loop(app, ended, _BEAT, workers.beat)
         others = [
             _Loop(app, stopping, _BEAT, turn.turn),

@@ -46,8 +46,8 @@ def test_a_password_is_changed_and_ends_all_other_sessions(panel: Flask, ann: Fl
     ("changed", "told"),
     [
         ({"password": "not mine"}, "The password is wrong."),
-        ({"password": ""}, "This takes your password once more."),
-        ({"again": NEW.upper()}, "This is not the same password."),
+        ({"password": ""}, "Your password is required."),
+        ({"again": NEW.upper()}, "The two passwords differ."),
         ({"new": "short", "again": "short"}, "A password has 12 to 1000 characters."),
         ({"new": "backstop1234", "again": "backstop1234"}, "too easy to guess"),
     ],

@@ -61,7 +61,7 @@ def test_many_tables_come_a_hundred_at_a_time(panel: Flask, ann: FlaskClient):
     page = seen(ann, following)
     assert page.link("Before") == f"{url}?sort=name&offset=0"
     assert "1 to 1 of 1." in seen(ann, f"{url}?q=t19999&sort=bytes").text
-    assert "No table fits this search." in seen(ann, f"{url}?q=nothing").text
+    assert "No table matches this search." in seen(ann, f"{url}?q=nothing").text
     hostile = seen(ann, f"{url}?q=alert")
     assert HOSTILE in hostile.text
     assert not hostile.all("img")

@@ -27,7 +27,7 @@ def test_a_problem_is_told_first_by_word_and_icon(ann: FlaskClient):
     answer = ann.get("/admin/doctor")
     assert answer.status_code == 200
     page = answer.text
-    assert "Something is in the way of backups" in page
+    assert "Something needs your attention" in page
     assert "safety-bad" in page
     assert re.search(r"icons\.svg#failed.*?</svg> Problem</span>", page)
     assert re.search(r"icons\.svg#missing.*?</svg> Warning</span>", page)

@@ -77,7 +77,7 @@ def test_what_cannot_be_meant_comes_back_without_the_url(ann: FlaskClient):
         ({"name": "a", "url": ""}, 422, "The URL is empty"),
         ({"name": "a", "url": "canary://x"}, 422, "This is no URL of a notifier"),
         ({"name": "a", "url": "json://canary@h", "title": "$x"}, 422, "The title asks for"),
-        ({"name": "a", "url": "json://canary@h", "facts": "<i>"}, 422, "There is no fact"),
+        ({"name": "a", "url": "json://canary@h", "facts": "<i>"}, 422, "Not a valid fact"),
     ):
         answer = filled(ann, NOTIFIERS, fields)
         assert (answer.status_code, told in answer.text) == (status, True), answer.text
@@ -94,7 +94,7 @@ def opened(panel: Flask, title: str = "No <b>good</b> backup", **values: object)
 
 def test_an_open_alarm_is_on_every_page_until_it_is_over(panel: Flask, ann: FlaskClient):
     assert not seen(ann, LIST).all("section", **{"aria-label": "Open alarms"})
-    assert "Nothing is amiss" in seen(ann, "/admin/alarms").text
+    assert "No open alarms" in seen(ann, "/admin/alarms").text
     for number in range(7):
         opened(panel, f"No <b>good</b> backup {number}")
     for url in (LIST, "/admin/restores", "/admin/assertions", NOTIFIERS, "/admin/doctor"):

@@ -81,7 +81,7 @@ def test_a_replace_takes_name_and_password_and_so_does_its_undo(
     wrong = [
         ({"confirm": "another", "password": PASSWORD}, f"Type {shop.name} to replace it"),
         ({"confirm": shop.name, "password": "not mine"}, "The password is wrong."),
-        ({"confirm": shop.name}, "This takes your password once more."),
+        ({"confirm": shop.name}, "Your password is required."),
     ]
     for fields, told in wrong:
         answer = sent(admin, wizard, mode="replace", **fields)

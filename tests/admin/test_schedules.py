@@ -68,8 +68,8 @@ def test_one_is_run_paused_changed_and_deleted(ann: FlaskClient):
     page = seen(ann, link)
     assert page.all("tr", **{"data-pending": ""})
     assert "Waiting" in page.text
-    assert "asked for by admin" in page.text
-    assert "asked for by admin" in seen(ann, SCHEDULES).text
+    assert "requested by admin" in page.text
+    assert "requested by admin" in seen(ann, SCHEDULES).text
     page = followed(ann, sent(ann, f"{link}/pause", SCHEDULES))
     assert "Paused" in page.text
     assert "No backups are scheduled" in page.text
@@ -115,7 +115,7 @@ def test_what_cannot_be_meant_comes_back_and_is_not_kept(ann: FlaskClient):
         ({"name": " "}, 422, "The name must have"),
         ({"name": "x" * 101}, 422, "The name must have"),
         ({"name": "other\nline"}, 422, "The name must have"),
-        ({"task": "<i>vacuum</i>"}, 422, "A schedule cannot do"),
+        ({"task": "<i>vacuum</i>"}, 422, "Not a task of a schedule"),
         ({"cron": "<i>"}, 422, "A cron expression has five fields"),
         ({"cron": "0 25 * * *"}, 422, "Not a valid cron expression"),
         ({"timezone": "<i>/Mars"}, 422, "There is no time zone"),

@@ -87,7 +87,7 @@ def test_one_is_made_listed_changed_run_and_deleted(ann: FlaskClient):
     assert answer.status_code == 202, answer.text
     firing = answer.get_json()["firing"]
     assert set(firing) == FIRING
-    assert (firing["outcome"], firing["told"]) == ("waiting", "asked for by admin")
+    assert (firing["outcome"], firing["told"]) == ("waiting", "requested by admin")
     assert ann.get(f"{url}/firings").get_json() == {"firings": [firing]}
     assert ann.get(SCHEDULES).get_json()["schedules"][0]["lastFiring"] == firing
 

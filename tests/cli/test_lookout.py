@@ -70,7 +70,7 @@ def test_a_backup_waits_for_no_notifier_and_each_is_told_or_tried_again(
             lookout.join()
     titles = [each.removeprefix("Backstop: ") for each in right.titles]
     assert titles[0] == f"A backup of {shop} failed"
-    assert set(titles[1:]) == {f"Over: {titles[0]}", f"Backup of {shop} completed"}
+    assert set(titles[1:]) == {f"Resolved: {titles[0]}", f"Backup of {shop} completed"}
     assert {each.status for each in of("right")} == {DeliveryStatus.SENT}
     assert {each.status for each in of("wrong") + of("silent")} == {DeliveryStatus.QUEUED}
     assert "error=500" in of("wrong")[0].last_error
@@ -107,4 +107,4 @@ def test_the_web_process_tells_that_the_worker_is_silent(app: Flask):
         finally:
             web.terminate()
             web.wait(20)
-    assert right.titles == ["Backstop: No worker runs", "Backstop: Over: No worker runs"]
+    assert right.titles == ["Backstop: No worker runs", "Backstop: Resolved: No worker runs"]

@@ -34,7 +34,7 @@ def test_they_are_made_edited_tested_and_deleted(run: Run, tmp_path: Path):
             "a [off]: json://127.0.0.1 (JSON), every alarm\n"
             "ops: json://127.0.0.1 (JSON), every alarm\n"
         )
-        assert run("notifier", "test", "ops").stdout == "ops has taken a test message.\n"
+        assert run("notifier", "test", "ops").stdout == "ops has accepted a test message.\n"
         assert right.titles == ["Backstop: a test"]
 
         # Where neither worker nor web runs, cron looks.

@@ -214,7 +214,7 @@ def test_a_part_that_ends_is_started_again(home: Home):
                 return any(each.cmdline()[-1:] == [name] for each in panel.processes - {panel.make})
 
             wait_until(again, f"another {name}")
-            assert f"The {name} process has ended; it is started again." in panel.text()
+            assert f"The {name} process has ended; restarting it." in panel.text()
             assert others.is_running()
         wait_until(lambda: can_connect(panel.port), "the new web process to answer")
         assert home.flask("backup", "create").returncode == 0

@@ -24,8 +24,10 @@ def test_the_policy_is_shown_and_changed_by_what_is_named(run: Run):
     words = ("--keep-daily", "7", "--keep-within", "30d", "--max-total-size", "1.5 TiB")
     told = run("retention", "set", *words).output.splitlines()
     assert told[0] == "keep daily 7, keep within 30d, at most 1.5 TiB; in UTC"
-    assert told[1].startswith("It removes nothing by itself until it is confirmed; then it acts")
-    assert told[2] == "0 backups (0 Bytes) would go now."
+    assert told[1].startswith(
+        "It removes nothing automatically until it is confirmed; then it applies"
+    )
+    assert told[2] == "0 backups (0 Bytes) would be removed now."
     assert told[3] == "Confirm it: flask retention confirm"
     run("retention", "set", "--keep-daily", "0", "--time-zone", "Europe/Berlin")
     shown = json.loads(run("retention", "show", "--json").output)
@@ -50,9 +52,9 @@ def test_a_dry_run_tells_and_a_prune_removes(run: Run, panel: Flask):  # noqa: F
     newest, old = proven(panel, 0.01), proven(panel, 1)
     run("retention", "set", "--keep-last", "1")
     told = run("backup", "prune", "--dry-run").output.splitlines()
-    assert told[0].startswith(f"stay  {newest}")
+    assert told[0].startswith(f"keep    {newest}")
     assert told[0].endswith("last; the newest good one")
-    assert told[1].startswith(f"GO    {old}")
+    assert told[1].startswith(f"REMOVE  {old}")
     assert told[2:] == ["keep last 1; in UTC", "1 would stay, 10.0 KiB; 1 would go, 10.0 KiB."]
     assert len(json.loads(run("backup", "prune", "--dry-run", "--json").output)["removing"]) == 1
     asked = run("backup", "prune", input="n\n")
@@ -70,7 +72,7 @@ def test_a_dry_run_tells_and_a_prune_removes(run: Run, panel: Flask):  # noqa: F
 def test_a_policy_is_confirmed_after_a_look_at_what_goes(run: Run, panel: Flask):  # noqa: F811
     _, old = proven(panel, 0.01), proven(panel, 1)
     set_ = run("retention", "set", "--keep-last", "1").output
-    assert f"1 backup (10.0 KiB) would go now.\n  {old}\n" in set_
+    assert f"1 backup (10.0 KiB) would be removed now.\n  {old}\n" in set_
     asked = run("retention", "confirm", input="n\n")
     assert (asked.exit_code, old in asked.output) == (1, True)
     assert json.loads(run("retention", "show", "--json").output)["confirmedAt"] is None
@@ -90,7 +92,7 @@ def test_a_pinned_backup_is_deleted_only_after_it_was_unpinned(run: Run, panel: 
     for option in ("--yes", "--yes-really"):
         refused = run("backup", "delete", pinned, option)
         assert (refused.exit_code, "unpin it first" in refused.stderr) == (1, True)
-    assert "not pinned any more" in run("backup", "unpin", pinned).output
+    assert "unpinned" in run("backup", "unpin", pinned).output
     assert run("backup", "delete", pinned, "--yes").exit_code == 0
     asked = run("backup", "delete", last, input="n\n")
     assert (asked.exit_code, "This is the last good backup of shop." in asked.output) == (1, True)

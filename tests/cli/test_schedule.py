@@ -35,19 +35,19 @@ def test_they_are_made_edited_paused_run_and_deleted(run: Run):
 
     words = ("--rename", "weekly", "--cron", "5 4 * * 1", "--task", "drill")
     assert run("edit", "nightly", *words).stdout == "weekly has been saved.\n"
-    assert run("pause", "weekly").stdout == "weekly is paused.\n"
+    assert run("pause", "weekly").stdout == "weekly has been paused.\n"
     assert run("list").stdout == ("weekly: drill, At 04:05 on Monday, Asia/Kathmandu, paused\n")
-    assert run("resume", "weekly").stdout == "weekly goes on.\n"
+    assert run("resume", "weekly").stdout == "weekly has been resumed.\n"
     result = run("run", "weekly")
-    assert result.stdout == "weekly is done at the worker's next look.\n"
-    assert result.stderr == "No worker runs: it waits until one does.\n"
+    assert result.stdout == "weekly will run within 10 seconds.\n"
+    assert result.stderr == "No worker runs: it waits for one.\n"
     shown = run("show", "weekly").stdout.splitlines()
     assert shown[:5] == [
         "name: weekly", "task: drill", "cron: 5 4 * * 1 (At 04:05 on Monday)",
         "time zone: Asia/Kathmandu", "notes: {schedule}",
     ]  # fmt: skip
     assert len(shown) == 12
-    assert "UTC: waiting, attempts: 0; asked for by " in shown[-1]
+    assert "UTC: waiting, attempts: 0; requested by " in shown[-1]
     assert "  last 20" in run("list").stdout
 
     (row,) = json.loads(run("list", "--json").stdout)["schedules"]
@@ -67,7 +67,7 @@ def test_the_url_of_a_monitor_comes_from_a_file(run: Run, tmp_path: Path):
     assert run("create", *words, "-", input="ftp://canary\n").exit_code == 1
     assert run("create", *words, "-", input="https://hc-ping.com/canary\n").exit_code == 0
     shown = run("show", "nightly").output
-    assert "heartbeat: told to a monitor" in shown
+    assert "heartbeat: sent to a monitor" in shown
     assert "canary" not in shown + run("show", "nightly", "--json").output
     both = ("edit", "nightly", "--no-heartbeat", "--heartbeat-url-file", "-")
     assert run(*both, input="https://hc-ping.com/x\n").exit_code == 2

@@ -28,4 +28,4 @@ def test_settings_go_into_a_file_and_come_back(app: Flask, tmp_path: Path):
     }
     wrong = run("import", "-", input="[[secrets]]")
     assert wrong.exit_code == 1
-    assert wrong.stderr.startswith('Error: there are no settings "secrets"\nHint: There are: ')
+    assert wrong.stderr.startswith('Error: unknown kind of setting: "secrets"\nHint: Kinds are ')

@@ -1,4 +1,4 @@
-"""Passwords: which ones will do; hashed, compared, and never too many at once."""
+"""Passwords: their strength, hashing, and checks that never overload the machine."""
 
 import threading
 from collections.abc import Iterator
@@ -13,22 +13,22 @@ from app.errors import InvalidInput, TooManyAttempts
 
 MIN_LENGTH, MAX_LENGTH = 12, 1_000  # characters
 
-# Who guesses cleverly tries common passwords, words, dates and keys in a row first.
+# Attackers try common passwords, words, dates and adjacent keys first.
 _TOO_FEW_GUESSES = 10**6
 _JUDGED = 72  # characters; zxcvbn's time grows with their square
 
 # OWASP's second choice for argon2id: 19 MiB, two passes.
 _hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 
-# Checked for an unknown user, so that it costs the same work. It was drawn by lot, not
-# made of a password; to hash one here would cost every command 0.03 s.
+# Checked for an unknown user, so that it costs the same work. It is random and belongs to
+# no password; computing one here would cost every command 0.03 s.
 _NOBODYS_HASH = (
     "$argon2id$v=19$m=19456,t=2,p=1"
     "$L2yT3Cqp+efsCIAuogSGEA$qL2PXuJOtqQ133QFzD3KL4IK+H9ujn9FnzOpp1i0/0o"
 )
 
-# Two checks at once, so that a flood of sign-ins can take neither the memory nor all
-# threads; one of the two is for those who have signed in before, whom no stranger holds up.
+# Two checks at once, so that a flood of sign-ins takes up neither the memory nor all
+# threads. One of the two is reserved for accounts known from their address.
 _PATIENCE = 10.0  # seconds that a sign-in waits for its turn
 _known_turn, _strangers_turn = threading.Lock(), threading.Lock()
 _strangers_places = threading.BoundedSemaphore(WEB_THREADS // 2)
@@ -45,18 +45,18 @@ def refuse_weak(password: str, username: str) -> None:
     if judged["guesses"] < _TOO_FEW_GUESSES:
         raise InvalidInput(
             "this password is too easy to guess",
-            detail="It is common, repeats itself, or is made of your name or the panel's.",
+            detail="It is common, repeats itself, or contains your name or the panel's.",
             hint="Four random words will do.",
         )
 
 
 def hash_of(password: str) -> str:
-    """The password as it may be kept."""
+    """The hash of a password, as it is stored."""
     return _hasher.hash(password)
 
 
 def is_password(password: str, kept: str | None) -> bool:
-    """Whether what is kept was made of this password; the same work where nothing is kept."""
+    """Whether a stored hash is that of this password; the same work without one."""
     try:
         _hasher.verify(kept or _NOBODYS_HASH, password)
     except (VerificationError, InvalidHashError):
@@ -65,16 +65,16 @@ def is_password(password: str, kept: str | None) -> bool:
 
 
 def is_outdated(kept: str) -> bool:
-    """Whether it was made with less work than a new one would be."""
+    """Whether the hash was made with less work than a new one would be."""
     return _hasher.check_needs_rehash(kept)
 
 
 @contextmanager
 def turn(*, known: bool) -> Iterator[None]:
-    """Wait for one's turn to have a password checked.
+    """Wait for a turn to check a password.
 
-    Strangers leave half of the threads to others. Raises TooManyAttempts where
-    too many of them wait, or for too long.
+    Strangers leave half of the threads to others. Raises TooManyAttempts if too many
+    of them wait, or one waits too long.
     """
     if known:
         with _held(_known_turn):

@@ -1,6 +1,6 @@
-"""Secrets at rest: kept in the catalogue so that it alone gives none of them away.
+"""Secrets at rest, encrypted: the catalogue alone reveals none of them.
 
-The key comes from SECRET_KEY, by HKDF, so that it is none that signs cookies.
+Their key is derived from SECRET_KEY by HKDF, so it is not the one that signs cookies.
 """
 
 import base64
@@ -16,19 +16,19 @@ _PURPOSE = "backstop: secrets in the catalogue, 1"
 
 
 def seal(secret: str) -> str:
-    """The secret as it may be kept."""
+    """The secret, encrypted."""
     return _fernet(settings().secret_key).encrypt(secret.encode()).decode("ascii")
 
 
 def unseal(sealed: str) -> str:
-    """The secret itself. Raises ConfigurationError where SECRET_KEY is not what it was."""
+    """The secret itself. Raises ConfigurationError if SECRET_KEY has changed."""
     try:
         return _fernet(settings().secret_key).decrypt(sealed).decode()
     except InvalidToken as error:
         raise ConfigurationError(
-            "what is kept encrypted cannot be read",
-            detail="SECRET_KEY is not the one with which it was written.",
-            hint="Bring the old SECRET_KEY back, or enter the URL anew.",
+            "a stored secret cannot be decrypted",
+            detail="SECRET_KEY is not the one that encrypted it.",
+            hint="Restore the old SECRET_KEY, or enter the URL again.",
         ) from error
 
 

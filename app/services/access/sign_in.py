@@ -1,4 +1,4 @@
-"""Sign in, stay signed in, sign out; and how often one may try."""
+"""Sign in, stay signed in, sign out; and the limits on attempts."""
 
 import hashlib
 import ipaddress
@@ -28,14 +28,13 @@ from app.services.audit.acting import acting
 
 logger = logging.getLogger(__name__)
 
-#: Makes sure that it is still the admin who is asking, or raises; called by what cannot
-#: be taken lightly.
+#: Makes sure that the admin is still there, or raises; called before risky actions.
 Confirm = Callable[[], None]
 
 IDLE = timedelta(hours=12)  # a session ends when it is not used for so long
 ABSOLUTE = timedelta(days=7)  # and in any case after this
 
-BLOCK = timedelta(minutes=15)  # how long somebody is kept waiting at most
+BLOCK = timedelta(minutes=15)  # the longest wait after failures
 
 _WITH_PORT = re.compile(r"\[(?P<six>[^\[\]]+)\](:\d{1,5})?|(?P<four>[^:]+):\d{1,5}")
 _KNOWN_FOR = timedelta(days=30)  # how long an address is known from which an admin signed in
@@ -71,24 +70,24 @@ def sign_in(username: str, password: str, *, address: str) -> str:
 
 
 def at_the_terminal() -> None:
-    """Nothing to confirm: whoever has a shell here may do everything already."""
+    """Nothing to confirm: a user with a shell here may do everything already."""
 
 
 @acting
 def confirm_password(username: str, password: str, *, address: str) -> None:
-    """Make sure that whoever is signed in is still there, before what cannot be taken lightly.
+    """Make sure, before a risky action, that the signed-in admin is still there.
 
     Throttled together with sign-in. Raises WrongPassword, TooManyAttempts.
     """
     if not password:
-        raise WrongPassword("this takes your password once more")
+        raise WrongPassword("your password is required")
     if _checked(username, password, address, known=True) is None:
         raise WrongPassword("the password is wrong")
 
 
 @acting
 def change_password(token: str, old: str, new: str, *, address: str) -> None:
-    """Change the password of whoever is in this session; all their other sessions end.
+    """Change the password of this session's admin; all their other sessions end.
 
     Raises NotSignedIn, WrongPassword, TooManyAttempts, InvalidInput.
     """
@@ -101,7 +100,7 @@ def change_password(token: str, old: str, new: str, *, address: str) -> None:
 
 
 def find_session(token: str) -> AdminSession | None:
-    """The living session of this token, marked as used; None if it has ended."""
+    """The session of this token, marked as used; None if it has ended."""
     found = db.session.get(AdminSession, _hashed(token))
     moment = now()
     if found is None or found.created_at + ABSOLUTE < moment or found.last_seen_at + IDLE < moment:
@@ -117,7 +116,7 @@ def find_session(token: str) -> AdminSession | None:
 
 @acting
 def sign_out(token: str) -> None:
-    """End this session; a copy of its cookie is worth nothing from now on."""
+    """End this session; copies of its cookie become worthless."""
     with writing() as session:
         session.execute(delete(AdminSession).where(AdminSession.token_sha256 == _hashed(token)))
 

@@ -1,8 +1,8 @@
-"""Alarms: opened once, closed with a message when it is over, told without storms.
+"""Alarms: opened once, closed when the trouble is over, without storms of messages.
 
-A look compares what is amiss with the alarms that are open. What changes, and
-the messages of it, are written in one transaction: a process that dies tells
-nothing twice and forgets nothing.
+A look compares the troubles with the open alarms. Changes and their messages are
+written in one transaction, so a process that dies sends nothing twice and loses
+nothing.
 """
 
 import logging
@@ -23,23 +23,23 @@ from app.services.alerts.deliveries import Message, queue
 
 logger = logging.getLogger(__name__)
 
-QUIET = timedelta(minutes=15)  # what comes and goes is told once in so long
+QUIET = timedelta(minutes=15)  # between two messages about a trouble that comes and goes
 MAX_LIMIT = 200  # alarms in one answer
 _FORGOTTEN = timedelta(days=365)
-_GROWING = (Fact.FILE_MISSING, Fact.FILE_DAMAGED)  # of which more is told again
+_GROWING = (Fact.FILE_MISSING, Fact.FILE_DAMAGED)  # repeated when there are more
 _AGAIN = timedelta(hours=1)  # at the earliest
-_BAND = 5  # alarms told on each page
+_BAND = 5  # alarms shown on each page
 _TURN = 0x62616B73  # of an advisory lock: one process at a time opens and closes
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """What one look found, and of what it cannot speak."""
+    """What one look found, and the kinds that it did not check."""
 
     troubles: dict[tuple[Fact, str], Trouble]
     unseen: frozenset[Fact]
 
-    def speaks_of(self, alarm: Alarm) -> bool:
+    def covers(self, alarm: Alarm) -> bool:
         return alarm.kind not in self.unseen
 
 
@@ -59,7 +59,7 @@ def look(at: datetime, *, files: bool = True, has_news: bool | None = None) -> N
     with writing() as session:
         if session.connection().dialect.name == "postgresql":
             session.execute(select(func.pg_advisory_xact_lock(_TURN)))
-        # Once more: somebody else may have been quicker, and know more than we did.
+        # Again: another process may have been quicker.
         seen = _see(at, files)
         alarms = _open_alarms()
         for key in _changes(seen, alarms, at):
@@ -68,7 +68,7 @@ def look(at: datetime, *, files: bool = True, has_news: bool | None = None) -> N
 
 
 def list_open() -> list[Alarm]:
-    """The first few that are open, the newest first: cheap enough for each page."""
+    """The newest few open alarms: cheap enough for each page."""
     return _listed(_BAND, Alarm.closed_at.is_(None))
 
 
@@ -82,7 +82,7 @@ def list_alarms(*, limit: int = 50, is_open: bool | None = None) -> list[Alarm]:
 
 
 def forget_old(at: datetime) -> None:
-    """Alarms that were over long ago."""
+    """Remove alarms that were resolved long ago."""
     with writing() as session:
         session.execute(delete(Alarm).where(Alarm.closed_at < at - _FORGOTTEN))
 
@@ -112,13 +112,13 @@ def _open_alarms() -> dict[tuple[Fact, str], Alarm]:
 def _changes(
     seen: _Seen, alarms: dict[tuple[Fact, str], Alarm], at: datetime
 ) -> list[tuple[Fact, str]]:
-    """What opens, what is over, what is told otherwise, and what is told at last."""
+    """Alarms to open, to close, to reword, and to send."""
     return [
         *(key for key in seen.troubles if key not in alarms),
         *(
             key
             for key, alarm in alarms.items()
-            if seen.speaks_of(alarm)
+            if seen.covers(alarm)
             and (
                 key not in seen.troubles
                 or alarm.title != _title(seen.troubles[key])
@@ -147,7 +147,7 @@ def _change(session: Session, alarm: Alarm | None, trouble: Trouble | None, at: 
     session.flush()
     if _is_due(alarm, at):
         alarm.told_at, alarm.told = at, alarm.title
-        _tell(session, alarm, alarm.title, alarm.body, at)
+        _queue_message(session, alarm, alarm.title, alarm.body, at)
 
 
 def _close(session: Session, alarm: Alarm, at: datetime) -> None:
@@ -155,10 +155,10 @@ def _close(session: Session, alarm: Alarm, at: datetime) -> None:
     logger.info("alarm closed kind=%s subject=%r", alarm.kind.value, alarm.subject)
     if alarm.told_at is not None:
         lasted = f"From {moment_text(alarm.opened_at)} to {moment_text(at)}."
-        _tell(session, alarm, f"Over: {alarm.title}", f"{lasted}\n{alarm.body}", at)
+        _queue_message(session, alarm, f"Resolved: {alarm.title}", f"{lasted}\n{alarm.body}", at)
 
 
-def _tell(session: Session, alarm: Alarm, title: str, body: str, at: datetime) -> None:
+def _queue_message(session: Session, alarm: Alarm, title: str, body: str, at: datetime) -> None:
     state, level = ("opened", "failure") if alarm.is_open else ("closed", "success")
     name = {"server": alarm.server, "database": alarm.database}
     queue(
@@ -169,15 +169,15 @@ def _tell(session: Session, alarm: Alarm, title: str, body: str, at: datetime) -
 
 
 def _is_due(alarm: Alarm, at: datetime) -> bool:
-    """Whether notifiers are to be told of an open alarm, for the first time or again."""
+    """Whether to send a message about an open alarm, for the first time or again."""
     if alarm.told_at is not None:
         grew = alarm.kind in _GROWING and alarm.title != alarm.told
         return grew and alarm.told_at <= at - _AGAIN
-    # The same may have come and gone, and been told, a short while ago.
-    told = select(func.max(Alarm.told_at)).where(
+    # The same trouble may have come and gone a short while ago.
+    latest = select(func.max(Alarm.told_at)).where(
         Alarm.kind == alarm.kind, Alarm.subject == alarm.subject
     )
-    last = db.session.scalar(told)
+    last = db.session.scalar(latest)
     return last is None or last <= at - QUIET
 
 

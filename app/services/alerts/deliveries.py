@@ -1,9 +1,8 @@
-"""Messages: written down with what they tell of, and tried until they are taken.
+"""Messages: queued in the transaction of their cause, and sent until they are accepted.
 
-What is queued in the transaction of its cause is lost by no crash. It is sent
-by whoever finds it due, worker or web process, since neither can tell its own
-death; a lease keeps them from sending the same. One that dies between sending
-and writing that down sends it again: twice is better than never.
+So no crash loses a message. Worker and web process both send, because neither can
+report its own death; a lease keeps them from sending the same message. A process that
+dies between sending and recording leads to a second message: better twice than never.
 """
 
 import logging
@@ -30,7 +29,7 @@ MAX_LIMIT = 200  # deliveries in one answer
 MAX_BODY = 3_000  # characters; more than many services take
 PATIENCE = 30  # seconds for one attempt
 
-#: Minutes between the attempts; after the last it is given up, a day after the first.
+#: Minutes between attempts; a day after the first, the last one is made.
 BACK_OFF = (1, 5, 15, 60, 180, 360, 720)
 
 _LEASE = timedelta(seconds=PATIENCE + 60)
@@ -40,7 +39,7 @@ _LOOKED_AT = 500  # due messages in one turn
 
 @dataclass(frozen=True)
 class Message:
-    """What is told; `key` keeps anybody from being told it twice."""
+    """A message; no notifier gets two with the same `key`."""
 
     key: str
     fact: Fact
@@ -52,7 +51,7 @@ class Message:
 
 
 def queue(session: Session, message: Message, at: datetime) -> None:
-    """Write down a message for each notifier that wants it, within the caller's transaction."""
+    """Queue a message for each notifier that wants it, within the caller's transaction."""
     for notifier in session.scalars(select(Notifier).order_by(Notifier.name)):
         if notifier.wants(message.fact):
             title, body = written(notifier, message, at)
@@ -72,7 +71,7 @@ def queue(session: Session, message: Message, at: datetime) -> None:
 
 
 def written(notifier: Notifier, message: Message, at: datetime) -> tuple[str, str]:
-    """Title and body as this notifier's templates say."""
+    """Title and body, from this notifier's templates."""
     values = {
         "title": one_line(message.title),
         "text": message.body,
@@ -88,10 +87,9 @@ def written(notifier: Notifier, message: Message, at: datetime) -> tuple[str, st
 
 
 def claim_due(at: datetime, limit: int) -> list[str]:
-    """Take messages that are due, at most one for each lane, and return their ids.
+    """Claim messages that are due, at most one for each lane, and return their ids.
 
-    A notifier that hangs has only one of them under way, so it takes no more
-    than one of the places.
+    So a notifier that hangs holds up one place only.
     """
     queued = Delivery.status == DeliveryStatus.QUEUED
     under_way = select(Delivery.lane).where(queued, Delivery.lease_until > at)
@@ -118,7 +116,7 @@ def is_due(at: datetime) -> ColumnElement[bool]:
 
 
 def attempt(delivery_id: str, at: datetime, *, seconds: int | None = None) -> None:
-    """Try a message that was claimed, and write down what came of it."""
+    """Send a claimed message, and record the result."""
     delivery = db.session.get(Delivery, delivery_id)
     if delivery is None:
         return  # its notifier was deleted
@@ -155,7 +153,7 @@ def list_deliveries(*, limit: int = 50) -> list[tuple[Delivery, str]]:
 def queue_claimed(
     session: Session, notifier: Notifier, at: datetime, *, fact: str, title: str, body: str
 ) -> str:
-    """A message that the caller attempts at once, and that is not tried again."""
+    """Queue a message that the caller sends at once, and that is not retried."""
     delivery = Delivery(
         id=create_id(),
         lane=notifier.id,
@@ -175,7 +173,7 @@ def queue_claimed(
 
 
 def forget_old(at: datetime) -> None:
-    """What was sent or given up long ago."""
+    """Remove messages that were sent or given up long ago."""
     old = delete(Delivery).where(
         Delivery.created_at < at - _KEPT, Delivery.status != DeliveryStatus.QUEUED
     )

@@ -1,4 +1,4 @@
-"""Good news: backups and drills that ended well, told to who asked for it, each once."""
+"""Good news: backups and drills that succeeded, each sent once to notifiers that want it."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -13,7 +13,7 @@ from app.models import AnyJob, DatabaseBackup, Fact, Restore, Status
 from app.services.alerts.deliveries import Message, queue
 
 _AT_ONCE = 200  # rows in one turn
-_STALE = timedelta(days=1)  # what ended longer ago is no news: it was adopted, or found again
+_STALE = timedelta(days=1)  # older ends are not news: the backup was adopted or found again
 
 _JOBS: tuple[AnyJob, ...] = (DatabaseBackup, Restore)
 
@@ -31,11 +31,11 @@ def has_news() -> bool:
 
 
 def tell_news(session: Session, at: datetime) -> None:
-    """Queue messages of what has ended since the last turn, and remember that."""
+    """Queue messages about jobs that have ended since the last turn, and remember that."""
     for job in _JOBS:
         ended = select(job).where(job.told_at.is_(None), job.status != Status.PENDING)
-        for found in session.scalars(ended.order_by(job.created_at).limit(_AT_ONCE)):
-            row = cast("DatabaseBackup | Restore", found)
+        for job_row in session.scalars(ended.order_by(job.created_at).limit(_AT_ONCE)):
+            row = cast("DatabaseBackup | Restore", job_row)
             row.told_at = at
             if row.finished_at is not None and row.finished_at > at - _STALE:
                 for message in _messages(row):
@@ -44,7 +44,7 @@ def tell_news(session: Session, at: datetime) -> None:
 
 def _messages(row: DatabaseBackup | Restore) -> Iterator[Message]:
     if not row.is_completed:
-        return  # an alarm tells of it
+        return  # it has an alarm
     took = naturaldelta(row.duration) if row.duration else "a moment"
     name = {"server": row.server, "database": row.database}
     if isinstance(row, Restore):

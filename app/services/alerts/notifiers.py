@@ -1,4 +1,4 @@
-"""Notifiers: where people are told of backups that fail, and of much else."""
+"""Notifiers: where messages go, about failed backups and much else."""
 
 import logging
 import threading
@@ -27,10 +27,10 @@ MAX_NAME = 100  # characters
 MAX_URL = 2_000
 MAX_TITLE = 200
 MAX_BODY = 2_000
-_TEST_PATIENCE = 15  # seconds; somebody waits for it
-_tests = threading.BoundedSemaphore(WEB_THREADS // 2)  # the other threads are for the rest
+_TEST_PATIENCE = 15  # seconds; an admin waits for it
+_tests = threading.BoundedSemaphore(WEB_THREADS // 2)  # other requests have the other threads
 
-#: What a template may ask for.
+#: What a template may contain.
 PLACEHOLDERS = ("title", "text", "fact", "level", "server", "database", "time")
 
 
@@ -51,21 +51,21 @@ def get_notifier_named(name: str) -> Notifier:
 
 @dataclass(frozen=True)
 class CheckedUrl:
-    """A URL that was looked at already: a look takes a second, too long for a transaction."""
+    """A URL that was already checked: that takes a second, too long for a transaction."""
 
     url: str
     target: str
 
 
 def check_url(url: str) -> CheckedUrl:
-    """Look at a URL; nothing is sent. Raises InvalidInput, NotifierError, Busy."""
+    """Check a URL; nothing is sent. Raises InvalidInput, NotifierError, Busy."""
     url = _checked_url(url)
     return CheckedUrl(url, str(carriers.check(url)))
 
 
 @acting
 def create_notifier(name: str, url: str | CheckedUrl, *, created_by: str, **more: Any) -> Notifier:
-    """Keep a new one, its URL encrypted; nothing is sent.
+    """Add a notifier, its URL encrypted; nothing is sent.
 
     `more` are `facts`, `title`, `body` and `enabled`, as of edit_notifier.
     Raises InvalidInput, NotifierError, or Conflict if the name is taken or
@@ -78,7 +78,7 @@ def create_notifier(name: str, url: str | CheckedUrl, *, created_by: str, **more
             number = session.scalar(select(func.count()).select_from(Notifier)) or 0
             if number >= MAX_NOTIFIERS:
                 raise Conflict(
-                    f"there are {MAX_NOTIFIERS} notifiers already", hint="Remove one first."
+                    f"the limit of {MAX_NOTIFIERS} notifiers is reached", hint="Delete one first."
                 )
             session.add(notifier)
     except IntegrityError as error:
@@ -109,7 +109,7 @@ def edit_notifier(notifier_id: str, *, by: str, **changes: Any) -> Notifier:
 
 @acting
 def remove_notifier(notifier_id: str, *, by: str) -> None:
-    """Forget it, and what was sent to it. Raises NotFound."""
+    """Delete it and the record of its messages. Raises NotFound."""
     with writing() as session:
         notifier = get_notifier(notifier_id)
         name = notifier.name
@@ -119,13 +119,13 @@ def remove_notifier(notifier_id: str, *, by: str) -> None:
 
 @acting
 def send_test(notifier_id: str, at: datetime, *, by: str) -> None:
-    """Send a message now and wait for the end of it; it is recorded as all others.
+    """Send a test message and wait for its result; it is recorded like all others.
 
-    Raises NotFound, Conflict where too many wait for theirs already, and NotifierError
-    where it was not taken.
+    Raises NotFound, Conflict if too many tests run already, and NotifierError if it
+    was not accepted.
     """
     if not _tests.acquire(blocking=False):
-        raise Conflict("too many tests at once", hint="Wait until one of them has ended.")
+        raise Conflict("too many tests at once", hint="Wait for one of them to end.")
     try:
         _send_test(notifier_id, at, by)
     finally:
@@ -135,7 +135,7 @@ def send_test(notifier_id: str, at: datetime, *, by: str) -> None:
 def _send_test(notifier_id: str, at: datetime, by: str) -> None:
     with writing() as session:
         notifier = get_notifier(notifier_id)
-        body = f"Sent by {by}: what is told over {notifier.name} arrives here."
+        body = f"Sent by {by}: messages of {notifier.name} arrive here."
         delivery_id = queue_claimed(
             session, notifier, at, fact=TEST, title="Backstop: a test", body=body
         )
@@ -144,7 +144,7 @@ def _send_test(notifier_id: str, at: datetime, by: str) -> None:
     if delivery is None or delivery.status is not DeliveryStatus.SENT:
         raise NotifierError(
             "the test was not sent",
-            detail=delivery.last_error if delivery else "It is deleted.",
+            detail=delivery.last_error if delivery else "The notifier was deleted.",
             hint="Check its URL, and whether this machine can reach the service.",
         )
 
@@ -160,7 +160,7 @@ def _taken(name: str) -> Conflict:
 
 
 def _checked(values: dict[str, Any]) -> dict[str, Any]:
-    """The values as they are kept. Raises InvalidInput, NotifierError."""
+    """The values as they are stored. Raises InvalidInput, NotifierError."""
     kept = dict(values)
     if "name" in kept:
         kept["name"] = _checked_name(kept["name"])
@@ -197,7 +197,7 @@ def _checked_facts(facts: list[str] | None) -> list[str] | None:
     unknown = [each for each in facts or () if each not in known]
     if unknown:
         raise InvalidInput(
-            f"there is no fact {unknown[0][:50]!r}", hint=f"There are {', '.join(known)}."
+            f"not a valid fact: {unknown[0][:50]!r}", hint=f"Facts are {', '.join(known)}."
         )
     return facts and [each for each in known if each in facts]
 
@@ -210,7 +210,7 @@ def _checked_template(what: str, text: str, longest: int) -> str:
     template = Template(text)
     if not template.is_valid() or set(template.get_identifiers()) - set(PLACEHOLDERS):
         raise InvalidInput(
-            f"the {what} asks for something that there is not",
-            hint=f"There are ${', $'.join(PLACEHOLDERS)}; write $$ for a dollar sign.",
+            f"the {what} has an unknown placeholder",
+            hint=f"Placeholders are ${', $'.join(PLACEHOLDERS)}; write $$ for a dollar sign.",
         )
     return text

@@ -1,4 +1,4 @@
-"""Hours, days, weeks, months and years of a time zone, and lengths of time in short."""
+"""Hours, days, weeks, months and years in a time zone, and lengths of time as text."""
 
 import re
 from collections.abc import Callable
@@ -14,19 +14,19 @@ _LONGEST = timedelta(days=365 * 100)
 
 @dataclass(frozen=True)
 class Period:
-    """A kind of time span that the calendar divides time into."""
+    """A kind of time span of the calendar."""
 
-    word: str  # what a backup is called that is kept for one of them
+    word: str  # for a backup that is kept for one of them
     plural: str
     _first: Callable[[datetime], datetime]  # when the span of a local time begins, local
     _label: Callable[[datetime], str]
 
     def start(self, moment: datetime, zone: tzinfo) -> datetime:
-        """When the span begins that this moment lies in."""
+        """When the span that contains this moment begins."""
         return self._first(moment.astimezone(zone)).astimezone(UTC)
 
     def label(self, moment: datetime, zone: tzinfo) -> str:
-        """What people call the span: 2026-11-23, 2026-W48."""
+        """The name of the span: 2026-11-23, 2026-W48."""
         return self._label(moment.astimezone(zone))
 
 
@@ -70,7 +70,7 @@ def length_of(text: str) -> timedelta:
         if timedelta(0) <= length <= _LONGEST:
             return length
     raise InvalidInput(
-        "keep within is not a length of time, or a too long one",
+        "keep within is not a valid length of time, or too long",
         hint="Hours, days or weeks, for example 12h, 30d or 8w; at most 100 years.",
     )
 

@@ -30,7 +30,7 @@ _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 
 
 def get_policy(of: DatabaseName | None = None) -> Policy:
-    """That of a database; without one, of that which is configured. None was made: it is empty."""
+    """The policy of a database, the configured one by default; empty if none was set."""
     return _policy_of(db.session.scalar(_of(of or database_name())))
 
 
@@ -44,9 +44,9 @@ def _policy_of(row: RetentionPolicy | None) -> Policy:
 
 @acting
 def set_policy(policy: Policy, *, by: str) -> Policy:
-    """Let the configured database have this one; nothing goes before the next prune.
+    """Set the policy of the configured database; nothing is removed before the next prune.
 
-    One that may remove what the one before kept waits to be confirmed. Raises InvalidInput.
+    A policy that may remove more than the previous one must be confirmed. Raises InvalidInput.
     """
     refuse_wrong(policy)
     name = database_name()
@@ -69,13 +69,13 @@ def set_policy(policy: Policy, *, by: str) -> Policy:
 
 
 def last_prune(of: DatabaseName) -> datetime | None:
-    """When backups of this database were pruned last."""
+    """When backups of this database were last pruned."""
     row = db.session.scalar(_of(of))
     return row.pruned_at if row is not None else None
 
 
 def note_prune(of: DatabaseName, at: datetime, removed: Tally = _NONE) -> None:
-    """Write down that backups of this database were pruned, and how many bytes that were."""
+    """Record that backups of this database were pruned, and which amount was removed."""
     with writing() as session:
         row = session.scalar(_of(of))
         if row is not None:
@@ -86,7 +86,7 @@ def note_prune(of: DatabaseName, at: datetime, removed: Tally = _NONE) -> None:
 
 @dataclass(frozen=True)
 class Standing:
-    """What a policy may do by itself, and what it did last."""
+    """What a policy may remove automatically, and what it removed last."""
 
     is_empty: bool
     confirmed_at: datetime | None
@@ -95,17 +95,17 @@ class Standing:
 
     @property
     def waits(self) -> bool:
-        """Whether scheduled backups remove nothing by it until an admin confirms it."""
+        """Whether it removes nothing automatically until an admin confirms it."""
         return not self.is_empty and self.confirmed_at is None
 
 
 def get_standing(of: DatabaseName | None = None) -> Standing:
-    """How the policy of a database stands; without one, of that which is configured."""
+    """The standing of a database's policy, the configured one by default."""
     return standing_of(db.session.scalar(_of(of or database_name())))
 
 
 def standing_of(row: RetentionPolicy | None) -> Standing:
-    """How a policy stands that was read already."""
+    """The standing of a policy that was already read."""
     if row is None:
         return Standing(is_empty=True, confirmed_at=None)
     removed = Tally(row.removed_number, row.removed_size)
@@ -121,7 +121,7 @@ def confirm_policy(policy: Policy, of: DatabaseName | None = None, *, by: str) -
     with writing() as session:
         row = session.scalar(_of(name).with_for_update())
         if row is None or _policy_of(row) != policy:
-            raise Conflict("the retention policy was changed meanwhile", hint="Look at it again.")
+            raise Conflict("the retention policy was changed meanwhile", hint="Review it again.")
         row.confirmed_at = row.confirmed_at or now()
     tell(subject=name.database)
     logger.info("retention policy confirmed database=%r by=%r", name.database, by)
@@ -136,7 +136,7 @@ def size_of(text: str) -> int:
     size = found and int(float(found[1]) * 1024 ** _POWERS[found[2].lower()])
     if size is None or size > _MAX_SIZE:
         raise InvalidInput(
-            "the limit is not a size, or a too large one",
+            "the size limit is not a valid size, or too large",
             hint="For example 500 GiB or 1.5T; units are powers of 1024.",
         )
     return size
@@ -147,23 +147,23 @@ def _of(name: DatabaseName) -> Select[RetentionPolicy]:
 
 
 def refuse_wrong(policy: Policy) -> None:
-    """Raise InvalidInput for a policy that cannot be meant."""
+    """Raise InvalidInput for an invalid policy."""
     for name in _COUNTS:
         if not 0 <= (getattr(policy, name) or 0) <= MAX_PLACES:
             told = name.replace("_", " ")
             raise InvalidInput(
                 f"{told} must lie between 0 and {MAX_PLACES}",
-                hint="Keep within keeps everything that is younger than a length of time.",
+                hint="Keep within keeps every backup younger than a given time.",
             )
     if policy.keep_within is not None and policy.keep_within % _HOUR:
         raise InvalidInput("keep within must be whole hours")
     if not 0 <= (policy.max_total_size or 0) <= _MAX_SIZE:
-        raise InvalidInput("the limit in size must not be negative, or beyond all disks")
+        raise InvalidInput("the size limit must not be negative, or larger than any disk")
     try:
         is_known = 0 < len(policy.time_zone) <= 64 and bool(ZoneInfo(policy.time_zone))  # noqa: PLR2004
     except (KeyError, ValueError, OSError):
         is_known = False
     if not is_known:
         raise InvalidInput(
-            "there is no such time zone", hint="For example UTC, Europe/Berlin, America/New_York."
+            "not a valid time zone", hint="Examples: UTC, Europe/Berlin, America/New_York."
         )

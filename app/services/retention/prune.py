@@ -1,4 +1,4 @@
-"""Remove the backups that a retention policy does not keep, or say which these are."""
+"""Remove the backups that a retention policy does not keep, or list them."""
 
 import logging
 from collections.abc import Callable
@@ -39,14 +39,14 @@ class Preview:
     policy: Policy
     removed: Tally
     kept: Tally
-    excess: int  # bytes by which the limit in size cannot be met
+    excess: int  # bytes by which the size limit cannot be met
     removing: list[Verdict]  # newest first, as many as were asked for
     keeping: list[Verdict]
 
 
 @dataclass
 class Pruned:
-    """What a prune has done; filenames, and why the others are still there."""
+    """The result of a prune: filenames, and why the others are still there."""
 
     removed: list[str] = field(default_factory=list)
     size: int = 0  # bytes
@@ -54,14 +54,14 @@ class Pruned:
     failed: dict[str, str] = field(default_factory=dict)
 
     def in_short(self) -> str:
-        """How much went, and how much should have gone."""
+        """How much was removed, and how much could not be."""
         gone, failed = Tally(len(self.removed), self.size), len(self.failed)
         told = f"retention removed {gone.in_words}" if gone.number else ""
         missed = f"{failed} could not be removed" if failed else ""
         return "; ".join(filter(None, [told, missed]))
 
     def in_words(self) -> str:
-        """What went, and what is still there."""
+        """What was removed, and what is still there."""
         parts = {
             "removed": self.removed,
             "spared": [f"{name} ({why})" for name, why in self.spared.items()],
@@ -73,17 +73,17 @@ class Pruned:
 
     @property
     def outcome(self) -> ActOutcome:
-        """What came of it: to spare what was pinned or read meanwhile is no failure."""
+        """Failed only if a removal failed: sparing a pinned or open backup is not a failure."""
         return ActOutcome.FAILED if self.failed else ActOutcome.DONE
 
 
 class _NothingGood(Conflict):
-    """The newest good backup is not what it was when it was planned to keep it."""
+    """The newest good backup that the plan keeps is no longer good."""
 
 
 @acting
 def dry_run() -> Preview:
-    """A dry run, as somebody asks for it: what a prune would do now."""
+    """What a prune would do now, as a recorded act."""
     tell(detail="dry run")
     return preview()
 
@@ -95,9 +95,9 @@ def preview(
     at: datetime | None = None,
     limit: int | None = None,
 ) -> Preview:
-    """What the policy of a database would remove and keep; or another `policy`.
+    """What the policy of a database, or another `policy`, would remove and keep.
 
-    Without a name it is the configured database. At most `limit` backups of each.
+    The configured database by default. At most `limit` backups of each kind.
     """
     name, at = of or database_name(), at or now()
     policy = policy or get_policy(name)
@@ -124,9 +124,9 @@ def prune(of: DatabaseName | None = None, *, by: str, at: datetime | None = None
 def _prune(name: DatabaseName, policy: Policy, by: str, at: datetime) -> Pruned:
     """Remove what a policy does not keep, oldest first.
 
-    Each is looked at once more before it goes: a pin or a reader that came
-    meanwhile wins. What cannot be removed is told, and stops no other; but
-    nothing goes once the newest good backup is not good any more.
+    Each is checked again just before: a pin or a reader that came meanwhile wins. A
+    backup that cannot be removed is reported and stops no other. But nothing more is
+    removed once the newest good backup is no longer good.
     """
     plan = _plan(name, policy, at)
     report = Pruned()
@@ -159,8 +159,8 @@ def _prune(name: DatabaseName, policy: Policy, by: str, at: datetime) -> Pruned:
 def prune_after(backup_id: str, firing_id: str = "") -> None:
     """Prune the database of a backup that was completed by a schedule; raises nothing.
 
-    A policy that nobody has confirmed removes nothing. What there is to say of it is added
-    to the firing. A worker does it, beside what is due: it may take minutes.
+    An unconfirmed policy removes nothing. The result is added to the firing. It runs as a
+    task of its own, because it may take minutes.
     """
     backup = db.session.get(DatabaseBackup, backup_id)
     if backup is not None and (told := _prune_after(backup)):
@@ -195,7 +195,7 @@ def _kept_back(name: DatabaseName) -> str:
     with errors_logged("pruning"):
         going = preview(name, limit=0).removed
         if going.number:
-            return f"retention would remove {going.in_words}, once its policy is confirmed"
+            return f"retention would remove {going.in_words} if its policy were confirmed"
     return ""
 
 
@@ -204,11 +204,11 @@ def _plan(name: DatabaseName, policy: Policy, at: datetime) -> Plan:
 
 
 def _refusal(plan: Plan) -> Callable[[DatabaseBackup], None]:
-    """Raises Conflict for what must not go after all."""
+    """Returns a check that raises Conflict for a backup that must stay after all."""
 
     def refuse(backup: DatabaseBackup) -> None:
         if plan.newest_good is None or not _is_still_good(plan.newest_good):
-            raise _NothingGood("the newest good backup is not good any more")
+            raise _NothingGood("the newest good backup is no longer good")
         if backup.is_pinned:
             raise Conflict("it was pinned meanwhile")
         if storage().is_being_read(backup.filename):
@@ -218,6 +218,6 @@ def _refusal(plan: Plan) -> Callable[[DatabaseBackup], None]:
 
 
 def _is_still_good(newest: Candidate) -> bool:
-    """Also that nobody deletes it until our own transaction ends."""
+    """Locks the row too, so that it is not deleted before our transaction ends."""
     row = db.session.get(DatabaseBackup, newest.id, with_for_update=True, populate_existing=True)
     return row is not None and is_good(row)

@@ -140,7 +140,7 @@ def make_plan(
     evicted: set[str] = set()
     excess = 0
     if newest is None or policy.is_empty:
-        why = "there is no policy" if policy.is_empty else "there is no good backup besides"
+        why = "there is no policy" if policy.is_empty else "there is no good backup"
         reasons = {backup.id: [why] for backup in counting}
     else:
         latest = max([pruned_at or at, *(backup.created_at for backup in ordered)])
@@ -155,7 +155,7 @@ def make_plan(
         if backup.id in exempt:
             return Verdict(backup, True, (exempt[backup.id],))
         if backup.id in evicted:
-            return Verdict(backup, False, ("over the limit in size",))
+            return Verdict(backup, False, ("over the size limit",))
         why = tuple(reasons.get(backup.id, ()))
         return Verdict(backup, bool(why), why or ("no rule keeps it",))
 
@@ -243,7 +243,7 @@ def _walk(
         backup = backups[end - 1]
         start, why = span(backup)
         if backup.is_missing:
-            yield backup, f"{why}, were its file there"
+            yield backup, f"{why}, if its file were there"
             end -= 1
         else:
             yield backup, why

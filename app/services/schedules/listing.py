@@ -1,4 +1,4 @@
-"""What is to be shown of schedules: when they are next due, and what came of it."""
+"""Schedules as faces show them: when they are next due, and their results."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -19,39 +19,39 @@ SHOWN = 5  # times
 
 
 def task_named(word: str) -> Task:
-    """What a schedule does, by its word. Raises InvalidInput."""
+    """A task by its word. Raises InvalidInput."""
     try:
         return Task(word)
     except ValueError as error:
         raise InvalidInput(
-            f"a schedule cannot do {word[:64]!r}",
-            hint=f"It does one of: {', '.join(each.value for each in Task)}.",
+            f"not a task of a schedule: {word[:64]!r}",
+            hint=f"Tasks are {', '.join(task.value for task in Task)}.",
         ) from error
 
 
 @cache
 def list_zones() -> list[str]:
-    """The time zones that this machine knows."""
+    """The time zones of this machine."""
     return sorted(available_timezones())
 
 
 def list_next_times(schedule: Schedule) -> list[datetime]:
-    """When a schedule is next due, in UTC; never where it is paused."""
+    """When a schedule is next due, in UTC; no times if it is paused."""
     if not schedule.enabled:
         return []
     try:
         return list(islice(next_times(schedule.cron, schedule.timezone, now()), SHOWN))
-    except (KeyError, ValueError):  # its zone is no more
+    except (KeyError, ValueError):  # its time zone no longer exists
         return []
 
 
 def find_next_backup() -> datetime | None:
-    """When the next backup is due by itself; None if none is scheduled."""
+    """When the next scheduled backup is due; None if none is scheduled."""
     return db.session.scalar(next_backup_of(database_name()))
 
 
 def next_backup_of(name: DatabaseName) -> Select[datetime | None]:
-    """Asks for the same of any database; always one row."""
+    """The query for any database; it always has one row."""
     of_database = {**name._asdict(), "task": Task.BACKUP, "enabled": True}
     return select(func.min(Schedule.next_due_at)).filter_by(**of_database)
 

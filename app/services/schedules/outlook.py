@@ -1,4 +1,4 @@
-"""What a retention policy will do by itself, and when: what people see before it acts."""
+"""What a retention policy will remove automatically, and when."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,24 +15,26 @@ from app.services.schedules.listing import find_next_backup, next_backup_of
 
 @dataclass(frozen=True)
 class Outlook:
-    """What goes next, by which leave, and when."""
+    """What a policy removes next, whether it may, and when."""
 
     preview: Preview
     standing: Standing
-    next_backup_at: datetime | None  # by a schedule; after it the policy acts
+    next_backup_at: datetime | None  # by a schedule; the policy applies after it
 
     def in_words(self) -> str:
-        """When the policy acts, in one or two sentences."""
+        """When the policy applies, in one or two sentences."""
         if self.standing.is_empty:
-            return "Nothing is removed."
+            return "It removes nothing."
         when = (
             f"after each scheduled backup, next at {self.next_backup_at:%Y-%m-%d %H:%M} UTC"
             if self.next_backup_at
             else "after each scheduled backup; none is scheduled now"
         )
         if self.standing.waits:
-            return f"It removes nothing by itself until it is confirmed; then it acts {when}."
-        return f"It acts {when}."
+            return (
+                f"It removes nothing automatically until it is confirmed; then it applies {when}."
+            )
+        return f"It applies {when}."
 
 
 def get_glance() -> tuple[datetime | None, Standing]:
@@ -46,5 +48,5 @@ def get_glance() -> tuple[datetime | None, Standing]:
 
 
 def get_outlook(limit: int | None = None) -> Outlook:
-    """That of the configured database, with at most so many backups of each kind."""
+    """The outlook of the configured database, with at most `limit` backups of each kind."""
     return Outlook(preview(limit=limit), get_standing(), find_next_backup())

@@ -1,4 +1,4 @@
-"""Scrubs whose time has come: claimed by one worker, and read until all dumps are."""
+"""Scrubs that are due: claimed by one worker, which reads one dump after the other."""
 
 import logging
 import time
@@ -21,16 +21,16 @@ from app.services.schedules import fire
 
 logger = logging.getLogger(__name__)
 
-_SCRUBBING = timedelta(minutes=5)  # in which a scrub that lives tells that it does
+_SCRUBBING = timedelta(minutes=5)  # a claim that is not renewed for so long is over
 _RENEW_EVERY = 60.0  # seconds
 _LOCK = 0x7363727562  # of an advisory lock: one scrub at a time is taken
 
 
 def scrub_due(at: datetime | None = None) -> None:
-    """Do the scrubs that are due, here and now: each dump whose time has come is read.
+    """Run the scrubs that are due: read each dump that is due to be read.
 
-    Beside backups, in a thread of its own, and one at a time, whichever worker
-    does it. One whose process died is taken up again.
+    Scrubs run in a thread of their own beside backups, one at a time across all
+    workers. If the process of one dies, a worker takes it up again.
     """
     at = at or now()
     for firing_id in _scrubs_due(at):
@@ -50,15 +50,15 @@ def _scrub(firing_id: str, claim: str) -> None:
                 read += 1
     except Interrupted as error:
         logger.info("scrub interrupted firing=%s reason=%r", firing_id, error.message)
-        return  # it is taken up again
-    told = f"dumps read: {read}"
+        return  # a worker takes it up again
+    summary = f"dumps read: {read}"
     if reasons:
-        told += f"; not possible: {len(reasons)}, such as {reasons[0]}"
-    fire.end(firing_id, Outcome.NOT_POSSIBLE if reasons else Outcome.COMPLETED, told, now())
+        summary += f"; not possible: {len(reasons)}, such as {reasons[0]}"
+    fire.end(firing_id, Outcome.NOT_POSSIBLE if reasons else Outcome.COMPLETED, summary, now())
 
 
 def _renewing(firing_id: str, claim: str) -> Callable[[], None]:
-    """What keeps a scrub ours while it reads; it raises Interrupted when that must end."""
+    """Returns a function that keeps the claim; it raises Interrupted when the scrub must end."""
     renewed = time.monotonic()
 
     def renew() -> None:
@@ -72,7 +72,7 @@ def _renewing(firing_id: str, claim: str) -> Callable[[], None]:
         try:
             with writing() as session:
                 done = session.execute(mine.values(next_attempt_at=now() + _SCRUBBING))
-        except DatabaseError as error:  # the claim lasts for some such turns
+        except DatabaseError as error:  # the claim outlasts a few failures
             logger.warning("scrub not renewed firing=%s error=%r", firing_id, str(error.orig))
         else:
             if done.rowcount != 1:  # type: ignore[attr-defined]
@@ -98,7 +98,7 @@ def _scrubs_due(at: datetime) -> list[str]:
 
 
 def _take_scrub(firing_id: str, at: datetime) -> str | None:
-    """Say that we do it from now on; None if somebody does it, or another one."""
+    """Claim a scrub and return the claim; None if a worker runs this or another one."""
     claim, other = create_id(), aliased(Firing)
     of_scrub = exists().where(Schedule.id == other.schedule_id, Schedule.task == Task.SCRUB)
     busy = exists().where(other.outcome == Outcome.RUNNING, other.next_attempt_at > at, of_scrub)

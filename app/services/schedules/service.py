@@ -31,7 +31,7 @@ _FIRST = (("weekly drill", Task.DRILL, "23 5 * * 0"), ("daily scrub", Task.SCRUB
 def list_schedules(
     of: DatabaseName | None = None, *, after: str = "", limit: int | None = None
 ) -> list[Schedule]:
-    """Those of a database, by name, from behind a name on; without one, of the configured one."""
+    """The schedules of a database, the configured one by default, by name, `after` a name."""
     server, database = of or database_name()
     chosen = select(Schedule).filter_by(server=server, database=database)
     chosen = chosen.where(Schedule.name > after).order_by(Schedule.name).limit(limit)
@@ -120,7 +120,7 @@ def edit_schedule(schedule_id: str, changes: ScheduleChanges, *, by: str) -> Sch
 
 @acting
 def remove_schedule(schedule_id: str, *, by: str) -> None:
-    """Forget it and its times; the backups that it made stay. Raises NotFound."""
+    """Delete it and the record of its runs; its backups stay. Raises NotFound."""
     with writing() as session:
         schedule = get_schedule(schedule_id)
         name = schedule.name
@@ -131,7 +131,7 @@ def remove_schedule(schedule_id: str, *, by: str) -> None:
 
 @acting
 def run_now(schedule_id: str, *, by: str) -> Firing:
-    """Let a worker do it at its next look, as if it were due; returns what is to be done.
+    """Let a worker run it within seconds, as if it were due; returns the new due time.
 
     Raises NotFound, or Conflict if it is due in this very millisecond.
     """
@@ -140,18 +140,18 @@ def run_now(schedule_id: str, *, by: str) -> Firing:
         with writing() as session:
             schedule = get_schedule(schedule_id)
             firing = Firing(schedule=schedule, due_at=moment, next_attempt_at=moment)
-            firing.told = f"asked for by {by[:255]}"
+            firing.told = f"requested by {by[:255]}"
             session.add(firing)
             name = schedule.name
     except IntegrityError as error:
-        raise Conflict("it has been asked for already") from error
+        raise Conflict("it is already due now") from error
     tell(subject=name)
     logger.info("schedule run by hand name=%r by=%r", name, by)
     return firing
 
 
 def list_firings(schedule_id: str, limit: int = 50) -> list[Firing]:
-    """The newest due times of a schedule, and what became of them. Raises NotFound."""
+    """The newest due times of a schedule, with their outcomes. Raises NotFound."""
     get_schedule(schedule_id)
     chosen = select(Firing).filter_by(schedule_id=schedule_id)
     return list(db.session.scalars(chosen.order_by(Firing.due_at.desc()).limit(limit)))
@@ -172,9 +172,9 @@ def last_firings(of: Iterable[Schedule]) -> dict[str, Firing]:
 
 
 def make_first_schedules() -> None:
-    """Give a database that is new here a weekly drill and a daily scrub; only once.
+    """Give a new database a weekly drill and a daily scrub, only once.
 
-    Whoever removes them does not get them again.
+    If they are deleted, they are not made again.
     """
     server, database = database_name()
     if db.session.get(SeenDatabase, (server, database)) is not None:
@@ -190,7 +190,7 @@ def make_first_schedules() -> None:
 
 
 def reckon(schedule: Schedule, at: datetime) -> None:
-    """Set the next time of a schedule, as seen at a moment."""
+    """Set the next time of a schedule after a moment."""
     schedule.reckoned_at = at
     schedule.next_due_at = (
         next(next_times(schedule.cron, schedule.timezone, at), None) if schedule.enabled else None

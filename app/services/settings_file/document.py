@@ -1,7 +1,7 @@
-"""What admins change at run time, as one document: for those who keep it in version control.
+"""The settings that admins change at run time as one document, for version control.
 
-A document has one list for each kind of setting, whose entries have names. It
-never carries a secret: what is kept encrypted is neither shown nor exported.
+A document has one list for each kind of setting, whose entries have names. It never
+contains a secret: encrypted values are neither shown nor exported.
 """
 
 import logging
@@ -28,7 +28,7 @@ _HEAD = "# Settings of Backstop; flask settings import reads them.\n\n"
 
 
 def export_settings() -> Document:
-    """Everything that is kept, without secrets."""
+    """All settings, without secrets."""
     return {
         key: [
             {"name": name}
@@ -51,25 +51,24 @@ def as_text(document: Document) -> str:
 
 
 def from_text(text: str) -> dict[str, Any]:
-    """The document in a text. Raises InvalidInput where it is no TOML."""
+    """The document in a text. Raises InvalidInput if it is not TOML."""
     if len(text) > MAX_SIZE:
         raise InvalidInput(f"the settings must not be longer than {MAX_SIZE:,} characters")
     try:
         return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise InvalidInput("the settings are no TOML", detail=f"{error}.") from error
+        raise InvalidInput("the settings are not valid TOML", detail=f"{error}.") from error
 
 
 @acting
 def import_settings(
     document: Mapping[str, Any], *, by: str, exact: bool = False, dry_run: bool = False
 ) -> list[str]:
-    """Keep what a document says; all of it, or nothing. Returns what was changed, in words.
+    """Apply a document, all of it or nothing. Returns the changes, in words.
 
-    Entries that it does not name stay, unless it is to be taken `exact`; a
-    kind of setting that it leaves out stays in any case. Doing it twice
-    changes nothing more. Raises InvalidInput, or Conflict where a setting
-    cannot be as it says.
+    Entries that it does not contain stay, unless `exact`; a kind of setting that it
+    leaves out stays in any case. It is idempotent. Raises InvalidInput, or Conflict
+    if a setting is not possible.
     """
     wanted = _checked(document)
     _check_urls(wanted.get("notifiers", {}))
@@ -86,7 +85,7 @@ def import_settings(
 
 
 def _check_urls(wanted: dict[str, Fields]) -> None:
-    """Look at new URLs of notifiers before anything is locked: it takes a second for each."""
+    """Check new URLs of notifiers before anything is locked: each takes a second."""
     there = SECTIONS["notifiers"].entries()
     db.session.commit()
     for name, fields in wanted.items():
@@ -99,7 +98,7 @@ def _check_urls(wanted: dict[str, Fields]) -> None:
 
 @contextmanager
 def _named(word: str, name: str) -> Iterator[None]:
-    """Errors tell of which entry they speak."""
+    """Errors name the entry that they are about."""
     try:
         yield
     except Busy:
@@ -110,7 +109,7 @@ def _named(word: str, name: str) -> Iterator[None]:
 
 
 class _Undone(Exception):
-    """What would be changed is known."""
+    """Rolls a dry run back."""
 
 
 def _bring(section: Section, wanted: dict[str, Fields], *, by: str, exact: bool) -> list[str]:
@@ -136,14 +135,14 @@ def _bring(section: Section, wanted: dict[str, Fields], *, by: str, exact: bool)
 
 def _refuse_gaps(section: Section, fields: Fields) -> None:
     if missing := sorted(section.needed - fields.keys()):
-        raise InvalidInput(f"it has no {missing[0]}")
+        raise InvalidInput(f"{missing[0]} is missing")
 
 
 def _checked(document: Mapping[str, Any]) -> dict[str, dict[str, Fields]]:
     if unknown := sorted(document.keys() - SECTIONS.keys()):
         raise InvalidInput(
-            f'there are no settings "{unknown[0][:100]}"',
-            hint=f"There are: {', '.join(SECTIONS)}.",
+            f'unknown kind of setting: "{unknown[0][:100]}"',
+            hint=f"Kinds are {', '.join(SECTIONS)}.",
         )
     checked: dict[str, dict[str, Fields]] = {}
     for key, entries in document.items():
@@ -153,7 +152,7 @@ def _checked(document: Mapping[str, Any]) -> dict[str, dict[str, Fields]]:
         for number, entry in enumerate(entries, 1):
             name, fields = _entry(f"{key}, entry {number}", SECTIONS[key], entry)
             if name in checked[key]:
-                raise InvalidInput(f'{key}: "{name}" is there twice')
+                raise InvalidInput(f'{key}: "{name}" occurs twice')
             checked[key][name] = fields
     return checked
 
@@ -161,16 +160,16 @@ def _checked(document: Mapping[str, Any]) -> dict[str, dict[str, Fields]]:
 def _entry(place: str, section: Section, entry: Any) -> tuple[str, Fields]:
     name = entry.get("name") if isinstance(entry, dict) else None
     if not isinstance(name, str) or not name.strip() or not name.isprintable():
-        raise InvalidInput(f"{place}: it must have a name, of printable characters")
+        raise InvalidInput(f"{place}: the name is missing or not printable")
     fields = {key: value for key, value in entry.items() if key != "name"}
     for key, value in fields.items():
         wanted = section.fields.get(key)
         if wanted is None:
             raise InvalidInput(
-                f'{place}: there is no field "{key[:100]}"',
-                hint=f"There are: name, {', '.join(section.fields)}.",
+                f'{place}: unknown field "{key[:100]}"',
+                hint=f"Fields are name, {', '.join(section.fields)}.",
             )
-        if type(value) is not wanted:  # true is no number here
+        if type(value) is not wanted:  # True is an int in Python, but not here
             raise InvalidInput(f"{place}: {key} must be {_WORDS[wanted]}")
         if isinstance(value, str):
             fields[key] = value.replace("\r\n", "\n").strip()

@@ -1,4 +1,4 @@
-"""Which settings admins change at run time, and how each kind is read, added, edited, removed."""
+"""The kinds of settings that admins change at run time, each with its operations."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -31,11 +31,11 @@ class Section:
     word: str  # what people call one of them
     fields: Mapping[str, type]  # beside "name", with their types
     needed: frozenset[str]  # those that a new one must have
-    entries: Callable[[], dict[str, Fields]]  # what is kept now, by name
+    entries: Callable[[], dict[str, Fields]]  # the current ones, by name
     add: Callable[[str, Fields, str], object]  # name, fields, by whom
     edit: Callable[[str, Fields, str], object]
     remove: Callable[[str, str], object]
-    secrets: frozenset[str] = frozenset()  # fields that are taken, and never shown
+    secrets: frozenset[str] = frozenset()  # fields that are accepted, and never shown
     as_kept: Callable[[Fields], Fields] = dict  # fields in the form in which they are kept
 
 

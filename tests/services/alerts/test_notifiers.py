@@ -89,7 +89,7 @@ def test_they_are_edited_listed_by_name_and_removed():
         ({"url": "  "}, "the URL is empty"),
         ({"url": "json://a\nb"}, "the URL must have"),
         ({"url": "json://" + "a" * 2000}, "the URL must have"),
-        ({"facts": ["backup-failed", "<b>"]}, "there is no fact '<b>'"),
+        ({"facts": ["backup-failed", "<b>"]}, "not a valid fact: '<b>'"),
         ({"title": "$title\nBcc: x"}, "the title must have"),
         ({"title": "t" * 201}, "the title must have"),
         ({"title": "$secret"}, "the title asks for something"),
@@ -109,7 +109,7 @@ def test_what_cannot_be_meant_is_not_kept(values: dict[str, object], told: str):
 def test_there_is_an_end_to_them(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(service, "MAX_NOTIFIERS", 1)
     create("a")
-    with pytest.raises(Conflict, match="there are 1 notifiers already"):
+    with pytest.raises(Conflict, match="the limit of 1 notifiers is reached"):
         create("b")
 
 

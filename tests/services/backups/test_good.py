@@ -54,7 +54,7 @@ def by_alarm() -> str | None:
     (alarm,) = [each for each in alarms.list_open() if each.kind.value == "backup-too-old"]
     with writing() as session:
         session.delete(session.merge(alarm))
-    told = alarm.body.partition("the newest is ")[2].partition(". There")[0]
+    told = alarm.body.partition("the newest is ")[2].partition(". One")[0]
     return told or None
 
 

@@ -296,7 +296,7 @@ def test_nothing_more_goes_once_the_newest_good_one_is_lost(monkeypatch, loss: s
     monkeypatch.setattr(pruning, "remove_backup", loses_the_newest)
     done = prune(keep_last=1)
     assert done.removed == [names[3]]
-    assert done.spared == {names[2]: "the newest good backup is not good any more"}
+    assert done.spared == {names[2]: "the newest good backup is no longer good"}
     assert {names[1], names[2]} <= listed()
 
 
@@ -347,7 +347,7 @@ def test_a_policy_that_nobody_has_confirmed_removes_nothing_by_itself():
     policies.set_policy(Policy(keep_last=1), by="ann")
     told = pruning._prune_after(listing.get_backup(newest))
     assert told.startswith("retention would remove 1 backup (")
-    assert told.endswith("), once its policy is confirmed")
+    assert told.endswith(") if its policy were confirmed")
     assert len(listed()) == 2
     policies.confirm_policy(policies.get_policy(), by="ann")
     told = pruning._prune_after(listing.get_backup(newest))

@@ -118,7 +118,7 @@ def test_a_limit_in_size_takes_the_oldest_first_and_never_the_protected():
         ({"pin": "audit 2025"}, "pinned: audit 2025"),
         ({"is_foreign": True}, "foreign: it was not made here"),
         ({"is_damaged": True}, "its proof failed: a person decides"),
-        ({"is_proven": False}, "not read back whole yet"),
+        ({"is_proven": False}, "not verified yet"),
     ],
 )
 def test_what_does_not_count_is_left_alone_and_takes_no_place(facts, why):
@@ -139,9 +139,9 @@ def test_what_a_restore_needs_and_the_newest_drilled_one_are_kept():
 def test_a_place_goes_to_the_next_one_where_a_file_is_missing():
     gone, newest, other = [*days(0, is_missing=True), *days(0.1, 0.2)]
     assert reasons([gone, newest, other], Policy(keep_last=1)) == [
-        "last, were its file there", "last; the newest good one", "–",
+        "last, if its file were there", "last; the newest good one", "–",
     ]  # fmt: skip
-    assert reasons([gone], Policy(keep_last=1)) == ["there is no good backup besides"]
+    assert reasons([gone], Policy(keep_last=1)) == ["there is no good backup"]
 
 
 def test_after_a_clock_was_set_back_nothing_young_goes_and_the_future_takes_no_place():

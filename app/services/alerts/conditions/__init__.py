@@ -1,7 +1,7 @@
-"""What is not as it should be just now, found in the catalogue, and why.
+"""The troubles of this moment, found in the catalogue.
 
-Next to nothing here is remembered: whoever looks, and however often, finds the
-same. So nothing is lost when a process dies, and nothing is found twice.
+Almost nothing is remembered here: every process finds the same, however often it
+looks. So a process that dies loses nothing, and nothing is found twice.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ __all__ = ["Trouble", "find_troubles", "missing_files"]
 
 
 def find_troubles(at: datetime) -> Iterator[Trouble]:
-    """What can be found at little cost; missing files cannot."""
+    """Troubles that are cheap to find; missing files are not."""
     name = database_name()  # one today
     ended = list_ended(name)
     yield from failing(name, ended)

@@ -28,7 +28,7 @@ def list_ended(name: DatabaseName) -> list[DatabaseBackup]:
 
 
 def failing(name: DatabaseName, ended: list[DatabaseBackup]) -> Iterator[Trouble]:
-    """One alarm however many fail: since the last that succeeded."""
+    """One alarm however many have failed since the last success."""
     if not ended or ended[0].is_completed:
         return
     last = ended[0]
@@ -59,16 +59,16 @@ def too_old(name: DatabaseName, at: datetime) -> Iterator[Trouble]:
     if not bound:
         return
     newest = find_newest_good(name)
-    # Where there is none yet, the panel's own beginning counts.
+    # Without any backup, the age of the panel counts.
     since = newest.created_at if newest else db.session.scalar(select(func.min(Admin.created_at)))
     if since is None or at - since <= bound:
         return
-    told = f"the newest is {newest.filename}" if newest else "there is none"
+    state = f"the newest is {newest.filename}" if newest else "there is none"
     yield trouble_of(
         Fact.BACKUP_TOO_OLD,
         name,
         f"No good backup of {name.database} for more than {naturaldelta(bound)}",
-        f"Of {name.database} on {name.server} {told}. There should be one each"
+        f"Of {name.database} on {name.server} {state}. One is expected every"
         f" {naturaldelta(bound)} (BACKSTOP_ALARM_MAX_AGE).",
         since + bound,
     )
@@ -82,24 +82,24 @@ def unlike_the_others(name: DatabaseName, ended: list[DatabaseBackup]) -> Iterat
         completed = list(db.session.scalars(made))
     if len(completed) <= _ENOUGH:
         return
-    newest, before = completed[0], completed[1:]
+    newest, earlier = completed[0], completed[1:]
 
     def unlike(kind: Fact, what: str, now: str, usual: str) -> Trouble:
-        body = f"{newest.filename}: {now}; usual are {usual}, of the {len(before)} before it."
+        body = f"{newest.filename}: {now}; the median of the {len(earlier)} before it is {usual}."
         return trouble_of(kind, name, f"Backup of {name.database} {what}", body, newest.finished_at)
 
     bounds = settings()
-    size = median(each.size for each in before)
+    size = median(backup.size for backup in earlier)
     if newest.size * 100 < size * bounds.alarm_smaller:
         told = size_text(newest.size), size_text(size)
         yield unlike(Fact.BACKUP_SMALLER, "is smaller than usual", *told)
-    usual, took = timedelta(seconds=median(map(_seconds, before))), _seconds(newest)
+    usual, took = timedelta(seconds=median(map(_seconds, earlier))), _seconds(newest)
     bound = max(usual * bounds.alarm_slower / 100, usual + _SHORT)
     if bounds.alarm_slower and took > bound.total_seconds():
         told = naturaldelta(took), naturaldelta(usual)
         yield unlike(Fact.BACKUP_SLOWER, "takes longer than usual", *told)
     tables = _tables([backup.id for backup in completed])
-    others = [tables[each.id] for each in before if each.id in tables]
+    others = [tables[backup.id] for backup in earlier if backup.id in tables]
     if newest.id not in tables or len(others) < _ENOUGH:
         return
     if tables[newest.id] * 100 < median(others) * bounds.alarm_fewer_tables:

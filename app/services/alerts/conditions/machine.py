@@ -30,8 +30,8 @@ from app.services.jobs import claims
 from app.services.jobs.workers import is_silent
 
 _NONE = "none"  # the subject where no worker is left
-_EXPECTED = timedelta(days=1)  # so long after one was seen, a worker is missed
-_TRIED = 3  # times in vain, and a notifier is in trouble: after some 20 minutes
+_EXPECTED = timedelta(days=1)  # a worker is missed for so long after one was seen
+_TRIED = 3  # failed attempts until a notifier is in trouble, about 20 minutes
 
 #: When a worker was last seen alive from this process, by catalogue: one that
 #: ends politely leaves no row.
@@ -47,18 +47,18 @@ def low_disk() -> Iterator[Trouble]:
             str(settings().backup_dir)[:600],
             "The disk of the backups is nearly full",
             f"{size_text(free)} are free in {settings().backup_dir};"
-            f" it should be {size_text(bound)} (BACKSTOP_ALARM_FREE_SPACE).",
+            f" the minimum is {size_text(bound)} (BACKSTOP_ALARM_FREE_SPACE).",
         )
 
 
 def is_disk_low() -> bool:
-    """Whether that is the case."""
+    """Whether there is less free space than the setting asks for."""
     free = _free_space()
     return free is not None and free < settings().alarm_free_space
 
 
 def _free_space() -> int | None:
-    """Bytes; None where nobody asks, or where backups report the trouble themselves."""
+    """Bytes; None if the alarm is off, or if backups report the trouble themselves."""
     try:
         return storage().free_space() if settings().alarm_free_space else None
     except StorageError:
@@ -66,7 +66,7 @@ def _free_space() -> int | None:
 
 
 def silent_workers(at: datetime) -> Iterator[Trouble]:
-    """Each that is silent while others live; or that there is none, where one is missed."""
+    """Each silent worker while others live; or the lack of any, if one is missed."""
     known = list(db.session.scalars(select(Worker)))
     silent = [each for each in known if is_silent(each, at)]
     if len(silent) < len(known):
@@ -82,13 +82,13 @@ def silent_workers(at: datetime) -> Iterator[Trouble]:
         return  # it may be starting again
     is_missed = heard is not None and heard > at - _EXPECTED
     if is_missed or db.session.scalar(select(work_waits(at))) or _is_told_already(at):
-        last = f"The last was heard of at {moment_text(heard)}. " if heard else ""
+        last = f"The last was seen at {moment_text(heard)}. " if heard else ""
         yield Trouble(
             Fact.WORKER_SILENT,
             _NONE,
             "No worker runs",
-            f"{last}What page and API ask for waits, and nothing runs by itself."
-            " Start one: flask worker, or everything with flask panel.",
+            f"{last}Requests of pages and API wait, and no schedule runs."
+            " Start a worker with flask worker, or everything with flask panel.",
             since=heard,
         )
 
@@ -121,7 +121,7 @@ def work_waits(at: datetime) -> ColumnElement[bool]:
 
 
 def failing_notifiers(at: datetime) -> Iterator[Trouble]:
-    """Those that do not take their messages of the last day, and none that came later."""
+    """Those that have not accepted a message of the last day, nor any later one."""
     taken = aliased(Delivery)
     failed = exists().where(
         Delivery.notifier_id == Notifier.id,
@@ -140,8 +140,8 @@ def failing_notifiers(at: datetime) -> Iterator[Trouble]:
         yield Trouble(
             Fact.NOTIFIER_FAILED,
             notifier.id,
-            f"Notifier {notifier.name} does not take messages",
-            f"{notifier.target}: the page of the notifiers shows what was tried.",
+            f"Notifier {notifier.name} does not accept messages",
+            f"{notifier.target}: the page Notifiers shows the attempts.",
         )
 
 
@@ -151,14 +151,14 @@ def _silent(worker: Worker) -> Trouble:
         Fact.WORKER_SILENT,
         worker.id,
         f"A worker on {host} is silent",
-        f"Process {pid} was last heard of at {moment_text(worker.seen_at)}."
-        " It may hang, or its machine be down; the others do its work.",
+        f"Process {pid} was last seen at {moment_text(worker.seen_at)}."
+        " It may hang, or its machine may be down; the other workers do its work.",
         since=worker.seen_at,
     )
 
 
 def _is_told_already(at: datetime) -> bool:
-    """It is not over because nobody remembers it any more; a week without one says that it is."""
+    """Whether the alarm is open, for a week at most: it must not close because nobody remembers."""
     told = select(Alarm.id).where(
         Alarm.kind == Fact.WORKER_SILENT,
         Alarm.subject == _NONE,

@@ -1,11 +1,11 @@
-"""The doctor: is everything as a backup needs it? Looks at all, changes nothing."""
+"""The doctor: is everything ready for backups? It checks everything and changes nothing."""
 
 from app.services.health.doctor import catalogue, drills, dumps, machine, server, work
 from app.services.health.doctor.findings import Finding, State, examined, unexamined
 
 __all__ = ["Finding", "State", "examine", "is_healthy"]
 
-# What only a catalogue that can be read tells.
+# These need a readable catalogue.
 _RECORDED = [
     ("clock", catalogue.find_rows_of_the_future),
     ("schedule", work.look_for_schedule),
@@ -20,8 +20,8 @@ _RECORDED = [
 def examine() -> list[Finding]:
     """Examine everything. What cannot be examined is a finding too: nothing is raised.
 
-    Nothing is waited for longer than some seconds, about 20 in all with a
-    server that does not answer.
+    Each check waits for a few seconds at most; all take about 20 with a server that does
+    not answer.
     """
     of_catalogue = catalogue.examine_catalogue()
     is_readable = all(each.state is not State.PROBLEM for each in of_catalogue)

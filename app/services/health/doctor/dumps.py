@@ -1,4 +1,4 @@
-"""The dumps: is there a good one, are they where they should be, and is there room for more?"""
+"""The dumps: is there a good one, are they in place, and is there room for more?"""
 
 from datetime import datetime, timedelta
 
@@ -86,7 +86,7 @@ def _foreseen(free: int, kept: list[tuple[datetime, int]]) -> Finding:
 
 
 def _daily(kept: list[tuple[datetime, int]]) -> float:
-    """Bytes that were added a day, of late; from less than a day nothing is concluded for more."""
+    """Bytes added per day recently; a history of less than a day counts as one."""
     recent = [(moment, size) for moment, size in kept if now() - _MONTH <= moment <= now()]
     if not recent:
         return 0

@@ -68,7 +68,7 @@ def examined(subject: str, examination: Callable[[], Finding]) -> Finding:
             "Check BACKSTOP_CATALOGUE_URL, or owner and rights of the instance folder.",
         )
     except OSError as error:
-        return problem(subject, str(error), "Check owner and rights of what is named here.")
+        return problem(subject, str(error), "Check the owner and mode of this path.")
 
 
 def failed(subject: str, error: AppError) -> Finding:

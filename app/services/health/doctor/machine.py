@@ -42,7 +42,9 @@ def _folder(subject: str, folder: Path) -> Finding:
     if not folder.exists():
         return _missing(subject, folder)
     if not folder.is_dir():
-        return problem(subject, f"{folder} is no folder", "Remove it, or name another in settings.")
+        return problem(
+            subject, f"{folder} is not a folder", "Remove it, or name another in settings."
+        )
     about = folder.stat()
     if about.st_uid not in (os.geteuid(), 0):
         return problem(

@@ -109,7 +109,7 @@ def _reason(chosen: Toolchain, server: Version) -> str:
 
 def _clock(ahead: float) -> Finding:
     told = f"the server's clock is {abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} ours"
-    hint = "Let both machines keep their time by NTP: backups are told and ordered by it."
+    hint = "Synchronize both machines by NTP: backups are named and ordered by time."
     if abs(ahead) > _CLOCK_PROBLEM:
         return problem("server clock", told, hint)
     if abs(ahead) > _CLOCK_WARNING:

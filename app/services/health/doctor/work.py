@@ -45,8 +45,8 @@ def look_for_schedule() -> Finding:
         return ok("schedule", "no backup is scheduled, and none ever was")
     return warning(
         "schedule",
-        "backups were made by a schedule, and none is scheduled now",
-        "A rebuilt catalogue has no schedules, retention or notifiers: set them up anew.",
+        "backups used to be scheduled, and none is scheduled now",
+        "A rebuilt catalogue has no schedules, retention or notifiers: set them up again.",
     )
 
 
@@ -63,9 +63,9 @@ def look_for_workers() -> Finding:
         return warning(
             "worker",
             f"{len(silent)} of {len(workers)} workers are silent",
-            "They may hang, or their machines be down; the others do their work.",
+            "They may hang, or their machines may be down; the other workers do their work.",
         )
-    return ok("worker", f"workers that live: {len(workers)}, last {heard}")
+    return ok("worker", f"running workers: {len(workers)}, last {heard}")
 
 
 def _no_worker() -> Finding:
@@ -73,7 +73,9 @@ def _no_worker() -> Finding:
     if waiting:
         return problem("worker", f"none runs, and {waiting[0].filename} waits for one", _START)
     return warning(
-        "worker", "none runs", f"{_START} flask backup create needs none; page and API do."
+        "worker",
+        "none runs",
+        f"{_START} flask backup create works without one; page and API do not.",
     )
 
 

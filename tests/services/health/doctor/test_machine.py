@@ -64,7 +64,7 @@ def test_folders_of_another_user_are_a_problem():
 
 def test_a_file_in_the_place_of_a_folder_is_a_problem():
     current_settings().backup_dir.write_text("")
-    assert "is no folder" in found("backup folder").told
+    assert "is not a folder" in found("backup folder").told
 
 
 def test_a_folder_that_cannot_be_written_is_a_problem(app: Flask):

@@ -42,7 +42,7 @@ def test_a_schedule_that_is_gone_is_a_warning_as_after_a_rebuild():
     plant(timedelta(hours=1), 1, trigger=Trigger.SCHEDULE)
     line = found("schedule")
     assert line.state is WARNING
-    assert "set them up anew" in line.hint
+    assert "set them up again" in line.hint
     schedules.add_schedule(
         schedules.NewSchedule("nightly", Task.BACKUP, "0 2 * * *"), created_by="ann"
     )
@@ -76,7 +76,7 @@ def test_no_worker_is_a_problem_when_a_backup_waits():
 def test_a_worker_that_lives_is_fine():
     workers.beat()
     assert found("worker").state is OK
-    assert "workers that live: 1" in found("worker").told
+    assert "running workers: 1" in found("worker").told
 
 
 def test_a_worker_that_is_gone_is_none():
