@@ -177,11 +177,11 @@ def _tell(preview: pruning.Preview, *, as_json: bool) -> None:
         return
     for word, verdicts in (("keep", preview.keeping), ("REMOVE", preview.removing)):
         for each in verdicts:
-            click.echo(f"{word:<5} {_line(each)}")
+            click.echo(f"{word:<7} {_line(each)}")
     click.echo(policy_text(preview.policy))
     click.echo(
-        f"{preview.kept.number} would stay, {bytes_text(preview.kept.size)};"
-        f" {preview.removed.number} would go, {bytes_text(preview.removed.size)}."
+        f"{preview.kept.number} would be kept, {bytes_text(preview.kept.size)};"
+        f" {preview.removed.number} would be removed, {bytes_text(preview.removed.size)}."
     )
     if preview.excess:
         click.echo(f"The size limit is still exceeded by {bytes_text(preview.excess)}.")

@@ -40,7 +40,7 @@ class Candidate:
         if self.is_damaged:
             return "its proof failed: a person decides"
         if not self.is_proven:
-            return "not verified yet"
+            return "not read back completely yet"
         return "made in the future of this clock" if self.created_at > at else ""
 
 

@@ -118,7 +118,7 @@ def test_a_limit_in_size_takes_the_oldest_first_and_never_the_protected():
         ({"pin": "audit 2025"}, "pinned: audit 2025"),
         ({"is_foreign": True}, "foreign: it was not made here"),
         ({"is_damaged": True}, "its proof failed: a person decides"),
-        ({"is_proven": False}, "not verified yet"),
+        ({"is_proven": False}, "not read back completely yet"),
     ],
 )
 def test_what_does_not_count_is_left_alone_and_takes_no_place(facts, why):
