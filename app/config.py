@@ -159,7 +159,7 @@ def _read_by_flask() -> list[Path]:
     if os.environ.get("FLASK_SKIP_DOTENV"):
         return []
     here = Path.cwd()
-    found = ([each / name for each in (here, *here.parents)] for name in (".env", ".flaskenv"))
+    found = ([folder / name for folder in (here, *here.parents)] for name in (".env", ".flaskenv"))
     return [path for paths in found for path in [next(filter(Path.is_file, paths), None)] if path]
 
 

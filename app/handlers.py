@@ -69,7 +69,7 @@ def init_app(app: Flask) -> None:
 
 def status_of(error: errors.AppError) -> int:
     """The HTTP status of an error: that of its nearest ancestor in the table."""
-    return next(STATUSES[each] for each in type(error).__mro__ if each in STATUSES)
+    return next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
 
 
 def refuse_other_hosts() -> None:

@@ -78,7 +78,7 @@ def _of_catalogue() -> Iterator[Metric]:
         yield _each(word, about, ((name, tell(each)) for name, each in databases))
     backups = _gauge("backups", "Backups in the catalogue.", ("status", "trigger"))
     for kind in product(Status, Trigger):
-        backups.add_metric([each.value for each in kind], figures.backups.get(kind, 0))
+        backups.add_metric([word.value for word in kind], figures.backups.get(kind, 0))
     yield backups
     yield _gauge("stored_bytes", "Size of all dumps together.", value=figures.stored)
     workers = _gauge("workers", "Workers: two heartbeats missed are silence.", ("state",))

@@ -27,7 +27,7 @@ def index() -> ResponseReturnValue:
         page=page,
         asked={name: asked[name] for name in service.WORDS if asked.get(name)},
         before=before,
-        outcomes=[each.value for each in ActOutcome],
+        outcomes=[outcome.value for outcome in ActOutcome],
         error=refused,
     )
     return rendered, 422 if refused else 200

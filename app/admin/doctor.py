@@ -12,5 +12,5 @@ blueprint = Blueprint("doctor", __name__, url_prefix="/doctor")
 def index() -> ResponseReturnValue:
     """Examine everything now."""
     findings = examine()
-    counts = {each.value: sum(f.state is each for f in findings) for each in State}
+    counts = {state.value: sum(f.state is state for f in findings) for state in State}
     return render_template("doctor/index.html", findings=findings, counts=counts)

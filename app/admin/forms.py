@@ -27,7 +27,7 @@ from app.services.retention.policies import MAX_PLACES
 from app.services.schedules import service as schedules
 from app.services.schedules.times import MAX_CRON
 
-_MODES = [each.value for each in Kind if each is not Kind.DRILL]
+_MODES = [kind.value for kind in Kind if kind is not Kind.DRILL]
 
 
 class Form(FlaskForm):  # type: ignore[misc]  # flask_wtf has no types
@@ -116,7 +116,7 @@ class NotifierForm(Form):
     )
     every_alarm = BooleanField("Every alarm, including kinds added later", default=True)
     facts = SelectMultipleField(
-        choices=[each.value for each in Fact],  # type: ignore[misc]  # the stubs are behind
+        choices=[fact.value for fact in Fact],  # type: ignore[misc]  # the stubs are behind
         validate_choice=False,
     )
     title = StringField(

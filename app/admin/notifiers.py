@@ -98,8 +98,8 @@ def _facts_of(form: NotifierForm) -> list[str] | None:
     chosen: list[str] = form.facts.data or []
     if not form.every_alarm.data:
         return chosen
-    news = [each.value for each in GOOD_NEWS if each.value in chosen]
-    return [*news, *(each.value for each in Fact if each not in GOOD_NEWS)] if news else None
+    news = [fact.value for fact in GOOD_NEWS if fact.value in chosen]
+    return [*news, *(fact.value for fact in Fact if fact not in GOOD_NEWS)] if news else None
 
 
 def _status_of(error: AppError) -> int:
@@ -128,6 +128,6 @@ def _common(form: NotifierForm, error: AppError | None) -> dict[str, Any]:
     return {
         "form": form,
         "error": error,
-        "facts": [(each.value, each in GOOD_NEWS) for each in Fact],
+        "facts": [(fact.value, fact in GOOD_NEWS) for fact in Fact],
         "placeholders": service.PLACEHOLDERS,
     }

@@ -15,4 +15,4 @@ blueprint = Blueprint("alarms", __name__, url_prefix="/alarms")
 def index() -> ResponseReturnValue:
     """Open and past ones, newest first."""
     found = service.list_alarms(**read_query(AlarmListSchema()))
-    return jsonify({"alarms": [alarm_row(each) for each in found]})
+    return jsonify({"alarms": [alarm_row(alarm) for alarm in found]})

@@ -15,7 +15,9 @@ blueprint = Blueprint("assertions", __name__, url_prefix="/assertions")
 @blueprint.get("")
 def index() -> ResponseReturnValue:
     """All of the configured database, by name."""
-    return jsonify({"assertions": [assertion_row(each) for each in service.list_assertions()]})
+    return jsonify(
+        {"assertions": [assertion_row(assertion) for assertion in service.list_assertions()]}
+    )
 
 
 @blueprint.post("")

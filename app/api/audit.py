@@ -19,7 +19,7 @@ def index() -> ResponseReturnValue:
         service.read_filters(query), before=query["before"], limit=query["limit"]
     )
     return jsonify(
-        {"entries": [audit_row(each) for each in page.entries], "nextBefore": page.next_before}
+        {"entries": [audit_row(entry) for entry in page.entries], "nextBefore": page.next_before}
     )
 
 

@@ -17,7 +17,7 @@ blueprint = Blueprint("notifiers", __name__)
 @blueprint.get("/notifiers")
 def index() -> ResponseReturnValue:
     """All of them, by name."""
-    return jsonify({"notifiers": [notifier_row(each) for each in service.list_notifiers()]})
+    return jsonify({"notifiers": [notifier_row(notifier) for notifier in service.list_notifiers()]})
 
 
 @blueprint.post("/notifiers")
@@ -59,4 +59,4 @@ def test(notifier_id: str) -> ResponseReturnValue:
 def list_deliveries() -> ResponseReturnValue:
     """What was sent and what waits, newest first."""
     found = deliveries.list_deliveries(**read_query(LimitSchema()))
-    return jsonify({"deliveries": [delivery_row(*each) for each in found]})
+    return jsonify({"deliveries": [delivery_row(*row) for row in found]})

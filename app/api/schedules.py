@@ -84,7 +84,7 @@ def run(schedule_id: str) -> ResponseReturnValue:
 def list_firings(schedule_id: str) -> ResponseReturnValue:
     """The newest runs."""
     found = service.list_firings(schedule_id, **read_query(LimitSchema()))
-    return jsonify({"firings": [firing_row(each) for each in found]})
+    return jsonify({"firings": [firing_row(firing) for firing in found]})
 
 
 def _details(schedule: Schedule) -> dict[str, object]:

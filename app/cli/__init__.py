@@ -30,8 +30,8 @@ def init_app(app: Flask) -> None:
     app.cli.add_command(assertion.group)
     app.cli.add_command(audit.group)
     backup.group.add_command(contents.contents)
-    for each in (mending.check, mending.rebuild, mending.reconcile_, mending.trust_):
-        backup.group.add_command(each)
+    for command in (mending.check, mending.rebuild, mending.reconcile_, mending.trust_):
+        backup.group.add_command(command)
     backup.group.add_command(restore.drill)
     backup.group.add_command(restore.restore_)
     backup.group.add_command(retention.prune)

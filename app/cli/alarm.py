@@ -22,12 +22,14 @@ def list_(only_open: bool, limit: int, as_json: bool) -> None:
     """List alarms, the newest first."""
     found = service.list_alarms(limit=limit, is_open=True if only_open else None)
     if as_json:
-        told = {"alarms": [alarm_row(each) for each in found]}
+        told = {"alarms": [alarm_row(alarm) for alarm in found]}
         click.echo(json.dumps(told, indent=2, ensure_ascii=False))
         return
-    for each in found:
-        over = f", resolved {ago_text(each.closed_at)}" if each.closed_at else ""
-        click.echo(f"{each.kind.value}: {printable(each.title)} ({ago_text(each.opened_at)}{over})")
+    for alarm in found:
+        over = f", resolved {ago_text(alarm.closed_at)}" if alarm.closed_at else ""
+        click.echo(
+            f"{alarm.kind.value}: {printable(alarm.title)} ({ago_text(alarm.opened_at)}{over})"
+        )
 
 
 @group.command("look")
@@ -40,7 +42,7 @@ def look() -> None:
     while claimed := deliveries.claim_due(now(), limit=1):
         deliveries.attempt(claimed[0], now())
     found = service.list_alarms(limit=service.MAX_LIMIT, is_open=True)
-    for each in found:
-        click.echo(f"{each.kind.value}: {printable(each.title)}")
+    for alarm in found:
+        click.echo(f"{alarm.kind.value}: {printable(alarm.title)}")
     if found:
         click.get_current_context().exit(1)

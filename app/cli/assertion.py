@@ -21,10 +21,10 @@ def list_(as_json: bool) -> None:
     """List the assertions of the configured database."""
     found = service.list_assertions()
     if as_json:
-        click.echo(_as_json({"assertions": [assertion_row(each) for each in found]}))
+        click.echo(_as_json({"assertions": [assertion_row(assertion) for assertion in found]}))
         return
-    for each in found:
-        click.echo(f"{each.name}: {printable(' '.join(each.statement.split()))}")
+    for assertion in found:
+        click.echo(f"{assertion.name}: {printable(' '.join(assertion.statement.split()))}")
 
 
 @group.command("add")

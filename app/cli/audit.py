@@ -20,7 +20,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _FILTERS = (
     click.option("--actor", default="", help="Who: the full name."),
     click.option("--action", default="", help="What: backup.delete, or backup for all of them."),
-    click.option("--outcome", type=click.Choice([each.value for each in ActOutcome])),
+    click.option("--outcome", type=click.Choice([outcome.value for outcome in ActOutcome])),
     click.option("--from", "since", default="", help="2026-11-23 or 2026-11-23T13:30Z."),
     click.option("--to", "until", default="", help="The same; a day is included."),
     click.option("--search", default="", help="Search subject, origin and detail."),
@@ -40,14 +40,14 @@ def list_(limit: int, before: str | None, as_json: bool, **asked: str | None) ->
     """List entries, newest first."""
     page = service.list_entries(_filters(asked), before=before, limit=limit)
     if as_json:
-        entries = [audit_row(each) for each in page.entries]
+        entries = [audit_row(entry) for entry in page.entries]
         told = {"entries": entries, "nextBefore": page.next_before}
         click.echo(json.dumps(told, indent=2, ensure_ascii=False))
         return
-    for each in page.entries:
-        what = f"{each.action} {each.subject}".strip()
-        line = f"{each.at}  {each.outcome:<7}  {each.actor or '–'}  {what}  {each.origin}"
-        click.echo(printable(f"{line} ({each.face})  {each.detail}".rstrip()))
+    for entry in page.entries:
+        what = f"{entry.action} {entry.subject}".strip()
+        line = f"{entry.at}  {entry.outcome:<7}  {entry.actor or '–'}  {what}  {entry.origin}"
+        click.echo(printable(f"{line} ({entry.face})  {entry.detail}".rstrip()))
     if page.next_before:
         click.echo(f"There are more: --before {page.next_before}")
 

@@ -37,9 +37,11 @@ def guarded_server(app: Flask, listen: str, *, behind_proxy: bool, **more: Any) 
         ident=None,
         **more,
     )
-    for each in sockets.values():
-        if isinstance(each, BaseWSGIServer):
-            each.channel_class = _channel_class(app, MOST if behind_proxy else MOST_OF_AN_ADDRESS)
+    for channel_server in sockets.values():
+        if isinstance(channel_server, BaseWSGIServer):
+            channel_server.channel_class = _channel_class(
+                app, MOST if behind_proxy else MOST_OF_AN_ADDRESS
+            )
     return server
 
 
@@ -66,7 +68,7 @@ def _channel_class(app: Flask, most: int) -> type[HTTPChannel]:
         ) -> None:
             super().__init__(server, sock, addr, adj, map=map)
             others = list(server.active_channels.values())
-            if sum(each.addr[0] == addr[0] for each in others) > most:
+            if sum(channel.addr[0] == addr[0] for channel in others) > most:
                 self.handle_close()
 
     return Connection

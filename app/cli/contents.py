@@ -25,10 +25,10 @@ def contents(name: str, search: str, sort: str, as_json: bool) -> None:
         content = {"tables": found.tables, "total": found.total}
         click.echo(json.dumps(content, indent=2, ensure_ascii=False))
         return
-    for each in found.tables:
-        size = "–" if each["bytes"] is None else bytes_text(each["bytes"])
-        rows = "–" if each["rows"] is None else f"{each['rows']:,}"
-        remark = "  partitioned" if each["isPartitioned"] else ""
-        remark += "  of an extension" if each["isOfExtension"] else ""
-        told = printable(written(each["schema"], each["name"]))
+    for table in found.tables:
+        size = "–" if table["bytes"] is None else bytes_text(table["bytes"])
+        rows = "–" if table["rows"] is None else f"{table['rows']:,}"
+        remark = "  partitioned" if table["isPartitioned"] else ""
+        remark += "  of an extension" if table["isOfExtension"] else ""
+        told = printable(written(table["schema"], table["name"]))
         click.echo(f"{rows:>15}  {size:>10}  {told}{remark}")

@@ -29,9 +29,9 @@ def doctor(context: click.Context, as_json: bool) -> None:
 
 
 def _print(findings: list[Finding]) -> None:
-    width = max(len(each.subject) for each in findings)
-    for each in findings:
-        state = click.style(f"{each.state.value:<7}", fg=_COLOURS[each.state])
-        click.echo(f"{state}  {each.subject:<{width}}  {each.told}")
-        if each.hint:
-            click.echo(f"{'':{width + 11}}{each.hint}")
+    width = max(len(finding.subject) for finding in findings)
+    for finding in findings:
+        state = click.style(f"{finding.state.value:<7}", fg=_COLOURS[finding.state])
+        click.echo(f"{state}  {finding.subject:<{width}}  {finding.told}")
+        if finding.hint:
+            click.echo(f"{'':{width + 11}}{finding.hint}")

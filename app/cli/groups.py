@@ -121,18 +121,18 @@ def stop_on_signals() -> list[int]:
         # Not by the buffers of standard error: we may have interrupted their owner.
         os.write(2, f"Interrupted by {signal.Signals(number).name}; tidying up.\n".encode())
 
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, stop)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
     return came
 
 
 def unwind_on_signals() -> None:
     """Let SIGTERM and SIGINT unwind with exit status 0, so that what was begun is tidied up."""
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, lambda *_: _unwind(0))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: _unwind(0))
 
 
 def _unwind(status: int) -> None:
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
     sys.exit(status)

@@ -20,7 +20,7 @@ _facts = click.option(
     "--fact",
     "facts",
     multiple=True,
-    type=click.Choice([each.value for each in Fact]),
+    type=click.Choice([fact.value for fact in Fact]),
     help="Send messages of this kind; can be repeated. Default: every alarm.",
 )
 _title = click.option("--title", help="Template of the title, with $title, $database, …")
@@ -39,12 +39,12 @@ def list_(as_json: bool) -> None:
     """List the notifiers; their URLs are shown by scheme and host only."""
     found = service.list_notifiers()
     if as_json:
-        click.echo(_as_json({"notifiers": [notifier_row(each) for each in found]}))
+        click.echo(_as_json({"notifiers": [notifier_row(notifier) for notifier in found]}))
         return
-    for each in found:
-        told = ", ".join(each.facts) if each.facts is not None else "every alarm"
-        state = "" if each.enabled else " [off]"
-        click.echo(f"{each.name}{state}: {each.target}, {told or 'nothing'}")
+    for notifier in found:
+        told = ", ".join(notifier.facts) if notifier.facts is not None else "every alarm"
+        state = "" if notifier.enabled else " [off]"
+        click.echo(f"{notifier.name}{state}: {notifier.target}, {told or 'nothing'}")
 
 
 @group.command("create")

@@ -132,8 +132,8 @@ class _Child:
         if self.command == "worker" and settings().worker_stop == "wait":
             patience = settings().dump_timeout
             click.echo("Waiting for a running backup; press Ctrl-C again to end it.", err=True)
-            for each in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(each, lambda *_: _signal(self.pid, signal.SIGTERM))
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: _signal(self.pid, signal.SIGTERM))
         deadline = time.monotonic() + patience
         _signal(self.pid, signal.SIGTERM)
         while not _has_ended(self.pid):

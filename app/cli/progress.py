@@ -27,13 +27,13 @@ _TABLES = ("pg_dump: dumping contents of", "pg_restore: processing data for tabl
 
 def print_asserted(found: dict[str, Any]) -> None:
     """What was asserted of a restored database and what came of it, one line each."""
-    for each in found.get("assertions", []):
-        word = "NOT KNOWN" if each.get("unanswered") else "NOT TRUE"
-        told = "true" if each["passed"] else f"{word} ({each['told']})"
-        click.echo(f"  assertion {each['name']}: {told}")
-    for each in [found.get("amcheck"), *found.get("found", [])]:
-        if each:
-            click.echo(f"  pg_amcheck: {each}")
+    for answer in found.get("assertions", []):
+        word = "NOT KNOWN" if answer.get("unanswered") else "NOT TRUE"
+        told = "true" if answer["passed"] else f"{word} ({answer['told']})"
+        click.echo(f"  assertion {answer['name']}: {told}")
+    for problem in [found.get("amcheck"), *found.get("found", [])]:
+        if problem:
+            click.echo(f"  pg_amcheck: {problem}")
 
 
 class _Tolerant(io.TextIOBase):
@@ -65,7 +65,7 @@ def progress_shown(*, quiet: bool) -> Iterator[dict[str, Any]]:
     console = Console(file=stream, quiet=quiet, highlight=False)
 
     def plain(line: str) -> None:
-        if any(each in line for each in _TABLES) and not quiet:
+        if any(start in line for start in _TABLES) and not quiet:
             with suppress(OSError):  # nobody may be listening any more; the dump goes on
                 click.echo(line.partition(": ")[2][:100], err=True)
 

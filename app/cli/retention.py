@@ -121,8 +121,8 @@ def _name_removals(preview: pruning.Preview) -> None:
     """What would be removed now, with the first names."""
     going = preview.removed
     click.echo(f"{going.in_words} would be removed now.")
-    for each in preview.removing:
-        click.echo(f"  {each.backup.filename}")
+    for verdict in preview.removing:
+        click.echo(f"  {verdict.backup.filename}")
     if going.number > len(preview.removing):
         click.echo(
             f"  and {going.number - len(preview.removing)} older: flask backup prune --dry-run"
@@ -176,8 +176,8 @@ def _tell(preview: pruning.Preview, *, as_json: bool) -> None:
         click.echo(_as_json(retention_plan(preview)))
         return
     for word, verdicts in (("keep", preview.keeping), ("REMOVE", preview.removing)):
-        for each in verdicts:
-            click.echo(f"{word:<7} {_line(each)}")
+        for verdict in verdicts:
+            click.echo(f"{word:<7} {_line(verdict)}")
     click.echo(policy_text(preview.policy))
     click.echo(
         f"{preview.kept.number} would be kept, {bytes_text(preview.kept.size)};"

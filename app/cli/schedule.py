@@ -19,7 +19,7 @@ from app.services.schedules.listing import list_next_times
 group = Group("schedule", help="Run backups, drills and scrubs automatically.")
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-_task = click.Choice([each.value for each in Task])
+_task = click.Choice([task.value for task in Task])
 _cron_help = "Minute, hour, day of the month, month, weekday: '0 3 * * *'."
 _zone_help = "Time zone, such as Europe/Berlin."
 _notes = click.option("--notes", help="Notes for its backups; {schedule} and {due} are filled in.")
@@ -40,13 +40,12 @@ def list_(as_json: bool) -> None:
     if as_json:
         click.echo(_as_json({"schedules": schedule_rows(found, last)}))
         return
-    for each in found:
-        due = f"next {moment_short(each.next_due_at)} UTC" if each.next_due_at else "paused"
-        click.echo(
-            f"{each.name}: {each.task.value}, {times.in_words(each.cron)}, {each.timezone}, {due}"
-        )
-        if each.id in last:
-            click.echo(f"  last {_line(last[each.id])}")
+    for schedule in found:
+        due = f"next {moment_short(schedule.next_due_at)} UTC" if schedule.next_due_at else "paused"
+        when = f"{times.in_words(schedule.cron)}, {schedule.timezone}, {due}"
+        click.echo(f"{schedule.name}: {schedule.task.value}, {when}")
+        if schedule.id in last:
+            click.echo(f"  last {_line(last[schedule.id])}")
 
 
 @group.command("show")
@@ -58,7 +57,7 @@ def show(name: str, as_json: bool) -> None:
     firings = service.list_firings(found.id)
     if as_json:
         details = schedule_details(found, firings[0] if firings else None)
-        click.echo(_as_json(details | {"firings": [firing_row(each) for each in firings]}))
+        click.echo(_as_json(details | {"firings": [firing_row(firing) for firing in firings]}))
         return
     click.echo(f"name: {found.name}")
     click.echo(f"task: {found.task.value}")
@@ -70,8 +69,8 @@ def show(name: str, as_json: bool) -> None:
         click.echo("heartbeat: sent to a monitor")
     click.echo("next:" if found.enabled else "paused")
     _print_times(list_next_times(found), found.timezone)
-    for each in firings:
-        click.echo(f"due {_line(each)}")
+    for firing in firings:
+        click.echo(f"due {_line(firing)}")
 
 
 @group.command("create")

@@ -59,17 +59,17 @@ def worker() -> None:
             _Loop(app, stopping, _FORGET_EVERY, _forget),
         ]
         lookout = Lookout(app)
-        for each in (beating, *others, lookout):
-            each.start()
+        for thread in (beating, *others, lookout):
+            thread.start()
         logger.info("worker started")
         while not stopping.wait(_BEAT):
-            for each in consumers:
-                each.check_worker_health()
+            for consumer in consumers:
+                consumer.check_worker_health()
         logger.info("worker stops")
         lookout.stop()
         _end_consumers(consumers)
-        for each in others:
-            each.join(_LAST_WORDS)
+        for thread in others:
+            thread.join(_LAST_WORDS)
         ended.set()
         beating.join(_LAST_WORDS)
         with app.app_context(), errors_logged("signing off"):
@@ -116,11 +116,11 @@ def _start_consumers() -> list[Any]:
     """
     number = {queue: settings().workers, restores_queue: 1, proofs_queue: 1}
     consumers = [
-        each.create_consumer(workers=threads, max_delay=0.4, periodic=False)
-        for each, threads in number.items()
+        huey.create_consumer(workers=threads, max_delay=0.4, periodic=False)
+        for huey, threads in number.items()
     ]
-    for each in consumers:
-        each.start()
+    for consumer in consumers:
+        consumer.start()
     return consumers
 
 
@@ -140,10 +140,10 @@ def _stop_on_signals() -> threading.Event:
 
 
 def _end_consumers(consumers: list[Any]) -> None:
-    for each in consumers:
-        each.stop_flag.set()
-    for each in consumers:
-        for _, thread in each.worker_threads:
+    for consumer in consumers:
+        consumer.stop_flag.set()
+    for consumer in consumers:
+        for _, thread in consumer.worker_threads:
             while thread.is_alive():
                 thread.join(_BEAT)
-        each.stop(graceful=True)
+        consumer.stop(graceful=True)

@@ -61,7 +61,7 @@ def check(url: str) -> Target:
             raise _busy("the URL could not be checked in time") from error
     if not answer["ok"]:
         # What follows is the URL, with some letters of its secrets.
-        said = [each.partition(" URL")[0] + "." for each in answer["said"]]
+        said = [line.partition(" URL")[0] + "." for line in answer["said"]]
         raise InvalidInput("this is no URL of a notifier", detail=_told(said, url), hint=_HINT)
     return Target(_scheme(url), answer["service"][:100], answer["host"][:200])
 
@@ -143,14 +143,14 @@ def _told(said: list[str], url: str) -> str:
     text = " ".join(" ".join(said).split())
     for secret in sorted(_secrets_of(url), key=len, reverse=True):
         text = text.replace(secret, "*****")
-    return "".join(each if each.isprintable() else "?" for each in text)[:_MAX_SAID]
+    return "".join(character if character.isprintable() else "?" for character in text)[:_MAX_SAID]
 
 
 def _secrets_of(url: str) -> set[str]:
     """Every part of a URL but its scheme: which of them are secret differs by service."""
     rest = url.partition("://")[2]
-    parts = {each for text in (rest, unquote(rest)) for each in re.split(r"[/?&=:@#+,;\s]", text)}
-    return {url, unquote(url), *(each for each in parts if len(each) >= _SHORTEST_SECRET)}
+    parts = {part for text in (rest, unquote(rest)) for part in re.split(r"[/?&=:@#+,;\s]", text)}
+    return {url, unquote(url), *(part for part in parts if len(part) >= _SHORTEST_SECRET)}
 
 
 def _scheme(url: str) -> str:

@@ -55,7 +55,8 @@ def test_a_dry_run_tells_and_a_prune_removes(run: Run, panel: Flask):  # noqa: F
     assert told[0].startswith(f"keep    {newest}")
     assert told[0].endswith("last; the newest good one")
     assert told[1].startswith(f"REMOVE  {old}")
-    assert told[2:] == ["keep last 1; in UTC", "1 would be kept, 10.0 KiB; 1 would be removed, 10.0 KiB."]
+    total = "1 would be kept, 10.0 KiB; 1 would be removed, 10.0 KiB."
+    assert told[2:] == ["keep last 1; in UTC", total]
     assert len(json.loads(run("backup", "prune", "--dry-run", "--json").output)["removing"]) == 1
     asked = run("backup", "prune", input="n\n")
     assert (asked.exit_code, f"  {old}\n" in asked.output) == (1, True)

@@ -200,7 +200,8 @@ def _refuse_if_throttled(keys: dict[str, int]) -> None:
     chosen = select(SignInThrottle).where(SignInThrottle.key_sha256.in_(keys))
     throttles = db.session.scalars(chosen.execution_options(populate_existing=True)).all()
     failed = [
-        (each.last_failure_at + _wait_after(each, keys), each.last_failure_at) for each in throttles
+        (throttle.last_failure_at + _wait_after(throttle, keys), throttle.last_failure_at)
+        for throttle in throttles
     ]
     db.session.commit()
     until, since = max(failed, default=(now(), now()))

@@ -93,11 +93,11 @@ def _listed(limit: int, *conditions: ColumnElement[bool]) -> list[Alarm]:
 
 
 def _see(at: datetime, files: bool) -> _Seen:
-    found = {(each.kind, each.subject[:600]): each for each in find_troubles(at)}
+    found = {(trouble.kind, trouble.subject[:600]): trouble for trouble in find_troubles(at)}
     if not files:
         return _Seen(found, frozenset({Fact.FILE_MISSING}))
     try:
-        found |= {(each.kind, each.subject[:600]): each for each in missing_files()}
+        found |= {(trouble.kind, trouble.subject[:600]): trouble for trouble in missing_files()}
     except StorageError as error:
         logger.warning("files not looked for error=%r", error.message)
         return _Seen(found, frozenset({Fact.FILE_MISSING}))
@@ -106,7 +106,7 @@ def _see(at: datetime, files: bool) -> _Seen:
 
 def _open_alarms() -> dict[tuple[Fact, str], Alarm]:
     found = db.session.scalars(select(Alarm).where(Alarm.closed_at.is_(None)))
-    return {(each.kind, each.subject): each for each in found}
+    return {(alarm.kind, alarm.subject): alarm for alarm in found}
 
 
 def _changes(

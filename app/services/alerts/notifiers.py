@@ -193,19 +193,19 @@ def _checked_url(url: str) -> str:
 
 
 def _checked_facts(facts: list[str] | None) -> list[str] | None:
-    known = [each.value for each in Fact]
-    unknown = [each for each in facts or () if each not in known]
+    known = [fact.value for fact in Fact]
+    unknown = [word for word in facts or () if word not in known]
     if unknown:
         raise InvalidInput(
             f"not a valid fact: {unknown[0][:50]!r}", hint=f"Facts are {', '.join(known)}."
         )
-    return facts and [each for each in known if each in facts]
+    return facts and [word for word in known if word in facts]
 
 
 def _checked_template(what: str, text: str, longest: int) -> str:
     text = text.replace("\r\n", "\n").strip()
     lines = text.split("\n") if what == "body" else [text]
-    if len(text) > longest or not all(each.isprintable() for each in lines):
+    if len(text) > longest or not all(line.isprintable() for line in lines):
         raise InvalidInput(f"the {what} must have at most {longest} printable characters")
     template = Template(text)
     if not template.is_valid() or set(template.get_identifiers()) - set(PLACEHOLDERS):

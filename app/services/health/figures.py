@@ -65,7 +65,7 @@ def read_figures() -> Figures:
     _find_drills(databases)
     heard = list_workers()
     silent = sum(map(is_silent, heard))
-    heartbeat = max((each.seen_at for each in heard), default=None)
+    heartbeat = max((worker.seen_at for worker in heard), default=None)
     db.session.commit()
     return Figures(databases, backups, stored, len(heard) - silent, silent, heartbeat)
 

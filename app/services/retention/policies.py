@@ -38,7 +38,7 @@ def _policy_of(row: RetentionPolicy | None) -> Policy:
     if row is None:
         return Policy()
     within = None if row.keep_within is None else row.keep_within * _HOUR
-    told = {each.name: getattr(row, each.name) for each in fields(Policy)}
+    told = {field.name: getattr(row, field.name) for field in fields(Policy)}
     return Policy(**told | {"keep_within": within})
 
 
@@ -50,7 +50,7 @@ def set_policy(policy: Policy, *, by: str) -> Policy:
     """
     refuse_wrong(policy)
     name = database_name()
-    told = {each.name: getattr(policy, each.name) or None for each in fields(Policy)}
+    told = {field.name: getattr(policy, field.name) or None for field in fields(Policy)}
     if policy.keep_within is not None:
         told["keep_within"] = policy.keep_within // _HOUR or None
     with writing() as session:

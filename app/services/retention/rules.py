@@ -65,7 +65,7 @@ class Policy:
     @property
     def has_rules(self) -> bool:
         """Whether any rule says what to keep."""
-        return any(getattr(self, each.name) for each in fields(self)[:-2])
+        return any(getattr(self, field.name) for field in fields(self)[:-2])
 
     @property
     def is_empty(self) -> bool:
@@ -147,8 +147,12 @@ def make_plan(
         ranges = list(_ranges(counting, policy, newest, at, was_set_back=latest > at))
         reasons, firm = _reasons(counting, policy, newest, ranges)
         if policy.max_total_size:
-            stays = sum(each.size for each in ordered if each.id in reasons or each.id in exempt)
-            spared = [each for each in counting if each.id in reasons and each.id not in firm]
+            stays = sum(
+                backup.size for backup in ordered if backup.id in reasons or backup.id in exempt
+            )
+            spared = [
+                backup for backup in counting if backup.id in reasons and backup.id not in firm
+            ]
             evicted, excess = _evict(spared, stays - policy.max_total_size)
 
     def verdict(backup: Candidate) -> Verdict:
@@ -253,7 +257,9 @@ def _walk(
 
 def _protected(backups: Sequence[Candidate], newest: Candidate) -> Iterator[tuple[Candidate, str]]:
     yield newest, "the newest good one"
-    drilled = (each for each in reversed(backups) if each.is_drilled and not each.is_missing)
+    drilled = (
+        backup for backup in reversed(backups) if backup.is_drilled and not backup.is_missing
+    )
     for backup in islice(drilled, 1):
         yield backup, "the newest drilled one"
     for backup in backups:

@@ -58,12 +58,12 @@ def next_backup_of(name: DatabaseName) -> Select[datetime | None]:
 
 def backups_of(firings: Iterable[Firing]) -> dict[str, str]:
     """The names of the backups that came of due times, by their job."""
-    jobs = [each.job_id for each in firings if each.job_id]
+    jobs = [firing.job_id for firing in firings if firing.job_id]
     made = select(DatabaseBackup.id, DatabaseBackup.filename).where(DatabaseBackup.id.in_(jobs))
     return {job: filename for job, filename in db.session.execute(made)}  # noqa: C416
 
 
 def restores_of(firings: Iterable[Firing]) -> set[str]:
     """The jobs of due times that became drills."""
-    jobs = [each.job_id for each in firings if each.job_id]
+    jobs = [firing.job_id for firing in firings if firing.job_id]
     return set(db.session.scalars(select(Restore.id).where(Restore.id.in_(jobs))))

@@ -164,11 +164,11 @@ def last_firings(of: Iterable[Schedule]) -> dict[str, Firing]:
     chosen = (
         select(Firing)
         .join(Firing.schedule)
-        .where(Schedule.id.in_([each.id for each in of]))
+        .where(Schedule.id.in_([schedule.id for schedule in of]))
         .where(Firing.due_at == newest.scalar_subquery())
         .options(contains_eager(Firing.schedule))
     )
-    return {each.schedule_id: each for each in db.session.scalars(chosen)}
+    return {firing.schedule_id: firing for firing in db.session.scalars(chosen)}
 
 
 def make_first_schedules() -> None:

@@ -49,14 +49,16 @@ def _notifier_id(name: str) -> str:
 
 def _notifiers() -> dict[str, Fields]:
     return {
-        each.name: {
-            "url": _opened(each.url),
-            "title": each.title,
-            "body": each.body,
-            "enabled": each.enabled,
+        notifier.name: {
+            "url": _opened(notifier.url),
+            "title": notifier.title,
+            "body": notifier.body,
+            "enabled": notifier.enabled,
         }
-        | ({} if each.facts is None else {"facts": each.facts})  # none are named: every alarm
-        for each in notifiers.list_notifiers()
+        | (
+            {} if notifier.facts is None else {"facts": notifier.facts}
+        )  # none are named: every alarm
+        for notifier in notifiers.list_notifiers()
     }
 
 
@@ -91,9 +93,9 @@ def _set_retention(name: str, fields: Fields, by: str) -> None:
 
 def _schedules() -> dict[str, Fields]:
     return {
-        each.name: {key: getattr(each, key) for key in _SCHEDULE}
-        | {"task": each.task.value, "heartbeat_url": _opened(each.heartbeat)}
-        for each in schedules.list_schedules()
+        schedule.name: {key: getattr(schedule, key) for key in _SCHEDULE}
+        | {"task": schedule.task.value, "heartbeat_url": _opened(schedule.heartbeat)}
+        for schedule in schedules.list_schedules()
     }
 
 
@@ -115,7 +117,8 @@ SECTIONS: dict[str, Section] = {
         fields={"statement": str},
         needed=frozenset({"statement"}),
         entries=lambda: {
-            each.name: {"statement": each.statement} for each in assertions.list_assertions()
+            assertion.name: {"statement": assertion.statement}
+            for assertion in assertions.list_assertions()
         },
         add=lambda name, fields, by: assertions.add_assertion(name, **fields, created_by=by),
         edit=lambda name, fields, by: assertions.edit_assertion(

@@ -68,14 +68,14 @@ def _free_space() -> int | None:
 def silent_workers(at: datetime) -> Iterator[Trouble]:
     """Each silent worker while others live; or the lack of any, if one is missed."""
     known = list(db.session.scalars(select(Worker)))
-    silent = [each for each in known if is_silent(each, at)]
+    silent = [worker for worker in known if is_silent(worker, at)]
     if len(silent) < len(known):
         note_living_worker(at)
-        for each in silent:
-            if not claims.is_gone(each.id):  # one that was killed has its successor
-                yield _silent(each)
+        for worker in silent:
+            if not claims.is_gone(worker.id):  # one that was killed has its successor
+                yield _silent(worker)
         return
-    heard = max((each.seen_at for each in known), default=None) or _alive_at.get(
+    heard = max((worker.seen_at for worker in known), default=None) or _alive_at.get(
         settings().catalogue_url
     )
     if heard is not None and heard > at - 2 * HEARTBEAT:

@@ -53,9 +53,9 @@ def _missing() -> list[str]:
     completed = select(DatabaseBackup.filename).where(*is_kept)
     stored = storage().names()
     newest_first = db.session.scalars(completed.order_by(DatabaseBackup.created_at.desc()))
-    missing = [each for each in newest_first if each not in stored]
+    missing = [name for name in newest_first if name not in stored]
     if len(missing) <= _ASKED_AGAIN:  # some may have been published meanwhile
-        missing = [each for each in missing if not storage().has(each)]
+        missing = [name for name in missing if not storage().has(name)]
     _last_missing[folder] = key, missing
     return missing
 
@@ -84,7 +84,9 @@ def damaged() -> Iterator[Trouble]:
     )
     told: dict[DatabaseName, list[str]] = {}
     for server, database, filename, evidence in db.session.execute(found):
-        against = "; ".join(str(each) for each in evidence.get("differences", [])[:NAMED])
+        against = "; ".join(
+            str(difference) for difference in evidence.get("differences", [])[:NAMED]
+        )
         line = f"{filename}: {against or 'its proof failed'}."
         told.setdefault(DatabaseName(server, database), []).append(line)
     for name, lines in told.items():

@@ -33,7 +33,7 @@ def trouble_of(
 def ended_as(what: str, job: DatabaseBackup | Restore) -> str:
     """Why it failed, in lines."""
     told = f"{what}: {job.error_message or 'it failed'}."
-    return "\n".join(each for each in (told, job.error_detail, job.error_hint) if each)
+    return "\n".join(part for part in (told, job.error_detail, job.error_hint) if part)
 
 
 def size_text(size: float) -> str:
@@ -43,4 +43,4 @@ def size_text(size: float) -> str:
 
 def one_line(text: str) -> str:
     """A name can hold anything; what is sent holds nothing that a mail or a chat would obey."""
-    return "".join(each if each.isprintable() else " " for each in text)
+    return "".join(character if character.isprintable() else " " for character in text)

@@ -24,7 +24,7 @@ def examine() -> list[Finding]:
     not answer.
     """
     of_catalogue = catalogue.examine_catalogue()
-    is_readable = all(each.state is not State.PROBLEM for each in of_catalogue)
+    is_readable = all(finding.state is not State.PROBLEM for finding in of_catalogue)
     return [
         *server.examine_server(),
         *machine.examine_machine(),
@@ -42,4 +42,4 @@ def examine() -> list[Finding]:
 
 def is_healthy(findings: list[Finding]) -> bool:
     """Whether there is no problem; warnings do not count."""
-    return all(each.state is not State.PROBLEM for each in findings)
+    return all(finding.state is not State.PROBLEM for finding in findings)

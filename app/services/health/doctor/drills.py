@@ -14,7 +14,7 @@ _SUBJECT = "drills"
 
 def look_at_drills() -> Finding:
     """Whether the newest good backup can be drilled, as far as that is known before."""
-    left = [str(each) for each in drill_server.leftovers()]
+    left = [str(folder) for folder in drill_server.leftovers()]
     if left:
         return warning(
             _SUBJECT,

@@ -94,4 +94,6 @@ def discreet(text: str) -> str:
 
 def _in_one_line(text: str) -> str:
     """Names are free to have line breaks and escape codes in them; a line is not."""
-    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
+    return "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
+    )

@@ -68,7 +68,7 @@ def _folder(subject: str, folder: Path) -> Finding:
 
 
 def _missing(subject: str, folder: Path) -> Finding:
-    parent = next(each for each in folder.parents if each.exists())
+    parent = next(ancestor for ancestor in folder.parents if ancestor.exists())
     effective = os.access in os.supports_effective_ids
     if parent.is_dir() and os.access(parent, os.W_OK | os.X_OK, effective_ids=effective):
         return ok(subject, f"{folder} will be made when it is needed")

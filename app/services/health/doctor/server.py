@@ -91,7 +91,7 @@ def _tools_for_no_server() -> Finding:
     choose_toolchain(found, Version(0, 0))  # raises where there is none at all
     return warning(
         "pg_dump",
-        f"which one fits depends on the server; found: {', '.join(_shown(each) for each in found)}",
+        f"which one fits depends on the server; found: {', '.join(map(_shown, found))}",
     )
 
 

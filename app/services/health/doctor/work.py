@@ -56,7 +56,7 @@ def look_for_workers() -> Finding:
     if not workers:
         return _no_worker()
     heard = f"heard of {naturaltime(workers[0].seen_at, when=now())}"
-    silent = [each for each in workers if is_silent(each)]
+    silent = [worker for worker in workers if is_silent(worker)]
     if len(silent) == len(workers):
         return problem("worker", f"silent, last {heard}", f"It may hang: end it. {_START}")
     if silent:
