@@ -19,11 +19,11 @@ def create_app(settings: Settings | None = None) -> Flask:
     """
     settings = settings or load_settings()
     if settings.database_url:
-        parse_url(settings.database_url)  # a wrong one is told now, not at the first backup
+        parse_url(settings.database_url)  # a wrong one fails now, not at the first backup
     refuse_live_name(settings)
     logs.configure(settings.log_format)
     app = Flask(__name__, instance_path=str(settings.instance_dir))
-    app.url_map.merge_slashes = False  # a doubled slash is no page, and no redirect to one
+    app.url_map.merge_slashes = False  # a doubled slash is neither a page nor a redirect
     bind_settings(app, settings)
     _bind_extensions(app, settings)
     app.register_blueprint(admin.blueprint)
@@ -31,7 +31,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.register_blueprint(monitoring.blueprint)
     app.add_url_rule("/", "index", _index)
     cli.init_app(app)
-    auditing.init_app(app)  # before what refuses: that is recorded too
+    auditing.init_app(app)  # before the handlers that refuse, to record refusals too
     handlers.init_app(app)
     formatting.init_app(app)
     if settings.trusted_proxies:

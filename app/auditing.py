@@ -1,8 +1,7 @@
-"""One door for the audit: whatever is done over a page, the API or the terminal is recorded.
+"""The audit's one entrance: it records what is done by page, API or terminal.
 
-Recorded is what changes something, every download and every export. A route or
-a command is not marked for that: one that is added later is recorded too, under
-its own name, unless it stands here with a reason why not.
+It records every change, download and export. Routes and commands need no mark: a new
+one is recorded under its own name, unless it is listed here with a reason why not.
 """
 
 import logging
@@ -27,15 +26,15 @@ from app.services.audit.acting import Act, begin_act, end_act, outcome_of
 
 logger = logging.getLogger(__name__)
 
-#: What is not recorded though its method could change something, and why.
+#: Routes that are not recorded although their method could change something, and why.
 UNRECORDED_ROUTES = {
     "admin.appearance.update": "the colours of one browser, kept in its cookie",
-    "admin.schedules.check": "tells when a schedule would be due, and keeps nothing",
+    "admin.schedules.check": "shows when a schedule would be due, and saves nothing",
     "api.uploads.append": "thousands of parts; an upload's beginning and end are recorded",
 }
 
-#: What is recorded though its method only reads. A download or an export
-#: that is called so, or answers with an attachment, need not be named.
+#: Routes that are recorded although their method only reads. Those that are named
+#: download or export, or answer with an attachment, need not be listed.
 RECORDED_READS = {"api.settings.show": "settings.export"}
 
 #: Commands that are not recorded, and why. `list`, `show` and `status` only read.
@@ -50,12 +49,12 @@ UNRECORDED_COMMANDS = {
     "server.start": "the sample shop's own server, which needs no catalogue",
     "server.stop": "the same",
     "web": "runs until it is ended; who signs in to it is recorded",
-    "worker": "runs until it is ended; what it does by itself is recorded there",
+    "worker": "runs until it is ended; its unattended work is recorded there",
 }
 _READING = ("list", "show", "status")
 _HANDING_OUT = ("download", "export")
 
-# One act has one name, whatever a face calls it.
+# One act has one name in all faces.
 _VERBS = {
     "add": "create",
     "drop": "drop_kept",
@@ -74,18 +73,18 @@ _NAMES = {
     "settings.import": "settings.update",
 }
 
-# Arguments of commands that name what is acted on; of others nothing is kept.
+# Arguments of commands that name the subject; others are not recorded.
 _SUBJECTS = ("name", "filename", "username", "file")
 
 
 def init_app(app: Flask) -> None:
-    """Bind the audit to everything that is asked of the application over HTTP."""
+    """Bind the audit to all HTTP requests."""
     app.before_request(_begin)
     app.after_request(_end)
 
 
 def action_of_route(endpoint: str, method: str) -> str | None:
-    """What a request is recorded as; None if it is not, unless it answers with a file."""
+    """The action of a request; None if it is not recorded, unless it answers with a file."""
     if endpoint in RECORDED_READS and method == "GET":
         return RECORDED_READS[endpoint]
     *_, resource, verb = ["", *endpoint.split(".")]
@@ -96,7 +95,7 @@ def action_of_route(endpoint: str, method: str) -> str | None:
 
 
 def action_of_command(words: Sequence[str]) -> str | None:
-    """What a command is recorded as, from its words without `flask`; None if it is not."""
+    """The action of a command, from its words without `flask`; None if it is not recorded."""
     if ".".join(words) in UNRECORDED_COMMANDS or words[-1] in _READING:
         return None
     return _action(*["", *words][-2:])
@@ -143,7 +142,7 @@ def _begin() -> None:
 
 
 def _act(action: str) -> Act:
-    """What is asked, by whom; of those who are not signed in the same refusal once a while."""
+    """The act of a request; the same refusal of an anonymous client is recorded once a while."""
     is_known = current_user.is_authenticated
     address = request.remote_addr or ""
     return Act(
@@ -162,7 +161,7 @@ def _end(response: Response) -> Response:
         act = _act(_action(*request.endpoint.split(".")[-2:]))  # type: ignore[union-attr]
     if act is None or response.status_code == 304:  # noqa: PLR2004 - nothing was handed out
         return response
-    if response.status_code >= 500:  # noqa: PLR2004 - whatever was done before
+    if response.status_code >= 500:  # noqa: PLR2004 - whatever happened before
         act.outcome = ActOutcome.FAILED
     elif response.status_code >= 400 and act.outcome is None:  # noqa: PLR2004
         act.outcome = ActOutcome.REFUSED
@@ -175,12 +174,12 @@ def _is_file(response: Response) -> bool:
 
 
 def _ended(act: Act, error: BaseException) -> None:
-    """How a command ends that no service has spoken of, or whose process broke down."""
+    """Set the outcome of a command if no service has, or if its process broke down."""
     is_ours = isinstance(error, errors.AppError | click.ClickException | click.Abort)
     if act.outcome is not None and (
         is_ours or isinstance(error, SystemExit | click.exceptions.Exit)
     ):
-        return  # its service has said it
+        return  # its service has set it
     if isinstance(error, SystemExit | click.exceptions.Exit):
         code = error.code if isinstance(error, SystemExit) else error.exit_code
         if code not in (None, 0):
@@ -196,7 +195,7 @@ def _ended(act: Act, error: BaseException) -> None:
 
 
 def _record(act: Act) -> None:
-    """What was done is done: where it cannot be recorded, the log says so."""
+    """Record an act; if that fails, the log says so, because the act is already done."""
     try:
         db.session.rollback()  # whatever the act has left behind
         audit.record(act)

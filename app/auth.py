@@ -36,7 +36,7 @@ class SignedIn(UserMixin):  # type: ignore[misc]  # flask_login has no types
 
 
 class PanelRequest(Request):
-    """Flask's request; the client's address never has a port, which some proxies add."""
+    """Flask's request; the client's address is without the port that some proxies add."""
 
     def __init__(self, environ: "WSGIEnvironment", **more: Any) -> None:
         super().__init__(environ, **more)
@@ -49,7 +49,7 @@ class CookieSessions(SecureCookieSessionInterface):
     digest_method = staticmethod(hashlib.sha256)
 
     def get_cookie_name(self, app: Flask) -> str:
-        """A name that no other host can set over HTTPS, and that no other port shares.
+        """A name that no other host can set over HTTPS, and no other port shares.
 
         Browsers send a cookie to all ports of its host: panels side by side would sign
         each other's admins out.
@@ -77,7 +77,7 @@ def is_signed_cookie(app: Flask, header: str) -> bool:
 
 
 def init_app(app: Flask) -> None:
-    """Tell Flask and Flask-Login how a cookie becomes an admin."""
+    """Set up how Flask and Flask-Login turn a cookie into an admin."""
     app.request_class = PanelRequest
     app.session_interface = CookieSessions()
     login_manager.init_app(app)
@@ -86,9 +86,9 @@ def init_app(app: Flask) -> None:
 
 
 def require_admin() -> None:
-    """Let nobody pass but a signed-in admin. Raises NotSignedIn."""
+    """Require a signed-in admin. Raises NotSignedIn."""
     if not current_user.is_authenticated:
-        raise NotSignedIn("nobody is signed in", hint="Sign in first; a session ends by itself.")
+        raise NotSignedIn("nobody is signed in", hint="Sign in first; sessions expire.")
 
 
 def signed_in_admin() -> Admin:
@@ -127,7 +127,7 @@ def change_password(old: str, new: str) -> None:
 
 
 def confirming(password: str) -> Confirm:
-    """What makes sure, when it is called, that it is still the admin who is asking.
+    """Returns a check that the signed-in admin is still there.
 
     It raises WrongPassword, TooManyAttempts.
     """
@@ -170,11 +170,11 @@ def own_path(target: str | None) -> str | None:
 
 @contextmanager
 def _refusals_told(address: str) -> Iterator[None]:
-    """For the audit: each wrong password, but of what the throttle refuses once a block."""
+    """For the audit: each wrong password; of throttled attempts one per waiting period."""
     try:
         yield
     except TooManyAttempts as error:
-        # Whom a crowd is in the way comes from ever new addresses: one entry for all of them.
+        # A crowd comes from ever new addresses: one entry for all of them.
         origin = place_of(address) if error.since else "many addresses"
         since = error.since or now() - BLOCK
         tell(detail=error.message, origin=origin, quiet_since=since)

@@ -66,7 +66,7 @@ def writing() -> Iterator[Session]:
     session: Session = db.session()
     if session.info.get("writing"):
         yield session
-        session.flush()  # what the catalogue refuses is told here, as by a commit
+        session.flush()  # so that errors of the catalogue appear here, as at a commit
         return
     session.commit()
     session.connection(execution_options={"begin_with": "BEGIN IMMEDIATE"})
@@ -84,7 +84,7 @@ def writing() -> Iterator[Session]:
 def ask(query: Select[*tuple[Any, ...]]) -> Sequence[Row[*tuple[Any, ...]]]:
     """The rows of one query, outside of the session and, on SQLite, without a BEGIN.
 
-    For what is asked again and again: it costs one statement.
+    For queries that repeat every few seconds: each costs one statement.
     """
     with _without_begin() as connection:
         return connection.execute(query).all()
@@ -112,9 +112,9 @@ def _set_up_sqlite(connection: Any, _record: Any) -> None:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")  # a COMPLETED row survives a power cut
         connection.execute("PRAGMA foreign_keys = ON")
-        # So that INSERT OR REPLACE does not pass by what refuses a DELETE.
+        # So that INSERT OR REPLACE does not bypass triggers that refuse a DELETE.
         connection.execute("PRAGMA recursive_triggers = ON")
-        # SQLite's own lower() knows ASCII alone, and searches ignore case with it.
+        # SQLite's own lower() handles ASCII only, and searches use it to ignore case.
         connection.create_function("lower", 1, _lower, deterministic=True)
 
 
@@ -126,7 +126,7 @@ def _note_sqlite_file(connection: Any, record: Any) -> None:
 
 @event.listens_for(Pool, "checkout")
 def _refuse_lost_sqlite_file(connection: Any, record: Any, _proxy: Any) -> None:
-    """A file that was deleted or replaced lives on in who has it open: rows would be lost."""
+    """A deleted or replaced file lives on in open connections: rows would be lost."""
     if isinstance(connection, sqlite3.Connection):
         path, *was = record.info["file"]
         if path and _identity(path) != tuple(was):
@@ -149,11 +149,11 @@ def _identity(path: str) -> tuple[int, int]:
 def containing(told: SQLColumnExpression[str], text: str) -> ColumnElement[bool]:
     """Whether a column or an expression contains a text, whatever the case of either.
 
-    Raises InvalidInput for a text that is longer than what SQLite and people look for.
+    Raises InvalidInput for a text longer than SQLite and people search for.
     """
     if len(text) > MAX_SEARCHED:
         raise InvalidInput(f"a search has at most {MAX_SEARCHED} characters")
-    # SQLite's LIKE ignores the case of ASCII by itself; our lower() is five times as slow.
+    # SQLite's LIKE already ignores the case of ASCII; our lower() is five times as slow.
     is_enough = text.isascii() and db.engine.dialect.name == "sqlite"
     return (told.contains if is_enough else told.icontains)(text, autoescape=True)
 

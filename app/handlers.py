@@ -1,4 +1,4 @@
-"""Errors told over HTTP, and what every answer carries: the one table of statuses."""
+"""Errors as HTTP answers, and the headers of every answer: the one table of statuses."""
 
 import logging
 from http import HTTPStatus
@@ -49,10 +49,10 @@ _CSP = (
 
 
 class PanelResponse(Response):
-    """Flask's response; half characters, as a dump may have in its names, break no page."""
+    """Flask's response; lone surrogates, which names in a dump may contain, break no page."""
 
     def set_data(self, value: bytes | str) -> None:
-        """Text as UTF-8, with a question mark for what has no place there."""
+        """Text as UTF-8, with a question mark for each character that cannot be encoded."""
         super().set_data(value.encode("utf-8", "replace") if isinstance(value, str) else value)
 
 
@@ -73,9 +73,9 @@ def status_of(error: errors.AppError) -> int:
 
 
 def refuse_other_hosts() -> None:
-    """Refuse who asks for the panel under a name that is not its own. Raises Forbidden.
+    """Refuse requests under a name that is not the panel's. Raises Forbidden.
 
-    Whoever owns another name can let it lead here, and then ask as from our own pages.
+    The owner of another name could point it here, and send requests as if from our pages.
     Those who only look whether the panel lives may ask by its address.
     """
     ours = settings().hosts
@@ -84,12 +84,12 @@ def refuse_other_hosts() -> None:
         if name not in ours:
             raise errors.Forbidden(
                 "the panel has no such name",
-                hint="BACKSTOP_HOSTS lists the names under which it is asked for.",
+                hint="BACKSTOP_HOSTS lists the names of the panel.",
             )
 
 
 def refuse_other_sites() -> None:
-    """Refuse what another site made a browser send. Raises Forbidden.
+    """Refuse requests that another site made a browser send. Raises Forbidden.
 
     Sec-Fetch-Site is set by the browser and cannot be changed by a script;
     browsers that lack it send Origin. Programs such as curl send neither.
@@ -125,7 +125,7 @@ def _tell_catalogue_error(error: DatabaseError) -> ResponseReturnValue:
     is_told_enough = isinstance(error, OperationalError)
     logger.error("catalogue not usable error=%r", str(error.orig), exc_info=not is_told_enough)
     told = explain(error)
-    told.detail = ""  # it may speak of hosts and roles, and anybody may ask
+    told.detail = ""  # it may name hosts and roles, and anybody can send a request
     return _answer(told, HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": "5"})
 
 
@@ -148,7 +148,7 @@ def _answer(error: errors.AppError, status: int, headers: dict[str, Any]) -> Res
 
 
 def _page(error: errors.AppError, status: int) -> str:
-    """The error as a page, made without asking who is signed in: the catalogue may be away."""
+    """The error as a page, without asking who is signed in: the catalogue may be unreachable."""
     refuse(error.message, is_broken=status >= HTTPStatus.INTERNAL_SERVER_ERROR)
     template = current_app.jinja_env.get_template("errors/error.html")
     return template.render(error=error, status=status, theme=chosen_theme())

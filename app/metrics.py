@@ -1,4 +1,4 @@
-"""The figures as Prometheus reads them, taken from the catalogue whenever it asks."""
+"""The figures for Prometheus, read from the catalogue at each request."""
 
 import logging
 import tomllib
@@ -28,7 +28,7 @@ _FAILURES: tuple[type[Exception], ...] = (AppError, SQLAlchemyError, *FAILURES)
 
 
 def exposition(accept: str = "") -> tuple[bytes, str]:
-    """All figures as they are now, in the form that is asked for, and its content type."""
+    """All current figures in the requested format, and its content type."""
     registry = CollectorRegistry()
     registry.register(_Figures())
     encode, content_type = choose_encoder(accept)
@@ -36,7 +36,7 @@ def exposition(accept: str = "") -> tuple[bytes, str]:
 
 
 def listener(app: Flask) -> Callable[..., Iterable[bytes]]:
-    """A WSGI application that serves the figures, and nothing else, to whoever reaches it."""
+    """A WSGI application that serves the figures, and nothing else, to every client."""
 
     @Request.application
     def answer(request: Request) -> Response:
@@ -52,7 +52,7 @@ def listener(app: Flask) -> Callable[..., Iterable[bytes]]:
 
 
 class _Figures(Collector):
-    """Asks each part anew; one that cannot answer leaves the others in place."""
+    """Reads each part anew; one that fails does not affect the others."""
 
     def collect(self) -> Iterator[Metric]:
         yield InfoMetricFamily("backstop_build", "What runs.", {"version": _version()})

@@ -1,4 +1,4 @@
-"""Face: what other machines look at. Health for everybody, figures for who has the token."""
+"""Face: monitoring by other machines. Health for all, figures for clients with the token."""
 
 import hmac
 
@@ -14,13 +14,13 @@ blueprint = Blueprint("monitoring", __name__)
 
 @blueprint.get("/healthz")
 def healthz() -> ResponseReturnValue:
-    """This process answers; nothing else is looked at."""
+    """This process answers; nothing else is checked."""
     return Response("ok\n", content_type="text/plain; charset=utf-8")
 
 
 @blueprint.get("/readyz")
 def readyz() -> ResponseReturnValue:
-    """Whether a backup that is asked for now would be made."""
+    """Whether a backup requested now would be made."""
     wrong = check_health()
     checks = {name: {"ok": not reason, "reason": reason} for name, reason in wrong.items()}
     is_ready = not any(wrong.values())
@@ -29,7 +29,7 @@ def readyz() -> ResponseReturnValue:
 
 @blueprint.get("/metrics")
 def metrics() -> ResponseReturnValue:
-    """The figures for Prometheus; without a token in the settings there is no such page."""
+    """The figures for Prometheus; 404 without a token in the settings."""
     token = settings().metrics_token
     if token is None:
         abort(404)

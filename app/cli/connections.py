@@ -1,4 +1,4 @@
-"""What connections may cost before anybody has said who he is: waitress, told of our cookies."""
+"""Waitress with limits on connections from clients that are not signed in."""
 
 from copy import copy
 from typing import Any

@@ -1,4 +1,4 @@
-"""How a backup or a restore that runs in this terminal is told."""
+"""The progress of a backup or a restore that runs in this terminal."""
 
 import io
 import sys
@@ -21,12 +21,12 @@ from rich.table import Column
 from app.formatting import left_text, progress_text
 from app.services.jobs.progress import Progress as JobProgress
 
-#: How pg_dump and pg_restore begin to tell that they are at the next table.
+#: How pg_dump and pg_restore announce the next table.
 _TABLES = ("pg_dump: dumping contents of", "pg_restore: processing data for table")
 
 
 def print_asserted(found: dict[str, Any]) -> None:
-    """What was asserted of a restored database and what came of it, one line each."""
+    """Print the results of assertions and pg_amcheck, one line each."""
     for answer in found.get("assertions", []):
         word = "NOT KNOWN" if answer.get("unanswered") else "NOT TRUE"
         told = "true" if answer["passed"] else f"{word} ({answer['told']})"
@@ -37,7 +37,7 @@ def print_asserted(found: dict[str, Any]) -> None:
 
 
 class _Tolerant(io.TextIOBase):
-    """A stream whose reader may go away: what nobody sees is no failure of the backup."""
+    """A stream whose reader may go away: that must not fail the backup."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

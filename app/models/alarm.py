@@ -1,4 +1,4 @@
-"""An alarm: something that is not as it should be, from when it began until it is over."""
+"""An alarm: a trouble, from when it began until it is resolved."""
 
 import enum
 from datetime import datetime
@@ -12,7 +12,7 @@ from app.models.types import Moment, Word
 
 
 class Fact(enum.Enum):
-    """What notifiers subscribe to, in the past tense where it can be said so."""
+    """What notifiers subscribe to, in the past tense where possible."""
 
     BACKUP_COMPLETED = "backup-completed"
     DRILL_PASSED = "drill-passed"
@@ -32,7 +32,7 @@ class Fact(enum.Enum):
     NOTIFIER_FAILED = "notifier-failed"
 
 
-#: Of these no alarm is made: they are good news.
+#: Good news: these never open an alarm.
 GOOD_NEWS = frozenset({Fact.BACKUP_COMPLETED, Fact.DRILL_PASSED})
 
 
@@ -43,13 +43,13 @@ class Alarm(Model):
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True, default=create_id)
     kind: Mapped[Fact] = mapped_column(Word(Fact))
-    subject: Mapped[str] = mapped_column(String(600))  # what tells it from others of its kind
-    server: Mapped[str] = mapped_column(String(255), default="")  # empty: of no database
+    subject: Mapped[str] = mapped_column(String(600))  # distinguishes it from others of its kind
+    server: Mapped[str] = mapped_column(String(255), default="")  # empty: it concerns no database
     database: Mapped[str] = mapped_column(String(255), default="")
     title: Mapped[str] = mapped_column(String(255))
     body: Mapped[str] = mapped_column(Text, default="")
     opened_at: Mapped[datetime] = mapped_column(Moment)
-    # When notifiers were told; not at once where the same was told just before.
+    # When a message was queued; delayed if the same was sent just before.
     told_at: Mapped[datetime | None] = mapped_column(Moment)
     told: Mapped[str] = mapped_column(String(255), default="")  # the title as it was then
     closed_at: Mapped[datetime | None] = mapped_column(Moment)

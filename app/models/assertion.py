@@ -16,7 +16,7 @@ class Assertion(Model):
     __tablename__ = "assertions"
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True, default=create_id)
-    server: Mapped[str] = mapped_column(String(255))  # as the backups' of which it speaks
+    server: Mapped[str] = mapped_column(String(255))  # as that of the backups it applies to
     database: Mapped[str] = mapped_column(String(255))
     name: Mapped[str] = mapped_column(String(100))
     statement: Mapped[str] = mapped_column(Text)

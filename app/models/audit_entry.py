@@ -1,4 +1,4 @@
-"""An entry of the audit: who did what, when, from where, and what came of it."""
+"""An entry of the audit: who did what, when and from where, and its outcome."""
 
 import enum
 
@@ -9,7 +9,7 @@ from app.extensions import Model
 
 
 class ActOutcome(enum.Enum):
-    """What came of an act."""
+    """The outcome of an act."""
 
     DONE = "done"
     REFUSED = "refused"

@@ -1,4 +1,4 @@
-"""A delivery: one message to one notifier or heartbeat monitor, tried until it is taken."""
+"""A delivery: one message to one notifier or monitor, retried until it is accepted."""
 
 import enum
 from datetime import datetime
@@ -10,7 +10,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.extensions import Model
 from app.models.types import Moment, Word, now
 
-#: The fact of a test message: whoever sent it sees what comes of it, and nobody else.
+#: The fact of a test message: only its sender sees the result.
 TEST = "test"
 
 
@@ -28,11 +28,11 @@ class Delivery(Model):
     __tablename__ = "deliveries"
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True, default=create_id)
-    # Whose message it is: of each lane one is under way at a time, the oldest first.
+    # Whose message it is: each lane has one under way at a time, the oldest first.
     lane: Mapped[str] = mapped_column(String(32))
     notifier_id: Mapped[str | None] = mapped_column(ForeignKey("notifiers.id", ondelete="CASCADE"))
     heartbeat: Mapped[str | None] = mapped_column(Text)  # in place of a notifier: a sealed URL
-    key: Mapped[str] = mapped_column(String(255))  # the same is told nobody twice
+    key: Mapped[str] = mapped_column(String(255))  # a notifier gets no two with the same key
     fact: Mapped[str] = mapped_column(String(32))
     level: Mapped[str] = mapped_column(String(16))  # info, success, warning, failure
     title: Mapped[str] = mapped_column(String(255))
@@ -44,7 +44,7 @@ class Delivery(Model):
     created_at: Mapped[datetime] = mapped_column(Moment, default=now)
     attempts: Mapped[int] = mapped_column(default=0)
     next_attempt_at: Mapped[datetime] = mapped_column(Moment, default=now)
-    lease_until: Mapped[datetime | None] = mapped_column(Moment)  # somebody tries it just now
+    lease_until: Mapped[datetime | None] = mapped_column(Moment)  # a process is sending it
     ended_at: Mapped[datetime | None] = mapped_column(Moment)
     last_error: Mapped[str] = mapped_column(Text, default="")
 

@@ -1,4 +1,4 @@
-"""From where an admin has signed in."""
+"""An address from which an admin has signed in."""
 
 from datetime import datetime
 

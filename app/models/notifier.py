@@ -1,4 +1,4 @@
-"""A notifier: somewhere people are told."""
+"""A notifier: where messages go."""
 
 from datetime import datetime
 
@@ -19,8 +19,8 @@ class Notifier(Model):
     id: Mapped[str] = mapped_column(String(32), primary_key=True, default=create_id)
     name: Mapped[str] = mapped_column(String(100), unique=True)
     url: Mapped[str] = mapped_column(Text)  # sealed; it is never shown again
-    target: Mapped[str] = mapped_column(String(400))  # what of it may be told
-    # Words of facts; None: every alarm, also of kinds to come.
+    target: Mapped[str] = mapped_column(String(400))  # the part of it that may be shown
+    # Facts by their words; None: every alarm, including kinds added later.
     facts: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
     title: Mapped[str] = mapped_column(String(200), default="")  # templates; empty: ours
     body: Mapped[str] = mapped_column(Text, default="")
@@ -29,11 +29,11 @@ class Notifier(Model):
     created_by: Mapped[str] = mapped_column(String(255), default="")
 
     def wants(self, fact: Fact) -> bool:
-        """Whether it is to be told of such a fact."""
+        """Whether it gets messages about this fact."""
         if not self.enabled:
             return False
         if self.facts is None:
             return fact not in GOOD_NEWS
-        # A backup that fails since we are refused has failed all the same.
+        # A backup that fails because access is refused has failed too.
         failed = fact is Fact.ACCESS_REFUSED and Fact.BACKUP_FAILED.value in self.facts
         return failed or fact.value in self.facts

@@ -1,4 +1,4 @@
-"""A retention policy: which backups of a database are kept when room is made."""
+"""A retention policy: which backups of a database are kept."""
 
 from datetime import datetime
 
@@ -11,12 +11,12 @@ from app.models.types import Moment, now
 
 
 class RetentionPolicy(Model):
-    """A row of `retention_policies`; what is None asks nothing."""
+    """A row of `retention_policies`; None switches a rule off."""
 
     __tablename__ = "retention_policies"
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True, default=create_id)
-    server: Mapped[str] = mapped_column(String(255))  # as the backups' of which it speaks
+    server: Mapped[str] = mapped_column(String(255))  # as that of its backups
     database: Mapped[str] = mapped_column(String(255))
     keep_last: Mapped[int | None]
     keep_hourly: Mapped[int | None]
@@ -29,9 +29,9 @@ class RetentionPolicy(Model):
     time_zone: Mapped[str] = mapped_column(String(64), default="UTC")
     updated_at: Mapped[datetime] = mapped_column(Moment, default=now)
     updated_by: Mapped[str] = mapped_column(String(255))
-    # A prune that lies ahead tells of a clock that was set back.
+    # A prune in the future reveals a clock that was set back.
     pruned_at: Mapped[datetime | None] = mapped_column(Moment)
-    # When an admin let it remove backups; a tightened policy is confirmed anew.
+    # When an admin confirmed it; a stricter policy must be confirmed again.
     confirmed_at: Mapped[datetime | None] = mapped_column(Moment)
     # The last prune that removed something.
     removed_at: Mapped[datetime | None] = mapped_column(Moment)

@@ -1,4 +1,4 @@
-"""A schedule: what is done at which times, and each of its times."""
+"""A schedule, and each of its due times."""
 
 import enum
 from datetime import datetime
@@ -12,15 +12,15 @@ from app.models.types import Moment, Word, now
 
 
 class Task(enum.Enum):
-    """What a schedule does."""
+    """The task of a schedule."""
 
     BACKUP = "backup"
     DRILL = "drill"  # of the newest good backup
-    SCRUB = "scrub"  # reads the dumps that were not read for long
+    SCRUB = "scrub"  # reads dumps that were not read for long
 
 
 class Outcome(enum.Enum):
-    """What became of a due time."""
+    """The state of a due time."""
 
     WAITING = "waiting"  # for its next attempt
     RUNNING = "running"
@@ -35,7 +35,7 @@ class Schedule(Model):
     __tablename__ = "schedules"
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True, default=create_id)
-    server: Mapped[str] = mapped_column(String(255))  # as the backups' that it makes
+    server: Mapped[str] = mapped_column(String(255))  # as that of its backups
     database: Mapped[str] = mapped_column(String(255))
     name: Mapped[str] = mapped_column(String(100))
     task: Mapped[Task] = mapped_column(Word(Task))
@@ -46,10 +46,10 @@ class Schedule(Model):
     created_at: Mapped[datetime] = mapped_column(Moment, default=now)
     created_by: Mapped[str] = mapped_column(String(255))
 
-    # The sealed address of a monitor that is told of each run; empty: none.
+    # The encrypted URL of a monitor that receives each run; empty: none.
     heartbeat: Mapped[str] = mapped_column(Text, default="", server_default="")
 
-    # None where it is paused. A clock that is set back is known by the second one.
+    # The first is None while it is paused; the second reveals a clock that was set back.
     next_due_at: Mapped[datetime | None] = mapped_column(Moment)
     reckoned_at: Mapped[datetime] = mapped_column(Moment, default=now)
 
@@ -71,13 +71,13 @@ class Firing(Model):
     outcome: Mapped[Outcome] = mapped_column(Word(Outcome), default=Outcome.WAITING)
     attempts: Mapped[int] = mapped_column(default=0)
     next_attempt_at: Mapped[datetime | None] = mapped_column(Moment)
-    # Chosen before the job is queued: so a crash in between is no second job.
+    # Chosen before the job is queued, so that a crash in between makes no second job.
     job_id: Mapped[str | None] = mapped_column(String(32))
     finished_at: Mapped[datetime | None] = mapped_column(Moment)
-    # Due times before this one at which nobody was there, and the first of them.
+    # Missed due times before this one, and the first of them.
     missed: Mapped[int] = mapped_column(default=0)
     missed_since: Mapped[datetime | None] = mapped_column(Moment)
-    told: Mapped[str] = mapped_column(Text, default="")  # the last thing to say of it
+    told: Mapped[str] = mapped_column(Text, default="")  # the latest note about it
 
     schedule: Mapped[Schedule] = relationship(lazy="joined", innerjoin=True)
 
@@ -88,13 +88,13 @@ class Firing(Model):
 
     @property
     def is_at_work(self) -> bool:
-        """Whether something comes of it soon: not in a pause between two attempts."""
+        """Whether it is running or about to: not in a pause between two attempts."""
         is_new = self.outcome is Outcome.WAITING and not self.attempts
         return is_new or self.outcome is Outcome.RUNNING
 
 
 class SeenDatabase(Model):
-    """A row of `seen_databases`: one whose first schedules have been made."""
+    """A row of `seen_databases`: a database whose first schedules have been made."""
 
     __tablename__ = "seen_databases"
 

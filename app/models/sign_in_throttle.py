@@ -1,4 +1,4 @@
-"""How often somebody has failed to sign in as somebody, and from where."""
+"""Failed sign-ins, by account and address."""
 
 from datetime import datetime
 

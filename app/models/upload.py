@@ -1,4 +1,4 @@
-"""An upload: a dump of somebody else that comes in parts."""
+"""An upload: a dump from elsewhere that arrives in parts."""
 
 from datetime import datetime
 
@@ -11,7 +11,7 @@ from app.models.types import Moment, now
 
 
 class Upload(Model):
-    """A row of `uploads`; how much has come, its file tells."""
+    """A row of `uploads`; the size of its file says how much has arrived."""
 
     __tablename__ = "uploads"
 

@@ -1,4 +1,4 @@
-"""A worker that runs queued backups, and when it was last heard of."""
+"""A worker that runs queued jobs, and its last heartbeat."""
 
 from datetime import datetime, timedelta
 
@@ -12,7 +12,7 @@ HEARTBEAT = timedelta(seconds=10)
 
 
 class Worker(Model):
-    """A row of `workers`; a worker that ends politely takes its row along."""
+    """A row of `workers`; a worker that ends cleanly deletes its row."""
 
     __tablename__ = "workers"
 

@@ -23,13 +23,13 @@ from urllib.parse import unquote, urlsplit
 from app.errors import Busy, InvalidInput, NotifierError
 
 _CHILD = Path(__file__).with_name("child.py")
-_START = 20  # seconds for a process to come up, beside what its task may take
+_START = 20  # seconds for a process to start, in addition to its task
 _CHECK = 10  # seconds
-_AT_ONCE = 4  # URLs that are checked: each holds a thread of the web process
+_AT_ONCE = 4  # checks: each occupies a thread of the web process
 _PATIENCE = 2.0  # seconds for one of these places
 _places = threading.BoundedSemaphore(_AT_ONCE)
 
-#: What a carrier may know of our environment: how to get out to the network.
+#: The part of our environment that a carrier gets: how to reach the network.
 _PASSED = re.compile(
     r"PATH|LANG|LC_\w+|TZ|(HTTPS?|ALL|NO|FTP)_PROXY|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE"
     r"|CURL_CA_BUNDLE|SYSTEMROOT|COVERAGE_\w+",
@@ -42,7 +42,7 @@ _HINT = "docs/how-to/get-alarms.md shows URLs; https://appriseit.com has one for
 
 @dataclass(frozen=True)
 class Target:
-    """What may be told of a URL: no more than its scheme, service and host."""
+    """The parts of a URL that may be shown: scheme, service and host."""
 
     scheme: str
     service: str
@@ -62,7 +62,7 @@ def check(url: str) -> Target:
     if not answer["ok"]:
         # What follows is the URL, with some letters of its secrets.
         said = [line.partition(" URL")[0] + "." for line in answer["said"]]
-        raise InvalidInput("this is no URL of a notifier", detail=_told(said, url), hint=_HINT)
+        raise InvalidInput("not a valid URL of a notifier", detail=_told(said, url), hint=_HINT)
     return Target(_scheme(url), answer["service"][:100], answer["host"][:200])
 
 
@@ -86,7 +86,7 @@ def ping(url: str, what: str, text: str, *, seconds: int = 30) -> None:
 
 @contextmanager
 def _a_place() -> Iterator[None]:
-    """For what a page or a call waits for: a few at once. Raises Busy."""
+    """A place for work that a page or a call waits for. Raises Busy."""
     if not _places.acquire(timeout=_PATIENCE):
         raise _busy("too many URLs are being checked at once")
     try:
@@ -101,7 +101,7 @@ def _busy(message: str) -> Busy:
 
 def _require_ok(answer: dict[str, Any], url: str) -> None:
     if not answer["ok"]:
-        raise NotifierError("the message was not taken", detail=_told(answer["said"], url))
+        raise NotifierError("the message was not accepted", detail=_told(answer["said"], url))
 
 
 def _ask(asked: dict[str, Any], seconds: int) -> dict[str, Any]:
@@ -129,17 +129,15 @@ def _ask(asked: dict[str, Any], seconds: int) -> dict[str, Any]:
 
 
 class _TooLate(NotifierError):
-    """It hangs, or the machine is too slow."""
+    """The service hangs, or the machine is too slow."""
 
 
 def _too_late(seconds: int) -> NotifierError:
-    return _TooLate(
-        f"there was no answer within {seconds} s", hint="It hangs, or is not reachable."
-    )
+    return _TooLate(f"no answer within {seconds} s", hint="The service hangs or is not reachable.")
 
 
 def _told(said: list[str], url: str) -> str:
-    """What the carrier said, in one line, without what is secret in the URL."""
+    """The carrier's words in one line, without the secrets in the URL."""
     text = " ".join(" ".join(said).split())
     for secret in sorted(_secrets_of(url), key=len, reverse=True):
         text = text.replace(secret, "*****")

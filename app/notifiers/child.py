@@ -20,7 +20,7 @@ from apprise.manager_attachment import AttachmentManager
 from apprise.manager_plugins import NotificationManager
 from apprise.plugins import NotifyBase
 
-# They talk to this machine, not to the network; on a desktop they would run programs.
+# These talk to this machine, not to the network; on a desktop they would run programs.
 _LOCAL = (
     *("dbus", "kde", "qt", "glib", "gio", "gnome", "macosx", "windows"),
     *("syslog", "blink1"),
@@ -29,7 +29,7 @@ _WAIT = 10.0  # seconds for a connection, and for each answer
 
 
 def main() -> None:
-    """Read what to do, do it, and say what came of it."""
+    """Read a task, do it, and report the result."""
     asked = json.load(sys.stdin)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # it ends us
     signal.alarm(asked["seconds"])
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 class _Said(logging.Handler):
-    """What Apprise says of its failures, which it tells nowhere else."""
+    """Apprise's log of its failures, which it reports nowhere else."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -53,7 +53,7 @@ class _Said(logging.Handler):
 
 def _by_apprise(asked: dict[str, Any]) -> dict[str, Any]:
     NotificationManager().disable(*_LOCAL)  # type: ignore[no-untyped-call]
-    # A URL can name a file or an address whose content is sent along: nothing of ours is read.
+    # A URL can attach the content of a file or an address: nothing of ours may be read.
     AttachmentManager().remove("file", "http", "https")  # type: ignore[no-untyped-call]
     asset = AppriseAsset(app_id="Backstop", app_desc="Backstop", app_url="", storage_mode="memory")
     carrier = Apprise.instantiate(asked["url"], asset=asset)
@@ -70,7 +70,7 @@ def _by_apprise(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def _host_of(carrier: NotifyBase, url: str) -> str:
-    """The host that a URL names; none where that place in it holds a key or a topic."""
+    """The host in a URL; empty if that part holds a key or a topic."""
     try:
         host = urlsplit(url).hostname or ""
         shown = urlsplit(carrier.url(privacy=True)).hostname or ""  # type: ignore[no-untyped-call]
@@ -81,7 +81,7 @@ def _host_of(carrier: NotifyBase, url: str) -> str:
 
 
 def _ping(asked: dict[str, Any], said: _Said) -> dict[str, Any]:
-    """Tell a heartbeat monitor: POST the address, with /start or /fail behind its path."""
+    """Send a heartbeat: POST to the URL, with /start or /fail appended to its path."""
     parts = urlsplit(asked["url"])
     path = parts.path.rstrip("/") + (f"/{asked['title']}" if asked["title"] else "")
     url = urlunsplit(parts._replace(path=path))
@@ -103,7 +103,7 @@ def _ping(asked: dict[str, Any], said: _Said) -> dict[str, Any]:
 
 
 def _reason(error: BaseException) -> str:
-    """What went wrong at the bottom of it: the errors above repeat the whole address."""
+    """The innermost cause: the errors above it repeat the whole URL."""
     while (below := error.__cause__ or error.__context__) is not None:
         error = below
     return str(error) or type(error).__name__

@@ -48,7 +48,7 @@ def test_one_is_made_tested_changed_and_deleted(panel: Flask, ann: FlaskClient):
         right.answers = 500
         sent(ann, f"{link}/test", link)
         page = seen(ann, link)
-        assert "The test was not sent: the message was not taken" in page.text
+        assert "The test was not sent: the message was not accepted" in page.text
         assert "error=500" in page.text
     form = {"name": "ops", "url": "", "title": "$database: $title", "facts": "disk-low"}
     assert filled(ann, link, form).location == NOTIFIERS

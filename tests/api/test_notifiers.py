@@ -33,7 +33,7 @@ def test_a_test_without_an_answer_says_so(ann: FlaskClient, monkeypatch: pytest.
         answer = ann.post(f"{NOTIFIERS}/{made.json['notifier']['id']}/test")
     assert is_problem(answer, 502)
     assert answer.json["title"] == "the test was not sent"
-    assert answer.json["detail"].startswith("there was no answer within 2 s")
+    assert answer.json["detail"].startswith("no answer within 2 s")
     assert answer.json["hint"].startswith("Check its URL")
 
 

@@ -44,8 +44,8 @@ def test_a_password_is_changed(flask_admin, app: Flask):
         (("create", "ann"), "short", "a password has 12 to 1000 characters"),
         (("create", "ann"), "", "a password has 12 to 1000 characters"),
         (("create", "ann"), "annannannann", "this password is too easy to guess"),
-        (("password", "nobody"), "her own password", 'there is no admin "nobody"'),
-        (("remove", "nobody"), "", 'there is no admin "nobody"'),
+        (("password", "nobody"), "her own password", 'no such admin: "nobody"'),
+        (("remove", "nobody"), "", 'no such admin: "nobody"'),
         (("remove", "admin"), "", '"admin" is the only admin'),
     ],
 )

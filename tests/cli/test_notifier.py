@@ -53,7 +53,7 @@ def test_they_are_made_edited_tested_and_deleted(run: Run, tmp_path: Path):
 
 def test_what_is_wrong_is_told_and_exits_with_1(run: Run):
     for words, typed, told in (
-        (("create", "a"), "canary://x\n", "Error: this is no URL of a notifier"),
+        (("create", "a"), "canary://x\n", "Error: not a valid URL of a notifier"),
         (("create", "a\tb"), "json://h\n", "Error: the name must have"),
         (("test", "nobody"), "", "Error: no such notifier"),
         (("edit", "nobody", "--off"), "", "Error: no such notifier"),

@@ -86,7 +86,7 @@ def list_admins() -> list[Admin]:
 def remove_admin(username: str) -> None:
     """Remove an admin and their sessions. Raises NotFound, Conflict for the last one."""
     with writing() as session:
-        # All of them are locked: two removals at once must not both see another one left.
+        # Lock all rows: two removals at once must not both see another admin left.
         everyone = session.scalars(select(Admin).with_for_update()).all()
         admin = get_admin(username)
         if len(everyone) == 1:
@@ -101,7 +101,7 @@ def get_admin(username: str) -> Admin:
     """The admin of this name. Raises NotFound."""
     admin = find_admin(username)
     if admin is None:
-        raise NotFound(f'there is no admin "{username}"', hint="flask admin list shows them.")
+        raise NotFound(f'no such admin: "{username}"', hint="flask admin list shows them.")
     return admin
 
 
@@ -111,12 +111,12 @@ def find_admin(username: str) -> Admin | None:
 
 
 def has_password(admin: Admin | None, password: str) -> bool:
-    """Whether this is the admin's password; the same work where there is no admin."""
+    """Whether this is the admin's password; the same work without an admin."""
     return passwords.is_password(password, admin.password_hash if admin else None)
 
 
 def renew_hash(admin: Admin, password: str) -> None:
-    """Keep the password that was just given with as much work as a new one gets."""
+    """Rehash a password that was just given, if its hash is outdated."""
     if passwords.is_outdated(admin.password_hash):
         with writing() as session:
             session.get_one(Admin, admin.id).password_hash = passwords.hash_of(password)
@@ -126,4 +126,4 @@ def _check_username(username: str) -> None:
     if not username or len(username) > MAX_USERNAME or not username.isprintable():
         raise InvalidInput(f"a username has 1 to {MAX_USERNAME} printable characters")
     if username != username.strip():
-        raise InvalidInput("a username neither begins nor ends with a space")
+        raise InvalidInput("a username must not begin or end with a space")

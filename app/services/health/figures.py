@@ -1,4 +1,4 @@
-"""What is measured from outside: each database's newest backup, counts, bytes, queue and workers.
+"""Figures for monitoring: the newest backup of each database, counts, bytes and workers.
 
 The number of queries does not grow with the rows.
 """
@@ -28,7 +28,7 @@ class Newest:
     size: int  # bytes
     duration: timedelta
     is_there: bool  # its dump
-    proof_level: int | None  # as the pages tell it; 0: its proof failed
+    proof_level: int | None  # as the pages show it; 0: its proof failed
     proved_at: datetime | None
 
 
@@ -38,13 +38,13 @@ class OfDatabase:
 
     newest: Newest | None = None
     last_good: datetime | None = None  # when the newest good backup had ended
-    last_failure: datetime | None = None  # when the newest FAILED one was asked for
-    last_drill: datetime | None = None  # when one of its backups last was restored and right
+    last_failure: datetime | None = None  # when the newest FAILED one was requested
+    last_drill: datetime | None = None  # when a drill of one of its backups last passed
 
 
 @dataclass
 class Figures:
-    """All that the catalogue tells."""
+    """All figures in the catalogue."""
 
     databases: defaultdict[DatabaseName, OfDatabase]
     backups: dict[tuple[Status, Trigger], int]
@@ -116,7 +116,7 @@ def _find_failures(databases: defaultdict[DatabaseName, OfDatabase]) -> None:
 
 
 def _last_of_each(status: Status) -> Select[datetime]:
-    """When the last backup of each database of ours was asked for that ended so."""
+    """When the last backup with this status was requested, for each database of ours."""
     return (
         select(func.max(DatabaseBackup.created_at))
         .where(DatabaseBackup.status == status, DatabaseBackup.server != FOREIGN)

@@ -1,4 +1,4 @@
-"""Whether everything that a backup needs answers: quick, and cheap however often it is asked."""
+"""Whether everything that a backup needs answers: quick, and cheap however often it runs."""
 
 import threading
 import time
@@ -12,14 +12,14 @@ from app.services.health.doctor.machine import look_at_backup_folder
 from app.services.health.doctor.work import look_at_queue
 from app.services.jobs.workers import find_trouble, list_workers
 
-LIMIT = 3.0  # seconds that anybody waits for a check
-_FRESH = 1.0  # seconds that its outcome stands
+LIMIT = 3.0  # seconds that a request waits for a check
+_FRESH = 1.0  # seconds for which a result is valid
 
 _SILENCE = "does not answer"
 
 
 def check_health() -> dict[str, str]:
-    """What is wrong with catalogue, queue, worker and storage; an empty text if nothing is.
+    """What is wrong with catalogue, queue, worker and storage; empty texts if nothing is.
 
     The texts name nothing of the machine: a visitor may read them. Returns
     after LIMIT seconds at most, also where something hangs.
@@ -53,7 +53,7 @@ _LOOKS: dict[str, tuple[Callable[[], Finding], str]] = {
 
 
 class Check:
-    """A look in a thread of its own: one that hangs holds nobody up, and is not begun twice."""
+    """A check in a thread of its own: if it hangs, it delays nobody and is not started twice."""
 
     def __init__(self, name: str, look: Callable[[], Finding], complaint: str) -> None:
         self._name, self._look, self._complaint = name, look, complaint
@@ -64,7 +64,7 @@ class Check:
         self._outcome = ""
 
     def begin(self, app: Flask) -> None:
-        """Look, unless that goes on already or has ended just now."""
+        """Start the check, unless it is running or has just ended."""
         with self._lock:
             if not self._ended.is_set() or time.monotonic() < self._moment + _FRESH:
                 return

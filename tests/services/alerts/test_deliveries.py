@@ -85,7 +85,7 @@ def test_the_end_of_our_patience_is_recorded_and_it_is_tried_again():
         queued("a", at)
         deliveries.attempt(deliveries.claim_due(at, 8)[0], at, seconds=1)
     assert (row().status, row().attempts) == (DeliveryStatus.QUEUED, 1)
-    assert row().last_error.startswith("there was no answer within 1 s")
+    assert row().last_error.startswith("no answer within 1 s")
     assert row().next_attempt_at == at + timedelta(minutes=1)
 
 
