@@ -124,9 +124,9 @@ def _tell_app_error(error: errors.AppError) -> ResponseReturnValue:
 def _tell_catalogue_error(error: DatabaseError) -> ResponseReturnValue:
     is_told_enough = isinstance(error, OperationalError)
     logger.error("catalogue not usable error=%r", str(error.orig), exc_info=not is_told_enough)
-    told = explain(error)
-    told.detail = ""  # it may name hosts and roles, and anybody can send a request
-    return _answer(told, HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": "5"})
+    shown = explain(error)
+    shown.detail = ""  # it may name hosts and roles, and anybody can send a request
+    return _answer(shown, HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": "5"})
 
 
 def _tell_http_error(error: HTTPException) -> ResponseReturnValue:
@@ -136,9 +136,9 @@ def _tell_http_error(error: HTTPException) -> ResponseReturnValue:
         for name, value in response.headers.items()
         if name in ("Allow", "Content-Range", "Location", "Retry-After")
     }
-    told = errors.AppError((error.name or "error").lower(), detail=error.description or "")
-    refuse(error.description or told.message)
-    return _answer(told, error.code or 500, headers)
+    shown = errors.AppError((error.name or "error").lower(), detail=error.description or "")
+    refuse(error.description or shown.message)
+    return _answer(shown, error.code or 500, headers)
 
 
 def _answer(error: errors.AppError, status: int, headers: dict[str, Any]) -> ResponseReturnValue:

@@ -59,12 +59,12 @@ class _Figures(Collector):
         answers = _gauge("up", "Whether this part could be asked for its figures.", ("part",))
         for part, read in _PARTS.items():
             try:
-                found = list(read())
+                families = list(read())
             except _FAILURES as error:
                 logger.warning("figures not read part=%s error=%r", part, type(error).__name__)
-                found = []
-            answers.add_metric([part], bool(found))
-            yield from found
+                families = []
+            answers.add_metric([part], bool(families))
+            yield from families
         yield answers
 
 

@@ -22,12 +22,12 @@ _SHOWN = 50  # on a page
 @blueprint.get("")
 def index() -> ResponseReturnValue:
     """All of them, a page at a time, each with its last run."""
-    found = service.list_schedules(after=request.args.get("after", ""), limit=_SHOWN + 1)
-    shown = found[:_SHOWN]
+    schedules = service.list_schedules(after=request.args.get("after", ""), limit=_SHOWN + 1)
+    shown = schedules[:_SHOWN]
     return render_template(
         "schedules/index.html",
         schedules=shown,
-        next_after=shown[-1].name if found[_SHOWN:] else "",
+        next_after=shown[-1].name if schedules[_SHOWN:] else "",
         last=service.last_firings(shown),
         has_backup=reading.find_next_backup() is not None,
         database=database_name(),
@@ -147,7 +147,7 @@ def _form(
     error: AppError | None = None,
     preview: Preview | None = None,
 ) -> str:
-    told = {
+    common = {
         "form": form,
         "error": error,
         "preview": preview,
@@ -155,7 +155,7 @@ def _form(
         "zones": reading.list_zones(),
     }
     if not schedule_id:
-        return render_template("schedules/new.html", **told)
+        return render_template("schedules/new.html", **common)
     firings = service.list_firings(schedule_id)
     schedule = service.get_schedule(schedule_id)
     return render_template(
@@ -166,5 +166,5 @@ def _form(
         firings=firings,
         backups=reading.backups_of(firings),
         restores=reading.restores_of(firings),
-        **told,
+        **common,
     )

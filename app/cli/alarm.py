@@ -20,12 +20,12 @@ group = Group("alarm", help="See what is wrong.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_(only_open: bool, limit: int, as_json: bool) -> None:
     """List alarms, the newest first."""
-    found = service.list_alarms(limit=limit, is_open=True if only_open else None)
+    alarms = service.list_alarms(limit=limit, is_open=True if only_open else None)
     if as_json:
-        told = {"alarms": [alarm_row(alarm) for alarm in found]}
-        click.echo(json.dumps(told, indent=2, ensure_ascii=False))
+        content = {"alarms": [alarm_row(alarm) for alarm in alarms]}
+        click.echo(json.dumps(content, indent=2, ensure_ascii=False))
         return
-    for alarm in found:
+    for alarm in alarms:
         over = f", resolved {ago_text(alarm.closed_at)}" if alarm.closed_at else ""
         click.echo(
             f"{alarm.kind.value}: {printable(alarm.title)} ({ago_text(alarm.opened_at)}{over})"
@@ -41,8 +41,8 @@ def look() -> None:
     service.look(now())
     while claimed := deliveries.claim_due(now(), limit=1):
         deliveries.attempt(claimed[0], now())
-    found = service.list_alarms(limit=service.MAX_LIMIT, is_open=True)
-    for alarm in found:
+    alarms = service.list_alarms(limit=service.MAX_LIMIT, is_open=True)
+    for alarm in alarms:
         click.echo(f"{alarm.kind.value}: {printable(alarm.title)}")
-    if found:
+    if alarms:
         click.get_current_context().exit(1)

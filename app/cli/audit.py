@@ -41,8 +41,8 @@ def list_(limit: int, before: str | None, as_json: bool, **asked: str | None) ->
     page = service.list_entries(_filters(asked), before=before, limit=limit)
     if as_json:
         entries = [audit_row(entry) for entry in page.entries]
-        told = {"entries": entries, "nextBefore": page.next_before}
-        click.echo(json.dumps(told, indent=2, ensure_ascii=False))
+        content = {"entries": entries, "nextBefore": page.next_before}
+        click.echo(json.dumps(content, indent=2, ensure_ascii=False))
         return
     for entry in page.entries:
         what = f"{entry.action} {entry.subject}".strip()

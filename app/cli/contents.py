@@ -20,15 +20,15 @@ def contents(name: str, search: str, sort: str, as_json: bool) -> None:
 
     flask backup restore --tables takes these names.
     """
-    found = list_contents(name, query=search, sort=sort)
+    page = list_contents(name, query=search, sort=sort)
     if as_json:
-        content = {"tables": found.tables, "total": found.total}
+        content = {"tables": page.tables, "total": page.total}
         click.echo(json.dumps(content, indent=2, ensure_ascii=False))
         return
-    for table in found.tables:
+    for table in page.tables:
         size = "–" if table["bytes"] is None else bytes_text(table["bytes"])
         rows = "–" if table["rows"] is None else f"{table['rows']:,}"
         remark = "  partitioned" if table["isPartitioned"] else ""
         remark += "  of an extension" if table["isOfExtension"] else ""
-        told = printable(written(table["schema"], table["name"]))
-        click.echo(f"{rows:>15}  {size:>10}  {told}{remark}")
+        table_name = printable(written(table["schema"], table["name"]))
+        click.echo(f"{rows:>15}  {size:>10}  {table_name}{remark}")

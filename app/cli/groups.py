@@ -40,12 +40,12 @@ class TellingCommand(click.Command):
                 with recorded(ctx):
                     return super().invoke(ctx)
         except AppError as error:
-            told = error
+            failure = error
         except DatabaseError as error:
-            told = explain(error)
+            failure = explain(error)
         finally:
             logger.setLevel(level)
-        click.echo(told.in_words(), err=True)
+        click.echo(failure.in_words(), err=True)
         return ctx.exit(1)
 
 

@@ -37,14 +37,14 @@ _url = click.option(
 @_json
 def list_(as_json: bool) -> None:
     """List the notifiers; their URLs are shown by scheme and host only."""
-    found = service.list_notifiers()
+    notifiers = service.list_notifiers()
     if as_json:
-        click.echo(_as_json({"notifiers": [notifier_row(notifier) for notifier in found]}))
+        click.echo(_as_json({"notifiers": [notifier_row(notifier) for notifier in notifiers]}))
         return
-    for notifier in found:
-        told = ", ".join(notifier.facts) if notifier.facts is not None else "every alarm"
+    for notifier in notifiers:
+        facts = ", ".join(notifier.facts) if notifier.facts is not None else "every alarm"
         state = "" if notifier.enabled else " [off]"
-        click.echo(f"{notifier.name}{state}: {notifier.target}, {told or 'nothing'}")
+        click.echo(f"{notifier.name}{state}: {notifier.target}, {facts or 'nothing'}")
 
 
 @group.command("create")
@@ -65,8 +65,8 @@ def create(
     created = service.create_notifier(
         name, _read_url(url_file), created_by=own_user(), **_given(facts, templates)
     )
-    told = f"{created.name} has been created: {created.target}."
-    click.echo(_as_json(notifier_row(created)) if as_json else told)
+    message = f"{created.name} has been created: {created.target}."
+    click.echo(_as_json(notifier_row(created)) if as_json else message)
 
 
 @group.command("edit")
@@ -97,10 +97,10 @@ def edit(
         changes["facts"] = None
     if rename is not None:
         changes["name"] = rename
-    found = service.get_notifier_named(name)
+    notifier = service.get_notifier_named(name)
     if new_url or url_file is not None:
         changes["url"] = _read_url(url_file)
-    edited = service.edit_notifier(found.id, by=own_user(), **changes)
+    edited = service.edit_notifier(notifier.id, by=own_user(), **changes)
     click.echo(f"{edited.name} has been saved.")
 
 
@@ -117,10 +117,10 @@ def test(name: str) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def delete(name: str, yes: bool) -> None:
     """Delete a notifier and the record of its messages."""
-    found = service.get_notifier_named(name)
+    notifier = service.get_notifier_named(name)
     if not yes:
-        click.confirm(f"Delete the notifier {found.name}?", abort=True)
-    service.remove_notifier(found.id, by=own_user())
+        click.confirm(f"Delete the notifier {notifier.name}?", abort=True)
+    service.remove_notifier(notifier.id, by=own_user())
     click.echo(f"{name} has been deleted.")
 
 

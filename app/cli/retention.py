@@ -106,8 +106,8 @@ def confirm(yes: bool) -> None:
 def _tell_outlook(*, as_json: bool) -> None:
     outlook = get_outlook(None if as_json else _NAMED)
     if as_json:
-        told = retention_outlook(outlook)
-        click.echo(_as_json(told.pop("policy") | told))
+        content = retention_outlook(outlook)
+        click.echo(_as_json(content.pop("policy") | content))
         return
     click.echo(policy_text(outlook.preview.policy))
     if not outlook.standing.is_empty:
@@ -163,10 +163,10 @@ def prune(dry_run: bool, yes: bool, as_json: bool) -> None:
 
 
 def _ask_before(*, as_json: bool) -> None:
-    found = pruning.preview(limit=_NAMED)
-    if found.removed.number:
+    preview = pruning.preview(limit=_NAMED)
+    if preview.removed.number:
         if not as_json:
-            _name_removals(found)
+            _name_removals(preview)
         database = database_name().database
         click.confirm(f"Remove these backups of {database}?", abort=True, err=as_json)
 
@@ -189,9 +189,9 @@ def _tell(preview: pruning.Preview, *, as_json: bool) -> None:
 
 def _line(verdict: Verdict) -> str:
     backup = verdict.backup
-    told = printable("; ".join(verdict.reasons))
+    reasons = printable("; ".join(verdict.reasons))
     when = moment_short(backup.created_at)
-    return f"{backup.filename}  {when}  {bytes_text(backup.size):>10}  {told}"
+    return f"{backup.filename}  {when}  {bytes_text(backup.size):>10}  {reasons}"
 
 
 @click.command("pin", cls=CatalogueCommand)

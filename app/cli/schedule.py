@@ -35,12 +35,12 @@ _heartbeat = click.option(
 @_json
 def list_(as_json: bool) -> None:
     """List the schedules of the configured database."""
-    found = service.list_schedules()
-    last = service.last_firings(found)
+    schedules = service.list_schedules()
+    last = service.last_firings(schedules)
     if as_json:
-        click.echo(_as_json({"schedules": schedule_rows(found, last)}))
+        click.echo(_as_json({"schedules": schedule_rows(schedules, last)}))
         return
-    for schedule in found:
+    for schedule in schedules:
         due = f"next {moment_short(schedule.next_due_at)} UTC" if schedule.next_due_at else "paused"
         when = f"{times.in_words(schedule.cron)}, {schedule.timezone}, {due}"
         click.echo(f"{schedule.name}: {schedule.task.value}, {when}")
@@ -53,22 +53,22 @@ def list_(as_json: bool) -> None:
 @_json
 def show(name: str, as_json: bool) -> None:
     """Show a schedule, its next times and its last runs."""
-    found = service.get_schedule_named(name)
-    firings = service.list_firings(found.id)
+    schedule = service.get_schedule_named(name)
+    firings = service.list_firings(schedule.id)
     if as_json:
-        details = schedule_details(found, firings[0] if firings else None)
+        details = schedule_details(schedule, firings[0] if firings else None)
         click.echo(_as_json(details | {"firings": [firing_row(firing) for firing in firings]}))
         return
-    click.echo(f"name: {found.name}")
-    click.echo(f"task: {found.task.value}")
-    click.echo(f"cron: {found.cron} ({times.in_words(found.cron)})")
-    click.echo(f"time zone: {found.timezone}")
-    if found.notes:
-        click.echo(f"notes: {printable(found.notes)}")
-    if found.heartbeat:
+    click.echo(f"name: {schedule.name}")
+    click.echo(f"task: {schedule.task.value}")
+    click.echo(f"cron: {schedule.cron} ({times.in_words(schedule.cron)})")
+    click.echo(f"time zone: {schedule.timezone}")
+    if schedule.notes:
+        click.echo(f"notes: {printable(schedule.notes)}")
+    if schedule.heartbeat:
         click.echo("heartbeat: sent to a monitor")
-    click.echo("next:" if found.enabled else "paused")
-    _print_times(list_next_times(found), found.timezone)
+    click.echo("next:" if schedule.enabled else "paused")
+    _print_times(list_next_times(schedule), schedule.timezone)
     for firing in firings:
         click.echo(f"due {_line(firing)}")
 
@@ -175,10 +175,10 @@ def run(name: str) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def delete(name: str, yes: bool) -> None:
     """Delete a schedule; its backups stay."""
-    found = service.get_schedule_named(name)
+    schedule = service.get_schedule_named(name)
     if not yes:
-        click.confirm(f"Delete the schedule {found.name}?", abort=True)
-    service.remove_schedule(found.id, by=own_user())
+        click.confirm(f"Delete the schedule {schedule.name}?", abort=True)
+    service.remove_schedule(schedule.id, by=own_user())
     click.echo(f"{name} has been deleted.")
 
 

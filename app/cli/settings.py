@@ -32,8 +32,8 @@ def import_(file: TextIO, exact: bool, dry_run: bool, as_json: bool) -> None:
     document = service.from_text(file.read(service.MAX_SIZE + 1))
     changes = service.import_settings(document, by=own_user(), exact=exact, dry_run=dry_run)
     if as_json:
-        told = {"changes": changes, "dryRun": dry_run}
-        click.echo(json.dumps(told, indent=2, ensure_ascii=False))
+        content = {"changes": changes, "dryRun": dry_run}
+        click.echo(json.dumps(content, indent=2, ensure_ascii=False))
         return
     for change in changes:
         click.echo(("would be: " if dry_run else "") + change)

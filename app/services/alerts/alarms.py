@@ -93,20 +93,20 @@ def _listed(limit: int, *conditions: ColumnElement[bool]) -> list[Alarm]:
 
 
 def _see(at: datetime, files: bool) -> _Seen:
-    found = {(trouble.kind, trouble.subject[:600]): trouble for trouble in find_troubles(at)}
+    troubles = {(trouble.kind, trouble.subject[:600]): trouble for trouble in find_troubles(at)}
     if not files:
-        return _Seen(found, frozenset({Fact.FILE_MISSING}))
+        return _Seen(troubles, frozenset({Fact.FILE_MISSING}))
     try:
-        found |= {(trouble.kind, trouble.subject[:600]): trouble for trouble in missing_files()}
+        troubles |= {(trouble.kind, trouble.subject[:600]): trouble for trouble in missing_files()}
     except StorageError as error:
         logger.warning("files not looked for error=%r", error.message)
-        return _Seen(found, frozenset({Fact.FILE_MISSING}))
-    return _Seen(found, frozenset())
+        return _Seen(troubles, frozenset({Fact.FILE_MISSING}))
+    return _Seen(troubles, frozenset())
 
 
 def _open_alarms() -> dict[tuple[Fact, str], Alarm]:
-    found = db.session.scalars(select(Alarm).where(Alarm.closed_at.is_(None)))
-    return {(alarm.kind, alarm.subject): alarm for alarm in found}
+    alarms = db.session.scalars(select(Alarm).where(Alarm.closed_at.is_(None)))
+    return {(alarm.kind, alarm.subject): alarm for alarm in alarms}
 
 
 def _changes(

@@ -38,8 +38,8 @@ def _policy_of(row: RetentionPolicy | None) -> Policy:
     if row is None:
         return Policy()
     within = None if row.keep_within is None else row.keep_within * _HOUR
-    told = {field.name: getattr(row, field.name) for field in fields(Policy)}
-    return Policy(**told | {"keep_within": within})
+    values = {field.name: getattr(row, field.name) for field in fields(Policy)}
+    return Policy(**values | {"keep_within": within})
 
 
 @acting
@@ -50,18 +50,18 @@ def set_policy(policy: Policy, *, by: str) -> Policy:
     """
     refuse_wrong(policy)
     name = database_name()
-    told = {field.name: getattr(policy, field.name) or None for field in fields(Policy)}
+    values = {field.name: getattr(policy, field.name) or None for field in fields(Policy)}
     if policy.keep_within is not None:
-        told["keep_within"] = policy.keep_within // _HOUR or None
+        values["keep_within"] = policy.keep_within // _HOUR or None
     with writing() as session:
         row = session.scalar(_of(name).with_for_update())
-        before = _policy_of(row)
+        previous = _policy_of(row)
         if row is None:
             row = RetentionPolicy(**name._asdict())
             session.add(row)
-        for key, value in told.items():
+        for key, value in values.items():
             setattr(row, key, value)
-        if not _policy_of(row).keeps_all_of(before):
+        if not _policy_of(row).keeps_all_of(previous):
             row.confirmed_at = None
         row.updated_at, row.updated_by = now(), by[:255]
     logger.info("retention policy set database=%r by=%r policy=%r", name.database, by, policy)
@@ -132,8 +132,8 @@ def size_of(text: str) -> int:
 
     Raises InvalidInput.
     """
-    found = _SIZE.fullmatch(text.strip())
-    size = found and int(float(found[1]) * 1024 ** _POWERS[found[2].lower()])
+    match = _SIZE.fullmatch(text.strip())
+    size = match and int(float(match[1]) * 1024 ** _POWERS[match[2].lower()])
     if size is None or size > _MAX_SIZE:
         raise InvalidInput(
             "the size limit is not a valid size, or too large",
@@ -150,9 +150,9 @@ def refuse_wrong(policy: Policy) -> None:
     """Raise InvalidInput for an invalid policy."""
     for name in _COUNTS:
         if not 0 <= (getattr(policy, name) or 0) <= MAX_PLACES:
-            told = name.replace("_", " ")
+            words = name.replace("_", " ")
             raise InvalidInput(
-                f"{told} must lie between 0 and {MAX_PLACES}",
+                f"{words} must lie between 0 and {MAX_PLACES}",
                 hint="Keep within keeps every backup younger than a given time.",
             )
     if policy.keep_within is not None and policy.keep_within % _HOUR:

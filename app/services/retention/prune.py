@@ -56,9 +56,9 @@ class Pruned:
     def in_short(self) -> str:
         """How much was removed, and how much could not be."""
         gone, failed = Tally(len(self.removed), self.size), len(self.failed)
-        told = f"retention removed {gone.in_words}" if gone.number else ""
+        summary = f"retention removed {gone.in_words}" if gone.number else ""
         missed = f"{failed} could not be removed" if failed else ""
-        return "; ".join(filter(None, [told, missed]))
+        return "; ".join(filter(None, [summary, missed]))
 
     def in_words(self) -> str:
         """What was removed, and what is still there."""
@@ -163,8 +163,8 @@ def prune_after(backup_id: str, firing_id: str = "") -> None:
     task of its own, because it may take minutes.
     """
     backup = db.session.get(DatabaseBackup, backup_id)
-    if backup is not None and (told := _prune_after(backup)):
-        added = update(Firing).where(Firing.id == firing_id).values(told=told)
+    if backup is not None and (summary := _prune_after(backup)):
+        added = update(Firing).where(Firing.id == firing_id).values(told=summary)
         with errors_logged("recording what was removed"), writing() as session:
             session.execute(added)
 
@@ -176,10 +176,10 @@ def _prune_after(backup: DatabaseBackup) -> str:
         return ""
     if standing.waits:
         return _kept_back(name)
-    told = ""
+    summary = ""
     with errors_logged("pruning"):
         report = _prune(name, policy, "schedule", now())
-        told = report.in_short()
+        summary = report.in_short()
         if report.in_words():
             audit.record_unattended(
                 "retention.prune",
@@ -188,7 +188,7 @@ def _prune_after(backup: DatabaseBackup) -> str:
                 outcome=report.outcome,
                 detail=report.in_words(),
             )
-    return told
+    return summary
 
 
 def _kept_back(name: DatabaseName) -> str:

@@ -113,24 +113,24 @@ class _Undone(Exception):
 
 
 def _bring(section: Section, wanted: dict[str, Fields], *, by: str, exact: bool) -> list[str]:
-    there, told = section.entries(), []
+    there, changes = section.entries(), []
     for name in there if exact else ():
         if name not in wanted:
             section.remove(name, by)
-            told.append(f'{section.word} "{name}" removed')
+            changes.append(f'{section.word} "{name}" removed')
     for name, given in wanted.items():
         with _named(section.word, name):
             fields = section.as_kept(given)
             if name not in there:
                 _refuse_gaps(section, fields)
                 section.add(name, fields, by)
-                told.append(f'{section.word} "{name}" added')
+                changes.append(f'{section.word} "{name}" added')
             elif changed := {
                 key: value for key, value in fields.items() if there[name].get(key) != value
             }:
                 section.edit(name, changed, by)
-                told.append(f'{section.word} "{name}" changed: {", ".join(changed)}')
-    return told
+                changes.append(f'{section.word} "{name}" changed: {", ".join(changed)}')
+    return changes
 
 
 def _refuse_gaps(section: Section, fields: Fields) -> None:

@@ -91,20 +91,20 @@ def unlike_the_others(name: DatabaseName, ended: list[DatabaseBackup]) -> Iterat
     bounds = settings()
     size = median(backup.size for backup in earlier)
     if newest.size * 100 < size * bounds.alarm_smaller:
-        told = size_text(newest.size), size_text(size)
-        yield unlike(Fact.BACKUP_SMALLER, "is smaller than usual", *told)
+        figures = size_text(newest.size), size_text(size)
+        yield unlike(Fact.BACKUP_SMALLER, "is smaller than usual", *figures)
     usual, took = timedelta(seconds=median(map(_seconds, earlier))), _seconds(newest)
     bound = max(usual * bounds.alarm_slower / 100, usual + _SHORT)
     if bounds.alarm_slower and took > bound.total_seconds():
-        told = naturaldelta(took), naturaldelta(usual)
-        yield unlike(Fact.BACKUP_SLOWER, "takes longer than usual", *told)
+        figures = naturaldelta(took), naturaldelta(usual)
+        yield unlike(Fact.BACKUP_SLOWER, "takes longer than usual", *figures)
     tables = _tables([backup.id for backup in completed])
     others = [tables[backup.id] for backup in earlier if backup.id in tables]
     if newest.id not in tables or len(others) < _ENOUGH:
         return
     if tables[newest.id] * 100 < median(others) * bounds.alarm_fewer_tables:
-        told = f"{tables[newest.id]} tables", f"{median(others):g}"
-        yield unlike(Fact.FEWER_TABLES, "has fewer tables than usual", *told)
+        figures = f"{tables[newest.id]} tables", f"{median(others):g}"
+        yield unlike(Fact.FEWER_TABLES, "has fewer tables than usual", *figures)
 
 
 def _ours(name: DatabaseName) -> Select[DatabaseBackup]:

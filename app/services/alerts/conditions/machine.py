@@ -159,10 +159,10 @@ def _silent(worker: Worker) -> Trouble:
 
 def _is_told_already(at: datetime) -> bool:
     """Whether the alarm is open, for a week at most: it must not close because nobody remembers."""
-    told = select(Alarm.id).where(
+    open_alarm = select(Alarm.id).where(
         Alarm.kind == Fact.WORKER_SILENT,
         Alarm.subject == _NONE,
         Alarm.closed_at.is_(None),
         Alarm.opened_at > at - timedelta(weeks=1),
     )
-    return db.session.scalar(told) is not None
+    return db.session.scalar(open_alarm) is not None

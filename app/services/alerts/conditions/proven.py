@@ -69,7 +69,7 @@ def damaged() -> Iterator[Trouble]:
         .group_by(Proof.backup_id)
         .subquery()
     )
-    found = (
+    rows = (
         select(
             DatabaseBackup.server, DatabaseBackup.database, DatabaseBackup.filename, Proof.evidence
         )
@@ -77,19 +77,19 @@ def damaged() -> Iterator[Trouble]:
         .join(Proof, (Proof.backup_id == newest.c.backup_id) & (Proof.proved_at == newest.c.at))
         .where(
             Proof.result == Result.FAILED,
-            Proof.level <= Level.READ,  # a drill's are told as such
+            Proof.level <= Level.READ,  # a failed drill has an alarm of its own
             DatabaseBackup.delete_requested_at.is_(None),
         )
         .order_by(Proof.proved_at.desc())
     )
-    told: dict[DatabaseName, list[str]] = {}
-    for server, database, filename, evidence in db.session.execute(found):
+    lines_of: dict[DatabaseName, list[str]] = {}
+    for server, database, filename, evidence in db.session.execute(rows):
         against = "; ".join(
             str(difference) for difference in evidence.get("differences", [])[:NAMED]
         )
         line = f"{filename}: {against or 'its proof failed'}."
-        told.setdefault(DatabaseName(server, database), []).append(line)
-    for name, lines in told.items():
+        lines_of.setdefault(DatabaseName(server, database), []).append(line)
+    for name, lines in lines_of.items():
         number = "A backup" if len(lines) == 1 else f"{len(lines)} backups"
         title = f"{number} of {name.database} damaged"
         yield trouble_of(Fact.FILE_DAMAGED, name, title, "\n".join(lines[:NAMED]))

@@ -32,8 +32,8 @@ def trouble_of(
 
 def ended_as(what: str, job: DatabaseBackup | Restore) -> str:
     """Why it failed, in lines."""
-    told = f"{what}: {job.error_message or 'it failed'}."
-    return "\n".join(part for part in (told, job.error_detail, job.error_hint) if part)
+    summary = f"{what}: {job.error_message or 'it failed'}."
+    return "\n".join(part for part in (summary, job.error_detail, job.error_hint) if part)
 
 
 def size_text(size: float) -> str:

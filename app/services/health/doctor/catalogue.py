@@ -18,12 +18,12 @@ _TOLERANCE = timedelta(seconds=60)  # between the clocks of two workers
 
 def examine_catalogue() -> list[Finding]:
     """Whether it can be used, and its form."""
-    found = examined("catalogue", look_whether_usable)
-    if found.state is State.OK and db.engine.dialect.name == "sqlite":
-        found = examined("catalogue", _look_whether_whole)
-    if found.state is State.PROBLEM:
-        return [found, unexamined("migrations", "the catalogue cannot be read")]
-    return [found, examined("migrations", _migrations)]
+    finding = examined("catalogue", look_whether_usable)
+    if finding.state is State.OK and db.engine.dialect.name == "sqlite":
+        finding = examined("catalogue", _look_whether_whole)
+    if finding.state is State.PROBLEM:
+        return [finding, unexamined("migrations", "the catalogue cannot be read")]
+    return [finding, examined("migrations", _migrations)]
 
 
 def look_whether_usable() -> Finding:

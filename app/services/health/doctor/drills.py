@@ -31,14 +31,14 @@ def look_at_drills() -> Finding:
     except (ConfigurationError, NotPossible) as error:
         return warning(_SUBJECT, f"not possible: {error.message}", error.hint)
     isolation = here.sandbox.isolation
-    told = f"run on PostgreSQL {chosen.version} in {chosen.folder}, {isolation.value}"
+    summary = f"run on PostgreSQL {chosen.version} in {chosen.folder}, {isolation.value}"
     if isolation is Isolation.NONE:
         return warning(
             _SUBJECT,
-            f"{told}: what only a superuser can create is not proven",
+            f"{summary}: what only a superuser can create is not proven",
             "Install bubblewrap (Debian: apt install bubblewrap).",
         )
-    return ok(_SUBJECT, told)
+    return ok(_SUBJECT, summary)
 
 
 def _chosen(found: list[Programs]) -> Programs:

@@ -19,11 +19,11 @@ _FEW = 3  # backups for which there should be room
 
 def find_newest() -> Finding:
     """The backup that a restore would use."""
-    found = find_newest_good()
-    if found is None:
+    newest = find_newest_good()
+    if newest is None:
         return warning("newest backup", "there is no good backup", "flask backup create makes one.")
-    age = naturaltime(found.created_at, when=now())
-    return ok("newest backup", f"{found.filename}, {age}, {_bytes(found.size)}")
+    age = naturaltime(newest.created_at, when=now())
+    return ok("newest backup", f"{newest.filename}, {age}, {_bytes(newest.size)}")
 
 
 def compare_with_rows() -> Finding:
@@ -70,19 +70,19 @@ def foresee_space() -> Finding:
 
 def _foreseen(free: int, kept: list[tuple[datetime, int]]) -> Finding:
     """From bytes that are free, and moments and sizes of all backups, newest first."""
-    told, hint = f"{_bytes(free)} free", "Delete backups, or free some space."
+    summary, hint = f"{_bytes(free)} free", "Delete backups, or free some space."
     if not kept:
-        return ok("free space", told)
+        return ok("free space", summary)
     newest, daily = kept[0][1], _daily(kept)
-    told += f"; a backup takes {_bytes(newest)}"
+    summary += f"; a backup takes {_bytes(newest)}"
     if free < newest:
-        return problem("free space", f"{told}, so the next one does not fit", hint)
+        return problem("free space", f"{summary}, so the next one does not fit", hint)
     days = free / daily if daily else float("inf")
     if days < _YEARS:
-        told += f"; at {_bytes(daily)} a day the disk is full in {days:.0f} days"
+        summary += f"; at {_bytes(daily)} a day the disk is full in {days:.0f} days"
     if free < _FEW * newest or days < _SOON:
-        return warning("free space", told, hint)
-    return ok("free space", told)
+        return warning("free space", summary, hint)
+    return ok("free space", summary)
 
 
 def _daily(kept: list[tuple[datetime, int]]) -> float:
