@@ -32,7 +32,8 @@ def matching(pattern: str, form: str) -> Reader:
 
 
 def on_or_off(text: str) -> bool:
-    return matching("on|off", "on or off")(text) == "on"
+    value: str = matching("on|off", "on or off")(text)
+    return value == "on"
 
 
 def number(least: int, most: int) -> Reader:
