@@ -36,7 +36,7 @@ def test_entries_are_shown_escaped_filtered_and_page_by_page(panel: Flask, ann: 
     answer = ann.get(export[1].replace("&amp;", "&"))
     assert answer.headers["Content-Disposition"] == 'attachment; filename="backstop-audit.jsonl"'
     assert len(answer.text.splitlines()) == 1
-    assert "Nothing fits" in ann.get("/admin/audit?actor=nobody").text
+    assert "No entry matches" in ann.get("/admin/audit?actor=nobody").text
 
 
 def test_what_cannot_be_meant_is_told_on_the_page(ann: FlaskClient):

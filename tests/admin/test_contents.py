@@ -55,16 +55,19 @@ def test_many_tables_come_a_hundred_at_a_time(panel: Flask, ann: FlaskClient):
     page = seen(ann, url)
     assert len(page.all("input", type="checkbox")) == 100
     assert "1 to 100 of 20,001." in page.text
-    assert page.link("Before") is None
+    assert page.link("Previous") is None
     following = page.link("Next")
     assert following == f"{url}?sort=name&offset=100"
     page = seen(ann, following)
-    assert page.link("Before") == f"{url}?sort=name&offset=0"
+    assert page.link("Previous") == f"{url}?sort=name&offset=0"
     assert "1 to 1 of 1." in seen(ann, f"{url}?q=t19999&sort=bytes").text
     assert "No table matches this search." in seen(ann, f"{url}?q=nothing").text
     hostile = seen(ann, f"{url}?q=alert")
     assert HOSTILE in hostile.text
     assert not hostile.all("img")
     assert len(seen(ann, f"{url}?sort=x&offset=y").all("input", type="checkbox")) == 100
-    assert "No tables are known" in seen(ann, f"{LIST}/{planted(panel)}/contents").text
+    assert (
+        "The tables of this backup are not known"
+        in seen(ann, f"{LIST}/{planted(panel)}/contents").text
+    )
     seen(ann, f"{LIST}/backup_x.dump/contents", 404)

@@ -31,7 +31,7 @@ def filled(ann: FlaskClient, page: str, fields: dict[str, str]) -> TestResponse:
 
 
 def test_one_is_made_tested_changed_and_deleted(panel: Flask, ann: FlaskClient):
-    assert "None yet, so nobody is told" in seen(ann, NOTIFIERS).text
+    assert "None yet, so alarms reach nobody" in seen(ann, NOTIFIERS).text
     with listening() as right:
         form = {"name": "<b>ops</b>", "url": right.url, "every_alarm": "y", "enabled": "y"}
         answer = filled(ann, NOTIFIERS, form)
@@ -44,7 +44,7 @@ def test_one_is_made_tested_changed_and_deleted(panel: Flask, ann: FlaskClient):
         assert "canary" not in ann.get(link).text
         assert sent(ann, f"{link}/test", link).location == link
         assert right.titles == ["Backstop: a test"]
-        assert "The test message was taken" in seen(ann, link).text
+        assert "The test message was accepted" in seen(ann, link).text
         right.answers = 500
         sent(ann, f"{link}/test", link)
         page = seen(ann, link)
@@ -75,8 +75,12 @@ def test_what_cannot_be_meant_comes_back_without_the_url(ann: FlaskClient):
     for fields, status, told in (
         ({"name": "", "url": "json://canary@h"}, 422, "The name must have"),
         ({"name": "a", "url": ""}, 422, "The URL is empty"),
-        ({"name": "a", "url": "canary://x"}, 422, "This is no URL of a notifier"),
-        ({"name": "a", "url": "json://canary@h", "title": "$x"}, 422, "The title asks for"),
+        ({"name": "a", "url": "canary://x"}, 422, "Not a valid URL of a notifier"),
+        (
+            {"name": "a", "url": "json://canary@h", "title": "$x"},
+            422,
+            "The title has an unknown placeholder",
+        ),
         ({"name": "a", "url": "json://canary@h", "facts": "<i>"}, 422, "Not a valid fact"),
     ):
         answer = filled(ann, NOTIFIERS, fields)

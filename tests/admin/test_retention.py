@@ -19,7 +19,7 @@ def test_a_policy_is_tried_saved_and_carried_out(panel: Flask, ann: FlaskClient)
     assert "There is no retention policy" in page.text
     assert page.link("Prune now…") is None
     answer = sent(ann, PAGE, PAGE, keep_last="1", **{"try": "1"})
-    assert "What this would do, were it saved" in answer.text
+    assert "Preview of this policy, not saved" in answer.text
     assert "Removed: 2" in answer.text
     assert seen(ann, PAGE).text.count("Removed: 0") == 1
     rules = {"keep_last": "1", "keep_within": "12h", "max_total_size": "1.5 GiB"}
@@ -32,7 +32,7 @@ def test_a_policy_is_tried_saved_and_carried_out(panel: Flask, ann: FlaskClient)
         *names[1:], names[0],
     ]  # fmt: skip
     page = seen(ann, page.link("Prune now…"))
-    assert "2 of shop, 20.0 KiB in all; 1 stay" in page.text
+    assert "2 of shop, 20.0 KiB in all; 1 are kept" in page.text
     assert sent(ann, f"{PAGE}/prune", f"{PAGE}/prune", name="").status_code == 422
     assert dump_of(panel, names[1]).exists()
     page = followed(ann, sent(ann, f"{PAGE}/prune", f"{PAGE}/prune", name="shop"))
@@ -47,7 +47,7 @@ def test_a_new_policy_is_confirmed_before_it_acts_by_itself(panel: Flask, ann: F
     assert notice not in seen(ann, LIST).text
     page = followed(ann, sent(ann, PAGE, PAGE, keep_last="1"))
     assert "Nothing has been removed yet; now it would remove 2 backups (20.0 KiB)." in page.text
-    assert "It removes nothing by itself until it is confirmed" in page.text
+    assert "It removes nothing automatically until it is confirmed" in page.text
     assert notice in seen(ann, LIST).text
     question = page.link("Confirm the policy…")
     assert sent(ann, f"{PAGE}/confirm", question, name="crm").status_code == 422
@@ -62,8 +62,8 @@ def test_what_cannot_be_meant_comes_back_with_what_was_typed(panel: Flask, ann: 
     for field, value, told in (
         ("keep_last", "-1", "Keep last must lie between"),
         ("keep_daily", "many", "Daily: Not a valid integer"),
-        ("keep_within", "<b>soon", "is not a length of time"),
-        ("max_total_size", "much", "is not a size"),
+        ("keep_within", "<b>soon", "is not a valid length of time"),
+        ("max_total_size", "much", "is not a valid size"),
         ("time_zone", "Mars", "Not a valid time zone"),
     ):
         answer = sent(ann, PAGE, PAGE, **{field: value})

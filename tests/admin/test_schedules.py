@@ -152,10 +152,10 @@ def test_due_times_tell_what_became_of_them(panel: Flask, ann: FlaskClient):
     assert page.link("Backup") == f"{LIST}/{filename}"
     assert page.link("Drill") == f"/admin/restores/{restore_id}"
     assert len(page.all("tr")) == 4
-    assert "Missed before it: 7, since" in page.text
+    assert "Missed runs before it: 7, since" in page.text
     assert HOSTILE in page.text
     assert not page.all("tr", **{"data-pending": ""})  # it only waits for its next attempt
-    assert "Missed before it: 7" in seen(ann, SCHEDULES).text
+    assert "Missed runs before it: 7" in seen(ann, SCHEDULES).text
 
 
 def test_many_take_as_many_queries_as_few(panel: Flask, ann: FlaskClient):
@@ -186,5 +186,5 @@ def test_more_of_them_come_on_another_page(panel: Flask, ann: FlaskClient):
     assert len(page.all("tr")) == 4
     assert page.link("More") is None
     assert len(seen(ann, page.link("First")).all("tr")) == 51
-    assert "No more." in seen(ann, f"{SCHEDULES}?after=zz").text
+    assert "No more schedules." in seen(ann, f"{SCHEDULES}?after=zz").text
     assert ann.get(f"{SCHEDULES}?after=%00%F0%9F%98%80").status_code == 200

@@ -22,7 +22,7 @@ def test_a_text_is_first_told_then_kept(admin: FlaskClient):
     assert "Nothing to change." in send(text=TEXT).text
     wrong = send(text="[[secrets]]", keep="1")
     assert wrong.status_code == 422
-    assert "here are no settings &#34;secrets&#34;" in wrong.text
+    assert "nknown kind of setting: &#34;secrets&#34;" in wrong.text
     file = admin.get("/admin/settings/export")
     assert file.headers["Content-Disposition"] == 'attachment; filename="backstop.toml"'
     assert 'name = "<b>orders"' in file.text

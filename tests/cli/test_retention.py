@@ -78,7 +78,7 @@ def test_a_policy_is_confirmed_after_a_look_at_what_goes(run: Run, panel: Flask)
     assert (asked.exit_code, old in asked.output) == (1, True)
     assert json.loads(run("retention", "show", "--json").output)["confirmedAt"] is None
     confirmed = run("retention", "confirm", "--yes")
-    assert confirmed.output == "It acts after each scheduled backup; none is scheduled now.\n"
+    assert confirmed.output == "It applies after each scheduled backup; none is scheduled now.\n"
     assert "until it is confirmed" not in run("retention", "show").output
     assert dump_of(panel, old).exists()
 

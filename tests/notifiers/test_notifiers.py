@@ -40,7 +40,7 @@ def test_whatever_a_carrier_says_no_part_of_its_url_is_told():
 
 
 def test_nobody_there_is_told():
-    with pytest.raises(NotifierError, match="not taken") as refused:
+    with pytest.raises(NotifierError, match="not accepted") as refused:
         notifiers.send("json://ann:canary-pw@127.0.0.1:1/canary-path", "title", "body")
     assert "onnection" in refused.value.detail
     assert "canary" not in refused.value.in_words()
@@ -90,7 +90,7 @@ def test_of_a_url_only_scheme_host_and_service_are_told(url: str, told: str):
     ],
 )
 def test_what_is_no_notifier_is_refused(url: str):
-    with pytest.raises(InvalidInput, match="no URL of a notifier") as refused:
+    with pytest.raises(InvalidInput, match="not a valid URL of a notifier") as refused:
         notifiers.check(url)
     assert "canary" not in refused.value.in_words()
 

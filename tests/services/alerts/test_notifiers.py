@@ -47,9 +47,9 @@ def test_another_secret_key_is_told_and_breaks_nothing(make_app: Callable[..., F
     notifier_id = create()
     with make_app(secret_key="another one, just as long").app_context():
         assert [each.name for each in service.list_notifiers()] == ["ops"]
-        with pytest.raises(ConfigurationError, match="cannot be read") as lost:
+        with pytest.raises(ConfigurationError, match="cannot be decrypted") as lost:
             unseal(service.get_notifier(notifier_id).url)
-        assert "enter the URL anew" in lost.value.hint
+        assert "enter the URL again" in lost.value.hint
         with pytest.raises(NotifierError, match="not sent") as unsent:
             service.send_test(notifier_id, now(), by="ann")
         assert "SECRET_KEY" in unsent.value.detail
@@ -92,9 +92,9 @@ def test_they_are_edited_listed_by_name_and_removed():
         ({"facts": ["backup-failed", "<b>"]}, "not a valid fact: '<b>'"),
         ({"title": "$title\nBcc: x"}, "the title must have"),
         ({"title": "t" * 201}, "the title must have"),
-        ({"title": "$secret"}, "the title asks for something"),
-        ({"body": "100 $"}, "the body asks for something"),
-        ({"body": "${title.__class__}"}, "the body asks for something"),
+        ({"title": "$secret"}, "the title has an unknown placeholder"),
+        ({"body": "100 $"}, "the body has an unknown placeholder"),
+        ({"body": "${title.__class__}"}, "the body has an unknown placeholder"),
         ({"body": "a\0"}, "the body must have"),
     ],
 )

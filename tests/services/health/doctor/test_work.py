@@ -59,7 +59,7 @@ def test_no_worker_is_a_warning_while_nothing_waits():
     line = found("worker")
     assert (line.state, line.told) == (WARNING, "none runs")
     assert "flask worker" in line.hint
-    assert "flask backup create needs none" in line.hint
+    assert "flask backup create works without one" in line.hint
 
 
 @on_catalogues("sqlite", "postgresql")
