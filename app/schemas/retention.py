@@ -4,10 +4,10 @@ from dataclasses import asdict
 from typing import Any
 
 from app.models.types import camel_case, moment_text
+from app.services.retention.candidate import Tally
 from app.services.retention.periods import length_text
 from app.services.retention.prune import Preview, Pruned
 from app.services.retention.rules import Policy, Verdict
-from app.services.retention.candidate import Tally
 from app.services.schedules.outlook import Outlook
 
 

@@ -319,7 +319,7 @@ def test_a_missed_time_is_caught_up_once_and_told(context: None, monkeypatch: py
     assert (
         told["backup-missed"].title == "Backstop: Schedule hourly missed a run and is catching up"
     )
-    assert "5 times since 2026-05-01T11:00" in told["backup-missed"].body
+    assert "5 runs due since 2026-05-01T11:00" in told["backup-missed"].body
 
 
 @pytest.mark.parametrize(
