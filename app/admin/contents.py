@@ -1,4 +1,4 @@
-"""The tables that a backup holds, to look at and to choose from."""
+"""The tables in a backup, to browse and choose from."""
 
 from flask import Blueprint, render_template, request
 from flask.typing import ResponseReturnValue
@@ -14,19 +14,17 @@ _LISTED = 100
 
 @blueprint.get("/backup/<filename>/contents")
 def index(filename: str) -> ResponseReturnValue:
-    """Some of them at a time."""
+    """One page of them."""
     query = request.args.get("q", "")[:200]
     sort = request.args.get("sort", "")
     sort = sort if sort in service.SORTS else "name"
     offset = max(request.args.get("offset", 0, type=int), 0)
-    backup = listing.get_backup(filename)
+    contents = service.list_contents(filename, query=query, sort=sort, limit=_LISTED, offset=offset)
     return render_template(
         "contents/index.html",
-        backup=backup,
-        has_file=listing.has_file(backup),
-        contents=service.list_contents(
-            filename, query=query, sort=sort, limit=_LISTED, offset=offset
-        ),
+        backup=contents.backup,
+        has_file=listing.has_file(contents.backup),
+        contents=contents,
         query=query,
         sort=sort,
         offset=offset,

@@ -1,7 +1,7 @@
 """Drills and restores: the wizard, the list, and each one's page."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
@@ -19,12 +19,15 @@ from app.errors import (
     TooManyAttempts,
     WrongPassword,
 )
-from app.models import Kind, Trigger
+from app.models import Kind, Restore, Trigger
 from app.postgres.selection import Name
-from app.services.backups import listing
+from app.services.access.sign_in import Confirm, at_the_terminal
 from app.services.jobs.progress import progress_of
 from app.services.proofs import records as proofs
 from app.services.restores import service
+from app.services.restores.preview import Preview
+from app.services.restores.request import RestoreRequest, proposed_name, refuse_unconfirmed
+from app.services.restores.source import Source, get_source
 from app.services.restores.tables import choose_tables
 
 blueprint = Blueprint("restores", __name__)
@@ -32,63 +35,77 @@ blueprint = Blueprint("restores", __name__)
 _LISTED = 100
 
 
+@dataclass(frozen=True)
+class _Option:
+    """One kind of restore in the wizard: what it would do, or why it cannot."""
+
+    preview: Preview | None = None
+    refused: AppError | None = None
+
+    @property
+    def powers(self) -> str:
+        return self.preview.powers if self.preview else ""
+
+
 @blueprint.get("/restores")
 def index() -> ResponseReturnValue:
-    """All of them, newest first; or those of one backup."""
+    """All of them, or those of one backup, newest first."""
     filename = request.args.get("filename", "")[:255]
-    found = service.list_restores(filename=filename, limit=_LISTED)
+    restores = service.list_restores(filename=filename, limit=_LISTED)
     return render_template(
-        "restores/index.html", restores=found, filename=filename, progress_of=progress_of
+        "restores/index.html", restores=restores, filename=filename, progress_of=progress_of
     )
 
 
 @blueprint.post("/backup/<filename>/drill")
 def create_drill(filename: str) -> ResponseReturnValue:
-    """Start a drill; its page shows how it goes."""
-    return _started(filename, Kind.DRILL)
+    """Start a drill; its page shows the progress."""
+    by = auth.signed_in_admin().username
+    return _start(RestoreRequest(get_source(filename), Kind.DRILL, Trigger.ADMIN, by))
 
 
 @blueprint.get("/backup/<filename>/restore")
 def new(filename: str) -> ResponseReturnValue:
-    """The wizard: what, where, and what will happen."""
-    chosen = "\n".join(request.args.getlist("tables"))
-    form = RestoreForm(formdata=None, into=service.proposed_name(filename), tables=chosen)
-    return _wizard(filename, form)
+    """The wizard: what to restore, into what, and what will happen."""
+    source, tables = get_source(filename), "\n".join(request.args.getlist("tables"))
+    form = RestoreForm(formdata=None, into=proposed_name(source), tables=tables)
+    return _wizard(source, form, _chosen_tables(source, form))
 
 
 @blueprint.post("/backup/<filename>/restore")
 def create(filename: str) -> ResponseReturnValue:
-    """Start a restore; over what lives it is confirmed by its name and the password."""
-    form = RestoreForm()
-    tables = _chosen(filename, form) if form.validate() else []
+    """Start a restore; one over the live database needs its name and the password."""
+    source, form = get_source(filename), RestoreForm()
+    form.validate()
+    tables = _chosen_tables(source, form)
     if form.errors:
-        return _wizard(filename, form), 422
+        return _wizard(source, form, tables), 422
     kind = Kind(form.mode.data)
     is_beside = kind is Kind.BESIDE
-    if not is_beside and not _is_named(filename, form):
-        return _wizard(filename, form), 422
-    into = (form.into.data or "").strip() if is_beside else ""
-    superuser = bool(form.superuser.data)
+    if not is_beside and not _is_confirmed(source, form):
+        return _wizard(source, form, tables), 422
+    restore = RestoreRequest(
+        source,
+        kind,
+        Trigger.ADMIN,
+        auth.signed_in_admin().username,
+        into=(form.into.data or "").strip() if is_beside else "",
+        tables=tables,
+        as_superuser=bool(form.superuser.data),
+    )
     try:
-        return _started(
-            filename,
-            kind,
-            into=into,
-            tables=tables,
-            as_superuser=superuser,
-            confirm=confirming(form),
-        )
+        return _start(restore, confirming(form))
     except (WrongPassword, TooManyAttempts) as error:
         refusal = refusal_of(error, form)
-        return _wizard(filename, form), *refusal
+        return _wizard(source, form, tables), *refusal
     except InvalidInput as error:
         (form.into if is_beside else form.superuser).errors = [told(error)]
-        return _wizard(filename, form), 422
+        return _wizard(source, form, tables), 422
 
 
 @blueprint.get("/restores/<restore_id>")
 def show(restore_id: str) -> ResponseReturnValue:
-    """Everything known of one."""
+    """One of them, with its progress or result."""
     restore = service.get_restore(restore_id)
     return render_template(
         "restores/show.html",
@@ -100,7 +117,7 @@ def show(restore_id: str) -> ResponseReturnValue:
 
 @blueprint.post("/restores/<restore_id>/cancel")
 def cancel(restore_id: str) -> ResponseReturnValue:
-    """End one that waits or runs."""
+    """Cancel one that is queued or running."""
     try:
         service.cancel_restore(restore_id, by=auth.signed_in_admin().username)
     except Conflict as error:
@@ -111,13 +128,13 @@ def cancel(restore_id: str) -> ResponseReturnValue:
         flash("It was completed before it could be cancelled.", "warning")
     else:
         outcome = "will end in a moment" if restore.is_pending else "has been cancelled"
-        flash(f"The {restore.told} {outcome}.", "success")
+        flash(f"The {restore.label} {outcome}.", "success")
     return _to_page(restore_id)
 
 
 @blueprint.get("/restores/<restore_id>/undo")
 def confirm_undo(restore_id: str) -> ResponseReturnValue:
-    """Ask before the old database comes back."""
+    """Ask before bringing the old database back."""
     restore = service.get_restore(restore_id)
     return render_template("restores/undo.html", restore=restore, form=PasswordForm())
 
@@ -125,103 +142,101 @@ def confirm_undo(restore_id: str) -> ResponseReturnValue:
 @blueprint.post("/restores/<restore_id>/undo")
 def undo(restore_id: str) -> ResponseReturnValue:
     """Bring the old database back."""
-    restore, form = service.get_restore(restore_id), PasswordForm()
-    by = auth.signed_in_admin().username
-    try:
-        aside = service.undo_restore(restore_id, by=by, confirm=confirming(form))
-    except (WrongPassword, TooManyAttempts) as error:
-        refusal = refusal_of(error, form)
-        return render_template("restores/undo.html", restore=restore, form=form), *refusal
-    except (Conflict, PostgresError) as error:
-        flash(told(error), "danger")
-        return _to_page(restore_id)
-    flash(f"{restore.database} is what it was before. The other one is {aside}.", "success")
-    return _to_page(restore_id)
+    restore, by = service.get_restore(restore_id), auth.signed_in_admin().username
+
+    def act(confirm: Confirm) -> str:
+        aside = service.undo_restore(restore_id, by=by, confirm=confirm)
+        return f"{restore.database} is the old database again. The restored one is {aside}."
+
+    return _act("restores/undo.html", restore, PasswordForm(), act)
 
 
 @blueprint.get("/restores/<restore_id>/drop")
 def confirm_drop(restore_id: str) -> ResponseReturnValue:
-    """Ask before the kept database is gone."""
+    """Ask before dropping the kept database."""
     restore = service.get_restore(restore_id)
     return render_template("restores/drop.html", restore=restore, form=DropKeptForm())
 
 
 @blueprint.post("/restores/<restore_id>/drop")
 def drop_kept(restore_id: str) -> ResponseReturnValue:
-    """Drop the kept database, if it was named and the password is right."""
+    """Drop the kept database if its name was typed and the password is right."""
     restore, form = service.get_restore(restore_id), DropKeptForm()
     if (form.name.data or "").strip() != restore.database.strip():
-        refuse_field(form.name, f"Type {restore.database} to drop what is kept of it.")
+        refuse_field(form.name, f"Type {restore.database} to drop the database that is kept.")
         return render_template("restores/drop.html", restore=restore, form=form), 422
     by = auth.signed_in_admin().username
+
+    def act(confirm: Confirm) -> str:
+        service.drop_kept(restore_id, by=by, confirm=confirm)
+        return f"Database {restore.kept} has been dropped."
+
+    return _act("restores/drop.html", restore, form, act)
+
+
+def _act(
+    template: str, restore: Restore, form: PasswordForm, act: Callable[[Confirm], str]
+) -> ResponseReturnValue:
+    """Do what the password on the form confirms; `act` returns the message."""
     try:
-        service.drop_kept(restore_id, by=by, confirm=confirming(form))
+        flash(act(confirming(form)), "success")
     except (WrongPassword, TooManyAttempts) as error:
         refusal = refusal_of(error, form)
-        return render_template("restores/drop.html", restore=restore, form=form), *refusal
+        return render_template(template, restore=restore, form=form), *refusal
     except (Conflict, PostgresError) as error:
         flash(told(error), "danger")
-    else:
-        flash(f"Database {restore.kept} has been dropped.", "success")
-    return _to_page(restore_id)
+    return _to_page(restore.id)
 
 
-def _chosen(filename: str, form: RestoreForm) -> list[Name]:
-    """The tables that are named on the form; its errors tell what names none."""
+def _chosen_tables(source: Source, form: RestoreForm) -> list[Name]:
+    """The tables named on the form, whose field gets the errors."""
     lines = map(str.strip, (form.tables.data or "").splitlines())
     try:
-        tables = choose_tables(filename, filter(None, lines))
+        tables = choose_tables(source, filter(None, lines))
     except InvalidInput as error:
         refuse_field(form.tables, told(error))
         return []
     if tables and form.mode.data != Kind.BESIDE.value:
-        refuse_field(form.tables, "Some tables are restored beside only.")
+        refuse_field(form.tables, "Selected tables can only be restored beside.")
     return tables
 
 
-def _started(filename: str, kind: Kind, **wanted: Any) -> ResponseReturnValue:
+def _start(restore: RestoreRequest, confirm: Confirm = at_the_terminal) -> ResponseReturnValue:
     try:
-        restore = service.queue_restore(
-            filename,
-            kind,
-            trigger=Trigger.ADMIN,
-            created_by=auth.signed_in_admin().username,
-            **wanted,
-        )
+        row = service.queue_restore(restore, confirm=confirm)
     except (Conflict, PostgresError, StorageError) as error:
         flash(told(error), "danger")
-        back = "admin.backups.show" if kind is Kind.DRILL else ".new"
-        return redirect(url_for(back, filename=filename))
-    return _to_page(restore.id)
+        back = "admin.backups.show" if restore.kind is Kind.DRILL else ".new"
+        return redirect(url_for(back, filename=restore.source.filename))
+    return _to_page(row.id)
 
 
-def _wizard(filename: str, form: RestoreForm) -> str:
-    tables = _chosen(filename, form)
-    beside = _before(filename, Kind.BESIDE, tables)
-    replace, in_place = (_before(filename, kind) for kind in (Kind.REPLACE, Kind.IN_PLACE))
+def _wizard(source: Source, form: RestoreForm, tables: Sequence[Name]) -> str:
+    beside = _option(source, Kind.BESIDE, tables)
+    replace, in_place = (_option(source, kind) for kind in (Kind.REPLACE, Kind.IN_PLACE))
     return render_template(
         "restores/new.html",
-        backup=listing.get_backup(filename),
+        backup=source.backup,
         form=form,
-        before=beside["told"] or replace["told"] or in_place["told"],
+        preview=beside.preview or replace.preview or in_place.preview,
+        powers=in_place.powers or beside.powers or replace.powers,
         beside=beside,
         replace=replace,
         in_place=in_place,
     )
 
 
-def _before(filename: str, kind: Kind, tables: Sequence[Name] = ()) -> dict[str, Any]:
-    """What this kind of restore would do, or why it cannot."""
+def _option(source: Source, kind: Kind, tables: Sequence[Name] = ()) -> _Option:
     try:
-        return {"told": service.tell_before(filename, kind, tables=tables), "refused": None}
+        return _Option(preview=service.preview_restore(source, kind, tables=tables))
     except AppError as error:
-        return {"told": None, "refused": error}
+        return _Option(refused=error)
 
 
-def _is_named(filename: str, form: RestoreForm) -> bool:
-    """Whether the database is named that is replaced; else the form tells."""
+def _is_confirmed(source: Source, form: RestoreForm) -> bool:
+    """Whether the form names the database to replace; otherwise its field gets the error."""
     try:
-        service.refuse_unconfirmed(filename, form.confirm.data or "")
+        refuse_unconfirmed(source, form.confirm.data or "")
     except InvalidInput as error:
         form.confirm.errors = [told(error)]
         return False

@@ -17,63 +17,66 @@ from app.errors import Conflict
 from app.models import Kind, Restore, Trigger
 from app.schemas.jobs import restore_details, restore_preview, restore_row
 from app.services.restores import service
+from app.services.restores.request import RestoreRequest, refuse_unconfirmed
+from app.services.restores.source import get_source
 
 blueprint = Blueprint("restores", __name__)
 
 
 @blueprint.post("/backup/<filename>/drills")
 def create_drill(filename: str) -> ResponseReturnValue:
-    """Ask for a drill."""
+    """Start a drill."""
     read_body(NothingSchema())
-    drill = service.queue_restore(
-        filename, Kind.DRILL, trigger=Trigger.API, created_by=signed_in_admin().username
+    drill = RestoreRequest(
+        get_source(filename), Kind.DRILL, Trigger.API, signed_in_admin().username
     )
-    return _accepted(drill, "Restore drill started")
+    return _accepted(service.queue_restore(drill), "Restore drill started")
 
 
 @blueprint.post("/backup/<filename>/restores")
 def create(filename: str) -> ResponseReturnValue:
-    """Ask for a restore, beside or in place of the living database."""
-    body = read_body(NewRestoreSchema())
+    """Start a restore into a new database, or over the live one."""
+    body, source = read_body(NewRestoreSchema()), get_source(filename)
     if body["mode"] is not Kind.BESIDE:
-        service.refuse_unconfirmed(filename, body["confirm"])
-    restore = service.queue_restore(
-        filename,
+        refuse_unconfirmed(source, body["confirm"])
+    restore = RestoreRequest(
+        source,
         body["mode"],
-        trigger=Trigger.API,
-        created_by=signed_in_admin().username,
+        Trigger.API,
+        signed_in_admin().username,
         into=body["into"],
+        tables=[(table["schema"], table["name"]) for table in body["tables"]],
         as_superuser=body["confirm_superuser"],
-        tables=[(each["schema"], each["name"]) for each in body["tables"]],
-        confirm=confirming(body["password"]),
     )
-    return _accepted(restore, "Restore started")
+    confirm = confirming(body["password"])
+    return _accepted(service.queue_restore(restore, confirm=confirm), "Restore started")
 
 
 @blueprint.get("/backup/<filename>/restores/preview")
 def preview(filename: str) -> ResponseReturnValue:
-    """What a restore would do, or why it cannot."""
+    """What a restore would do, or what blocks it."""
     query = read_query(PreviewSchema())
-    return jsonify(restore_preview(service.tell_before(filename, query["mode"], query["into"])))
+    source = get_source(filename)
+    return jsonify(restore_preview(service.preview_restore(source, query["mode"], query["into"])))
 
 
 @blueprint.get("/restores")
 def index() -> ResponseReturnValue:
     """The newest drills and restores."""
     query = read_query(RestoreListSchema())
-    found = service.list_restores(filename=query["filename"], limit=query["limit"])
-    return jsonify({"restores": [restore_row(each) for each in found]})
+    restores = service.list_restores(filename=query["filename"], limit=query["limit"])
+    return jsonify({"restores": [restore_row(restore) for restore in restores]})
 
 
 @blueprint.get("/restores/<restore_id>")
 def show(restore_id: str) -> ResponseReturnValue:
-    """Everything known of one."""
+    """One of them, with its log."""
     return jsonify(restore_details(service.get_restore(restore_id)))
 
 
 @blueprint.post("/restores/<restore_id>/cancel")
 def cancel(restore_id: str) -> ResponseReturnValue:
-    """End one that waits or runs."""
+    """Cancel one that is queued or running."""
     read_body(NothingSchema())
     service.cancel_restore(restore_id, by=signed_in_admin().username)
     restore = service.wait_for_restore(restore_id, CANCEL_PATIENCE)
@@ -81,7 +84,7 @@ def cancel(restore_id: str) -> ResponseReturnValue:
         raise Conflict("this restore was completed before it could be cancelled")
     if restore.is_pending:
         return _accepted(restore, "Restore is being cancelled")
-    return _told(restore, "Restore has been cancelled")
+    return _answer(restore, "Restore has been cancelled")
 
 
 @blueprint.post("/restores/<restore_id>/undo")
@@ -90,7 +93,9 @@ def undo(restore_id: str) -> ResponseReturnValue:
     confirm = confirming(read_body(ConfirmedSchema())["password"])
     aside = service.undo_restore(restore_id, by=signed_in_admin().username, confirm=confirm)
     restore = service.get_restore(restore_id)
-    return _told(restore, f"{restore.database} is what it was before; the other one is {aside}")
+    return _answer(
+        restore, f"{restore.database} is the old database again; the restored one is {aside}"
+    )
 
 
 @blueprint.delete("/restores/<restore_id>/kept")
@@ -99,13 +104,13 @@ def drop_kept(restore_id: str) -> ResponseReturnValue:
     confirm = confirming(read_body(ConfirmedSchema())["password"])
     service.drop_kept(restore_id, by=signed_in_admin().username, confirm=confirm)
     restore = service.get_restore(restore_id)
-    return _told(restore, f"Database {restore.kept} has been dropped")
+    return _answer(restore, f"Database {restore.kept} has been dropped")
 
 
 def _accepted(restore: Restore, message: str) -> ResponseReturnValue:
     location = url_for("api.restores.show", restore_id=restore.id)
-    return _told(restore, message), 202, {"Location": location}
+    return _answer(restore, message), 202, {"Location": location}
 
 
-def _told(restore: Restore, message: str) -> dict[str, object]:
+def _answer(restore: Restore, message: str) -> dict[str, object]:
     return {"success": True, "restore": restore_row(restore), "message": message}

@@ -1,4 +1,4 @@
-"""A restore: one attempt to make a database of a backup, for use or as a drill."""
+"""A restore: one attempt to make a database from a backup, to use it or as a drill."""
 
 import enum
 from datetime import datetime
@@ -15,12 +15,12 @@ from app.models.types import Moment, Word
 
 
 class Kind(enum.Enum):
-    """What is restored, and into what."""
+    """What a backup is restored into."""
 
     DRILL = "drill"  # into a scratch database, which is dropped
     BESIDE = "beside"  # into a new database
-    REPLACE = "replace"  # into a new database, which then takes the living one's name
-    IN_PLACE = "in place"  # over the living database itself, all or nothing
+    REPLACE = "replace"  # into a new database, which then takes the live one's name
+    IN_PLACE = "in place"  # over the live database itself, all or nothing
 
 
 class Restore(Job, Model):
@@ -33,16 +33,15 @@ class Restore(Job, Model):
     filename: Mapped[str] = mapped_column(String(255))  # of the backup; it may be deleted since
     kind: Mapped[Kind] = mapped_column(Word(Kind))
     server: Mapped[str] = mapped_column(String(255))
-    database: Mapped[str] = mapped_column(String(255))  # the name that it shall have
-    working: Mapped[str] = mapped_column(String(63))  # its name until it is whole
-    # Of a restore in place: whether a superuser may load it, and by which table's
-    # number it is seen to have happened, which no name tells.
+    database: Mapped[str] = mapped_column(String(255))  # its final name
+    working: Mapped[str] = mapped_column(String(63))  # its name until it is complete
+    # Whether a superuser may load it, and an OID that shows whether it took effect.
     as_superuser: Mapped[bool] = mapped_column(default=False, server_default=false())
     marker: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
-    # Schema and name of those that were chosen; all without.
+    # Schema and name of the chosen tables; None for all.
     tables: Mapped[list[dict[str, str]] | None] = mapped_column(JSON(none_as_null=True))
 
-    # Of a replace: what the living database was called from the swap on.
+    # For a replace: the live database's name after the swap.
     kept: Mapped[str | None] = mapped_column(String(63))
     kept_until: Mapped[datetime | None] = mapped_column(Moment)
     safety_backup: Mapped[str | None] = mapped_column(String(255))
@@ -50,15 +49,15 @@ class Restore(Job, Model):
     undone_by: Mapped[str | None] = mapped_column(String(255))
     dropped_at: Mapped[datetime | None] = mapped_column(Moment)
 
-    # When its working database and role were seen to be gone.
+    # When its working database and role were removed.
     tidied_at: Mapped[datetime | None] = mapped_column(Moment)
 
-    # What was found, in words: differences and what could not be brought back.
+    # The findings, in words: differences and what could not be restored.
     result: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
 
     @property
-    def told(self) -> str:
-        """What people call it."""
+    def label(self) -> str:
+        """Its name in texts."""
         return "drill" if self.kind is Kind.DRILL else "restore"
 
     @property
@@ -75,21 +74,21 @@ class Restore(Job, Model):
 
     @property
     def can_be_undone(self) -> bool:
-        """Whether the database of before is kept, and not in use again."""
+        """Whether the old database is kept, and not in use again."""
         return self.has_kept and self.is_completed and self.undone_at is None
 
     @property
     def has_kept(self) -> bool:
-        """Whether a database that is set aside waits to be dropped."""
+        """Whether a database that was set aside waits to be dropped."""
         return not self.is_pending and self.kept is not None and self.dropped_at is None
 
     def fail(self, error: AppError) -> None:
-        """Nothing was swapped, and this is why."""
+        """Record that nothing was swapped, and why."""
         super().fail(error)
         self.kept = self.kept_until = None
 
     __table_args__ = (
-        # One at a time, for it takes the whole machine; but no drill holds up a restore.
+        # One at a time, because it takes the whole machine; but drills do not block restores.
         *(
             Index(name, "status", unique=True, sqlite_where=where, postgresql_where=where)
             for name, where in (

@@ -1,25 +1,27 @@
 """The server's own check of tables and indexes: pg_amcheck with the extension amcheck.
 
-It runs as the role that has loaded the database, never as a superuser: to check
-an index with an expression is to run user code.
+It runs as the role that loaded the database, never as a superuser: checking an index
+on an expression runs user code.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 
 from app.errors import PostgresError
 from app.postgres import command
 from app.postgres.connection import hint_for, quoted
 from app.postgres.conninfo import Conninfo
 from app.postgres.databases import Server
+from app.postgres.encodings import printable
+from app.postgres.supervision import Supervision
 from app.postgres.tools import Toolchain
 
 _OLDEST = 14  # the first server that can check tables too
-_FOUND = 2  # how pg_amcheck ends where something is not as it should be
-_KEPT = 64 * 1024  # bytes of what it prints
+_FOUND = 2  # the exit status of pg_amcheck when it finds something
+_KEPT = 64 * 1024  # bytes of its output
 _WORDS = 500  # characters of one finding
 
-# Not what was found, but what kept it from looking.
+# Errors that kept it from checking; they say nothing about the data.
 _NO_FINDING = (
     r": (canceling|terminating|out of (shared )?memory|permission denied)"
     r"|No space left|terminating connection|connection to server|server closed"
@@ -34,7 +36,7 @@ _FUNCTIONS = """
 
 
 def why_missing(server: Server, toolchain: Toolchain) -> str:
-    """Why it cannot be run here; empty where it can."""
+    """Why it cannot run here; empty if it can."""
     if server.version.major < _OLDEST:
         return f"servers before PostgreSQL {_OLDEST} cannot check tables"
     if not (toolchain.folder / "pg_amcheck").exists():
@@ -45,10 +47,10 @@ def why_missing(server: Server, toolchain: Toolchain) -> str:
 
 
 def lend(server: Server, role: str, schema: str) -> list[str]:
-    """Let a role use amcheck in the database of `server`; returns what undoes that.
+    """Let a role use amcheck in the database of `server`; return the statements that undo that.
 
-    Where the database has none, it is made in a new schema of this name.
-    Raises PostgresError where we may not.
+    A database without the extension gets it, in a new schema of this name.
+    Raises PostgresError if our role may not.
     """
     is_there = server.ask("SELECT count(*) FROM pg_extension WHERE extname = 'amcheck'")
     if not is_there:
@@ -60,30 +62,22 @@ def lend(server: Server, role: str, schema: str) -> list[str]:
             ]
         )
     functions = [name for (name,) in server.rows(_FUNCTIONS)]
-    whom = quoted(role)
-    server.run_all(f"GRANT EXECUTE ON FUNCTION {name} TO {whom}" for name in functions)
+    grantee = quoted(role)
+    server.run_all(f"GRANT EXECUTE ON FUNCTION {name} TO {grantee}" for name in functions)
     if is_there:
-        return [f"REVOKE EXECUTE ON FUNCTION {name} FROM {whom}" for name in functions]
+        return [f"REVOKE EXECUTE ON FUNCTION {name} FROM {grantee}" for name in functions]
     return ["DROP EXTENSION amcheck", f"DROP SCHEMA {quoted(schema)}"]
 
 
 def check(
-    toolchain: Toolchain,
-    info: Conninfo,
-    *,
-    jobs: int,
-    timeout: float,
-    environment: Mapping[str, str],
-    on_tick: Callable[[], None],
-    on_start: command.Start = None,
+    toolchain: Toolchain, info: Conninfo, supervision: Supervision, *, jobs: int
 ) -> list[str]:
-    """What pg_amcheck finds wrong with tables and indexes, in words; empty if nothing.
+    """What pg_amcheck finds wrong with tables and indexes, one line each.
 
-    Raises PostgresError where it could not look at all of them; what `on_tick`
-    raises ends it and comes out.
+    Raises PostgresError if it could not check all of them.
     """
     printed = bytearray()
-    # What the server or the database has set would else cut it short.
+    # A timeout set for the server or the database would cut it short.
     patient = " ".join(
         filter(None, [info.parameters.get("options"), "-c statement_timeout=0 -c lock_timeout=0"])
     )
@@ -93,38 +87,40 @@ def check(
                 toolchain.folder / "pg_amcheck", "--heapallindexed", "--no-password",
                 f"--jobs={jobs}", info.dsn(application_name=None, options=patient),
             ],
-            environment=environment,
-            timeout=timeout,
+            environment=supervision.environment,
+            timeout=supervision.timeout,
             secrets=info.secrets,
             watch=command.Watch(
-                on_start,
+                supervision.on_start,
                 on_output=lambda chunk: printed.extend(chunk[: _KEPT - len(printed)]),
-                on_tick=on_tick,
+                on_tick=supervision.on_tick,
             ),
         )  # fmt: skip
     except TimeoutError:
         raise PostgresError(
-            f"pg_amcheck took longer than {timeout:.0f} s and was ended",
+            f"pg_amcheck took longer than {supervision.timeout:.0f} s and was ended",
             hint="Raise BACKSTOP_DUMP_TIMEOUT, or turn it off: BACKSTOP_DRILL_AMCHECK=off.",
         ) from None
-    text = printed.decode("utf-8", "replace")
-    told = _told(text, info.database) if outcome.status == _FOUND else ()
-    found = [each for each in told if not re.search(_NO_FINDING, each)]
-    if outcome.status != 0 and not found:
+    return _findings(outcome, printed.decode("utf-8", "replace"), info.database)
+
+
+def _findings(outcome: command.Outcome, text: str, database: str) -> list[str]:
+    reported = _reported(text, database) if outcome.status == _FOUND else ()
+    findings = [line for line in reported if not re.search(_NO_FINDING, line)]
+    if outcome.status != 0 and not findings:
         words = " ".join((outcome.last_words or text or f"status {outcome.status}").split())
         raise PostgresError(
             "pg_amcheck could not check everything", detail=words[:_WORDS], hint=hint_for(words)
         )
-    return found
+    return findings
 
 
-def _told(text: str, database: str) -> Iterator[str]:
-    """Each object with what is said of it; the lines that say it are indented.
+def _reported(text: str, database: str) -> Iterator[str]:
+    """Each object with what pg_amcheck reports of it, on the indented lines that follow:
 
     btree index "database.schema.name":
         ERROR:  item order invariant violated for index "name"
     """
     objects = re.split(r"\n(?! )", text.replace(f'"{database}.', '"').strip())
-    for each in filter(None, objects):
-        line = " ".join(each.replace("    ERROR:", "", 1).split())[:_WORDS]
-        yield "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in line)
+    for report in filter(None, objects):
+        yield printable(" ".join(report.replace("    ERROR:", "", 1).split())[:_WORDS])

@@ -1,4 +1,4 @@
-"""Ask a database for what must be true in it, without changing anything."""
+"""Run an assertion in a database without changing anything."""
 
 import time
 from dataclasses import dataclass, replace
@@ -10,10 +10,11 @@ from app.errors import PostgresError
 from app.postgres.blame import GAVE_WAY
 from app.postgres.connection import OnWait, Session, error_text, open_session, server_error
 from app.postgres.conninfo import Conninfo
+from app.postgres.encodings import printable
 
 _USUAL_PATH = '"$user", public'
-_GRACE = 2.0  # seconds that the server has to end a statement by itself
-_WORDS = 500  # characters of what went wrong that are kept
+_GRACE = 2.0  # seconds for the server to end a statement itself
+_WORDS = 500  # characters of an error that are kept
 
 _CANCELLED = "57014"
 _NOT_ONE_QUERY = "42P11"
@@ -25,8 +26,8 @@ _PREPARE = """
            pg_catalog.set_config('backstop.assertion', %s, true)
 """
 
-# A cursor takes one query and nothing else: not two statements, nor a COMMIT that would
-# end the transaction which may only read.
+# A cursor accepts a single query: neither two statements nor a COMMIT, which would end
+# the read-only transaction.
 _OPEN = """
     DO $$
     DECLARE assertion pg_catalog.refcursor := 'assertion';
@@ -38,10 +39,10 @@ _OPEN = """
 
 @dataclass(frozen=True)
 class Doubt:
-    """Why a statement is not known to be true, in words; empty where it is."""
+    """Why a statement is not known to be true; empty if it is true."""
 
-    told: str
-    is_unanswered: bool = False  # for want of time or memory: it may be true
+    reason: str
+    is_unanswered: bool = False  # time or memory ran out, so it may be true
 
 
 def why_not(
@@ -55,10 +56,10 @@ def why_not(
 ) -> Doubt:
     """Why a statement does not return true.
 
-    It runs in a transaction that may only read, for `timeout` seconds, and
-    finds names by `search_path` (None: as PostgreSQL does). `info` must be of
-    a role without rights: user code may run. Raises ConnectError, PostgresError
-    where the server ended the session, and what `on_wait` raises.
+    It runs in a read-only transaction for at most `timeout` seconds, and resolves names by
+    `search_path` (None: PostgreSQL's default). `info` must be for a role without rights,
+    because user code may run. Raises ConnectError, PostgresError if the server ended the
+    session, and whatever `on_wait` raises.
     """
     utf8 = replace(info, parameters={**info.parameters, "client_encoding": "UTF8"})
     began = time.monotonic()
@@ -66,8 +67,8 @@ def why_not(
         backend = session.ask("SELECT pg_catalog.pg_backend_pid()")
         try:
             return Doubt(_judged(_asked(session, statement, search_path or _USUAL_PATH, timeout)))
-        except (ValueError, OverflowError) as error:  # Python has no such text, or date
-            return Doubt(_printable(f"it returned what cannot be read: {error}"))
+        except (ValueError, OverflowError) as error:  # Python cannot hold such a text or date
+            return Doubt(_printable(f"it returned a value that cannot be read: {error}"))
         except psycopg2.Error as error:
             if error.pgcode in (None, _CANCELLED) and time.monotonic() - began >= timeout:
                 _end(info, backend, application_name)
@@ -101,11 +102,11 @@ def _judged(rows: list[tuple[Any, ...]]) -> str:
         return ""
     if value is None or value is False:
         return "it is null" if value is None else "it is false"
-    return "it returned something else than true or false"
+    return "it returned neither true nor false"
 
 
 def _end(info: Conninfo, backend: int, application_name: str) -> None:
-    """End a session of ours that went on: its code may have undone the timeout."""
+    """End a session of ours that is still running: its code may have undone the timeout."""
     with open_session(info, application_name=application_name) as session:
         try:
             session.rows("SELECT pg_catalog.pg_terminate_backend(%s, 5000)", backend)
@@ -116,6 +117,5 @@ def _end(info: Conninfo, backend: int, application_name: str) -> None:
 
 
 def _printable(text: str) -> str:
-    """A server's words in one line; they can quote anything that a table holds."""
-    line = " ".join(text.split())[:_WORDS]
-    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in line)
+    """A message of the server in one line; it can quote anything from a table."""
+    return printable(" ".join(text.split())[:_WORDS])

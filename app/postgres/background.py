@@ -1,7 +1,7 @@
-"""Run a program beside us, with nothing of our environment: a server, and what makes one.
+"""Run a program in the background without our environment: a server, or initdb.
 
-As in `command`: no shell, no secret in argv, a process group of its own, and on
-Linux an end with the thread that started it.
+As in `command`: no shell, no secret in argv, its own process group, and on Linux it ends
+with the thread that started it.
 """
 
 import os
@@ -19,11 +19,11 @@ from app.errors import ToolError
 from app.postgres.command import LAUNCH
 
 _TICK = 0.02  # seconds
-_LONGEST = 64 * 1024  # bytes of what a program prints
+_LONGEST = 64 * 1024  # bytes of output that are kept
 
 
 class Background:
-    """A program that runs beside us."""
+    """A program that runs in the background."""
 
     def __init__(self, process: "subprocess.Popen[bytes]") -> None:
         self._process = process
@@ -34,11 +34,11 @@ class Background:
 
     @property
     def status(self) -> int | None:
-        """How it ended; None while it runs. Negative: the signal that ended it."""
+        """Its exit status; None while it runs, negative for the signal that ended it."""
         return self._process.poll()
 
     def end(self, *, politely: Sequence[tuple[int, float]] = ()) -> None:
-        """End it with its group: by each signal and its seconds of grace, then by force."""
+        """End it and its group: by each signal and its seconds of grace, then by force."""
         for number, seconds in politely:
             if self._process.poll() is not None:
                 break
@@ -59,15 +59,15 @@ def beside(
     memory: int = 0,
     politely: Sequence[tuple[int, float]] = (),
 ) -> Iterator[Background]:
-    """Run a program for the time of a with block; it writes to `log`.
+    """Run a program during a with block; it writes to `log`.
 
-    `environment` is all that it gets. `memory` limits the address space of
-    each of its processes, in bytes. Raises ToolError if it cannot be started.
+    `environment` is its whole environment. `memory` limits the address space of each of its
+    processes, in bytes. Raises ToolError if it cannot be started.
     """
-    found = shutil.which(argv[0])
-    if found is None:
-        raise ToolError(f"{argv[0]} cannot be started", detail="It is not here.")
-    launch = [sys.executable, "-I", "-S", LAUNCH, str(os.getpid()), str(memory), found, *argv[1:]]
+    path = shutil.which(argv[0])
+    if path is None:
+        raise ToolError(f"{argv[0]} cannot be started", detail="It was not found.")
+    launch = [sys.executable, "-I", "-S", LAUNCH, str(os.getpid()), str(memory), path, *argv[1:]]
     try:
         process = subprocess.Popen(
             launch,
@@ -95,9 +95,9 @@ def run_alone(
     timeout: float,
     on_tick: Callable[[], None] = lambda: None,
 ) -> tuple[int, str]:
-    """Run such a program to its end; its status, and the beginning of what it printed.
+    """Run such a program to its end; return its status and the beginning of its output.
 
-    Raises ToolError, TimeoutError; what `on_tick` raises ends it and comes out.
+    Raises ToolError, TimeoutError, and whatever `on_tick` raises, which ends the program.
     """
     deadline = time.monotonic() + timeout
     with (

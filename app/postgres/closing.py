@@ -1,7 +1,7 @@
 """Keep everybody else out of a database that was loaded, and drop it whatever was done to it.
 
-Who has loaded a dump owned the database meanwhile, and so did the code in the dump: it
-may have granted rights, changed its own password, prepared a transaction, or made the
+The role that loads a dump owns the database meanwhile, and so does the code in the dump:
+it may have granted rights, changed its own password, prepared a transaction, or made the
 database a template, which cannot be dropped.
 """
 
@@ -29,8 +29,8 @@ _END_SESSIONS = """
     SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity
     WHERE (datname = %s OR usename = %s) AND pid <> pg_backend_pid()
 """
-# Of what belongs to who has loaded it, in this database: a dump is loaded without grants,
-# so whatever was granted beyond the default was granted by code in it.
+# Grants on objects of the role that loaded this database: a dump is loaded without
+# grants, so code in it granted whatever goes beyond the default.
 _GRANTED = """
     WITH own (kind, name, part, owner, acl, usual, class, object) AS (
         SELECT CASE relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
@@ -84,7 +84,7 @@ _DEPENDS = """
 
 
 def lock_out(server: Server, role: str) -> None:
-    """Let nobody sign in any more as a role that was made for a restore, nor be a member of it."""
+    """Let nobody sign in as a role that was made for a restore, or be a member of it."""
     for (rules,) in server.rows("SELECT rolsuper FROM pg_roles WHERE rolname = %s", role):
         more = "NOSUPERUSER" if rules else ""
         server.rows(f"ALTER ROLE {quoted(role)} NOLOGIN {more} PASSWORD NULL")
@@ -94,26 +94,25 @@ def lock_out(server: Server, role: str) -> None:
 
 
 def close(server: Server, database: str, role: str) -> None:
-    """Make a database ours alone: no grant on it, no session in it, none of `role` anywhere.
+    """Make a database ours alone: no grants on it, no sessions in it, no sessions of `role`.
 
-    Raises PostgresError where the sessions do not end.
+    Raises PostgresError if the sessions do not end.
     """
     name = quoted(database)
     server.rows(f"ALTER DATABASE {name} OWNER TO CURRENT_USER")
-    granted = [each for (each,) in server.rows(_GRANTEES, database)]
-    whom = ["PUBLIC", *map(quoted, granted)]
-    server.run_all(f"REVOKE ALL ON DATABASE {name} FROM {each}" for each in whom)
+    grantees = [quoted(role) for (role,) in server.rows(_GRANTEES, database)]
+    server.run_all(f"REVOKE ALL ON DATABASE {name} FROM {role}" for role in ("PUBLIC", *grantees))
     end_sessions(server, database, role)
     _roll_back_prepared(server, database)
 
 
 def revoke_grants(server: Server, role: str) -> None:
-    """Take back what was granted on what `role` has loaded, in the database of `server`."""
+    """Revoke what was granted on the objects that `role` loaded, in the database of `server`."""
     server.run_all(statement for (statement,) in server.rows(_GRANTED, role))
 
 
 def end_sessions(server: Server, database: str, role: str) -> None:
-    """End all sessions in a database and all of a role, and see them gone."""
+    """End all sessions in a database and all sessions of a role, and wait until they are gone."""
     deadline = time.monotonic() + _PATIENCE
     while server.ask(_END_SESSIONS, database, role):
         if time.monotonic() > deadline:
@@ -125,7 +124,7 @@ def end_sessions(server: Server, database: str, role: str) -> None:
 
 
 def drop_scratch(server: Server, database: str) -> None:
-    """Drop a database that was loaded, whatever the code in the dump did to keep it."""
+    """Drop a database that was loaded, whatever code in the dump did to prevent that."""
     if not server.has_database(database):
         return
     prepared = "SELECT count(*) FROM pg_prepared_xacts WHERE database = %s"
@@ -140,18 +139,18 @@ def drop_scratch(server: Server, database: str) -> None:
 
 
 def _roll_back_prepared(server: Server, database: str) -> None:
-    """In that database itself: a transaction ends only where it began."""
+    """Run in that database itself: a transaction can only end where it began."""
     gids = server.rows("SELECT gid FROM pg_prepared_xacts WHERE database = %s", database)
     for (gid,) in gids:
         server.rows(f"ROLLBACK PREPARED {literal(gid)}")
 
 
 def drop_role(server: Server, role: str) -> None:
-    """Drop a role of ours with what it made, or was granted, in other databases."""
+    """Drop a role of ours, with what it owns or was granted in other databases."""
     for (database,) in server.rows(_DEPENDS, role):
         inside = at_database(server.info, database)
         with serving(inside, application_name="backstop tidy") as there:
             there.rows(f"DROP OWNED BY {quoted(role)}")
-    if role in server.roles():  # for what it was granted of the server as such
+    if role in server.roles():  # its grants on the server itself
         server.rows(f"DROP OWNED BY {quoted(role)}")
     server.drop_role(role)

@@ -258,6 +258,11 @@ def quoted(name: str) -> str:
     return f'"{doubled}"'
 
 
+def unquoted(name: str) -> str:
+    """The name itself, written in SQL's double quotes or without."""
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name
+
+
 def server_error(kind: type[E], message: str, error: psycopg2.Error, info: Conninfo) -> E:
     """An error of this kind, with the server's own text as its detail, and a hint."""
     text = error_text(error, info)

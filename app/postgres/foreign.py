@@ -1,7 +1,7 @@
-"""What an archive of somebody else says of itself, as far as it may be believed.
+"""What a foreign archive says about itself, as far as it can be trusted.
 
-Nothing of it came from a server that we asked: names are texts to be shown,
-and are cleaned of what neither JSON nor a database takes.
+None of it comes from a server that we asked: names are texts to show, and are cleaned of
+characters that neither JSON nor a database accepts.
 """
 
 import re
@@ -12,7 +12,7 @@ from app.postgres.archive import Entry
 from app.postgres.encodings import printable
 from app.postgres.rows import RowCounter
 
-MOST_TOLD = 1000  # names of each kind
+_MOST_NAMES = 1000  # of each kind
 
 _SETTING = re.compile(
     r"\b(LOCALE_PROVIDER|(?:ICU_|BUILTIN_)?LOCALE|LC_COLLATE|LC_CTYPE) = '?([^' ;]*)"
@@ -29,8 +29,8 @@ _PACKED = {
     b"\x04\x22\x4d\x18": "lz4",
 }
 
-# What brings code along, or asks for rights: shown before a restore.
-_TOLD = {
+# Kinds that bring code or need rights; shown before a restore.
+_WARNED_OF = {
     "functions": ("FUNCTION", "PROCEDURE", "AGGREGATE"),
     "triggers": ("TRIGGER", "RULE"),
     "extensions": ("EXTENSION",),
@@ -43,51 +43,51 @@ _TOLD = {
 
 
 def contents_of(entries: list[Entry], rows: RowCounter) -> dict[str, Any]:
-    """What a restore must know of an archive: encoding, locale, extensions, tables and their rows.
+    """What a restore must know of an archive, in the form of a snapshot's contents.
 
-    In the form in which a snapshot tells it; what an archive does not tell is
-    None or missing. Under `foreign` stands what it brings that could act.
+    Values that an archive does not have are None or missing. `foreign` lists what it
+    brings that could act.
     """
-    encoding = next(
-        (
-            found[1]
-            for entry in entries
-            if entry.kind == "ENCODING" and (found := _CLIENT_ENCODING.search(entry.definition))
-        ),
-        "UTF8",
-    )
-    made = next((entry.definition for entry in entries if entry.kind == "DATABASE"), "")
-    told = dict(_SETTING.findall(made))
-    locale = told.get("LOCALE")
     own_tables = {(entry.schema, entry.name) for entry in entries if entry.kind == "TABLE"}
-    return {
-        "encoding": printable(encoding),
-        "collate": told.get("LC_COLLATE", locale),
-        "ctype": told.get("LC_CTYPE", locale),
-        "localeProvider": _PROVIDERS.get(told.get("LOCALE_PROVIDER", "")),
-        "locale": told.get("ICU_LOCALE") or told.get("BUILTIN_LOCALE") or locale,
+    return _locale_of(entries) | {
         "extensions": [{"name": name} for name in _names(entries, ("EXTENSION",))],
         "tables": [
-            {"schema": name[0], "name": name[1], "rows": found}
-            for name, found in rows.rows.items()
-            if name in own_tables and all(each == printable(each) for each in name)
+            {"schema": name[0], "name": name[1], "rows": count}
+            for name, count in rows.rows.items()
+            if name in own_tables and all(part == printable(part) for part in name)
         ],
         "rowsOnly": not own_tables and bool(rows.rows),
-        "foreign": {
-            key: names[:MOST_TOLD]
-            for key, kinds in _TOLD.items()
-            if (names := _names(entries, kinds))
-        }
-        | {
-            "owners": sorted({printable(entry.owner) for entry in entries if entry.owner})[
-                :MOST_TOLD
-            ]
-        },
+        "foreign": _brought_by(entries),
+    }
+
+
+def _locale_of(entries: list[Entry]) -> dict[str, Any]:
+    """Encoding and locale of the database that was dumped."""
+    header = next((entry.definition for entry in entries if entry.kind == "ENCODING"), "")
+    encoding = _CLIENT_ENCODING.search(header)
+    created = next((entry.definition for entry in entries if entry.kind == "DATABASE"), "")
+    settings = dict(_SETTING.findall(created))
+    locale = settings.get("LOCALE")
+    return {
+        "encoding": printable(encoding[1]) if encoding else "UTF8",
+        "collate": settings.get("LC_COLLATE", locale),
+        "ctype": settings.get("LC_CTYPE", locale),
+        "localeProvider": _PROVIDERS.get(settings.get("LOCALE_PROVIDER", "")),
+        "locale": settings.get("ICU_LOCALE") or settings.get("BUILTIN_LOCALE") or locale,
+    }
+
+
+def _brought_by(entries: list[Entry]) -> dict[str, list[str]]:
+    """The names of what could act, by kind, and the owners that the archive names."""
+    by_kind = {key: _names(entries, kinds)[:_MOST_NAMES] for key, kinds in _WARNED_OF.items()}
+    owners = sorted({printable(entry.owner) for entry in entries if entry.owner})
+    return {key: names for key, names in by_kind.items() if names} | {
+        "owners": owners[:_MOST_NAMES]
     }
 
 
 def tell_what_it_is(head: bytes, *, is_folder: bool = False) -> str:
-    """What to do with something that is no archive, by its first bytes."""
+    """What to do with a file that is not an archive, by its first bytes."""
     how = "Make one with: pg_dump -F c -f FILE DATABASE"
     if is_folder:
         return f"A dump of pg_dump -F d cannot be checked and restored here. {how}"
@@ -104,7 +104,7 @@ def tell_what_it_is(head: bytes, *, is_folder: bool = False) -> str:
 
 
 def clean_name(name: str) -> str:
-    """A name that can be kept and shown, at most 255 characters."""
+    """A name that can be stored and shown, at most 255 characters."""
     return printable(name[:255])
 
 

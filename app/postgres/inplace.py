@@ -1,7 +1,7 @@
-"""A dump over the database that it came from: what is in its way, and in which order it goes.
+"""Load a dump over the database it came from: what blocks it, and in which order to drop.
 
-`pg_restore --clean --if-exists --single-transaction --exit-on-error`, and nothing
-else: without the transaction it leaves tables with doubled rows (docs/how-to/restore-by-hand.md).
+`pg_restore --clean --if-exists --single-transaction --exit-on-error`, and nothing else: without
+the transaction, it leaves tables with duplicated rows (docs/how-to/restore-by-hand.md).
 """
 
 import json
@@ -20,9 +20,9 @@ from app.postgres.conninfo import Conninfo
 from app.postgres.databases import Server
 
 _INDEXES = ("INDEX", "CONSTRAINT")
-_ASK_EVERY = 1.0  # seconds
+_INTERVAL = 1.0  # seconds between two checks for locks
 
-# Who could leave the database, or become somebody who can.
+# A role of ours that can reach beyond the database, or can become one that does.
 _POWERS = """
     SELECT rolname FROM pg_roles r
     WHERE pg_has_role(oid, 'MEMBER') AND (
@@ -32,9 +32,9 @@ _POWERS = """
     ORDER BY rolname <> current_user, rolname LIMIT 1
 """
 
-# What goes when the objects of the backup are dropped: these, their parts, and what
-# belongs to them, such as a partition or the sequence of a column. What depends on
-# one of these and does not go itself makes the drop fail.
+# Everything that goes when the objects of the backup are dropped: these, their parts, and
+# what belongs to them, such as a partition or the sequence of a column. Anything else that
+# depends on one of these makes the drop fail.
 _AROUND = """
     WITH RECURSIVE backed AS MATERIALIZED (
         SELECT kind, name FROM jsonb_to_recordset(%s::jsonb) AS it (kind text, name text)
@@ -104,93 +104,92 @@ _OID = """
 
 @dataclass(frozen=True)
 class Around:
-    """What is in a database beside the objects of a backup."""
+    """The objects in a database that are not in the backup."""
 
-    depends: list[str]  # on these, so that they could not be dropped
-    stays: list[tuple[str, str]]  # kind and name: what was made since and is left alone
-    goes: list[str]  # what was made since and is part of what is dropped
+    depends: list[str]  # on objects of the backup, which therefore cannot be dropped
+    stays: list[tuple[str, str]]  # kind and name of newer objects that are left alone
+    goes: list[str]  # newer objects that are dropped along with objects of the backup
 
 
 def powers_of(server: Server) -> str:
-    """The role by which who is signed in could leave the database; empty if there is none."""
+    """The role through which we could reach beyond the database; empty if there is none."""
     return str(server.ask(_POWERS) or "")
 
 
-def look_around(server: Server, backed: Census, living: Census, entries: Iterable[Entry]) -> Around:
-    """Compare the database we are in, whose census is `living`, with what a backup has."""
+def look_around(server: Server, backed: Census, live: Census, entries: Iterable[Entry]) -> Around:
+    """Compare the connected database, whose census is `live`, with the contents of a backup."""
     ours = {(kind, name) for kind, name, *_ in backed["owned"] if name and kind != "schema"}
-    known = [[each.schema, each.name] for each in entries if each.kind == "FK CONSTRAINT"]
-    asked = json.dumps([{"kind": kind, "name": name} for kind, name in sorted(ours)])
-    rows = server.rows(_AROUND, asked, json.dumps(known))
+    known = [[entry.schema, entry.name] for entry in entries if entry.kind == "FK CONSTRAINT"]
+    objects = json.dumps([{"kind": kind, "name": name} for kind, name in sorted(ours)])
+    rows = server.rows(_AROUND, objects, json.dumps(known))
     going = {(kind, name) for what, kind, name in rows if what == "goes"}
     schemas = {name for kind, name, *_ in backed["owned"] if kind == "schema"}
     more = [
         (kind, name)
-        for kind, name, *_ in living["owned"]
+        for kind, name, *_ in live["owned"]
         if name and not kind.endswith(" column") and (kind, name) not in ours
         if not (kind == "schema" and name in schemas)
     ]
     return Around(
         [f"{one} depends on {other}" for what, one, other in rows if what == "depends"],
-        [each for each in more if each not in going],
-        [" ".join(each) for each in more if each in going],
+        [item for item in more if item not in going],
+        [" ".join(item) for item in more if item in going],
     )
 
 
-def over_living(server: Server, entries: Iterable[Entry]) -> list[Entry]:
-    """The entries in an order in which all can be dropped in the database we are in.
+def over_live(server: Server, entries: Iterable[Entry]) -> list[Entry]:
+    """The entries in an order that lets all of them be dropped in the connected database.
 
-    Schemas and extensions that are there stay: what else is in them keeps them
-    from being dropped.
+    Existing schemas and extensions stay, because other objects in them would block the drop.
     """
     there = {(kind, name) for kind, name in server.rows(_THERE)}
-    kept: list[Entry] = []
+    dropped: list[Entry] = []
     stays: set[int] = set()
     for entry in entries:
         of_extension = entry.kind == "COMMENT" and entry.name.startswith("EXTENSION ")
         if (entry.kind, entry.name) in there:
             stays.add(entry.id)
         elif not (of_extension and (not entry.needs or stays.intersection(entry.needs))):
-            kept.append(entry)
-    return _children_first(kept)
+            dropped.append(entry)
+    return _children_first(dropped)
 
 
 def _children_first(entries: list[Entry]) -> list[Entry]:
-    """Let indexes of partitions be made before those of their parents.
+    """Put the indexes of partitions before those of their parents.
 
-    An index that is attached to another cannot be dropped by itself. pg_restore
-    drops in the reverse order: so the parent's goes first, and takes it along.
+    An index that is attached to another cannot be dropped on its own. pg_restore drops in
+    reverse order, so the parent's index goes first and takes it along.
     """
-    indexes = {each.id for each in entries if each.kind in _INDEXES}
+    indexes = {entry.id for entry in entries if entry.kind in _INDEXES}
     attached = {
-        each.id: parents
-        for each in entries
-        if each.id in indexes and (parents := indexes.intersection(each.needs))
+        entry.id: parents
+        for entry in entries
+        if entry.id in indexes and (parents := indexes.intersection(entry.needs))
     }
     family = set(attached).union(*attached.values())
-    waiting = [each for each in reversed(entries) if each.id in family]
+    waiting = [entry for entry in reversed(entries) if entry.id in family]
     ordered: list[Entry] = []
     for entry in entries:
         if entry.id not in family:
             ordered.append(entry)
-        else:  # all of them, where the first one was
+        else:  # the whole family goes where its first member was
             ordered += waiting
             waiting = []
     return ordered
 
 
 def oid_of(server: Server, schema: str, name: str) -> int | None:
-    """The number of a table, which is another one after it was dropped and made anew."""
-    found = server.ask(_OID, schema, name)
-    return None if found is None else int(found)
+    """The OID of a table, which changes when it is dropped and created again."""
+    oid = server.ask(_OID, schema, name)
+    return None if oid is None else int(oid)
 
 
 @contextmanager
 def patient(info: Conninfo, application_name: str, limit: float) -> Iterator[Callable[[], None]]:
-    """Watch that the sessions of this name do not wait for a lock for more than `limit` seconds.
+    """Make sure that sessions of this name wait no longer than `limit` seconds for a lock.
 
-    Yields what is to be called several times a second; it never waits, and
-    raises PostgresError. pg_restore itself switches lock_timeout off.
+    Yields a function to call several times a second; it never waits, and raises
+    PostgresError. pg_restore itself switches lock_timeout off.
     """
     with (
         starting_session(info, application_name="backstop look") as session,
@@ -202,7 +201,7 @@ def patient(info: Conninfo, application_name: str, limit: float) -> Iterator[Cal
                 next(steps, None)
             except psycopg2.Error as error:
                 raise PostgresError(
-                    "the session that looks after locks was lost", detail=type(error).__name__
+                    "the session that watches for locks was lost", detail=type(error).__name__
                 ) from None
 
         yield look
@@ -220,7 +219,7 @@ def _watch(session: Session, application_name: str, limit: float) -> Generator[N
                     detail=f"Held by {blockers}." if blockers else "",
                     hint="End that session or wait for it, or raise BACKSTOP_LOCK_TIMEOUT.",
                 )
-        while time.monotonic() < asked + _ASK_EVERY:
+        while time.monotonic() < asked + _INTERVAL:
             yield
 
 

@@ -1,8 +1,8 @@
-"""What the admin does in a new database before any code of a dump can have run there.
+"""What the admin does in a new database before any code of a dump can run there.
 
-Extensions are made, and what the role without rights needs of them is lent to it by
-catalog and name, while nobody else has made anything. Afterwards the admin reads
-nothing but catalogs there.
+It creates the extensions, and lends the role without rights what that needs of them, by
+catalog and name, while nobody else has created anything. Afterwards the admin reads
+only catalogs there.
 """
 
 import json
@@ -15,7 +15,7 @@ from app.postgres.databases import Server
 from app.postgres.restore import Plan, creating_extension
 from app.postgres.selection import Name
 
-# Objects of extensions, by what a loading role needs of them.
+# Objects of extensions, with the privileges that a loading role needs on them.
 _LENT = """
     WITH member AS (
         SELECT classid, objid FROM pg_depend WHERE deptype = 'e'
@@ -36,7 +36,7 @@ _LENT = """
     WHERE ('pg_foreign_data_wrapper'::regclass, oid) IN (SELECT classid, objid FROM member)
 """
 
-# Whoever owns an extension can hide something in it: who they are, and what is in them.
+# The owner of an extension can hide something in it: so the owners, and what is in each.
 _EXTENSIONS = """
     SELECT COALESCE(jsonb_agg(jsonb_build_array(
                e.oid::bigint, extname, extowner::bigint,
@@ -47,16 +47,16 @@ _EXTENSIONS = """
 """
 
 
-def make_extensions(server: Server, apart: Plan, *, owner: str) -> None:
-    """Make the schemas and extensions of a plan in the database of `server`.
+def make_extensions(server: Server, plan: Plan, *, owner: str) -> None:
+    """Create the schemas and extensions of a plan in the database of `server`.
 
-    Those that need no superuser belong to `owner`, where that role may make them:
-    an extension cannot be given away later. Raises NotPossible.
+    `owner` gets those that need no superuser, if it may create them: an extension cannot
+    change its owner later. Raises NotPossible.
     """
-    server.run_all(f"CREATE SCHEMA {quoted(each.name)}" for each in apart.schemas)
-    for entry in apart.extensions:
+    server.run_all(f"CREATE SCHEMA {quoted(entry.name)}" for entry in plan.schemas)
+    for entry in plan.extensions:
         statement = creating_extension(entry)
-        if entry.name not in apart.untrusted and _is_made(
+        if entry.name not in plan.untrusted and _can_run(
             server, f"SET ROLE {quoted(owner)}; {statement}; RESET ROLE"
         ):
             continue
@@ -64,14 +64,14 @@ def make_extensions(server: Server, apart: Plan, *, owner: str) -> None:
             server.rows(statement)
         except PostgresError as error:
             raise NotPossible(
-                f"extension {entry.name} cannot be made in a new database of this server",
+                f"extension {entry.name} cannot be created in a new database on this server",
                 detail=error.detail,
                 hint=error.hint
                 or "If only one database of a server may have it (pg_cron), restore in place.",
             ) from error
 
 
-def _is_made(server: Server, statement: str) -> bool:
+def _can_run(server: Server, statement: str) -> bool:
     try:
         server.rows(statement)
     except PostgresError:
@@ -79,33 +79,35 @@ def _is_made(server: Server, statement: str) -> bool:
     return True
 
 
-def lend(server: Server, apart: Plan, tables: Iterable[Name], role: str) -> list[str]:
-    """Let `role` load and count the rows of extensions, and make what belongs in them.
+def lend(server: Server, plan: Plan, tables: Iterable[Name], role: str) -> list[str]:
+    """Let `role` load and count rows of extensions, and create objects in their schemas.
 
-    `tables` are those of extensions whose rows are in the dump. Returns the
-    statements that take it back.
+    `tables` belong to extensions and have rows in the dump. Returns the statements that
+    revoke it.
     """
-    wanted = {*tables, *((each.schema, each.name) for each in apart.configuration)}
+    wanted = {*tables, *((entry.schema, entry.name) for entry in plan.configuration)}
     rows = server.rows(_LENT, json.dumps(sorted(wanted)))
-    whom = quoted(role)
-    server.run_all(f"GRANT {privileges} {name} TO {whom}" for privileges, name in rows)
-    server.run_all(f"ALTER SCHEMA {quoted(each.name)} OWNER TO {whom}" for each in apart.schemas)
-    return [f"REVOKE {privileges} {name} FROM {whom}" for privileges, name in rows]
+    grantee = quoted(role)
+    server.run_all(f"GRANT {privileges} {name} TO {grantee}" for privileges, name in rows)
+    server.run_all(
+        f"ALTER SCHEMA {quoted(entry.name)} OWNER TO {grantee}" for entry in plan.schemas
+    )
+    return [f"REVOKE {privileges} {name} FROM {grantee}" for privileges, name in rows]
 
 
 def lend_tablespaces(server: Server, wanted: set[str], role: str) -> tuple[list[str], list[str]]:
     """Let `role` use these tablespaces.
 
-    Returns those that are not to be had, and the statements that take the others back.
+    Returns those that the server lacks, and the statements that revoke the others.
     """
     missing = sorted(wanted - server.tablespaces())
-    if missing:  # pg_restore knows all or none
+    if missing:  # pg_restore uses all tablespaces or none
         return missing, []
-    whom = quoted(role)
-    server.run_all(f"GRANT CREATE ON TABLESPACE {quoted(each)} TO {whom}" for each in wanted)
-    return [], [f"REVOKE CREATE ON TABLESPACE {quoted(each)} FROM {whom}" for each in wanted]
+    grantee = quoted(role)
+    server.run_all(f"GRANT CREATE ON TABLESPACE {quoted(name)} TO {grantee}" for name in wanted)
+    return [], [f"REVOKE CREATE ON TABLESPACE {quoted(name)} FROM {grantee}" for name in wanted]
 
 
 def extensions_of(server: Server) -> list[Any]:
-    """What tells whether the extensions of a database are those that they were."""
+    """The extensions of a database in a form that shows whether they were changed."""
     return list(server.ask(_EXTENSIONS))

@@ -1,7 +1,7 @@
-"""The statements that give a restored database back to whom it belonged.
+"""The statements that give a restored database back to its owners.
 
-Written from what the dump's own snapshot told, for a database that was loaded
-by one role alone. All of them act on names and catalogs; none runs user code.
+They are written from the snapshot of the dump, for a database that one role loaded
+alone. All of them act on names and catalogs; none runs user code.
 """
 
 import re
@@ -10,10 +10,10 @@ from typing import Any
 
 from app.postgres.archive import Entry
 from app.postgres.census import Census
-from app.postgres.connection import quoted
+from app.postgres.connection import quoted, unquoted
 
-# As ALTER calls what pg_identify_object calls otherwise; ROUTINE takes an aggregate
-# of all rows without its asterisk.
+# Kinds that ALTER and pg_identify_object name differently; ROUTINE takes an aggregate
+# over all rows without its asterisk.
 _WORDS = {
     "statistics object": "STATISTICS",
     "function": "ROUTINE",
@@ -27,7 +27,7 @@ _OWNED_BY_ENTRY = {
     "PROCEDURAL LANGUAGE": "LANGUAGE",
 }
 
-# The statements of pg_dumpall, each read as a whole: texts in quotes may hold anything.
+# A whole statement of pg_dumpall: quoted texts may contain anything.
 _STATEMENT = re.compile(
     r"""(?:--[^\n]*|E'(?:[^'\\]|''|\\.)*'|'(?:[^']|'')*'|"(?:[^"]|"")*"|[^;'"])+;""", re.DOTALL
 )
@@ -60,63 +60,59 @@ _LISTS = frozenset(
 
 
 def roles_of(contents: Census) -> set[str]:
-    """All roles that own something, were granted something, or have settings."""
+    """All roles that own something, hold a grant, or have settings."""
     roles = owners_of(contents) | {role for role, *_ in contents.get("access") or [] if role}
     for *_, grants in contents.get("owned", []):
-        roles |= {each.rpartition(": ")[0] for each in grants or []} - {"PUBLIC"}
+        roles |= {grant.rpartition(": ")[0] for grant in grants or []} - {"PUBLIC"}
     return roles | {role for role, _ in contents.get("settings", []) if role}
 
 
 def owners_of(contents: Census) -> set[str]:
-    """All roles that own something in it, or the database itself."""
+    """All roles that own the database or something in it."""
     return {owner for _, _, owner, _ in contents.get("owned", []) if owner} | {
-        each for each in [contents.get("owner")] if each
+        owner for owner in [contents.get("owner")] if owner
     }
 
 
 def creating(missing: Iterable[str], kept: str) -> list[str]:
-    """What makes these roles again, by the SQL of all roles that pg_dumpall wrote.
+    """The statements that create these roles, from the SQL that pg_dumpall wrote.
 
-    Written anew from what is read there: nobody's comment becomes a statement.
-    Without passwords. A role that is not in there is made without any rights.
+    They are built from the parsed values, so that no comment becomes a statement, and
+    have no passwords. A role that pg_dumpall did not list gets no rights.
     """
     wanted = set(missing)
-    made: dict[str, str] = {name: f"CREATE ROLE {quoted(name)};" for name in sorted(wanted)}
+    created: dict[str, str] = {name: f"CREATE ROLE {quoted(name)};" for name in sorted(wanted)}
     commented: list[str] = []
     granted: list[str] = []
     for statement in _STATEMENT.findall(kept):
         text = statement.strip()
-        if (found := _ALTER_ROLE.fullmatch(text)) and _unquoted(found[1]) in wanted:
-            name = _unquoted(found[1])
-            made[name] = f"CREATE ROLE {quoted(name)} WITH {found[2]};"
-        elif (found := _COMMENT_ON_ROLE.fullmatch(text)) and _unquoted(found[1]) in wanted:
-            comment = literal(_text(found[2])).replace("\n", r"\n").replace("\r", r"\r")
-            commented.append(f"COMMENT ON ROLE {quoted(_unquoted(found[1]))} IS {comment};")
-        elif found := _GRANT_ROLE.fullmatch(text):
-            role, member = _unquoted(found[1]), _unquoted(found[2])
+        if (match := _ALTER_ROLE.fullmatch(text)) and unquoted(match[1]) in wanted:
+            name = unquoted(match[1])
+            created[name] = f"CREATE ROLE {quoted(name)} WITH {match[2]};"
+        elif (match := _COMMENT_ON_ROLE.fullmatch(text)) and unquoted(match[1]) in wanted:
+            comment = literal(_text(match[2])).replace("\n", r"\n").replace("\r", r"\r")
+            commented.append(f"COMMENT ON ROLE {quoted(unquoted(match[1]))} IS {comment};")
+        elif match := _GRANT_ROLE.fullmatch(text):
+            role, member = unquoted(match[1]), unquoted(match[2])
             if member in wanted:
-                options = [each for each in _OPTIONS if each in (found[3] or "")]
+                options = [option for option in _OPTIONS if option in (match[3] or "")]
                 more = f" WITH {', '.join(options)}" if options else ""
                 granted.append(f"GRANT {quoted(role)} TO {quoted(member)}{more};")
-    return [*made.values(), *commented, *dict.fromkeys(granted)]
+    return [*created.values(), *commented, *dict.fromkeys(granted)]
 
 
 def _text(written: str) -> str:
-    """What a literal of pg_dumpall says: with an E before it, backslashes are doubled."""
+    """The value of a literal of pg_dumpall: with the prefix E, backslashes are doubled."""
     text = written.removeprefix("E")[1:-1].replace("''", "'")
     return text.replace("\\\\", "\\") if written.startswith("E") else text
 
 
-def _unquoted(name: str) -> str:
-    return name[1:-1].replace('""', '"') if name.startswith('"') else name
+def owners(expected: Census, actual: Census, roles: set[str], keeper: str) -> list[str]:
+    """The statements that give each object to its owner, named as this server quotes it.
 
-
-def owners(expected: Census, found: Census, roles: set[str], keeper: str) -> list[str]:
-    """What gives each object to its owner, by the names as this server quotes them.
-
-    What belonged to a role that is not there goes to `keeper`. Schemas come
-    first, for an owner who is no superuser must be able to create in them.
-    Sequences wait until no table has to change hands: they go with theirs.
+    `keeper` gets the objects of roles that do not exist. Schemas come first: an owner
+    without superuser rights must be able to create objects in them. Sequences wait until
+    no table has to change owners, because they follow their tables.
     """
     wanted = {
         (kind, name): owner if owner in roles else keeper
@@ -125,10 +121,10 @@ def owners(expected: Census, found: Census, roles: set[str], keeper: str) -> lis
     }
     differing = [
         (kind, name, wanted[kind, name])
-        for kind, name, owner, _ in found["owned"]
+        for kind, name, owner, _ in actual["owned"]
         if wanted.get((kind, name), owner) != owner
     ]
-    differing.sort(key=lambda each: each[0] != "schema")
+    differing.sort(key=lambda item: item[0] != "schema")
     has_tables = any(kind == "table" for kind, *_ in differing)
     return [
         f"ALTER {_WORDS.get(kind, kind.upper())} {name} OWNER TO {quoted(owner)}"
@@ -138,7 +134,7 @@ def owners(expected: Census, found: Census, roles: set[str], keeper: str) -> lis
 
 
 def owners_by_entries(entries: Iterable[Entry], roles: set[str]) -> Iterator[str]:
-    """The same for what the census does not know: an entry tells its owner."""
+    """The same for objects that the census lacks: their entries name the owner."""
     for entry in entries:
         if entry.kind in _OWNED_BY_ENTRY and entry.owner in roles:
             what = _OWNED_BY_ENTRY[entry.kind]
@@ -146,7 +142,7 @@ def owners_by_entries(entries: Iterable[Entry], roles: set[str]) -> Iterator[str
 
 
 def owners_of_large_objects(entries: Iterable[Entry], roles: set[str]) -> Iterator[str]:
-    """The same for large objects: an entry tells of one, or from 17 on of many."""
+    """The same for large objects: an entry holds one, or from 17 on several."""
     for entry in entries:
         if entry.kind in ("BLOB", "BLOB METADATA") and entry.owner in roles:
             for number in filter(str.isdigit, entry.definition.replace("'", " ").split()):
@@ -154,26 +150,26 @@ def owners_of_large_objects(entries: Iterable[Entry], roles: set[str]) -> Iterat
 
 
 def settings(contents: Census, database: str, roles: set[str]) -> Iterator[str]:
-    """What ALTER DATABASE … SET and ALTER ROLE … IN DATABASE … SET had set.
+    """The statements for the settings of ALTER DATABASE and ALTER ROLE IN DATABASE.
 
-    A list in quotes is taken as the server wrote it; to try any other value
-    in our own session could end its rights (role, session_authorization).
+    Quoted lists are passed on as the server wrote them. Any other value is not tried in
+    our own session, which could lose its rights that way (role, session_authorization).
     """
     for role, setting in contents.get("settings", []):
         name, _, value = setting.partition("=")
         if role and role not in roles:
             continue
-        whom = f"ROLE {quoted(role)} IN DATABASE" if role else "DATABASE"
-        change = f"ALTER {whom} {quoted(database)} SET {_variable(name)}"
+        grantee = f"ROLE {quoted(role)} IN DATABASE" if role else "DATABASE"
+        change = f"ALTER {grantee} {quoted(database)} SET {_variable(name)}"
         if name in _LISTS:
-            kept = f"SELECT set_config({literal(name)}, {literal(value)}, true)"
-            yield f"{kept}; {change} FROM CURRENT"
+            configure = f"SELECT set_config({literal(name)}, {literal(value)}, true)"
+            yield f"{configure}; {change} FROM CURRENT"
         else:
             yield f"{change} TO {literal(value)}"
 
 
 def access(contents: Census, database: str, owner: str, roles: set[str]) -> Iterator[str]:
-    """Who may do what with a database of `owner` that nobody else has rights on."""
+    """The grants on a database of `owner` on which nobody else has rights."""
     name = quoted(database)
     granted: list[Any] | None = contents.get("access")
     if granted is None:
@@ -182,13 +178,13 @@ def access(contents: Census, database: str, owner: str, roles: set[str]) -> Iter
         return
     for role, privilege, grantable in granted:
         if not role or role in roles:
-            whom = quoted(role) if role else "PUBLIC"
+            grantee = quoted(role) if role else "PUBLIC"
             option = " WITH GRANT OPTION" if grantable else ""
-            yield f"GRANT {privilege} ON DATABASE {name} TO {whom}{option}"
+            yield f"GRANT {privilege} ON DATABASE {name} TO {grantee}{option}"
 
 
 def properties(contents: Census, database: str) -> Iterator[str]:
-    """What else was set for the database as such, and can be set at last."""
+    """The other properties of the database, which can only be set at the end."""
     known = contents.get("properties") or {}
     if known.get("connectionLimit", -1) != -1:
         yield f"ALTER DATABASE {quoted(database)} CONNECTION LIMIT {int(known['connectionLimit'])}"
@@ -197,11 +193,11 @@ def properties(contents: Census, database: str) -> Iterator[str]:
 
 
 def literal(text: str) -> str:
-    """A text as SQL takes it, whatever is in it and whatever the session's settings."""
+    """A text as an SQL literal, whatever it contains and however the session is set up."""
     escaped = text.replace("\\", "\\\\").replace("'", "''")
     return f"E'{escaped}'"
 
 
 def _variable(name: str) -> str:
-    """A setting's name; that of an extension has two parts."""
+    """The name of a setting in quotes; that of an extension has two parts."""
     return ".".join(map(quoted, name.split(".")))

@@ -1,9 +1,10 @@
-"""What of an archive only a superuser can create, found before anything is loaded."""
+"""Find what only a superuser can create in an archive, before anything is loaded."""
 
 import re
 from collections.abc import Iterable, Iterator
 
 from app.postgres.archive import Entry
+from app.postgres.connection import unquoted
 from app.postgres.databases import Server
 
 _ALWAYS = frozenset(
@@ -23,26 +24,24 @@ _BY_TEXT = {
 }
 
 
-# Who makes a table that inherits must own the one from which it does.
+# The creator of a table that inherits must own its parent.
 _INHERITS = re.compile(r"^INHERITS \((.+)\)", re.MULTILINE)
 _PART = r'("(?:[^"]|"")+"|[\w$]+)'
 _PARENT = re.compile(rf"{_PART}\.{_PART}")
-
-
-def superuser_only(server: Server, entries: Iterable[Entry]) -> list[str]:
-    """Kind and name of what only a superuser can create; extensions are not among them."""
-    trusted = {"sql", "plpgsql"} | {name for (name,) in server.rows(_TRUSTED)}
-    barred = {name for (name,) in server.rows(_FOR_SUPERUSERS)}
-    return list(_found(entries, trusted, barred))
-
 
 _TRUSTED = "SELECT name FROM pg_available_extension_versions WHERE trusted"
 _FOR_SUPERUSERS = "SELECT name FROM pg_settings WHERE context IN ('superuser', 'superuser-backend')"
 
 
-def _found(entries: Iterable[Entry], trusted: set[str], barred: set[str]) -> Iterator[str]:
-    entries = list(entries)
-    tables = {(each.schema, each.name) for each in entries if each.kind.endswith("TABLE")}
+def superuser_only(server: Server, entries: Iterable[Entry]) -> list[str]:
+    """Kind and name of what only a superuser can create, apart from extensions."""
+    trusted = {"sql", "plpgsql"} | {name for (name,) in server.rows(_TRUSTED)}
+    barred = {name for (name,) in server.rows(_FOR_SUPERUSERS)}
+    return list(_names(list(entries), trusted, barred))
+
+
+def _names(entries: list[Entry], trusted: set[str], barred: set[str]) -> Iterator[str]:
+    tables = {(entry.schema, entry.name) for entry in entries if entry.kind.endswith("TABLE")}
     for entry in entries:
         by_text = _BY_TEXT.get(entry.kind)
         if (
@@ -55,21 +54,14 @@ def _found(entries: Iterable[Entry], trusted: set[str], barred: set[str]) -> Ite
 
 
 def _parents(definition: str) -> set[tuple[str, str]]:
-    """The tables from which one inherits; what is not in the dump is an extension's."""
-    found = _INHERITS.search(definition)
-    return (
-        {(_unquoted(each[1]), _unquoted(each[2])) for each in _PARENT.finditer(found[1])}
-        if found
-        else set()
-    )
-
-
-def _unquoted(name: str) -> str:
-    return name[1:-1].replace('""', '"') if name.startswith('"') else name
+    """The tables that one inherits from; those missing in the dump belong to an extension."""
+    match = _INHERITS.search(definition)
+    parents = _PARENT.findall(match[1]) if match else []
+    return {(unquoted(schema), unquoted(name)) for schema, name in parents}
 
 
 def _is_barred(definition: str, trusted: set[str], barred: set[str]) -> bool:
-    """Whether it is in a language, or sets what, a superuser alone may use."""
+    """Whether it uses a language, or sets a parameter, that is for superusers alone."""
     head = definition.partition("\n    AS ")[0]
     language = _LANGUAGE.search(head)
     if language is None:

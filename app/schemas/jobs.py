@@ -5,11 +5,13 @@ from typing import Any
 from marshmallow import fields
 
 from app.models import Assertion, DatabaseBackup, Kind, Level, Restore, Result, Status, Trigger
+from app.models.types import camel_case
 from app.schemas.base import CamelCase, Moment, row_of
 from app.services.backups import listing
 from app.services.jobs.progress import Progress, progress_of
 from app.services.proofs import records as proofs
 from app.services.restores.by_hand import restore_by_hand
+from app.services.restores.preview import Preview
 
 
 class _JobSchema(CamelCase):
@@ -136,9 +138,12 @@ def restore_row(restore: Restore) -> dict[str, Any]:
     return row_of(RestoreSchema(), restore)
 
 
-def restore_preview(preview: dict[str, Any]) -> dict[str, Any]:
-    """What a restore would do."""
-    return preview | {"proof": preview["proof"] and ProofSchema().dump(preview["proof"])}
+def restore_preview(preview: Preview) -> dict[str, Any]:
+    """What a restore would do, before it is requested."""
+    left_out = {"is_in_place"} | ({"for_superusers"} if preview.is_in_place else {"stays", "goes"})
+    row = {camel_case(key): value for key, value in vars(preview).items() if key not in left_out}
+    proof = preview.proof and ProofSchema().dump(preview.proof)
+    return row | {"proof": proof, "remarks": preview.remarks}
 
 
 def restore_details(restore: Restore) -> dict[str, Any]:

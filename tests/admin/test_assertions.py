@@ -71,7 +71,7 @@ def test_what_was_asserted_is_shown_with_the_backup_and_the_restore(panel: Flask
     found = {"assertions": EVIDENCE["assertions"]}
     beside = planted_restore(panel, filename, kind=Kind.BESIDE, result=found)
     page = seen(ann, f"/admin/restores/{beside}")
-    assert "Assertions that do not hold: totals" in page.text
+    assert "Assertions that are not true: totals" in page.text
     assert "1 of 2 assertions true" in page.text
     drill = planted_restore(panel, filename, kind=Kind.DRILL, result={"amcheck": "nothing found"})
     assert "pg_amcheck: nothing found" in seen(ann, f"/admin/restores/{drill}").text

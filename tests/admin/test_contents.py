@@ -30,7 +30,7 @@ def test_tables_are_chosen_on_a_page_and_restored(app: Flask, admin: FlaskClient
     for tables, mode, told in (
         ("public.ordesr", "beside", "Did you mean public.orders?"),
         ("orders", "beside", "does not name a table"),
-        ("public.orders", "replace", "Some tables are restored beside only."),
+        ("public.orders", "replace", "Selected tables can only be restored beside."),
     ):
         answer = sent(admin, wizard, mode=mode, tables=tables, into=f"{shop.name}_x")
         assert answer.status_code == 422
@@ -43,7 +43,7 @@ def test_tables_are_chosen_on_a_page_and_restored(app: Flask, admin: FlaskClient
         page = ended(admin, answer.location)
         assert "1 table, 500 rows, no difference" in page.text
         assert "public.orders" in page.within("dd")
-        assert "all that is neither a chosen table nor made for one" in page.text
+        assert "everything except the chosen tables and what they need" in page.text
     finally:
         shop.run(f'DROP DATABASE IF EXISTS "{shop.name}_x"')
 

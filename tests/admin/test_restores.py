@@ -15,10 +15,11 @@ from app.models.types import now
 from app.services.backups import good, listing
 from app.services.backups import service as backups
 from app.services.restores import service as restores
-from tests.admin.test_backups import LIST, Page, followed, row_of, seen, sent
+from tests.admin.test_backups import LIST, Page, followed, row_of, seen, sent, token_on
 from tests.api.test_downloads import planted
 from tests.api.test_restores import nothing_pending, planted_proof, planted_restore
 from tests.conftest import PASSWORD, Database, signed_in
+from tests.services.health.test_figures import counting
 
 RESTORES = "/admin/restores"
 
@@ -71,7 +72,7 @@ def test_a_replace_takes_name_and_password_and_so_does_its_undo(
     wizard = f"{LIST}/{filename}/restore"
     page = seen(admin, wizard)
     assert "2 tables, 550 rows" in page.text
-    assert "All roles that own something in it are there." in page.text
+    assert "All roles that own something in it exist." in page.text
     assert "its sessions are ended (0 now)" in page.text
     assert "is needed on the server" in page.text
     assert re.search(r"Proven Read back \d{4}-", " ".join(page.text.split()))
@@ -95,7 +96,7 @@ def test_a_replace_takes_name_and_password_and_so_does_its_undo(
     url = answer.location
     page = ended(admin, url)
     assert "It is kept as" in page.text
-    assert "Saved before" in page.text
+    assert "Backup made first" in page.text
     assert shop.run("SELECT count(*) FROM orders") == [(500,)]
 
     assert page.link("Undo…") == f"{url}/undo"
@@ -103,7 +104,7 @@ def test_a_replace_takes_name_and_password_and_so_does_its_undo(
     assert sent(admin, f"{url}/undo", f"{url}/undo", password="not mine").status_code == 422
     assert shop.run("SELECT count(*) FROM orders") == [(500,)]
     page = followed(admin, sent(admin, f"{url}/undo", f"{url}/undo", password=PASSWORD))
-    assert f"{shop.name} is what it was before" in page.text
+    assert f"{shop.name} is the old database again" in page.text
     assert shop.run("SELECT count(*) FROM orders") == [(0,)]
 
     assert page.link("Drop it…") == f"{url}/drop"
@@ -129,14 +130,14 @@ def test_the_wizard_says_what_is_in_the_way_and_takes_another_name(
     wizard = f"{LIST}/{filename}/restore"
     page = seen(client, wizard)
     assert "is of another database than the one that is configured" in page.text
-    assert "Role Gone is not there" in page.text
+    assert "Role Gone does not exist" in page.text
     assert 'CREATE ROLE "Gone";' in page.text
     assert "disabled" in page.all("input", id="replace")[0]
     refused = sent(client, wizard, mode="beside", into="shop")
     assert refused.status_code == 422
     assert "cannot be the name of the new database" in Page(refused).text
     page = followed(client, sent(client, wizard, mode="beside", into="postgres"))
-    assert 'Database "postgres" is there already.' in page.text
+    assert 'Database "postgres" exists already.' in page.text
     page = followed(client, sent(client, wizard, mode="beside", into="another"))
     assert "Waiting for a worker" in page.text
     url = page.all("form", method="post")[-1]["action"].removesuffix("/cancel")
@@ -279,14 +280,14 @@ def test_a_restore_in_place_takes_name_password_and_the_word(
     shop.run("DELETE FROM orders; CREATE TABLE newer (id int)")
     wizard = f"{LIST}/{filename}/restore"
     page = seen(admin, wizard)
-    assert "Not in the backup, and stays: table public.newer." in page.text
+    assert "Not in the backup, and kept: table public.newer." in page.text
     assert page.all("input", type="checkbox", name="superuser")
     fields = {"mode": "in place", "confirm": shop.name, "password": PASSWORD}
     wrong = [
         (fields | {"confirm": "another"}, f"Type {shop.name} to replace it"),
         (fields | {"password": "not mine"}, "The password is wrong."),
         (fields, "with all rights of role backstop"),
-        (fields | {"tables": "public.orders"}, "Some tables are restored beside only."),
+        (fields | {"tables": "public.orders"}, "Selected tables can only be restored beside."),
     ]
     for wanted, told in wrong:
         answer = sent(admin, wizard, **wanted)
@@ -296,9 +297,9 @@ def test_a_restore_in_place_takes_name_password_and_the_word(
     answer = sent(admin, wizard, **fields, superuser="y")
     assert answer.status_code == 302, answer.text
     page = ended(admin, answer.location)
-    assert "As counted right after it was loaded" in page.text
+    assert "Counted right after loading" in page.text
     assert "table public.newer: not in the backup" in page.text
-    assert "Saved before" in page.text
+    assert "Backup made first" in page.text
     assert page.link("Undo…") is None
     assert shop.run("SELECT count(*) FROM orders") == [(500,)]
     shop.run("CREATE VIEW late AS SELECT * FROM orders")
@@ -315,3 +316,28 @@ def test_a_restore_that_could_not_tell_what_it_found_has_a_page(panel: Flask, an
     told = "done; its runner ended before it could report what it found"
     assert told in seen(ann, f"{RESTORES}/{restore_id}").text
     assert told in seen(ann, RESTORES).text
+
+
+def test_the_pages_read_each_backup_once_in_few_statements(app: Flask, shop: Database):
+    client = signed_in(app)
+    with app.app_context():
+        filename = backups.create_backup(trigger=Trigger.CLI, created_by="ann").filename
+    page, wizard = f"{LIST}/{filename}", f"{LIST}/{filename}/restore"
+    form = {"mode": "replace", "confirm": shop.name, "password": PASSWORD}
+    form["csrf_token"] = token_on(client, wizard)
+
+    def count(request: Callable[[], object]) -> tuple[int, int]:
+        """All statements, and those that read the row of a backup."""
+        with app.app_context(), counting() as statements:
+            request()
+        rows = [text for text in statements if text.startswith("SELECT database_backups.id,")]
+        return len(statements), len(rows)
+
+    total, rows = count(lambda: seen(client, wizard))
+    assert (total <= 18, rows) == (True, 1)
+    total, rows = count(lambda: client.post(wizard, data=form))
+    assert (total <= 30, rows) == (True, 1)
+    total, rows = count(lambda: seen(client, page))
+    assert (total <= 7, rows) == (True, 1)
+    total, rows = count(lambda: seen(client, LIST))
+    assert (total <= 10, rows <= 3) == (True, True)  # the list, the newest good one and a bad one

@@ -25,6 +25,8 @@ from app.services.backups.recovery import adopt
 from app.services.proofs import records as proofs
 from app.services.recovery import reconcile
 from app.services.restores import service as restores
+from app.services.restores.request import RestoreRequest
+from app.services.restores.source import get_source
 
 pytestmark = pytest.mark.usefixtures("context")
 
@@ -92,8 +94,12 @@ def test_a_dump_with_a_manifest_that_we_have_not_signed_is_foreign(forge: Change
     assert "foreign" in row.contents  # so nothing of it is loaded by the admin
     assert not row.contents.keys() & {"owner", "settings", "objects", "owned", "comment", "read"}
     assert proofs.list_proofs(row.id) == []
-    with pytest.raises(Conflict, match="foreign dump is never put in the place"):
-        restores.queue_restore(filename, Kind.REPLACE, trigger=Trigger.API, created_by="ann")
+    with pytest.raises(Conflict, match="foreign dump never replaces"):
+        restores.queue_restore(
+            RestoreRequest(
+                get_source(filename), Kind.REPLACE, trigger=Trigger.API, created_by="ann"
+            )
+        )
     list(checks.rebuild())  # the manifest, which is signed by now, says so too
     assert listing.get_backup(filename).foreign
 

@@ -6,6 +6,8 @@ from flask.testing import FlaskClient
 
 from app.models import Kind, Trigger
 from app.services.restores import service as restores
+from app.services.restores.request import RestoreRequest
+from app.services.restores.source import get_source
 from tests.attacks.archives import TABLE, Piece, archive
 from tests.postgres.conftest import wait_until
 
@@ -88,7 +90,9 @@ def test_no_name_in_a_dump_breaks_a_page(admin: FlaskClient, name: str):
 def test_no_name_in_a_drill_s_result_breaks_a_page(app: Flask, admin: FlaskClient, name: str):
     filename = imported(admin, ARCHIVES[name], name)
     with app.app_context():
-        row = restores.create_restore(filename, Kind.DRILL, trigger=Trigger.CLI)
+        row = restores.create_restore(
+            RestoreRequest(get_source(filename), Kind.DRILL, trigger=Trigger.CLI)
+        )
         drill, message = row.id, row.error_message
     assert "interrupted" not in message  # as a defect of ours would have it
     assert broken(admin, [f"/admin/restores/{drill}", f"/api/admin/restores/{drill}"]) == []

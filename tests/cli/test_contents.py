@@ -39,7 +39,7 @@ def test_the_listed_names_are_those_that_a_restore_takes(run: Run, shop: Databas
     assert refused.exit_code == 1
     assert "Hint: Did you mean public.orders?" in refused.stderr
     refused = run("backup", "restore", name, "--tables", "public.*", "--replace", "--yes")
-    assert "some tables are restored beside only" in refused.stderr
+    assert "some tables can only be restored beside" in refused.stderr
 
 
 def test_a_name_does_not_command_the_terminal(run_without_server: tuple[Run, Flask]):

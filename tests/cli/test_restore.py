@@ -66,7 +66,7 @@ def test_a_restore_beside_prints_the_new_name_first(run: Run, shop: Database):
         assert f"into a new database {shop.name}_mine" in result.stderr
         again = run("backup", "restore", name, "--into", f"{shop.name}_mine")
         assert again.exit_code == 1
-        assert "is there already" in again.stderr
+        assert "exists already" in again.stderr
         listed = run("restore", "list").stdout
         assert listed.count("beside") == 1  # the second did not even begin
         assert f"into {shop.name}_mine" in listed
@@ -81,12 +81,12 @@ def test_missing_roles_are_named_before_it_begins(run: Run, shop: Database):
     shop.run(f"DROP OWNED BY {role}; DROP ROLE {role}")
     refused = run("backup", "restore", name, "--replace", "--yes")
     assert refused.exit_code == 1
-    assert f"role {role} is not there" in refused.stderr
+    assert f"role {role} does not exist" in refused.stderr
     assert f'CREATE ROLE "{role}" WITH NOSUPERUSER ' in refused.stderr
     result = run("backup", "restore", name, "--into", f"{shop.name}_mine")
     shop.run(f'DROP DATABASE "{shop.name}_mine"')
     assert result.exit_code == 0, result.output
-    create = result.stderr.partition("To create the roles that are missing:\n")[2].splitlines()
+    create = result.stderr.partition("To create the missing roles:\n")[2].splitlines()
     assert create[0].startswith(f'  CREATE ROLE "{role}" WITH NOSUPERUSER ')
 
 
@@ -182,7 +182,7 @@ def test_restores_are_listed_and_shown(run_without_server: tuple[Run, Flask]):
     shown = run("restore", "show", restore_id).stdout
     assert "1 table, 1 row, 1 difference" in shown
     assert "different: rows of public.orders" in shown
-    assert "role that is not there: ghost" in shown
+    assert "missing role: ghost" in shown
     assert "left out: SUBSCRIPTION s" in shown
     assert json.loads(run("restore", "show", restore_id, "--json").stdout)["kind"] == "beside"
     for command in ("undo", "drop"):
@@ -215,11 +215,11 @@ def test_a_restore_in_place_tells_what_stays_and_asks_for_the_word(run: Run, sho
     assert shop.run("SELECT count(*) FROM orders") == [(0,)]
     result = run(*words, input=f"{shop.name}\n")
     assert result.exit_code == 0, result.output
-    assert "Not in the backup, and stays: table public.newer." in result.stderr
+    assert "Not in the backup, and kept: table public.newer." in result.stderr
     assert f"{name} was loaded over {shop.name} in " in result.stdout
     assert "no difference, 1 more in the database than in the backup" in result.stdout
-    assert re.search(r"What it was before is in backup_\S+\.dump\.", result.stdout)
-    assert "not in the backup, and still there: table public.newer" in result.stdout
+    assert re.search(r"Its state before is in backup_\S+\.dump\.", result.stdout)
+    assert "not in the backup, and kept: table public.newer" in result.stdout
     assert shop.run("SELECT count(*) FROM orders") == [(500,)]
     shop.run("CREATE VIEW late AS SELECT * FROM orders")
     refused = run(*words, "--yes")

@@ -18,6 +18,8 @@ from app.services.databases.configured import database_name
 from app.services.jobs import workers
 from app.services.proofs import assertions
 from app.services.restores import service as restores
+from app.services.restores.request import RestoreRequest
+from app.services.restores.source import get_source
 from tests.cli.test_panel import Worker
 from tests.conftest import Database, url_of
 from tests.postgres.conftest import wait_until
@@ -81,7 +83,9 @@ def test_a_backup_and_the_heartbeat_wait_for_nothing_that_takes_long(
             stuck = hold.enter_context(a_database_that_cannot_be_dropped(server))
             running.enter_context(Worker(app))
             drill = restores.queue_restore(
-                filename, Kind.DRILL, trigger=Trigger.API, created_by="ann"
+                RestoreRequest(
+                    get_source(filename), Kind.DRILL, trigger=Trigger.API, created_by="ann"
+                )
             )
             wait_until(lambda: phase_of(drill.id) == "asserting", "the drill to sleep")
             wait_until(lambda: is_being_dropped(server, stuck), "a drop that hangs")

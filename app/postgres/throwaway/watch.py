@@ -1,4 +1,4 @@
-"""Look after a throwaway server while it works: disk, memory, time, and whether it moves."""
+"""Watch a throwaway server while it works: its disk, memory, time and progress."""
 
 import os
 import shutil
@@ -17,69 +17,69 @@ from app.postgres.throwaway.server import Throwaway
 #: The share of a disk that a drill leaves free.
 KEPT_FREE = 0.1
 
-_EVERY = 1.0  # seconds between two looks
-_COSTLY = 20  # times what it takes to look, until the next look
+_INTERVAL = 1.0  # seconds between two checks
+_COSTLY = 20  # times the duration of a check until the next one
 _MOST_PROCESSES = 200
-_DEEPEST = 50  # levels of folders; a server makes five
-_IDLE = 0.02  # share of a processor that a server takes that has nothing to do
+_DEEPEST = 50  # levels of folders; a server creates five
+_IDLE = 0.02  # share of a processor that an idle server takes
 _ELSEWHERE = "BACKSTOP_DRILL_URL names another server for drills."
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a drill may take. Sizes in bytes, times in seconds."""
+    """The limits of a drill. Sizes in bytes, times in seconds."""
 
     disk: int
     memory: int  # of all its processes
     seconds: int
-    stall: int  # for so long nothing may happen
+    stall: int  # the longest time without progress
 
 
 class Watch:
-    """Looks once a second; called far more often. Raises NotPossible beyond a limit."""
+    """Called often, it checks once a second. Raises NotPossible beyond a limit."""
 
     def __init__(self, server: Throwaway, limits: Limits) -> None:
         self._server, self._limits = server, limits
-        self._began = self._looked = self._moved = time.monotonic()
-        self._every = _EVERY
-        self._done = (0.0, 0)  # seconds of processors, and bytes, when it moved last
+        self._began = self._checked = self._moved = time.monotonic()
+        self._every = _INTERVAL
+        self._done = (0.0, 0)  # processor seconds and bytes at the last progress
 
     def __call__(self) -> None:
-        """Look, if it is time for it."""
+        """Check if it is time to."""
         moment = time.monotonic()
-        if moment < self._looked + self._every:
+        if moment < self._checked + self._every:
             return
         if self._server.process.status is not None:
             raise NotPossible(
-                "the server for the drill has ended by itself", detail=self._server.last_words
+                "the server for the drill ended unexpectedly", detail=self._server.last_words
             )
-        used = self._look_at_disk()
-        busy = self._look_at_processes()
-        self._look_at_time(moment, busy, used)
-        self._looked = time.monotonic()
-        self._every = max(_EVERY, _COSTLY * (self._looked - moment))
+        used = self._check_disk()
+        busy = self._check_processes()
+        self._check_time(moment, busy, used)
+        self._checked = time.monotonic()
+        self._every = max(_INTERVAL, _COSTLY * (self._checked - moment))
 
-    def _look_at_disk(self) -> int:
+    def _check_disk(self) -> int:
         site = self._server.site
         used = size_of(site.folder) + size_of(site.sockets)
         disk = shutil.disk_usage(site.folder)
         if used > self._limits.disk:
             raise NotPossible(
-                f"the drill took more than {_told(self._limits.disk)} of disk and was ended",
-                detail="So much is not expected of this dump: something in it fills the disk.",
-                hint=f"Look at what its functions and views do when they are loaded. {_ELSEWHERE}",
+                f"the drill took more than {_size_text(self._limits.disk)} of disk and was ended",
+                detail="This dump should not need that much: something in it fills the disk.",
+                hint=f"Check what its functions and views do when they are loaded. {_ELSEWHERE}",
             )
         if disk.free < KEPT_FREE * disk.total:
             raise NotPossible(
                 f"the drill was ended: less than {KEPT_FREE:.0%} of the disk is free",
-                detail=f"{_told(disk.free)} of {_told(disk.total)} are free where {site.folder}"
-                " lies.",
+                detail=f"{_size_text(disk.free)} of {_size_text(disk.total)} are free on the disk"
+                f" of {site.folder}.",
                 hint=f"Free some space. {_ELSEWHERE}",
             )
         return used
 
-    def _look_at_processes(self) -> float:
-        """The seconds of processors that they have taken."""
+    def _check_processes(self) -> float:
+        """The processor seconds that they have used."""
         memory, seconds, family = 0, 0.0, _family(self._server)
         for process in family:
             with suppress(psutil.Error), process.oneshot():
@@ -88,13 +88,13 @@ class Watch:
                 seconds += sum(times[:4])
         if memory > self._limits.memory or len(family) > _MOST_PROCESSES:
             raise NotPossible(
-                f"the drill took {_told(memory)} of memory in {len(family)} processes and was"
+                f"the drill took {_size_text(memory)} of memory in {len(family)} processes and was"
                 " ended",
                 hint=_ELSEWHERE,
             )
         return seconds
 
-    def _look_at_time(self, moment: float, busy: float, used: int) -> None:
+    def _check_time(self, moment: float, busy: float, used: int) -> None:
         if moment > self._began + self._limits.seconds:
             raise NotPossible(
                 f"the drill took longer than {self._limits.seconds} s and was ended",
@@ -107,14 +107,14 @@ class Watch:
             raise NotPossible(
                 f"the drill did not move for {self._limits.stall} s and was ended",
                 detail="The server neither worked nor wrote: something in the dump sleeps.",
-                hint="Raise BACKSTOP_STALL_TIMEOUT if that is to be.",
+                hint="Raise BACKSTOP_STALL_TIMEOUT if that is expected.",
             )
 
 
 def size_of(folder: Path) -> int:
-    """What all files below a folder take on the disk, in bytes.
+    """The space that all files below a folder use, in bytes.
 
-    Raises NotPossible where they lie so deep that their paths would get too long to look.
+    Raises NotPossible if they are nested so deeply that their paths become too long.
     """
     total, waiting = 0, [(os.fspath(folder), 0)]
     while waiting:
@@ -135,12 +135,12 @@ def size_of(folder: Path) -> int:
 
 
 def _family(server: Throwaway) -> list[psutil.Process]:
-    """All that runs for it: bubblewrap and everything below, or what works in its folder."""
+    """All its processes: bubblewrap and its descendants, or those that work in its folder."""
     with suppress(psutil.Error):
         first = psutil.Process(server.process.pid)
         return [first, *first.children(recursive=True)]
     return processes_of(server.site.folder)
 
 
-def _told(size: int) -> str:
+def _size_text(size: int) -> str:
     return humanize.naturalsize(size, binary=True)

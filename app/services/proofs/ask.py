@@ -16,6 +16,7 @@ from app.postgres.assertions import Doubt, why_not
 from app.postgres.conninfo import Conninfo, client_environment
 from app.postgres.databases import serving
 from app.postgres.selection import Name
+from app.postgres.supervision import Supervision
 from app.postgres.tools import Toolchain
 from app.services.databases.configured import DatabaseName, private_dir
 from app.services.jobs import claims
@@ -164,7 +165,7 @@ def _assertions_for(order: Order) -> list[tuple[str, str, str]]:
 
 
 def _answer(doubt: Doubt) -> dict[str, Any]:
-    answer = {"passed": not doubt.told, "told": doubt.told or "it is true"}
+    answer = {"passed": not doubt.reason, "told": doubt.reason or "it is true"}
     return answer | ({"unanswered": True} if doubt.is_unanswered else {})
 
 
@@ -192,15 +193,13 @@ def _run_amcheck(
             return f"not available here: {error.detail}", None
         try:
             with client_environment(role, private_dir()) as environment:
-                findings = amcheck.check(
-                    toolchain,
-                    role,
-                    jobs=_JOBS,
-                    timeout=settings().dump_timeout,
-                    environment=environment | {"PGAPPNAME": name},
-                    on_tick=on_wait,
-                    on_start=partial(claims.note_process, row_id, job=Restore),
+                supervision = Supervision(
+                    environment | {"PGAPPNAME": name},
+                    settings().dump_timeout,
+                    on_wait,
+                    partial(claims.note_process, row_id, job=Restore),
                 )
+                findings = amcheck.check(toolchain, role, supervision, jobs=_JOBS)
         except PostgresError as error:
             return f"not whole: {error.message}: {error.detail}", None
         finally:

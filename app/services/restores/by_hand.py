@@ -1,4 +1,4 @@
-"""How a dump is restored by hand, told with every backup."""
+"""How to restore a dump by hand, shown with every backup."""
 
 import shlex
 from dataclasses import dataclass
@@ -17,25 +17,25 @@ from app.services.databases.configured import (
 )
 
 _FOREIGN = (
-    "A foreign dump is a program: never restore it as a superuser, who would run what is hidden in"
+    "A foreign dump is a program: never restore it as a superuser, who would run any code hidden in"
     " it. Sign in as a role that may do nothing else."
 )
 
 
 @dataclass(frozen=True)
 class ByHand:
-    """The commands that restore a dump into a new database, and who can read it."""
+    """The commands that restore a dump into a new database, and what can read it."""
 
     commands: list[str]
     oldest_reader: int  # major version of the oldest pg_restore that reads it
-    warning: str  # "" where this machine has what it needs
+    warning: str  # empty if this machine has what it needs
 
 
 def restore_by_hand(backup: DatabaseBackup) -> ByHand | None:
     """How to restore this backup without the panel; None if it has no dump.
 
-    The database is a new one: `pg_restore --clean` into a living one can
-    leave doubled rows (docs/how-to/restore-by-hand.md).
+    The database is a new one: `pg_restore --clean` into a live database can leave duplicated
+    rows (docs/how-to/restore-by-hand.md).
     """
     if not backup.is_completed or backup.oldest_reader is None:
         return None
@@ -49,8 +49,8 @@ def restore_by_hand(backup: DatabaseBackup) -> ByHand | None:
         *createdb_options(backup), "--", new,
     ]  # fmt: skip
     sets = [
-        [f"{folder}psql", f"--dbname={target}", "-c", each]
-        for each in settings_statements(backup, new)
+        [f"{folder}psql", f"--dbname={target}", "-c", statement]
+        for statement in settings_statements(backup, new)
     ]
     restore = [
         f"{folder}pg_restore", "--exit-on-error",
@@ -63,14 +63,14 @@ def restore_by_hand(backup: DatabaseBackup) -> ByHand | None:
     if backup.foreign:
         warning = f"{warning} {_FOREIGN}".strip()
     return ByHand(
-        [prefix + shlex.join(each) for each in (create, *sets, restore)],
+        [prefix + shlex.join(words) for words in (create, *sets, restore)],
         backup.oldest_reader,
         warning,
     )
 
 
 def _target(backup: DatabaseBackup) -> tuple[Conninfo, str]:
-    """The server that the backup came from, or words to replace where it is not at hand."""
+    """The server that the backup came from, or placeholders if it is not configured."""
     unknown = Conninfo({"host": "HOST", "port": "PORT", "user": "USER"})
     if database_name() != DatabaseName(backup.server, backup.database):
         return unknown, (
@@ -84,16 +84,15 @@ def _target(backup: DatabaseBackup) -> tuple[Conninfo, str]:
 
 
 def _reader(backup: DatabaseBackup) -> Toolchain | None:
-    """The pg_restore nearest to the pg_dump that made it, of those that can read it."""
+    """Of the pg_restores that can read it, the one nearest to the pg_dump that made it."""
     try:
         toolchains = find_toolchains(settings().pg_bin_dir)
     except AppError:
         return None
-    able = (
-        each for each in toolchains if each.reads(backup.oldest_reader or 0, backup.compression)
-    )
+    oldest = backup.oldest_reader or 0
+    able = (toolchain for toolchain in toolchains if toolchain.reads(oldest, backup.compression))
     return min(
         able,
-        key=lambda each: (str(each.version) != backup.tool_version, each.version),
+        key=lambda toolchain: (str(toolchain.version) != backup.tool_version, toolchain.version),
         default=None,
     )

@@ -1,4 +1,4 @@
-"""Where a drill is made: on a server of its own, which is gone afterwards."""
+"""Where a drill runs: on a server of its own, which is removed afterwards."""
 
 import logging
 import os
@@ -28,48 +28,48 @@ from app.postgres.throwaway.sandbox import Isolation, Places, Sandbox, find_sand
 from app.postgres.throwaway.server import Site, Throwaway, throwaway_server
 from app.postgres.throwaway.watch import KEPT_FREE, Limits, Watch
 from app.services.databases.configured import configured_database
-from app.services.restores.load import Order, RestoreRun
+from app.services.restores.load import RestoreRun
+from app.services.restores.order import Order
 
 logger = logging.getLogger(__name__)
 
-
 _GIB = 1024**3
-_INDEXES = 2  # times the rows alone: what a database takes with its indexes
-_UNPACKED = 20  # times a dump of which nothing else is known
-_GENEROUS = 3  # times what is expected: what a drill may take at most
-_BASE = 2 * _GIB  # an empty cluster, and its log of changes
+_INDEXES = 2  # times the size of its rows that a database takes with indexes
+_UNPACKED = 20  # times the size of a dump, if nothing else is known
+_GENEROUS = 3  # times the expected size that a drill may take
+_BASE = 2 * _GIB  # an empty cluster and its write-ahead log
 ELSEWHERE = "Or name a server for drills in BACKSTOP_DRILL_URL."
 
 
 @dataclass(frozen=True)
 class Ability:
-    """Which programs this machine has for drills, and how they are kept apart."""
+    """The programs that this machine has for drills, and how they are isolated."""
 
     programs: list[Programs]
     sandbox: Sandbox
 
 
 def is_throwaway(kind: Kind) -> bool:
-    """Whether a restore of this kind is made on a server of its own."""
+    """Whether a restore of this kind runs on a server of its own."""
     return kind is Kind.DRILL and not settings().drill_url
 
 
 def ability() -> Ability:
-    """What drills could run on here. Raises ConfigurationError."""
+    """What drills can run on here. Raises ConfigurationError."""
     sandbox = find_sandbox()
     return Ability(list_programs(sandbox, Places(hidden=_hidden()), settings().pg_bin_dir), sandbox)
 
 
 def extensions_of(contents: dict[str, Any]) -> list[str]:
     """The names of the extensions of a database."""
-    return [each["name"] for each in contents.get("extensions", [])]
+    return [extension["name"] for extension in contents.get("extensions", [])]
 
 
 def refuse_live_server() -> None:
-    """Raise ConfigurationError where BACKSTOP_DRILL_URL leads to the server of the database.
+    """Raise ConfigurationError if BACKSTOP_DRILL_URL leads to the server of the database.
 
-    The names of two servers tell little: it is asked when it was started. One that
-    gives no answer is not the one that drills run on.
+    The names of servers prove little, so their start times are compared. A server that
+    does not answer is not the one that drills run on.
     """
     url = settings().drill_url
     if not url or settings().drill_on_live:
@@ -81,7 +81,7 @@ def refuse_live_server() -> None:
 
 
 def refuse_live_name(wanted: Settings) -> None:
-    """Raise ConfigurationError where both URLs name one server, as far as their texts tell."""
+    """Raise ConfigurationError if both URLs name the same server, as far as their texts show."""
     if wanted.drill_url and wanted.database_url and not wanted.drill_on_live:
         drills, live = parse_url(wanted.drill_url), parse_url(wanted.database_url)
         if drills.server == live.server:
@@ -91,8 +91,8 @@ def refuse_live_name(wanted: Settings) -> None:
 def _on_live() -> ConfigurationError:
     return ConfigurationError(
         "BACKSTOP_DRILL_URL leads to the server that is backed up",
-        detail="A drill there would load a whole copy beside the live databases.",
-        hint="Unset it: each drill then makes a server of its own. Or allow it by"
+        detail="A drill there would load a whole copy next to the live databases.",
+        hint="Unset it, so that each drill starts a server of its own. Or allow it:"
         " BACKSTOP_DRILL_ON_LIVE=on.",
     )
 
@@ -104,10 +104,10 @@ def _started_at(info: Conninfo) -> object:
 
 @contextmanager
 def server_for(run: RestoreRun, order: Order, entries: list[Entry]) -> Iterator[Throwaway]:
-    """A server for this drill alone; the run looks after it meanwhile.
+    """A server for this drill alone, which the run watches meanwhile.
 
-    Raises NotPossible where this machine has none that fits, or no room, or where
-    the server goes beyond its limits.
+    Raises NotPossible if this machine has no suitable programs or no room, or if the server
+    exceeds its limits.
     """
     here = ability()
     extensions = extensions_of(order.contents)
@@ -127,13 +127,13 @@ def server_for(run: RestoreRun, order: Order, entries: list[Entry]) -> Iterator[
             seconds=settings().drill_timeout,
             stall=settings().stall_timeout,
         )
-        # The watch comes first, so that it is the one to say so.
+        # The watch acts before the limit of the run, because its message is clearer.
         with run.watched_by(Watch(server, limits), limit=2 * limits.seconds):
             yield server
 
 
 def sweep() -> list[str]:
-    """Remove what drills have left that no longer run; returns the names of what was there."""
+    """Remove the leftovers of drills that no longer run; return their names."""
     removed = []
     for folder in leftovers():
         remove(folder)
@@ -144,16 +144,16 @@ def sweep() -> list[str]:
 
 def leftovers() -> list[Path]:
     """The folders of drills that no longer run."""
-    found = [folder for home in _homes() for folder in _folders(home)]
+    folders = [folder for home in _homes() for folder in _folders(home)]
     running = select(Restore.id).where(Restore.status == Status.PENDING)
-    known = set(db.session.scalars(running)) if found else set()
+    known = set(db.session.scalars(running)) if folders else set()
     db.session.commit()
-    return [folder for folder in found if folder.name not in known]
+    return [folder for folder in folders if folder.name not in known]
 
 
 def _folders(home: Path) -> list[Path]:
     with suppress(OSError):
-        return [each for each in home.iterdir() if each.is_dir() and not each.is_symlink()]
+        return [folder for folder in home.iterdir() if folder.is_dir() and not folder.is_symlink()]
     return []
 
 
@@ -163,7 +163,7 @@ def _homes() -> tuple[Path, Path]:
 
 
 def _home(sandbox: Sandbox) -> Path:
-    """Where the server can lie: in the instance folder, unless its account cannot get there."""
+    """The folder for the server: in the instance folder, unless its account cannot reach it."""
     here, elsewhere = _homes()
     if sandbox.isolation is Isolation.BUBBLEWRAP or os.geteuid() != 0:
         return here
@@ -172,39 +172,39 @@ def _home(sandbox: Sandbox) -> Path:
         if sandbox.account.can_write_below(home):
             return home
     raise NotPossible(
-        f"{sandbox.account.name} cannot write where the server for a drill would lie",
-        detail=f"Tried: {here} and {elsewhere}.",
+        f"{sandbox.account.name} cannot write where the server for a drill would be",
+        detail=f"Tried {here} and {elsewhere}.",
         hint="Install bubblewrap, or name another BACKSTOP_INSTANCE_DIR.",
     )
 
 
 def _memory() -> int:
-    """What all processes of a drill may take together, in bytes, and each by itself."""
+    """The memory limit for each process of a drill and for all of them, in bytes."""
     return max(2 * _GIB, psutil.virtual_memory().total // 2)
 
 
 def _hidden() -> tuple[Path, ...]:
-    """What a server for a drill must never see."""
+    """The folders that a server for a drill must never see."""
     wanted = settings()
     return tuple({ROOT, wanted.instance_dir.resolve(), wanted.backup_dir.resolve(), Path.home()})
 
 
 def _expected_size(order: Order) -> int:
-    """About how large the database becomes, in bytes."""
+    """The approximate size of the restored database, in bytes."""
     tables: list[dict[str, Any]] = order.contents.get("tables", [])
-    rows = sum(each.get("bytes") or 0 for each in tables)
-    return order.database_size or _INDEXES * rows or _UNPACKED * order.size
+    rows = sum(table.get("bytes") or 0 for table in tables)
+    return order.database_size or _INDEXES * rows or _UNPACKED * order.backup.size
 
 
 def _refuse_without_room(home: Path, expected: int) -> None:
-    there = next(each for each in (home, *home.parents) if each.exists())
-    disk = shutil.disk_usage(there)
+    existing = next(folder for folder in (home, *home.parents) if folder.exists())
+    disk = shutil.disk_usage(existing)
     free = disk.free - round(KEPT_FREE * disk.total)
     if expected > free:
-        told = humanize.naturalsize(disk.free, binary=True)
+        free_text = humanize.naturalsize(disk.free, binary=True)
         raise NotPossible(
-            "there is no room for a drill where the instance folder lies",
-            detail=f"It needs about {humanize.naturalsize(expected, binary=True)}; {told} are free"
-            f" there, of which {KEPT_FREE:.0%} of the disk stay free.",
+            "there is no room for a drill on the disk of the instance folder",
+            detail=f"It needs about {humanize.naturalsize(expected, binary=True)}; {free_text} are"
+            f" free, but a drill leaves {KEPT_FREE:.0%} of the disk free.",
             hint=f"Free some space, or move BACKSTOP_INSTANCE_DIR. {ELSEWHERE}",
         )

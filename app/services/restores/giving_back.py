@@ -1,9 +1,8 @@
-"""Give what was loaded back to whom it belonged: only if it is what was dumped.
+"""Give the loaded objects back to their owners, but only if they are what was dumped.
 
-While a dump is loaded, all of it belongs to one role, and so does whatever the code in
-it changes or adds. So everybody else is kept out first, and what is there is compared
-with the dump, definition by definition. If anything differs nothing is given to
-anybody: it stays with a role as which nobody can sign in.
+While a dump is loaded, one role owns all of it, including whatever code in it changes or
+adds. So everybody else is kept out first, and every definition is compared with the dump.
+If anything differs, nobody gets anything: it all stays with a role that cannot sign in.
 """
 
 from dataclasses import dataclass
@@ -19,13 +18,13 @@ from app.postgres.databases import Server
 from app.postgres.definitions import added_by_code, changes, definitions, dump_definitions
 from app.postgres.differences import differences
 from app.postgres.lending import extensions_of
-from app.postgres.restore import Plan
+from app.postgres.restore import Options, Plan
 from app.postgres.selection import narrowed_to
 from app.postgres.tools import Toolchain, choose_toolchain, find_toolchains
 from app.services.restores import scratch
 from app.services.restores.load import Loader
 
-_TOLD = 100  # differences that are kept
+_MOST = 100  # differences that are kept
 
 _LEFT = """
     SELECT DISTINCT pg_describe_object(classid, objid, 0)
@@ -35,7 +34,7 @@ _LEFT = """
       AND refobjid = (SELECT oid FROM pg_roles WHERE rolname = %s)
     ORDER BY 1 LIMIT 20
 """
-# A range's own type of many ranges goes with it, but not on every version.
+# The multirange type of a range follows it to its owner, but not on every version.
 _MULTIRANGES = """
     SELECT format('ALTER TYPE %%I.%%I OWNER TO %%I', nspname, m.typname,
                   pg_get_userbyid(r.typowner))
@@ -43,7 +42,7 @@ _MULTIRANGES = """
     JOIN pg_namespace n ON n.oid = m.typnamespace
     WHERE pg_get_userbyid(m.typowner) = %s AND m.typowner <> r.typowner
 """
-# What DROP OWNED leaves before 17: later dumps would name the role by its number.
+# Left over by DROP OWNED before 17; later dumps would name the role by its number.
 _TRACES = """
     SELECT DISTINCT 'a privilege on ' || pg_describe_object(classoid, objoid, objsubid)
     FROM pg_init_privs, aclexplode(initprivs)
@@ -54,89 +53,113 @@ _TRACES = """
 
 @dataclass(frozen=True)
 class _Returned:
-    """To whom everything belongs now."""
+    """The owners after everything was given back, or kept."""
 
     owner: str  # of the database
-    left: list[str]  # what still belongs to the role that has loaded it, in words
-    found: Census
+    left: list[str]  # what the role that loaded it still owns, in words
+    census: Census
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """How the definitions in the restored database compare with those in the dump."""
+
+    changed: list[str]
+    not_compared: list[str]
+
+    @property
+    def is_equal(self) -> bool:
+        return not (self.changed or self.not_compared)
+
+
+@dataclass(frozen=True)
+class _Admin:
+    """The admin's session in the restored database, and how pg_dump signs in there."""
+
+    server: Server
+    info: Conninfo
 
 
 def give_back(
-    loader: Loader, apart: Plan, role: Conninfo, admin: Conninfo, found: Census
+    loader: Loader, plan: Plan, role: Conninfo, admin: Conninfo, counted: Census
 ) -> dict[str, Any]:
-    """Compare what was loaded, give it back as far as it may be, and tell what differs."""
+    """Compare what was loaded, give it back as far as possible, and list the differences."""
     order, user = loader.order, role.parameters["user"]
-    expected = order.contents
     with loader.serving(admin) as server:
-        if not scratch.loads_by_url(order.working):
-            closing.lock_out(server, user)
-        closing.close(server, order.working, user)
-        closing.revoke_grants(server, user)
-        server.run_all(loader.taking_tablespaces)
-        server.comment_on(order.working, scratch.COMMENT + order.id)
-        server.rows(f"ALTER DATABASE {quoted(order.working)} RESET ALL")
+        _take_over(loader, server, user)
+        expected = order.contents
         if order.tables:
             expected = narrowed_to(expected, server.census("owned"))
         missing = sorted(ownership.roles_of(expected) - server.roles())
-        changed, not_compared = [], []
-        toolchain = None if order.foreign else _toolchain(loader, server)
-        if toolchain is not None:
-            changed = _changes(loader, toolchain, apart, (server, admin))
-        elif not order.foreign:
-            not_compared = [f"definitions, for there is no pg_dump {server.version.major} here"]
-        if order.foreign:
+        session = _Admin(server, admin)
+        comparison = _Comparison([], [])
+        if order.backup.foreign:
             returned = _Returned(user, ["all of it"], {})
-        elif changed or not_compared:
-            returned = _Returned(user, ["all of it"], server.census("objects"))
         else:
-            returned = _return(loader, apart, (server, admin, user), expected)
-    told = [*changed, *differences(expected, found | returned.found)]
-    if not (told or missing or order.foreign or not_compared):
-        told = [f"{each} belongs to the role that has loaded it" for each in returned.left]
+            comparison = _compare(loader, plan, session)
+            if comparison.is_equal:
+                returned = _return(loader, plan, session, user, expected)
+            else:
+                returned = _Returned(user, ["all of it"], server.census("objects"))
+    reported = [*comparison.changed, *differences(expected, counted | returned.census)]
+    if not (reported or missing or order.backup.foreign or comparison.not_compared):
+        reported = [f"{text} still belongs to the role that loaded it" for text in returned.left]
     return {
-        "differences": told[:_TOLD],
-        "tables": len(found["tables"]),
-        "rows": sum(each["rows"] or 0 for each in found["tables"]),
+        "differences": reported[:_MOST],
+        "tables": len(counted["tables"]),
+        "rows": sum(table["rows"] or 0 for table in counted["tables"]),
         "missingRoles": missing,
         "owner": returned.owner,
         "keepsRole": bool(returned.left) and not scratch.loads_by_url(order.working),
-        "staysShut": bool(changed or not_compared),
-        "privileged": apart.privileged,
-        "leftOut": [*apart.left_out_names, *_not_carried(loader)],
-        "notCompared": not_compared,
+        "staysShut": not comparison.is_equal,
+        "privileged": plan.privileged,
+        "leftOut": [*plan.left_out_names, *_not_restored(loader)],
+        "notCompared": comparison.not_compared,
     }
 
 
-def _not_carried(loader: Loader) -> list[str]:
-    """What this server cannot keep as it was, in words."""
+def _take_over(loader: Loader, server: Server, user: str) -> None:
+    """Keep everybody else out, and revoke what code in the dump may have granted."""
+    working = loader.order.working
+    if not scratch.loads_by_url(working):
+        closing.lock_out(server, user)
+    closing.close(server, working, user)
+    closing.revoke_grants(server, user)
+    server.run_all(loader.taking_tablespaces)
+    server.comment_on(working, scratch.COMMENT + loader.order.id)
+    server.rows(f"ALTER DATABASE {quoted(working)} RESET ALL")
+
+
+def _not_restored(loader: Loader) -> list[str]:
+    """What this server cannot store, in words."""
     wanted = (loader.order.contents.get("properties") or {}).get("tablespace", "pg_default")
     of_database = [] if wanted in loader.tablespaces else [wanted]
     rules = ["ICU rules"] if scratch.lacks_icu_rules(loader.order.contents, loader.version) else []
-    places = {*loader.missing_tablespaces, *of_database}
-    return [*rules, *(f"tablespace {each}" for each in sorted(places))]
+    tablespaces = {*loader.missing_tablespaces, *of_database}
+    return [*rules, *(f"tablespace {name}" for name in sorted(tablespaces))]
 
 
-def _changes(
-    loader: Loader, toolchain: Toolchain, apart: Plan, by: tuple[Server, Conninfo]
-) -> list[str]:
-    """What is not defined as in the dump, in words."""
-    server, admin = by
-    major = server.version.major
-    expected, same_version = definitions(apart.defined), loader.order.major == major
-    told: list[str] = []
-    for quotes in ("off", "on"):  # around all names, as a setting may have had it
-        asking = undisturbed(admin, major, quotes=quotes)
-        with loader.running(admin) as running:
-            there = dump_definitions(toolchain, asking, running)
-        found = list(changes(expected, definitions(there), same_version=same_version))
-        found += added_by_code(server, there, apart.grants)
-        told = told or found
-        if not found:
-            told = []
+def _compare(loader: Loader, plan: Plan, admin: _Admin) -> _Comparison:
+    major = admin.server.version.major
+    toolchain = _toolchain(loader, admin.server)
+    if toolchain is None:
+        return _Comparison([], [f"definitions, because pg_dump {major} is not installed here"])
+    expected, same_version = definitions(plan.defined), loader.order.major == major
+    changed: list[str] = []
+    for quotes in ("off", "on"):  # quote_all_identifiers of the dump is not known
+        asking = undisturbed(admin.info, major, quotes=quotes)
+        with loader.supervision(admin.info) as supervision:
+            list_file = scratch.list_file(loader.order.id)
+            actual = dump_definitions(toolchain, asking, list_file, supervision)
+        differing = list(changes(expected, definitions(actual), same_version=same_version))
+        differing += added_by_code(admin.server, actual, plan.grants)
+        changed = changed or differing
+        if not differing:
+            changed = []
             break
-    if not told and extensions_of(server) != loader.extensions:
-        told.append("an extension was changed while the dump was loaded")
-    return told
+    if not changed and extensions_of(admin.server) != loader.extensions:
+        changed.append("an extension was changed while the dump was loaded")
+    return _Comparison(changed, [])
 
 
 def _toolchain(loader: Loader, server: Server) -> Toolchain | None:
@@ -149,39 +172,42 @@ def _toolchain(loader: Loader, server: Server) -> Toolchain | None:
         return None
 
 
-def _return(
-    loader: Loader, apart: Plan, by: tuple[Server, Conninfo, str], expected: Census
-) -> _Returned:
-    """Give each object to its owner, and take stock of what cannot differ then."""
-    (server, admin, user), order = by, loader.order
-    roles, working = server.roles(), quoted(order.working)
+def _return(loader: Loader, plan: Plan, admin: _Admin, user: str, expected: Census) -> _Returned:
+    """Give each object to its owner; then list what `user` still owns."""
+    server, working = admin.server, loader.order.working
+    roles = server.roles()
     missing = ownership.roles_of(expected) - roles
     owner = expected.get("owner")
     heir = owner if owner in roles else str(server.ask("SELECT current_user"))
-    if not server.is_superuser():  # who is to own something must be able to create it there
-        server.rows(f"ALTER DATABASE {working} OWNER TO {quoted(heir)}")
+    if not server.is_superuser():  # new owners must be able to create objects there
+        server.rows(f"ALTER DATABASE {quoted(working)} OWNER TO {quoted(heir)}")
     server.run_all(loader.taking_back)
+    grants = [] if missing else plan.grants
+    on_schemas = [entry for entry in grants if entry.name.startswith("SCHEMA ")]
     statements = ownership.owners(expected, server.census("owned"), roles, user)
-    server.run_all(each for each in statements if each.startswith("ALTER SCHEMA "))
-    of_schemas = [each for each in apart.grants if each.name.startswith("SCHEMA ")]
-    if not missing:
-        loader.load(admin, of_schemas, with_owners=True)
+    server.run_all(text for text in statements if text.startswith("ALTER SCHEMA "))
+    with_owners = Options(with_owners=True)
+    loader.load(admin.info, on_schemas, with_owners)
     for _ in range(2):  # the second time for sequences that have no table
         server.run_all(ownership.owners(expected, server.census("owned"), roles, user))
-    server.run_all(each for (each,) in server.rows(_MULTIRANGES, user))
-    server.run_all(ownership.owners_of_large_objects(apart.load, roles))
-    server.run_all(ownership.owners_by_entries(apart.load, roles))
-    if not missing:
-        others = [each for each in apart.grants if each not in of_schemas]
-        loader.load(admin, others, with_owners=True)
-    for statement in ownership.settings(expected, order.working, roles):
+    server.run_all(statement for (statement,) in server.rows(_MULTIRANGES, user))
+    server.run_all(ownership.owners_of_large_objects(plan.load, roles))
+    server.run_all(ownership.owners_by_entries(plan.load, roles))
+    loader.load(admin.info, [entry for entry in grants if entry not in on_schemas], with_owners)
+    for statement in ownership.settings(expected, working, roles):
         server.rows(statement)
-    left = [each for (each,) in server.rows(_LEFT, user)]
-    if not left and not scratch.loads_by_url(order.working):
-        server.rows(f"DROP OWNED BY {quoted(user)}")
-        left = [each for (each,) in server.rows(_TRACES, user)]
-    # Nothing comes after it that its event triggers could act upon: before 17
-    # they cannot be turned off.
-    loader.load(admin, apart.last, with_owners=not missing)
+    left = _left_with(server, user, working)
+    # Nothing follows that its event triggers could act upon: before 17, they cannot be
+    # turned off.
+    loader.load(admin.info, plan.last, Options(with_owners=not missing))
     parts = ("objects", "settings") if missing else ("objects", "owned", "settings")
     return _Returned(heir, left, server.census(*parts))
+
+
+def _left_with(server: Server, user: str, working: str) -> list[str]:
+    """What the role that loaded the dump still owns; if nothing, drop its other privileges."""
+    left = [text for (text,) in server.rows(_LEFT, user)]
+    if left or scratch.loads_by_url(working):
+        return left
+    server.rows(f"DROP OWNED BY {quoted(user)}")
+    return [text for (text,) in server.rows(_TRACES, user)]

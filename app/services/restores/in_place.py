@@ -1,7 +1,7 @@
-"""A restore over the living database itself: who may do it, what is in its way, is it done?
+"""A restore over the live database itself: who may do it, what blocks it, and is it done?
 
-For servers where no database may be created. It is all or nothing, but never
-exact: what was made since the backup stays.
+For servers where no database may be created. It is all or nothing, but never exact:
+objects created since the backup stay.
 """
 
 import logging
@@ -20,40 +20,39 @@ from app.postgres.connection import quoted
 from app.postgres.conninfo import Conninfo, parse_url
 from app.postgres.databases import Server, at_database, serving
 from app.postgres.differences import differences
-from app.postgres.inplace import Around, look_around, oid_of, over_living, patient, powers_of
+from app.postgres.inplace import Around, look_around, oid_of, over_live, patient, powers_of
 from app.postgres.ownership import roles_of
-from app.postgres.restore import Plan, plan
+from app.postgres.restore import Plan, plan_load
 from app.services.databases.configured import configured_database
 from app.services.jobs.session_names import restore_session
 
 logger = logging.getLogger(__name__)
 
-_TOLD = 20  # things in the way; with so many nobody reads more
-_KEPT = 100  # things that stay
+_MOST_LISTED = 20  # obstacles in one message
+_MOST_KEPT = 100  # objects of each kind in the result
 
-_BESIDE = "Restore beside or replace, where the server lets you make a database."
+_BESIDE = "Restore beside or replace, if the server lets you create a database."
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What is loaded over the living database, and what is in it besides."""
+    """What is loaded over the live database, and what else is in it."""
 
     entries: list[Entry]
     left_out: list[Entry]
     around: Around
-    powers: str  # the role by which the dump's code could leave the database
+    powers: str  # the role through which code in the dump could reach beyond the database
 
 
 def signing_in() -> Conninfo:
-    """Who restores in place: the role of BACKSTOP_RESTORE_URL, or that of DATABASE_URL."""
-    living = configured_database()
-    if not settings().restore_url:
-        return living
-    return at_database(parse_url(settings().restore_url or ""), living.database)
+    """The role that restores in place: of BACKSTOP_RESTORE_URL, or else of DATABASE_URL."""
+    live = configured_database()
+    url = settings().restore_url
+    return at_database(parse_url(url), live.database) if url else live
 
 
 def refuse_superuser(*, as_superuser: bool) -> None:
-    """Raise InvalidInput where a superuser would load the dump and nobody has said that it may."""
+    """Raise InvalidInput if a superuser would load the dump and nobody has confirmed that."""
     with serving(signing_in(), application_name="backstop look") as server:
         _refuse_powers(powers_of(server), as_superuser=as_superuser)
 
@@ -61,66 +60,65 @@ def refuse_superuser(*, as_superuser: bool) -> None:
 def prepare(
     server: Server, contents: Census, entries: list[Entry], *, as_superuser: bool | None
 ) -> Prepared:
-    """Look at the database that `server` is in, signed in as who will load.
+    """Compare the database of `server`, which is signed in as the loading role, with the dump.
 
-    Without a word about it (`as_superuser` is None) a superuser is not refused:
-    so it can be told before. Raises NotPossible, InvalidInput, and Conflict
-    with a list of what is in the way.
+    Without a decision (`as_superuser` is None), a superuser is not refused, so that a preview
+    can ask for one. Raises NotPossible, InvalidInput, and Conflict with what blocks it.
     """
     if "owned" not in contents:
         raise NotPossible(
-            "this backup does not tell what it holds, so nobody knows what is in its way",
+            "this backup does not list its objects, so it is not known what blocks it",
             hint=_BESIDE,
         )
     powers = powers_of(server)
     if as_superuser is not None:
         _refuse_powers(powers, as_superuser=as_superuser)
-    extensions = [each["name"] for each in contents.get("extensions", [])]
-    ordered = over_living(server, entries)
-    apart = plan(ordered, server.untrusted_extensions(extensions))
+    extensions = [extension["name"] for extension in contents.get("extensions", [])]
+    ordered = over_live(server, entries)
+    plan = plan_load(ordered, server.untrusted_extensions(extensions))
     if not server.is_superuser():
-        _refuse_powerless(server, apart)
-    left_out = [*apart.configuration, *apart.left_out]
-    without = {each.id for each in left_out}
-    living = server.census("owned")
-    around = look_around(server, contents, living, entries)
-    in_the_way = [*_foreign_owners(server, contents, living), *around.depends]
-    if in_the_way:
-        more = len(in_the_way) - _TOLD
-        told = [*in_the_way[:_TOLD], *([f"and {more} more"] if more > 0 else [])]
+        _refuse_powerless(server, plan)
+    left_out = [*plan.configuration, *plan.left_out]
+    without = {entry.id for entry in left_out}
+    live = server.census("owned")
+    around = look_around(server, contents, live, entries)
+    obstacles = [*_foreign_owners(server, contents, live), *around.depends]
+    if obstacles:
+        more = len(obstacles) - _MOST_LISTED
+        listed = [*obstacles[:_MOST_LISTED], *([f"and {more} more"] if more > 0 else [])]
         raise Conflict(
-            "the backup cannot be restored in place as things are; nothing has changed",
-            detail="; ".join(told) + ".",
+            "the backup cannot be restored in place now; nothing has changed",
+            detail="; ".join(listed) + ".",
             hint=f"Drop or change these first. {_BESIDE}",
         )
-    loaded = [each for each in ordered if each.id not in without]
+    loaded = [entry for entry in ordered if entry.id not in without]
     return Prepared(loaded, left_out, around, powers)
 
 
 def _refuse_powers(powers: str, *, as_superuser: bool) -> None:
     if powers and not as_superuser:
         raise InvalidInput(
-            f"what is hidden in the dump would run with all rights of role {powers}",
-            detail="A dump is a program: its functions, defaults and expressions are run when it"
-            " is loaded, and this role can read and write the server's files and start programs"
+            f"code in the dump would run with all rights of role {powers}",
+            detail="A dump is a program: its functions, defaults and expressions run while it is"
+            " loaded, and this role can read and write the server's files and start programs"
             " there.",
-            hint="Let BACKSTOP_RESTORE_URL name a role that owns the database and has no such"
-            " rights. If you trust whoever could write into the database, say so:"
+            hint="Set BACKSTOP_RESTORE_URL to a role that owns the database and has no such"
+            " rights. If you trust everyone who could write to the database, confirm it:"
             ' --as-superuser, or "confirmSuperuser": true.',
         )
 
 
-def _refuse_powerless(server: Server, apart: Plan) -> None:
+def _refuse_powerless(server: Server, plan: Plan) -> None:
     owner = server.owner_of(server.info.database)
     if owner not in _own_roles(server):
         raise NotPossible(
-            f"only its owner can restore a database in place, and that is {owner}",
-            hint=f"Let BACKSTOP_RESTORE_URL sign in as {quoted(owner)}. {_BESIDE}",
+            f"only its owner, {owner}, can restore a database in place",
+            hint=f"Set BACKSTOP_RESTORE_URL to sign in as {quoted(owner)}. {_BESIDE}",
         )
-    if apart.privileged:
+    if plan.privileged:
         raise NotPossible(
-            "the backup holds what only a superuser can drop and create",
-            detail=", ".join(apart.privileged),
+            "the backup holds objects that only a superuser can drop and create",
+            detail=", ".join(plan.privileged),
             hint=_BESIDE,
         )
 
@@ -130,29 +128,30 @@ def _own_roles(server: Server) -> set[str]:
     return {name for (name,) in server.rows(mine)}
 
 
-def _foreign_owners(server: Server, contents: Census, living: Census) -> list[str]:
-    """What who signs in cannot drop, or give to whom it belonged."""
+def _foreign_owners(server: Server, contents: Census, live: Census) -> list[str]:
+    """Objects that our role cannot drop, and owners that it cannot give them back to."""
     without_settings = {key: value for key, value in contents.items() if key != "settings"}
-    told = [f"role {name} is not there" for name in roles_of(without_settings) - server.roles()]
+    missing = roles_of(without_settings) - server.roles()
     mine = _own_roles(server)
     backed = {(kind, name) for kind, name, *_ in contents["owned"]}
     owners = {
         (kind, name, owner)
-        for kind, name, owner, _ in [*living["owned"], *contents["owned"]]
+        for kind, name, owner, _ in [*live["owned"], *contents["owned"]]
         if owner and (kind, name) in backed and kind != "schema"
     }
-    told += [
+    texts = [f"role {name} does not exist" for name in missing]
+    texts += [
         f"{kind} {name} belongs to {owner}" for kind, name, owner in owners if owner not in mine
     ]
-    return sorted(told)
+    return sorted(texts)
 
 
 @contextmanager
 def loading(info: Conninfo, restore_id: str, prepared: Prepared) -> Iterator[Callable[[], None]]:
-    """What is loaded within happens wholly or not at all, and this tells which.
+    """Load all or nothing within this block, and find out which it was.
 
-    Yields what is to be called meanwhile: it raises where somebody holds a lock
-    for too long. An error comes out only where nothing has happened.
+    Yields a function to call meanwhile, which raises if another session holds a lock for
+    too long. An error leaves the block only if nothing was changed.
     """
     name = restore_session(restore_id)
     _mark(info, restore_id, prepared.entries)
@@ -161,23 +160,23 @@ def loading(info: Conninfo, restore_id: str, prepared: Prepared) -> Iterator[Cal
             yield look
     except AppError as error:
         if not has_loaded(restore_id):
-            raise _told(error) from error
-        logger.warning("loaded all the same restore=%s error=%r", restore_id, error.in_words())
+            raise _unchanged(error) from error
+        logger.warning("loaded despite an error restore=%s error=%r", restore_id, error.in_words())
 
 
-def _told(error: AppError) -> AppError:
+def _unchanged(error: AppError) -> AppError:
     if not isinstance(error, RestoreError):
         return error
     return RestoreError(
-        "the backup could not be loaded over the living database, which is as it was",
+        "the backup could not be loaded over the live database, which is unchanged",
         detail=error.detail,
-        hint=error.hint or f"What is in the way may have to go first. {_BESIDE}",
+        hint=error.hint or f"Something may have to be dropped first. {_BESIDE}",
     )
 
 
 def _mark(info: Conninfo, restore_id: str, entries: list[Entry]) -> None:
-    """Write down a table's number: whoever comes after a crash sees whether it is another one."""
-    table = next((each for each in entries if each.kind == "TABLE"), None)
+    """Record the OID of a table: after a crash, a different one shows that it was loaded."""
+    table = next((entry for entry in entries if entry.kind == "TABLE"), None)
     if table is None:
         return
     with serving(info, application_name="backstop look") as server:
@@ -188,44 +187,46 @@ def _mark(info: Conninfo, restore_id: str, entries: list[Entry]) -> None:
 
 
 def has_loaded(restore_id: str) -> bool:
-    """Whether a restore in place has happened; its sessions are ended first.
+    """Whether a restore in place took effect; its sessions are ended first.
 
-    Raises ConnectError, PostgresError where that cannot be told.
+    Raises ConnectError, PostgresError if that cannot be found out.
     """
     marker = db.session.get_one(Restore, restore_id).marker
     db.session.commit()
-    if marker is None or "schema" not in marker:  # that of a restore beside
+    if marker is None or "schema" not in marker:  # the marker of a restore beside
         return False
     with serving(signing_in(), application_name="backstop look") as server:
         server.end_sessions(restore_session(restore_id))
         return oid_of(server, marker["schema"], marker["name"]) not in (None, marker["oid"])
 
 
-def compared(server: Server, contents: Census, prepared: Prepared, found: Census) -> dict[str, Any]:
-    """What the database holds now, beside what was dumped; for people, not as a proof."""
+def compare(
+    server: Server, contents: Census, prepared: Prepared, counted: Census
+) -> dict[str, Any]:
+    """The database now compared with the dump; for people, not as a proof."""
     around = prepared.around
     parts = ["owned"] if around.stays else ["objects", "owned"]
-    found = found | server.census(*parts)
-    found["owned"] = [each for each in found["owned"] if (each[0], each[1]) not in around.stays]
-    more = ["settings, comment and rights of the database itself, which stay as they are"]
+    census = counted | server.census(*parts)
+    census["owned"] = [item for item in census["owned"] if (item[0], item[1]) not in around.stays]
+    not_compared = ["settings, comment and grants of the database itself, which stay as they are"]
     if around.stays:
-        more.append("how many objects there are")
+        not_compared.append("the number of objects")
     return {
-        "differences": differences(contents, found)[:_KEPT],
-        "tables": len(found["tables"]),
-        "rows": sum(each["rows"] or 0 for each in found["tables"]),
+        "differences": differences(contents, census)[:_MOST_KEPT],
+        "tables": len(census["tables"]),
+        "rows": sum(table["rows"] or 0 for table in census["tables"]),
         "missingRoles": [],
         "owner": server.owner_of(server.info.database),
         "privileged": [],
-        "leftOut": [f"{each.kind} {each.name}" for each in prepared.left_out],
-        "notCompared": more,
-        **around_told(around),
+        "leftOut": [f"{entry.kind} {entry.name}" for entry in prepared.left_out],
+        "notCompared": not_compared,
+        **around_in_words(around),
     }
 
 
-def around_told(around: Around) -> dict[str, list[str]]:
-    """What is not in the backup and stays, and what goes with what is dropped."""
+def around_in_words(around: Around) -> dict[str, list[str]]:
+    """Objects that are not in the backup: those that stay, and those that are dropped too."""
     return {
-        "stays": [" ".join(each) for each in around.stays][:_KEPT],
-        "goes": around.goes[:_KEPT],
+        "stays": [" ".join(item) for item in around.stays][:_MOST_KEPT],
+        "goes": around.goes[:_MOST_KEPT],
     }

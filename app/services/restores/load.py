@@ -1,15 +1,15 @@
-"""What a restore loads, by whom, and how far it is."""
+"""Load the parts of a dump, each by the role that may, and report progress."""
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from app.config import settings
 from app.errors import AppError, NotPossible, PostgresError, RestoreError
-from app.models import Kind, Restore, Trigger
+from app.models import Restore
 from app.postgres import lending, ownership
 from app.postgres.archive import Entry
 from app.postgres.blame import code_of, judge
@@ -18,49 +18,47 @@ from app.postgres.command import Line
 from app.postgres.connection import quoted
 from app.postgres.conninfo import Conninfo, client_environment
 from app.postgres.databases import Server, serving
-from app.postgres.definitions import Running
 from app.postgres.load_watch import Limits, LoadWatch
-from app.postgres.restore import NotLoaded, Plan, load, took_too_long
-from app.postgres.selection import Name
+from app.postgres.restore import Loading, NotLoaded, Options, Plan, load, took_too_long
+from app.postgres.supervision import Supervision
 from app.postgres.tools import Toolchain, Version
 from app.services.databases.configured import private_dir, storage
 from app.services.jobs import claims
 from app.services.jobs.progress import Progress
 from app.services.jobs.run import Run
-from app.services.jobs.session_names import restore_session
 from app.services.restores import scratch
+from app.services.restores.order import Order
 from app.services.restores.row_counts import count_own
 
-_JOBS = 2  # what pg_restore loads at once
-_BIG = 64 * 1024**2  # bytes of a dump from which on that pays
-_PUBLIC = ["schema", "public"]
-_GROWS = 4  # times what is expected that a database may take
+_JOBS = 2  # parallel jobs of pg_restore
+_BIG = 64 * 1024**2  # bytes of a dump from which parallel jobs pay off
+_GROWTH = 4  # times its expected size that a database may take
 _SPARE_DISK = 1024**3  # bytes
-_LOADED = 85  # per cent of the whole
+_LOADED = 85  # per cent of the whole restore
 
 
 class RestoreRun(Run):
-    """What has to be done again and again while a backup is restored."""
+    """The repeated work while a backup is restored: checks, and news on its row."""
 
     job = Restore
 
     def __init__(self, job_id: str, *, limit: int, on_news: Callable[[], None]) -> None:
         super().__init__(job_id, limit=limit, on_news=on_news)
-        self.rows: dict[str, int] = {}  # of each table, as pg_restore names it
-        self.begun: list[str] = []  # tables
-        self.lines = 0  # of pg_restore
-        self.is_judged = False  # its proofs are written
-        self._watch: Callable[[], None] | None = None  # of a server of its own
+        self.rows: dict[str, int] = {}  # of each table, by the name that pg_restore uses
+        self.begun: list[str] = []  # tables whose rows pg_restore has started to load
+        self.lines = 0  # printed by pg_restore
+        self.is_judged = False  # its proofs are recorded
+        self._watch: Callable[[], None] | None = None  # of its own server
 
     def check(self, *, now_at_once: bool = False) -> None:
-        """As for every run; and see to the server that it has for itself."""
+        """As for every run; also check its own server, if it has one."""
         super().check(now_at_once=now_at_once)
         if self._watch is not None:
             self._watch()
 
     @contextmanager
     def watched_by(self, watch: Callable[[], None], *, limit: int) -> Iterator[None]:
-        """Call this at each check meanwhile; what it raises ends the run. It sees to the time."""
+        """Call `watch` at each check, also to limit the time; an error of it ends the run."""
         self._watch, self._limit = watch, round(time.monotonic() - self._started) + limit
         try:
             yield
@@ -70,8 +68,8 @@ class RestoreRun(Run):
     def _too_long(self, seconds: int) -> PostgresError:
         return took_too_long(seconds)
 
-    def heard(self, line: str) -> None:
-        """Take a line of pg_restore: it names each table when it begins with its rows."""
+    def hear(self, line: str) -> None:
+        """Take a line of pg_restore, which names each table when it starts to load its rows."""
         self.log.add(line)
         self.lines += 1
         name = line.partition('processing data for table "')[2].rstrip('"')
@@ -93,114 +91,67 @@ class RestoreRun(Run):
         )
 
 
-@dataclass(frozen=True)
-class Order:
-    """What is to be restored, as the rows say: no transaction stays open meanwhile."""
-
-    id: str
-    kind: Kind
-    trigger: Trigger
-    created_by: str
-    database: str
-    named: str  # the database that was dumped, as it was called
-    working: str
-    filename: str
-    backup_id: str
-    size: int
-    sha256: str
-    oldest_reader: int
-    foreign: bool
-    compression: str
-    database_size: int | None
-    major: int  # version of the server that was dumped; 0 is unknown
-    contents: dict[str, Any]
-    tables: tuple[Name, ...]  # none: all of it
-    as_superuser: bool
-
-    @property
-    def is_of_all(self) -> bool:
-        """Whether its outcome says something of the whole backup."""
-        return not self.tables and self.kind is not Kind.IN_PLACE
-
-    @property
-    def timeout(self) -> int:
-        """How long it may take in all, in seconds."""
-        is_apart = self.working.startswith(scratch.THROWAWAY)
-        # What watches the server of a drill ends it in time, and says so.
-        return 2 * settings().drill_timeout if is_apart else settings().restore_timeout
-
-    @property
-    def application_name(self) -> str:
-        return restore_session(self.id)
-
-
-def lacks_public(contents: Census) -> bool:
-    """Whether the schema that every new database has was dropped in the one that was dumped."""
-    owned = contents.get("owned", [])
-    return bool(owned) and not any(each[:2] == _PUBLIC for each in owned)
-
-
 class Loader:
-    """Loads parts of the dump, each by whom it may be loaded."""
+    """Loads parts of the dump, each by a role that may load it."""
 
     def __init__(
-        self, run: RestoreRun, order: Order, toolchain: Toolchain, version: Version, heard: Line
+        self, run: RestoreRun, order: Order, toolchain: Toolchain, version: Version, hear: Line
     ) -> None:
         self._run, self.order = run, order
-        self.toolchain, self.version, self._heard = toolchain, version, heard
+        self.toolchain, self.version, self._hear = toolchain, version, hear
         self._watch: LoadWatch | None = None
-        self.extensions: list[Any] = []  # as they were before anything was loaded
-        self.taking_back: list[str] = []  # statements, for what was lent
-        self.taking_tablespaces: list[str] = []  # the same, for what is of the whole server
-        self.without_tablespaces = order.foreign
+        self.extensions: list[Any] = []  # before anything was loaded
+        self.taking_back: list[str] = []  # statements that revoke what was lent
+        self.taking_tablespaces: list[str] = []  # the same, for tablespaces of the server
+        self.without_tablespaces = order.backup.foreign
         self.missing_tablespaces: list[str] = []
-        self.tablespaces: set[str] = {"pg_default"}  # those that can be had
+        self.tablespaces: set[str] = {"pg_default"}  # that the server has
 
     @contextmanager
     def watching(self, info: Conninfo) -> Iterator[None]:
-        """End what fills the server's disk or does not move; looked at from `info`."""
-        name, size = self.order.application_name, self.order.database_size or 0
-        limits = Limits(size * _GROWS + _SPARE_DISK, settings().stall_timeout)
-        with serving(info, application_name=f"{name} watch") as server:
+        """End a load that fills the server's disk or does not move; watch it from `info`."""
+        size = self.order.database_size or 0
+        limits = Limits(size * _GROWTH + _SPARE_DISK, settings().stall_timeout)
+        with serving(info, application_name=f"{self.order.application_name} watch") as server:
             self._watch = LoadWatch(server, self.order.working, limits)
             try:
                 yield
             finally:
                 self._watch = None
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         self._run.check()
         if self._watch is not None:
             self._watch(self._run.lines)
 
-    def load_all(self, apart: Plan, role: Conninfo, admin: Conninfo) -> None:
-        """All but what comes last: extensions by the admin, then the rest by the role."""
+    def load_all(self, plan: Plan, role: Conninfo, admin: Conninfo) -> None:
+        """Load all but the last entries: extensions by the admin, then the rest by the role."""
         self._run.phase = "loading"
-        if not self.order.foreign:
+        if not self.order.backup.foreign:
             with self.serving(admin) as server:
-                self._prepare(server, apart, role.parameters["user"])
-        self.load(role, apart.load, jobs=_JOBS if self.order.size > _BIG else 1)
+                self._prepare(server, plan, role.parameters["user"])
+        self.load(role, plan.load, Options(jobs=_JOBS if self.order.backup.size > _BIG else 1))
 
-    def _prepare(self, server: Server, apart: Plan, role: str) -> None:
-        """What the admin does while nothing of the dump is there yet."""
+    def _prepare(self, server: Server, plan: Plan, role: str) -> None:
+        """The admin's part, before anything of the dump is loaded."""
         contents, working = self.order.contents, self.order.working
         roles = server.roles()
         owner = contents.get("owner")
         heir = owner if owner in roles else str(server.ask("SELECT current_user"))
         server.rows(f"ALTER DATABASE {quoted(working)} OWNER TO {quoted(heir)}")
-        if lacks_public(contents) and not self.order.tables:
+        if self.order.lacks_public and not self.order.tables:
             server.rows("DROP SCHEMA IF EXISTS public")
-        lending.make_extensions(server, apart, owner=heir)
+        lending.make_extensions(server, plan, owner=heir)
         of_extensions = [
-            (each["schema"], each["name"])
-            for each in contents.get("tables", [])
-            if each.get("extension")
+            (table["schema"], table["name"])
+            for table in contents.get("tables", [])
+            if table.get("extension")
         ]
-        self.taking_back = lending.lend(server, apart, of_extensions, role)
+        self.taking_back = lending.lend(server, plan, of_extensions, role)
         server.rows(f"ALTER DATABASE {quoted(working)} OWNER TO {quoted(role)}")
         for statement in ownership.settings(contents, working, roles):
             server.rows(statement)
-        wanted = {each.tablespace for each in apart.load} - {""}
+        wanted = {entry.tablespace for entry in plan.load} - {""}
         missing, self.taking_tablespaces = lending.lend_tablespaces(server, wanted, role)
         self.missing_tablespaces = missing
         self.tablespaces = server.tablespaces()
@@ -211,81 +162,70 @@ class Loader:
         self,
         info: Conninfo,
         entries: list[Entry],
+        options: Options | None = None,
         *,
-        jobs: int = 1,
-        with_owners: bool = False,
-        over_living: Callable[[], None] | None = None,
+        check_live: Callable[[], None] = lambda: None,
     ) -> None:
-        """Load these entries, signed in as `info` says; `over_living` is called meanwhile."""
-        order = self.order
+        """Load these entries, signed in as `info` says; `check_live` is called meanwhile."""
+        order, options = self.order, options or Options()
         self._run.check(now_at_once=True)  # in place, there is no way back after it
+        if self.without_tablespaces and not options.over_live:
+            options = replace(options, without_tablespaces=True)
 
         def tick() -> None:
-            self._look()
-            if over_living is not None:
-                over_living()
+            self._check()
+            check_live()
 
-        private_dir().mkdir(mode=0o700, parents=True, exist_ok=True)
         list_file = scratch.list_file(order.id)
+        list_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            with client_environment(info, private_dir()) as environment:
-                load(
-                    self.toolchain,
-                    storage().path_of(order.filename),
-                    info,
-                    entries,
-                    server=self.version,
-                    list_file=list_file,
-                    jobs=jobs,
-                    with_owners=with_owners,
-                    over_living=over_living is not None,
-                    without_tablespaces=self.without_tablespaces and over_living is None,
-                    timeout=order.timeout,
-                    environment=environment | {"PGAPPNAME": order.application_name},
-                    on_line=self._heard,
-                    on_tick=tick,
-                    on_start=partial(claims.note_process, order.id, job=Restore),
+            with self.supervision(info, tick) as supervision:
+                archive = storage().path_of(order.filename)
+                loading = Loading(
+                    self.toolchain, archive, info, self.version, list_file, self._hear, supervision
                 )
+                load(loading, entries, options)
         except NotLoaded as error:
-            ask = info if over_living is None else None  # what lives is not tried again
+            ask = None if options.over_live else info  # the live database is not tried again
             raise self._reason(ask, entries, error) from None
         finally:
             list_file.unlink(missing_ok=True)
 
     def _reason(self, ask: Conninfo | None, entries: list[Entry], error: NotLoaded) -> AppError:
-        """What it says of the backup that these could not be loaded."""
-        entry = next((each for each in entries if each.id == error.entry), None)
+        """The error for entries that could not be loaded: whether it speaks against the backup."""
+        entry = next((entry for entry in entries if entry.id == error.entry), None)
 
         def code(entry: Entry) -> str:
             return code_of(ask, self.order.application_name, entry) if ask else ""
 
-        found = judge(error.words, entry, code)
-        if isinstance(found, RestoreError) and self.order.major > self.version.major:
+        reason = judge(error.words, entry, code)
+        if isinstance(reason, RestoreError) and self.order.major > self.version.major:
             return NotPossible(
                 f"this server is older than the one that was dumped, {self.order.major}",
-                detail=found.detail,
-                hint="Restore on a server of that version or a newer one.",
+                detail=reason.detail,
+                hint="Restore on a server of that version or newer.",
             )
-        return found
+        return reason
 
     @contextmanager
-    def running(self, info: Conninfo) -> Iterator[Running]:
-        """What a program needs that asks the database which we have loaded."""
+    def supervision(
+        self, info: Conninfo, tick: Callable[[], None] | None = None
+    ) -> Iterator[Supervision]:
+        """What a program is given that works on the database of this restore."""
         with client_environment(info, private_dir()) as environment:
-            yield Running(
-                scratch.list_file(self.order.id),
+            yield Supervision(
                 environment | {"PGAPPNAME": self.order.application_name},
                 self.order.timeout,
-                self._run.check,
+                tick or self._run.check,
                 partial(claims.note_process, self.order.id, job=Restore),
             )
 
     def serving(self, info: Conninfo) -> AbstractContextManager[Server]:
-        """A session there that is ended by a cancel."""
+        """A session there, which a cancel ends."""
         name = self.order.application_name
-        return serving(info, application_name=name, on_wait=self._look)
+        return serving(info, application_name=name, on_wait=self._check)
 
     def count(self, role: Conninfo) -> Census:
-        """Rows and sequences, asked by who has no rights."""
+        """Count rows and read sequences, as the role without rights."""
         with self.serving(role) as server:
             return count_own(server, self.order.contents)

@@ -1,4 +1,4 @@
-"""Give a restored database its name, its owner and its rights, now that it is whole."""
+"""Give a completely restored database its name, its owner and its grants."""
 
 import itertools
 from collections.abc import Callable
@@ -11,9 +11,10 @@ from app.postgres import ownership
 from app.postgres.connection import quoted
 from app.postgres.databases import Server, cut_name, serving
 from app.services.databases.configured import configured_database
-from app.services.restores import preview, scratch
-from app.services.restores.load import Order, RestoreRun
-from app.services.restores.swap import swap_in, tell_of
+from app.services.restores import obstacles, scratch
+from app.services.restores.load import RestoreRun
+from app.services.restores.order import Order
+from app.services.restores.swap import swap_in, write_comment
 
 
 def put_in_place(
@@ -21,36 +22,29 @@ def put_in_place(
     order: Order,
     server: Server,
     result: dict[str, Any],
-    let_go: Callable[[], None],
+    unlock: Callable[[], None],
 ) -> dict[str, Any]:
-    """Give the new database its name, now that it is whole."""
-    refused = [*result["differences"], *result["missingRoles"], *result["notCompared"]]
-    if order.kind is Kind.REPLACE and refused:
-        roles = [f"role {name} is not there" for name in result["missingRoles"]]
-        not_compared = [f"not compared: {each}" for each in result["notCompared"]]
-        raise PostgresError(
-            "the restored database is not what was backed up; the living one stays as it is",
-            detail="; ".join([*roles, *result["differences"], *not_compared][:10]),
-            hint="Restore beside, and look at both; create missing roles first.",
-        )
+    """Give the new database its final name; return what the result says about that."""
+    if order.kind is Kind.REPLACE:
+        _refuse_unequal(result)
     owner, keeps_role = result["owner"], result.pop("keepsRole")
-    # By the living database, for the names of roles are written in its encoding.
+    # From the live database, because the names of roles are written in its encoding.
     name = order.application_name
-    with serving(configured_database(), application_name=name, on_wait=run.check) as living:
-        living.rows(f"ALTER DATABASE {quoted(order.working)} OWNER TO {quoted(owner)}")
-        if result.pop("staysShut"):  # there may be functions that run with the rights over it
-            living.rows(f"GRANT CONNECT ON DATABASE {quoted(order.working)} TO CURRENT_USER")
+    with serving(configured_database(), application_name=name, on_wait=run.check) as live:
+        live.rows(f"ALTER DATABASE {quoted(order.working)} OWNER TO {quoted(owner)}")
+        if result.pop("staysShut"):  # functions in it may run with the rights of its owner
+            live.rows(f"GRANT CONNECT ON DATABASE {quoted(order.working)} TO CURRENT_USER")
         else:
-            granted = ownership.access(order.contents, order.working, owner, living.roles())
-            living.run_all(granted)
+            granted = ownership.access(order.contents, order.working, owner, live.roles())
+            live.run_all(granted)
     server.run_all(ownership.properties(order.contents, order.working))
     run.phase = "swapping"
     run.check(now_at_once=True)
     if order.kind is Kind.REPLACE:
-        let_go()
+        unlock()
         return swap_in(order.id, order.contents.get("comment"))
-    preview.refuse_taken(server, order.database)
-    with serving(server.info, application_name="backstop swap") as last:  # not to be cancelled
+    obstacles.refuse_taken(server, order.database)
+    with serving(server.info, application_name="backstop swap") as last:  # a cancel does not end it
         steps = [f"ALTER DATABASE {quoted(order.working)} RENAME TO {quoted(order.database)}"]
         if keeps_role:
             kept = _free_role(last, order.database)
@@ -58,19 +52,32 @@ def put_in_place(
             owner = kept if owner == order.working else owner
         _mark(order, last)
         last.rows("; ".join(steps))  # one transaction
-    tell_of(server.info, order.database, order.contents.get("comment"))
+    write_comment(server.info, order.database, order.contents.get("comment"))
     return {"owner": owner}
 
 
+def _refuse_unequal(result: dict[str, Any]) -> None:
+    """Raise PostgresError if the new database may differ from the one that was dumped."""
+    roles = [f"role {name} does not exist" for name in result["missingRoles"]]
+    not_compared = [f"not compared: {text}" for text in result["notCompared"]]
+    reasons = [*roles, *result["differences"], *not_compared]
+    if reasons:
+        raise PostgresError(
+            "the restored database is not what was backed up; the live one is unchanged",
+            detail="; ".join(reasons[:10]),
+            hint="Restore beside, and compare both; create missing roles first.",
+        )
+
+
 def _mark(order: Order, server: Server) -> None:
-    """Write down the database's number: by it one sees after a crash whether it got its name."""
+    """Record the OID of the database: after a crash, it shows whether it got its name."""
     marker = {"database": order.database, "oid": server.oid_of(order.working)}
     with writing() as session:
         session.get_one(Restore, order.id).marker = marker
 
 
 def _free_role(server: Server, database: str) -> str:
-    """A role's name that is not taken, for the owner of a foreign database."""
+    """A free name for the role that owns a foreign database."""
     roles = server.roles()
     names = (cut_name(database, f"_owner{number or ''}") for number in itertools.count())
-    return next(each for each in names if each not in roles)
+    return next(name for name in names if name not in roles)

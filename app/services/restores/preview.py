@@ -1,32 +1,27 @@
-"""What is known before a restore begins: what it would do, and what stands in its way."""
+"""What is known before a restore begins: what it would do, and what blocks it."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
-from app.config import settings
-from app.errors import Conflict, NotPossible
 from app.extensions import db
-from app.models import DatabaseBackup, Kind, Restore, Status
-from app.postgres.archive import Entry, read_entries
+from app.models import Kind, Proof, Restore, Status
+from app.postgres.archive import Entry
 from app.postgres.databases import Server, neighbour, serving
-from app.postgres.ownership import creating, owners_of, roles_of
+from app.postgres.ownership import creating, roles_of
 from app.postgres.privileges import superuser_only
-from app.postgres.restore import Plan, plan
 from app.postgres.selection import Name, narrowed, select
-from app.postgres.tools import Toolchain, choose_toolchain, find_toolchains
 from app.services.backups.free_space import (
     refuse_restore_without_space,
     refuse_without_space,
     tell_room,
 )
-from app.services.databases.configured import database_name, storage
-from app.services.proofs.records import best_proofs
+from app.services.databases.configured import database_name
 from app.services.restores import in_place, scratch
-from app.services.restores.swap import refuse_unswappable
-
-_TOLD = 20  # names that are told
+from app.services.restores.obstacles import Intent, divide, encoding_of, refuse, toolchain_for
+from app.services.restores.source import Source
 
 _CONNECTED = """
     SELECT count(*) FROM pg_stat_activity
@@ -34,250 +29,187 @@ _CONNECTED = """
 """
 
 
+@dataclass(frozen=True)
+class Preview:
+    """What a restore would do. Sizes are in bytes."""
+
+    database: str  # its final name; empty for a drill
+    dumped_version: str  # of the server that was dumped; empty if unknown
+    server_version: str
+    tables: int
+    rows: int
+    proof: Proof | None
+    running: str | None  # another restore, which must end first
+    owner: str | None  # of the database that was dumped
+    sessions: int  # connected to the live database
+    missing_roles: list[str]  # on this server
+    missing_roles_sql: list[str]  # creates them
+    privileged: list[str]  # created by the admin, because only a superuser may
+    for_superusers: list[str]  # what the role that loads the dump cannot create
+    powers: str  # the role whose rights code in the dump would have; empty if it has none
+    definitions: list[str]  # tables restored without rows, because others need them
+    left_out: list[str]
+    stays: list[str]  # in place: newer objects that stay
+    goes: list[str]  # in place: newer objects that are dropped with others
+    needed_bytes: int | None
+    free_bytes: int | None  # None if it cannot be seen from here
+    is_in_place: bool
+
+    @property
+    def remarks(self) -> list[str]:
+        """What to know beforehand: sentences without their capital and full stop."""
+        return list(_remarks(self))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The part of a backup that is restored: all of it, or some tables."""
+
+    entries: list[Entry]
+    contents: dict[str, Any]
+    roles: set[str]  # owners and grantees
+    definitions: list[str]
+    left_out: list[str]
+
+
+@dataclass(frozen=True)
+class _SideEffects:
+    """What a restore does beyond loading: with whose rights, and to which other objects."""
+
+    privileged: list[str]
+    for_superusers: list[str]
+    powers: str
+    stays: list[str]
+    goes: list[str]
+
+
 def find_in_the_way(kind: Kind) -> Restore | None:
-    """The restore that one of this kind would have to wait for; a drill waits for drills alone."""
+    """The restore that one of this kind has to wait for; drills only wait for drills."""
     same = (Restore.kind == Kind.DRILL) if kind is Kind.DRILL else (Restore.kind != Kind.DRILL)
     return db.session.scalar(sa.select(Restore).where(Restore.status == Status.PENDING, same))
 
 
-def tell(
-    backup: DatabaseBackup,
+def look_ahead(
+    source: Source,
     kind: Kind,
     target: str,
     chosen: Sequence[Name] = (),
     *,
     as_superuser: bool | None = None,
-) -> dict[str, Any]:
-    """What a restore of this kind would do, for all faces; `target` is the new database.
-
-    Of some tables it tells too which come without rows, and what is left out.
-    Without a word about a superuser (None) it tells that one is needed.
+) -> Preview:
+    """What a restore of this kind would do; `target` is the final name of the database.
 
     Raises what would refuse it: ConnectError, Conflict, NotPossible, StorageError.
     """
-    filename, contents, size = backup.filename, backup.contents or {}, backup.database_size
-    compression, oldest_reader = backup.compression, backup.oldest_reader or 0
-    dumped, database = backup.server_version, backup.database
-    proof = best_proofs([backup]).get(backup.id)
+    _ = source.proof  # read before the transaction ends
     running = find_in_the_way(kind)
-    told: dict[str, Any] = {
-        "database": target,
-        "dumpedVersion": dumped,
-        "proof": proof,
-        "running": f"the {running.told} of {running.filename}" if running else None,
-        "owner": contents.get("owner"),
-        "definitions": [],
-    }
+    in_the_way = f"the {running.label} of {running.filename}" if running else None
     db.session.commit()
-    info = scratch.server_of(kind)
-    with serving(neighbour(info), application_name="backstop look") as server:
-        toolchain_for(oldest_reader, compression, server)
-        with storage().open(filename) as file:
-            entries = read_entries(file)
-        roles, left_out = roles_of(contents), []
-        if chosen:
-            selection = select(entries, chosen)
-            entries, contents = selection.entries, narrowed(contents, selection)
-            roles, left_out = {each.owner for each in entries} - {""}, selection.left_out
-            told["definitions"] = selection.definitions
-        apart = divide(entries, contents, server)
-        if kind is Kind.IN_PLACE:
-            told |= _look_around(contents, entries)
-            refuse_restore_without_space(server, size)
-        else:
-            for_superusers = superuser_only(server, apart.load)
-            refuse(server, kind, target, contents, apart, size=size, as_superuser=as_superuser)
-            told["forSuperusers"] = for_superusers
-            told["powers"] = server.ask("SELECT current_user::text") if for_superusers else ""
+    backup = source.backup
+    with serving(neighbour(scratch.server_of(kind)), application_name="backstop look") as server:
+        toolchain_for(backup, server)
+        part = _part_of(source, chosen)
+        plan = divide(part.entries, part.contents, server)
+        intent = Intent(kind, target, part.contents, plan, backup.database_size, as_superuser)
+        side_effects = _side_effects_of(server, intent, part.entries)
         if kind in (Kind.REPLACE, Kind.IN_PLACE):
-            refuse_without_space(
-                database_name(), size or 0, compression, "the backup that is made before"
-            )
-        tables = contents.get("tables", [])
-        missing = sorted(roles - server.roles(encoding=_encoding(contents)))
-        told |= {
-            "tables": len(tables),
-            "rows": sum(each.get("rows") or 0 for each in tables),
-            "serverVersion": str(server.version),
-            "sessions": server.ask(_CONNECTED, database),
-            "missingRoles": missing,
-            "missingRolesSql": creating(missing, contents.get("roles", "")),
-            "privileged": [] if kind is Kind.IN_PLACE else apart.privileged,
-            "leftOut": [*apart.left_out_names, *left_out],
-            "neededBytes": size,
-            "freeBytes": server.free_space(),
-        }
-        is_older = server.version.major < int(dumped.partition(".")[0] or 0)
-        return told | {"remarks": list(_remarks(told, is_older=is_older))}
-
-
-def _look_around(contents: dict[str, Any], entries: list[Entry]) -> dict[str, Any]:
-    """What a restore in place would leave, and take along. Raises as `in_place.prepare`."""
-    with serving(in_place.signing_in(), application_name="backstop look") as server:
-        prepared = in_place.prepare(server, contents, entries, as_superuser=None)
-    return in_place.around_told(prepared.around) | {"powers": prepared.powers}
-
-
-def _remarks(told: dict[str, Any], *, is_older: bool) -> Iterator[str]:
-    """What is to be known before, each in a sentence without its capital and full stop."""
-    if told["proof"] is not None and told["proof"].is_failed:
-        yield "the proof of this backup has failed; do not rely on it alone"
-    if told["running"]:
-        yield f"{told['running']} is running, and must end first"
-    if is_older:
-        yield (
-            f"the backup is of PostgreSQL {told['dumpedVersion']}, and this server is older: what"
-            " it does not know cannot be restored"
+            safety_backup = "the backup that is made first"
+            size, compression = backup.database_size or 0, backup.compression
+            refuse_without_space(database_name(), size, compression, safety_backup)
+        return _preview(
+            server, source, intent=intent, part=part, side_effects=side_effects, running=in_the_way
         )
-    for name in told["missingRoles"]:
-        yield f"role {name} is not there: its owners and grants are not brought back"
-    if told["privileged"]:
-        yield f"made by our admin, as only a superuser may: {', '.join(told['privileged'])}"
-    if told.get("forSuperusers"):
-        yield (
-            f"only a superuser can create {', '.join(told['forSuperusers'])}: if you trust whoever"
-            " could write into the database, say that a superuser may load it"
-        )
-    for name in told["definitions"]:
-        yield f"{name} is made without its rows: others need it to exist"
-    if told["leftOut"]:
-        yield f"left out: {', '.join(told['leftOut'])}"
-    yield tell_room(told["neededBytes"], told["freeBytes"])
 
 
-def refuse(
+def _part_of(source: Source, chosen: Sequence[Name]) -> _Part:
+    contents, entries = source.contents, source.entries
+    if not chosen:
+        return _Part(entries, contents, roles_of(contents), [], [])
+    selection = select(entries, chosen)
+    return _Part(
+        selection.entries,
+        narrowed(contents, selection),
+        {entry.owner for entry in selection.entries} - {""},
+        selection.definitions,
+        selection.left_out,
+    )
+
+
+def _side_effects_of(server: Server, intent: Intent, entries: list[Entry]) -> _SideEffects:
+    """Raises as `in_place.prepare` and `refuse`."""
+    if intent.kind is Kind.IN_PLACE:
+        with serving(in_place.signing_in(), application_name="backstop look") as live:
+            prepared = in_place.prepare(live, intent.contents, entries, as_superuser=None)
+        refuse_restore_without_space(server, intent.size)
+        around = in_place.around_in_words(prepared.around)
+        return _SideEffects([], [], prepared.powers, around["stays"], around["goes"])
+    for_superusers = superuser_only(server, intent.plan.load)
+    refuse(server, intent)
+    powers = str(server.ask("SELECT current_user::text")) if for_superusers else ""
+    return _SideEffects(intent.plan.privileged, for_superusers, powers, [], [])
+
+
+def _preview(
     server: Server,
-    kind: Kind,
-    target: str,
-    contents: dict[str, Any],
-    apart: Plan,
+    source: Source,
     *,
-    size: int | None,
-    as_superuser: bool | None,
-) -> None:
-    """Raise what is known to end such a restore before anything is loaded.
+    intent: Intent,
+    part: _Part,
+    side_effects: _SideEffects,
+    running: str | None,
+) -> Preview:
+    missing = sorted(part.roles - server.roles(encoding=encoding_of(part.contents)))
+    tables = part.contents.get("tables", [])
+    return Preview(
+        database=intent.target,
+        dumped_version=source.backup.server_version,
+        server_version=str(server.version),
+        tables=len(tables),
+        rows=sum(table.get("rows") or 0 for table in tables),
+        proof=source.proof,
+        running=running,
+        owner=source.contents.get("owner"),
+        sessions=int(server.ask(_CONNECTED, source.backup.database)),
+        missing_roles=missing,
+        missing_roles_sql=creating(missing, part.contents.get("roles", "")),
+        definitions=part.definitions,
+        left_out=[*intent.plan.left_out_names, *part.left_out],
+        needed_bytes=intent.size,
+        free_bytes=server.free_space(),
+        is_in_place=intent.kind is Kind.IN_PLACE,
+        privileged=side_effects.privileged,
+        for_superusers=side_effects.for_superusers,
+        powers=side_effects.powers,
+        stays=side_effects.stays,
+        goes=side_effects.goes,
+    )
 
-    `size` is that of the database when it was dumped, in bytes. Raises
-    Conflict, NotPossible, StorageFull.
-    """
-    _refuse_impossible(server, contents, apart)
-    if as_superuser is not None:
-        _refuse_for_superusers(server, contents, apart, as_superuser=as_superuser)
-    if kind is Kind.REPLACE:
-        missing = sorted(roles_of(contents) - server.roles(encoding=_encoding(contents)))
-        if missing:
-            raise Conflict(
-                f'database "{target}" cannot be replaced: roles of the backup are missing',
-                detail="; ".join(f"role {name} is not there" for name in missing) + ".",
-                hint=f"Create them: {' '.join(creating(missing, contents.get('roles', '')))}"
-                " Or restore beside.",
-            )
-        refuse_unswappable(server, target)
-    if kind is Kind.BESIDE:
-        refuse_taken(server, target)
-    refuse_restore_without_space(server, size)
 
-
-def _refuse_for_superusers(
-    server: Server, contents: dict[str, Any], apart: Plan, *, as_superuser: bool
-) -> None:
-    """Raise NotPossible for what a role without rights cannot load, by name."""
-    names = superuser_only(server, apart.load)
-    if not names:
-        return
-    told = f"{', '.join(names[:_TOLD])}."
-    if not as_superuser:
-        raise NotPossible(
-            "the backup holds what only a superuser can create",
-            detail=told,
-            hint="If you trust whoever could write into the database, let a superuser load it:"
-            ' --as-superuser, or "confirmSuperuser": true. Else restore by hand.',
+def _remarks(preview: Preview) -> Iterator[str]:
+    if preview.proof is not None and preview.proof.is_failed:
+        yield "the proof of this backup has failed; do not rely on it alone"
+    if preview.running:
+        yield f"{preview.running} is running, and must end first"
+    if _major(preview.server_version) < _major(preview.dumped_version):
+        yield (
+            f"the backup is of PostgreSQL {preview.dumped_version}, and this server is older:"
+            " features that it does not know cannot be restored"
         )
-    if not may_load_as_superuser(server, contents):
-        raise NotPossible(
-            "the backup holds what only a superuser can create, and none may load it",
-            detail=told,
-            hint="It is foreign, or our role is no superuser, or BACKSTOP_RESTORE_URL names one"
-            " that is none. Restore it by hand.",
+    for name in preview.missing_roles:
+        yield f"role {name} does not exist: its objects and grants are not restored to it"
+    if preview.privileged:
+        yield f"created by our admin, as only a superuser may: {', '.join(preview.privileged)}"
+    if preview.for_superusers:
+        yield (
+            f"only a superuser can create {', '.join(preview.for_superusers)}: if you trust"
+            " everyone who could write to the database, let a superuser load the dump"
         )
+    for name in preview.definitions:
+        yield f"{name} is created without its rows, because others need it"
+    if preview.left_out:
+        yield f"left out: {', '.join(preview.left_out)}"
+    yield tell_room(preview.needed_bytes, preview.free_bytes)
 
 
-def may_load_as_superuser(server: Server, contents: dict[str, Any]) -> bool:
-    """Whether a superuser could load it, if that was asked for."""
-    is_foreign = "foreign" in contents
-    return not is_foreign and not settings().restore_url and server.is_superuser()
-
-
-def refuse_taken(server: Server, target: str) -> None:
-    """Raise Conflict where the new database's name is not free."""
-    if server.has_database(target):
-        raise Conflict(f'database "{target}" is there already', hint="Choose another name.")
-
-
-def toolchain_for(oldest_reader: int, compression: str, server: Server) -> Toolchain:
-    """Programs that can read such an archive: those for the server, else the newest.
-
-    pg_restore takes a newer server, unlike pg_dump. Raises NotPossible.
-    """
-    found = find_toolchains(settings().pg_bin_dir)
-    able = [each for each in found if each.reads(oldest_reader, compression)]
-    if not able:
-        raise NotPossible(
-            f"no pg_restore {oldest_reader} or newer was found that reads"
-            f" {compression.partition(':')[0]}",
-            hint="Install the client programs of that version, or set BACKSTOP_PG_BIN_DIR.",
-        )
-    newest = max(each.version for each in able)
-    return choose_toolchain(able, min(server.version, newest))
-
-
-def divide(entries: list[Entry], contents: dict[str, Any], server: Server) -> Plan:
-    """Who loads what of an archive on this server."""
-    untrusted = server.untrusted_extensions(_extensions(contents))
-    return plan(entries, untrusted, is_foreign="foreign" in contents)
-
-
-def _encoding(contents: dict[str, Any]) -> str:
-    """That of the dump: in it, names were read."""
-    return contents.get("encoding") or ""
-
-
-def _extensions(contents: dict[str, Any]) -> list[str]:
-    return [each["name"] for each in contents.get("extensions", [])]
-
-
-def _refuse_impossible(server: Server, contents: dict[str, Any], apart: Plan) -> None:
-    missing = server.missing_extensions(_extensions(contents))
-    if missing:
-        raise NotPossible(
-            f"this server lacks extensions of the backup: {', '.join(missing)}",
-            hint="Install their packages on the server, then restore again.",
-        )
-    untrusted = server.untrusted_extensions(_extensions(contents))
-    if "foreign" in contents and untrusted:
-        raise NotPossible(
-            f"only a superuser may create what this dump needs: {', '.join(sorted(untrusted))}",
-            detail="Nothing of a foreign dump is loaded with a superuser's rights.",
-            hint="Create them in a database by hand, then load the dump there as an ordinary role.",
-        )
-    databases, roles = server.may_create()
-    if not (databases and (roles or settings().restore_url)):
-        raise NotPossible(
-            "a restore needs a role that may create databases and roles",
-            detail="Whoever restores must not be a superuser, so a role is made for it.",
-            hint="As a superuser: ALTER ROLE … CREATEDB CREATEROLE; or name such a role's"
-            " stand-in by BACKSTOP_RESTORE_URL.",
-        )
-    if apart.for_superusers and not server.is_superuser():
-        raise NotPossible(
-            "the backup holds what only a superuser can create, and our role is none",
-            detail=f"{', '.join(apart.for_superusers)}.",
-            hint="Let a superuser be in DATABASE_URL for the restore, or restore by hand.",
-        )
-    foreign = server.roles_not_ours_to_be(owners_of(contents), encoding=_encoding(contents))
-    if foreign:
-        raise NotPossible(
-            f"our role may not give anything to role {', '.join(foreign)}",
-            detail="In the backup, it owns something.",
-            hint="As a superuser: GRANT that role to the role of DATABASE_URL.",
-        )
+def _major(version: str) -> int:
+    return int(version.partition(".")[0] or 0)

@@ -1,4 +1,4 @@
-"""What was killed while it restored: told as it is, and tidied up."""
+"""After a crash: record the outcome of killed restores, and remove their leftovers."""
 
 from sqlalchemy import select
 
@@ -16,14 +16,14 @@ from app.services.restores.scratch import sweep
 
 _RESTORE_GONE = Interrupted(
     "the restore was interrupted",
-    detail="Its runner is gone: it was killed, or its machine was restarted.",
-    hint="The living database is as it was. Start the restore again.",
+    detail="Its process was killed, or the machine was restarted.",
+    hint="The live database is unchanged. Start the restore again.",
 )
 
 
 @settles
 def settle_dead_restores(report: Reconciled) -> None:
-    """End the restores whose runner is gone: COMPLETED where the database is in its place."""
+    """End the restores whose process is gone: COMPLETED if they took effect, else FAILED."""
     claimed = select(Restore).where(
         Restore.status == Status.PENDING, Restore.claimed_by.is_not(None)
     )
@@ -45,12 +45,12 @@ def settle_dead_restores(report: Reconciled) -> None:
 
 
 def remove_leftovers(*, in_catalogue: bool = True) -> None:
-    """Remove throwaway servers and scratch databases that nobody needs any more.
+    """Remove throwaway servers and scratch databases that are no longer needed.
 
     The latter are known by the catalogue: without rows `in_catalogue` there are none.
     """
     drill_server.sweep()
     if not in_catalogue:
         return
-    with errors_logged("removing scratch databases"):  # their server may be away
+    with errors_logged("removing scratch databases"):  # their server may be unreachable
         sweep()

@@ -1,4 +1,4 @@
-"""Count the rows and read the sequences of what was restored, by who has loaded it."""
+"""Count rows and read sequences of a restored database, as the role that loaded it."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ from app.postgres.databases import Server
 
 _BATCH = 100  # tables in one statement
 
-# How each part is asked for, and where its answer stands.
+# The key, the statement and the conversion of the answer, for each part of a census.
 _PARTS: dict[str, tuple[str, Callable[..., str], Callable[[list[Any]], Any]]] = {
     "tables": ("rows", counting, itemgetter(0)),
     "sequences": ("value", reading, list),
@@ -18,18 +18,18 @@ _PARTS: dict[str, tuple[str, Callable[..., str], Callable[[list[Any]], Any]]] = 
 
 
 def count_own(server: Server, contents: Census) -> Census:
-    """What the role finds that has loaded it and is signed in: planning can run user code too.
+    """What the signed-in role that loaded it finds; planning can run user code too.
 
-    Uncounted stays what is gone, and what belongs to extensions and was not lent to it.
+    Tables that are gone, and tables of extensions that were not lent to it, have no count.
     """
-    server.rows("ANALYZE", patience=math.inf)  # whoever waits may end it
+    server.rows("ANALYZE", patience=math.inf)  # a cancel ends it
     readable = server.readable()
     with server.seeing_all_rows():
         return _counted(server, contents, readable.__contains__)
 
 
 def count_all(server: Server, contents: Census) -> Census:
-    """What a superuser finds on a server that nobody else has to do with."""
+    """What a superuser finds on a throwaway server."""
     server.rows("ANALYZE", patience=math.inf)
     return _counted(server, contents, lambda _: True)
 
@@ -41,16 +41,16 @@ def _counted(
     for part, (word, statement, value) in _PARTS.items():
         named = contents.get(part, [])
         wanted = [
-            (at, each["schema"], each["name"])
-            for at, each in enumerate(named)
-            if is_wanted((each["schema"], each["name"]))
+            (at, item["schema"], item["name"])
+            for at, item in enumerate(named)
+            if is_wanted((item["schema"], item["name"]))
         ]
-        found = {key: value(values) for key, *values in _asked(server, statement, wanted)}
-        counted[part] = [each | {word: found.get(at)} for at, each in enumerate(named)]
+        answers = {key: value(values) for key, *values in _answers(server, statement, wanted)}
+        counted[part] = [item | {word: answers.get(at)} for at, item in enumerate(named)]
     return counted
 
 
-def _asked(
+def _answers(
     server: Server, statement: Callable[..., str], named: list[tuple[int, str, str]]
 ) -> Iterator[Any]:
     for at in range(0, len(named), _BATCH):

@@ -1,4 +1,4 @@
-"""Databases and roles that only we make, for the time of a restore; and what is left of them."""
+"""Databases and roles that we create for a restore, and the removal of what is left of them."""
 
 import logging
 import re
@@ -27,28 +27,27 @@ from app.services.jobs.session_names import restore_session
 
 logger = logging.getLogger(__name__)
 
-#: How the working database of a restore and its role are called, and what is written on both.
+#: How the names of a restore's working database and role start, and the comment on both.
 PREFIX = "backstop_"
 COMMENT = "made by Backstop for restore "
-#: The same for a drill on a server of its own: nothing of it is on a server that stays.
+#: The same for a drill on a server of its own, which leaves nothing on other servers.
 THROWAWAY = "throwaway_"
 
 _KNOWS_ICU_RULES = 16
-_SPARE = 3600.0  # seconds that a role outlives the longest restore
-# What a server says of a role that is not there, if it would take its password.
+_SPARE = 3600.0  # seconds that a role stays valid after the longest restore
+# The refusal of a role that does not exist, on a server that would take its password.
 _NOT_THERE = re.compile(r'password authentication failed|role ".*" does not exist')
-_ITS_OWN = frozenset({"options", "passfile", "replication"})
+_OF_OUR_ROLE = frozenset({"options", "passfile", "replication"})
 
 
 def server_of(kind: Kind) -> Conninfo:
-    """The server on which a restore of this kind works, by a database that is there."""
-    if kind is Kind.DRILL and settings().drill_url:
-        return parse_url(settings().drill_url or "")
-    return configured_database()
+    """The server that a restore of this kind works on, by a database that exists there."""
+    url = settings().drill_url if kind is Kind.DRILL else None
+    return parse_url(url) if url else configured_database()
 
 
 def list_file(restore_id: str) -> Path:
-    """Where pg_restore reads what it shall load."""
+    """The file that lists for pg_restore what to load."""
     return private_dir() / f"list-{restore_id}"
 
 
@@ -62,10 +61,10 @@ def working_database(
     *,
     as_superuser: bool = False,
 ) -> Iterator[tuple[Conninfo, Conninfo]]:
-    """An empty database as the one that was dumped, and how role and admin sign in there.
+    """An empty database like the one that was dumped; yields how role and admin sign in there.
 
-    The role is made for this restore alone, or that of BACKSTOP_RESTORE_URL. At
-    the end both are dropped, but for a database that has another name by then.
+    The role is created for this restore alone, or is that of BACKSTOP_RESTORE_URL. At the
+    end, both are dropped, except for a database that has been renamed by then.
     """
     comment = COMMENT + restore_id
     try:
@@ -74,7 +73,7 @@ def working_database(
             _refuse_powerful(server, role.parameters["user"])
         else:
             role = _make_role(server, info, restore_id, name)
-            if as_superuser:  # somebody has said that it may
+            if as_superuser:  # somebody confirmed that
                 server.rows(f"ALTER ROLE {quoted(name)} SUPERUSER")
         owner = role.parameters["user"]
         server.create_database(name, owner, database_options(contents, server), comment)
@@ -82,30 +81,30 @@ def working_database(
         yield role, at_database(info, name)
     finally:
         try:
-            # By a session that a cancel does not end; ours may be busy or lost.
+            # In a session that a cancel does not end; ours may be busy or lost.
             with serving(server.info, application_name="backstop tidy") as other:
                 other.end_sessions(restore_session(restore_id))
                 tidy(other, restore_id, name)
-        except AppError as error:  # a reconcile comes again
+        except AppError as error:  # the next recovery tries again
             logger.warning("not tidied restore=%s error=%r", restore_id, error.in_words())
 
 
 def try_to_sign_in(server: Server, info: Conninfo, restore_id: str, name: str) -> None:
-    """Raise NotPossible where the role that is to load could not sign in on this server."""
+    """Raise NotPossible if the loading role could not sign in to this server."""
     if loads_by_url(name):
         return
     try:
         role = _make_role(server, info, restore_id, name)
-        with suppress(ConnectError):  # it may not be let into this database; that proves enough
+        with suppress(ConnectError):  # it may lack the right to this database; that is enough
             _refuse_shut_out(at_database(role, server.info.database))
     finally:
         closing.drop_role(server, name)
 
 
 def refuse_new_roles_shut_out(info: Conninfo) -> None:
-    """Raise NotPossible as `try_to_sign_in` does, but make nothing on the server.
+    """Raise NotPossible as `try_to_sign_in` does, but without creating a role.
 
-    A role that is not there tells as much: whether it is asked for a password.
+    A role that does not exist is enough to see whether the server asks for a password.
     """
     if settings().restore_url:
         return
@@ -118,17 +117,17 @@ def refuse_new_roles_shut_out(info: Conninfo) -> None:
 
 
 def _make_role(server: Server, info: Conninfo, restore_id: str, name: str) -> Conninfo:
-    """A role for one restore, and how it signs in to the database of the same name."""
+    """Create a role for one restore; return how it signs in to the database of the same name."""
     password, lives = secrets.token_urlsafe(24), settings().restore_timeout + _SPARE
     server.create_role(name, password, COMMENT + restore_id, lives=lives)
     return _as_role(info, name, password)
 
 
 def _as_role(info: Conninfo, name: str, password: str) -> Conninfo:
-    # What the URL sets for its own role may be nothing that this one can do.
-    kept = {key: value for key, value in info.parameters.items() if key not in _ITS_OWN}
+    # Parameters that the URL sets for its own role may not work for this one.
+    parameters = {key: value for key, value in info.parameters.items() if key not in _OF_OUR_ROLE}
     changes = {"user": name, "dbname": name}
-    return replace(info, parameters=kept | changes, password=password)
+    return replace(info, parameters=parameters | changes, password=password)
 
 
 def _refuse_shut_out(role: Conninfo) -> None:
@@ -139,23 +138,23 @@ def _refuse_shut_out(role: Conninfo) -> None:
         if not is_refusal(error.detail):
             raise
         raise NotPossible(
-            "the role that restores cannot sign in on this server",
+            "the role that restores cannot sign in to this server",
             detail=error.detail,
-            hint="A role is made for each restore, and signs in with a password: let pg_hba.conf"
-            " take one from here (scram-sha-256 in place of peer or ident, for all users and"
-            " databases), go round a pooler, or name a role by BACKSTOP_RESTORE_URL.",
+            hint="Each restore creates a role that signs in with a password: let pg_hba.conf accept"
+            " that from here (scram-sha-256 instead of peer or ident, for all users and"
+            " databases), bypass a pooler, or set BACKSTOP_RESTORE_URL to a role of your own.",
         ) from error
 
 
 def loads_by_url(working: str) -> bool:
-    """Whether the role of BACKSTOP_RESTORE_URL loads; a throwaway server does not know it."""
+    """Whether the role of BACKSTOP_RESTORE_URL loads; a throwaway server does not have it."""
     return bool(settings().restore_url) and not working.startswith(THROWAWAY)
 
 
 def tidy(server: Server, restore_id: str, name: str) -> None:
-    """Drop what a restore has left behind; what we did not make is never touched."""
-    # Who made it may have been killed before it could write the comment, and what
-    # was loaded as its owner may have changed it.
+    """Drop what a restore left behind, but nothing that we did not create."""
+    # The process may have been killed before it wrote the comment, and code in the dump,
+    # which runs as the owner, may have changed it.
     is_ours = server.owner_of(name) == name
     closing.lock_out(server, name)
     if is_ours or server.comment_of(name) in ("", COMMENT + restore_id):
@@ -172,29 +171,29 @@ def _tidied(restore_id: str) -> None:
             row.tidied_at = now()
 
 
-def keep_role(server: Server, made: str, name: str) -> list[str]:
-    """What keeps the role of a restore as an owner to whom nobody can sign in.
+def keep_role(server: Server, role: str, name: str) -> list[str]:
+    """The statements that keep the role of a restore as an owner that nobody can sign in as.
 
-    What a foreign dump brought must not become the admin's: functions that run
-    with their owner's rights, indexes that a server builds with them.
+    The admin must not own what a foreign dump brought: functions that run with their owner's
+    rights, and indexes that the server builds with them.
     """
-    sees_all = server.ask("SELECT rolbypassrls FROM pg_roles WHERE rolname = %s", made)
+    sees_all = server.ask("SELECT rolbypassrls FROM pg_roles WHERE rolname = %s", role)
     return [
-        f"ALTER ROLE {quoted(made)} NOLOGIN {'NOBYPASSRLS' if sees_all else ''} PASSWORD NULL",
-        f"ALTER ROLE {quoted(made)} RENAME TO {quoted(name)}",
+        f"ALTER ROLE {quoted(role)} NOLOGIN {'NOBYPASSRLS' if sees_all else ''} PASSWORD NULL",
+        f"ALTER ROLE {quoted(role)} RENAME TO {quoted(name)}",
         f"COMMENT ON ROLE {quoted(name)} IS 'owns what a restore could give to nobody'",
     ]
 
 
 def sweep() -> None:
-    """Tidy up after restores that have ended, and drop what was replaced long ago."""
+    """Clean up after restores that have ended, and drop replaced databases that have expired."""
     untidy = select(Restore).where(Restore.status != Status.PENDING, Restore.tidied_at.is_(None))
     rows = [(row.id, row.kind, row.working) for row in db.session.scalars(untidy)]
-    old = select(Restore).where(Restore.kept_until < now(), Restore.dropped_at.is_(None))
-    kept = [row.id for row in db.session.scalars(old)]
+    expired = select(Restore).where(Restore.kept_until < now(), Restore.dropped_at.is_(None))
+    expired_ids = [row.id for row in db.session.scalars(expired)]
     db.session.commit()
     for restore_id, kind, working in rows:
-        if kind is Kind.IN_PLACE or working.startswith(THROWAWAY):  # it has made nothing there
+        if kind is Kind.IN_PLACE or working.startswith(THROWAWAY):  # nothing is left on that server
             _tidied(restore_id)
             continue
         try:
@@ -203,7 +202,7 @@ def sweep() -> None:
                 tidy(server, restore_id, working)
         except AppError as error:
             logger.warning("not tidied restore=%s error=%r", restore_id, error.in_words())
-    for restore_id in kept:
+    for restore_id in expired_ids:
         try:
             drop_kept(restore_id)
         except AppError as error:
@@ -211,7 +210,7 @@ def sweep() -> None:
 
 
 def drop_kept(restore_id: str) -> None:
-    """Drop the database that a restore has set aside: there is no undo any more.
+    """Drop the database that a restore has set aside; it cannot be undone any more.
 
     Raises Conflict, ConnectError, PostgresError.
     """
@@ -229,17 +228,17 @@ def drop_kept(restore_id: str) -> None:
 
 
 def refuse_another_server(row: Restore) -> None:
-    """Raise Conflict where DATABASE_URL has become that of another server."""
+    """Raise Conflict if DATABASE_URL now leads to another server."""
     if row.server != database_name().server:
         raise Conflict(
             f"this restore was made on {row.server}",
             detail=f"DATABASE_URL names {database_name().server}.",
-            hint="Give the panel that DATABASE_URL again.",
+            hint="Set DATABASE_URL to that server again.",
         )
 
 
 def kept_until() -> datetime:
-    """Until when a database that is replaced now can be brought back."""
+    """Until when a database that is replaced now is kept."""
     return now() + timedelta(seconds=settings().keep_replaced)
 
 
@@ -252,20 +251,20 @@ def _refuse_powerful(server: Server, role: str) -> None:
     if server.ask(sql, role) is not False:
         raise NotPossible(
             f"role {role} of BACKSTOP_RESTORE_URL must not restore",
-            detail="It is a superuser, may create roles, is a member of another, or is not there:"
-            " what is hidden in a dump would run with its rights.",
+            detail="It is a superuser, may create roles, is a member of another role, or does not"
+            " exist: code in a dump would run with its rights.",
             hint=f"CREATE ROLE {quoted(role)} LOGIN NOSUPERUSER PASSWORD '…';",
         )
 
 
 def lacks_icu_rules(contents: dict[str, Any], server: Version) -> bool:
-    """Whether the database had rules for its order of texts that a server of that version lacks."""
+    """Whether the database had ICU rules that a server of that version does not support."""
     properties = contents.get("properties") or {}
     return bool(properties.get("icuRules")) and server.major < _KNOWS_ICU_RULES
 
 
 def database_options(contents: dict[str, Any], server: Server) -> dict[str, str]:
-    """How the database is made: as the one that was dumped."""
+    """The options that create the database like the one that was dumped."""
     if not contents:
         return {}
     options = {
@@ -275,7 +274,7 @@ def database_options(contents: dict[str, Any], server: Server) -> dict[str, str]
             ("LC_COLLATE", "collate"),
             ("LC_CTYPE", "ctype"),
         )
-        if contents[key]  # a foreign dump may not tell its locale
+        if contents[key]  # a foreign dump may lack its locale
     }
     provider = {"c": "libc", "i": "icu", "b": "builtin"}.get(contents["localeProvider"] or "")
     if provider and server.version.major >= 15:  # noqa: PLR2004

@@ -1,4 +1,4 @@
-"""Swap a restored database for the living one, and back."""
+"""Swap a restored database for the live one, and back."""
 
 import logging
 import time
@@ -22,7 +22,7 @@ from app.services.restores.scratch import kept_until, refuse_another_server
 logger = logging.getLogger(__name__)
 
 _TRIES = 5
-_PATIENCE = 8.0  # seconds; the server itself waits five for sessions to end
+_PATIENCE = 8.0  # seconds; the server itself waits five seconds for sessions to end
 _GONE = 10_000  # milliseconds
 _TICK = 0.005  # seconds between two rounds of ending sessions
 _HELD = 2.0  # seconds that a rename is held back at most
@@ -41,33 +41,30 @@ _NOT_OURS_TO_END = """
 
 
 def refuse_unswappable(server: Server, database: str) -> None:
-    """Raise Conflict for what would stand in the way of a rename, by name."""
-    told: list[str] = []
+    """Raise Conflict for what would block a rename, by name."""
     prepared = server.rows("SELECT gid FROM pg_prepared_xacts WHERE database = %s", database)
-    told += [f"prepared transaction {gid}" for (gid,) in prepared]
+    obstacles = [f"prepared transaction {gid}" for (gid,) in prepared]
     slots = server.rows("SELECT slot_name FROM pg_replication_slots WHERE database = %s", database)
-    told += [f"logical replication slot {name}" for (name,) in slots]
+    obstacles += [f"logical replication slot {name}" for (name,) in slots]
     others = server.rows(_NOT_OURS_TO_END, database)
-    told += [f"sessions of {name}, which our role may not end" for (name,) in others]
+    obstacles += [f"sessions of {name}, which our role may not end" for (name,) in others]
     owns = "SELECT pg_has_role(datdba, 'USAGE') FROM pg_database WHERE datname = %s"
     if server.ask(owns, database) is False:
-        told.append("our role is neither its owner nor a superuser")
-    if told:
+        obstacles.append("our role is neither its owner nor a superuser")
+    if obstacles:
         raise Conflict(
-            f'database "{database}" cannot be replaced as things are',
-            detail="; ".join(told) + ".",
+            f'database "{database}" cannot be replaced now',
+            detail="; ".join(obstacles) + ".",
             hint="End or remove these, or restore beside.",
         )
 
 
 def swap_in(restore_id: str, comment: str | None) -> dict[str, Any]:
-    """Give the working database of a restore the living one's name; returns what it took.
+    """Give the working database of a restore the live one's name, and its `comment`.
 
-    It gets its `comment` too.
-
-    The living one is kept under a name that is written on the row before: so
-    whoever comes after a crash can tell whether the swap has happened. Raises
-    PostgresError with the living database untouched.
+    The live database is kept under a name that is recorded on the row beforehand: it shows
+    after a crash whether the swap took place. Returns that name and how long the database
+    was away. Raises PostgresError with the live database unchanged.
     """
     info = configured_database()
     with writing() as session:
@@ -76,14 +73,14 @@ def swap_in(restore_id: str, comment: str | None) -> dict[str, Any]:
         row.kept_until = kept_until()
         database, working, kept = row.database, row.working, row.kept
     name = restore_session(restore_id)
-    gap = _swap(info, name, [(database, kept), (working, database)])
-    tell_of(maintenance(info), database, comment)
+    away = _swap(info, name, [(database, kept), (working, database)])
+    write_comment(maintenance(info), database, comment)
     logger.info("database replaced name=%r kept=%r", database, kept)
-    return {"kept": kept, "awaySeconds": round(gap, 3)}
+    return {"kept": kept, "awaySeconds": round(away, 3)}
 
 
-def tell_of(where: Conninfo, database: str, comment: str | None) -> None:
-    """Write the comment of a database that is in its place; without one it is as good."""
+def write_comment(where: Conninfo, database: str, comment: str | None) -> None:
+    """Set the comment of a database; a failure does not matter."""
     try:
         with serving(where, application_name="backstop swap") as server:
             server.comment_on(database, comment)
@@ -91,11 +88,16 @@ def tell_of(where: Conninfo, database: str, comment: str | None) -> None:
         logger.warning("no comment written database=%r error=%r", database, error.in_words())
 
 
-def has_swapped(restore_id: str) -> bool:
-    """Whether a restore whose runner is gone had swapped before.
+def not_undoable() -> Conflict:
+    """The error of a restore whose old database is not kept."""
+    return Conflict("this restore cannot be undone: the old database is not kept")
 
-    Its sessions are ended first: one of them may be about to. Raises
-    ConnectError, PostgresError where that cannot be told.
+
+def has_swapped(restore_id: str) -> bool:
+    """Whether a restore whose process is gone had swapped the databases.
+
+    Its sessions are ended first, because one may be about to do so. Raises ConnectError,
+    PostgresError if that cannot be found out.
     """
     row = db.session.get_one(Restore, restore_id)
     kept, working = row.kept, row.working
@@ -109,23 +111,23 @@ def has_swapped(restore_id: str) -> bool:
 
 
 def undo(restore_id: str, *, by: str) -> str:
-    """Give the database that a restore has replaced its name back; returns the other's new name.
+    """Give the replaced database its name back; return the other's new name.
 
-    Raises NotFound, Conflict where there is nothing to undo, PostgresError.
+    Raises NotFound, Conflict if there is nothing to undo, PostgresError.
     """
     with writing() as session:
         row = session.get(Restore, restore_id)
         if row is None:
             raise NotFound("no restore has this id")
         if row.kept is None or not row.can_be_undone:
-            raise Conflict("this restore cannot be undone: nothing of before is kept")
+            raise not_undoable()
         refuse_another_server(row)
         database, kept = row.database, row.kept
     info = configured_database()
     aside = cut_name(database, f"__undone_{now():%Y%m%dT%H%M%S}")
     with serving(maintenance(info), application_name="backstop undo") as server:
         if not server.has_database(kept):
-            raise Conflict(f'database "{kept}" is no longer there')
+            raise Conflict(f'database "{kept}" no longer exists')
         refuse_unswappable(server, database)
     with hold_lock(info, application_name="backstop undo"):
         pass  # no backup of it runs
@@ -138,17 +140,16 @@ def undo(restore_id: str, *, by: str) -> str:
 
 
 def _swap(info: Conninfo, name: str, renames: list[tuple[str, str]]) -> float:
-    """Rename in one transaction while the first one's sessions are ended; returns the seconds
+    """Rename in one transaction while the sessions of the first database are ended.
 
-    from the first session that was ended to the commit. A rename that finds
-    sessions sleeps for 100 ms before it looks again (CountOtherDBBackends in
-    procarray.c). So a comment, which is never committed, holds it back until
-    none is left: its wait for the database's lock keeps newcomers out as well.
+    Returns the seconds from the first ended session to the commit. A rename that finds
+    sessions sleeps for 100 ms before it looks again (CountOtherDBBackends in procarray.c).
+    So a comment, which is never committed, holds it back until none is left; waiting for
+    the lock, the rename also keeps new sessions out.
     """
-    statement = "; ".join(
-        f"ALTER DATABASE {quoted(old)} RENAME TO {quoted(new)}" for old, new in renames
-    )
-    living, first_error = renames[0][0], ""
+    steps = (f"ALTER DATABASE {quoted(old)} RENAME TO {quoted(new)}" for old, new in renames)
+    statement = "; ".join(steps)
+    live, first_error = renames[0][0], ""
     where = maintenance(info)
     for _ in range(_TRIES):
         with (
@@ -160,13 +161,13 @@ def _swap(info: Conninfo, name: str, renames: list[tuple[str, str]]) -> float:
             began = time.monotonic()
             try:
                 holding.rows("BEGIN")
-                holding.rows(f"COMMENT ON DATABASE {quoted(living)} IS NULL", patience=_HELD)
+                holding.rows(f"COMMENT ON DATABASE {quoted(live)} IS NULL", patience=_HELD)
                 began = time.monotonic()
                 # Renaming first: its lock holds newcomers off while the others end.
                 renaming.begin(statement, patience=_PATIENCE)
-                _end_sessions_until_held(ending, pid, living)
+                _end_sessions_until_held(ending, pid, live)
                 holding.rows("ROLLBACK")
-                _end_sessions_until_done(renaming, ending, living)
+                _end_sessions_until_done(renaming, ending, live)
             except psycopg2.Error as error:
                 first_error = first_error or error_text(error, info)
             else:
@@ -174,18 +175,18 @@ def _swap(info: Conninfo, name: str, renames: list[tuple[str, str]]) -> float:
         if _has_renamed(where, pid, renames):
             return time.monotonic() - began
     raise PostgresError(
-        f'database "{living}" could not be renamed; it is as it was',
+        f'database "{live}" could not be renamed; it is unchanged',
         detail=first_error,
-        hint="Something keeps it open: pg_stat_activity shows who. Try again, or restore beside.",
+        hint="A session keeps it open: pg_stat_activity shows which. Try again, or restore beside.",
     )
 
 
 def _has_renamed(where: Conninfo, pid: int, renames: list[tuple[str, str]]) -> bool:
-    """Whether a session that was not heard to the end has done it; it does not any more.
+    """Whether a session that did not answer has renamed them; it is ended first.
 
-    It could wait for a lock, and go on when nobody expects it.
+    Otherwise it could wait for a lock and rename them unexpectedly later.
     """
-    (living, aside), (fresh, _) = renames
+    (live, aside), (fresh, _) = renames
     with serving(where, application_name="backstop look") as server:
         server.ask(
             f"SELECT pg_terminate_backend(pid, {_GONE}) FROM pg_stat_activity"  # noqa: S608
@@ -194,26 +195,26 @@ def _has_renamed(where: Conninfo, pid: int, renames: list[tuple[str, str]]) -> b
         )
         if server.ask("SELECT count(*) FROM pg_stat_activity WHERE pid = %s", pid):
             raise PostgresError(
-                f'it is not known whether database "{living}" was renamed',
-                detail=f"The server's process {pid} does not end.",
+                f'it is not known whether database "{live}" was renamed',
+                detail=f"Process {pid} of the server does not end.",
             )
         return server.has_database(aside) and not server.has_database(fresh)
 
 
-def _end_sessions_until_held(ending: Session, pid: int, living: str) -> None:
-    """End the sessions once the rename, process `pid`, waits for its lock; in vain at last.
+def _end_sessions_until_held(ending: Session, pid: int, live: str) -> None:
+    """End the sessions once the rename, process `pid`, waits for its lock; give up in time.
 
-    It looks for sessions itself, so nothing is lost.
+    Giving up is harmless, because the rename looks for sessions itself.
     """
     waits = "SELECT count(*) FROM pg_catalog.pg_locks WHERE pid = %s AND NOT granted"
     deadline = time.monotonic() + _HELD
     while time.monotonic() < deadline:
-        if ending.ask(waits, pid) and not ending.ask(_SESSIONS, living):
+        if ending.ask(waits, pid) and not ending.ask(_SESSIONS, live):
             return
         pause(_TICK)
 
 
-def _end_sessions_until_done(renaming: Session, ending: Session, living: str) -> None:
+def _end_sessions_until_done(renaming: Session, ending: Session, live: str) -> None:
     while renaming.poll() is None:
-        ending.rows(_SESSIONS, living)
+        ending.rows(_SESSIONS, live)
         pause(_TICK)

@@ -36,6 +36,8 @@ from app.services.backups.good import get_newest_good
 from app.services.backups.manifests import MAX_NOTES
 from app.services.proofs.records import was_not_possible
 from app.services.restores import service as restores
+from app.services.restores.request import RestoreRequest
+from app.services.restores.source import get_source
 from app.services.retention import prune
 
 logger = logging.getLogger(__name__)
@@ -84,13 +86,9 @@ def attempt(firing_id: str, at: datetime) -> None:
                 backup_id=job_id,
             )
         else:
-            restores.queue_restore(
-                get_newest_good().filename,
-                Kind.DRILL,
-                trigger=Trigger.SCHEDULE,
-                created_by=schedule.name,
-                restore_id=job_id,
-            )
+            source = get_source(get_newest_good().filename)
+            drill = RestoreRequest(source, Kind.DRILL, Trigger.SCHEDULE, schedule.name)
+            restores.queue_restore(drill, restore_id=job_id)
     except AppError as error:
         _fail(firing_id, _Failure(error.message, passes=error.is_passing), at)
 

@@ -155,7 +155,7 @@ def test_no_room_is_told_before_anything_is_made(
         monkeypatch.setattr(drill_server, "throwaway_server", None)
         said = not_possible(attempt(filename, Kind.DRILL))
         assert "there is no room for a drill" in said
-        assert "10.0 GiB are free there, of which 10% of the disk stay free" in said
+        assert "10.0 GiB are free, but a drill leaves 10% of the disk free" in said
 
 
 def test_a_disk_that_fills_up_ends_the_drill(

@@ -228,6 +228,7 @@ def test_a_restore_that_takes_too_long_says_nothing_of_the_dump():
     time.sleep(0.01)
     with pytest.raises(PostgresError, match="the restore took longer than 0 s") as told:
         run.check()
+    assert "BACKSTOP_RESTORE_TIMEOUT" in told.value.hint
     assert not isinstance(told.value, DumpError)
     assert proofs.judge(told.value) is Result.NOT_POSSIBLE
 

@@ -1,6 +1,6 @@
 """What the tests of restores share: backups, restores, and what they may leave behind."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +11,8 @@ from app.models import Kind, Restore, Trigger
 from app.postgres.conninfo import Conninfo
 from app.services.backups import service as backups
 from app.services.restores import service as restores
+from app.services.restores.request import RestoreRequest
+from app.services.restores.source import get_source
 from tests.conftest import Database, url_of
 
 
@@ -26,8 +28,11 @@ def backed_up() -> str:
     return made.filename
 
 
-def attempt(filename: str, kind: Kind, **more: Any) -> Restore:
-    return restores.create_restore(filename, kind, trigger=Trigger.CLI, created_by="ann", **more)
+def attempt(
+    filename: str, kind: Kind, *, on_line: Callable[[str], None] | None = None, **more: Any
+) -> Restore:
+    request = RestoreRequest(get_source(filename), kind, Trigger.CLI, "ann", **more)
+    return restores.create_restore(request, on_line=on_line)
 
 
 def restored(filename: str, kind: Kind, **more: Any) -> Restore:

@@ -141,8 +141,8 @@ def test_whatever_does_not_return_true_fails_in_its_own_words(shop: Database, le
         "no row": ("SELECT true WHERE false", "it returned no row"),
         "two rows": ("VALUES (true), (true)", "it returned more than one row"),
         "two columns": ("SELECT true, true", "it returned 2 columns"),
-        "a text": ("SELECT 'true'", "it returned something else than true or false"),
-        "a number": ("SELECT 1", "it returned something else than true or false"),
+        "a text": ("SELECT 'true'", "it returned neither true nor false"),
+        "a number": ("SELECT 1", "it returned neither true nor false"),
         "error": ("SELECT 1 / 0 = 1", "division by zero"),
         "a percent sign": ("SELECT '%s' = 'x'", "it is false"),
         "syntax": ("SELEKT true", 'syntax error at or near "SELEKT"'),
@@ -174,7 +174,10 @@ def test_whatever_does_not_return_true_fails_in_its_own_words(shop: Database, le
         "words": ('SELECT word::int = 1 FROM "odd\x1b[2J"', "invalid input syntax for type"),
         "a day": ('SELECT day FROM "odd\x1b[2J"', "it returned "),
     }
-    expected["unreadable"] = ("SELECT '0044-03-15 BC'::date", "it returned what cannot be read: ")
+    expected["unreadable"] = (
+        "SELECT '0044-03-15 BC'::date",
+        "it returned a value that cannot be read: ",
+    )
     for name, (statement, _) in expected.items():
         keep(name, statement)
     keep("the last is asked too", _TRUE)
@@ -393,7 +396,7 @@ def test_what_kept_it_from_looking_is_no_finding(monkeypatch: pytest.MonkeyPatch
         'heap table "shop.public.b":\n    ERROR:  permission denied for function verify_heapam\n'
     )
     found = 'btree index "shop.public.c":\n    ERROR:  item order invariant\n    DETAIL:  Lower.\n'
-    told = list(amcheck._told(words + found, "shop"))
+    told = list(amcheck._reported(words + found, "shop"))
     kept = [each for each in told if not amcheck.re.search(amcheck._NO_FINDING, each)]
     assert kept == ['btree index "public.c": item order invariant DETAIL: Lower.']
     assert len(told) == 3

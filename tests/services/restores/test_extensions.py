@@ -68,7 +68,7 @@ def test_a_table_that_inherits_from_one_of_an_extension_is_named_before(
     with make_app(database_url=with_keeper.url, pg_bin_dir=programs(18)).app_context():
         filename = backed_up()
         row = attempt(filename, Kind.REPLACE)
-        assert row.error_message == "the backup holds what only a superuser can create"
+        assert row.error_message == "the backup holds objects that only a superuser can create"
         assert row.error_detail == "TABLE my own."
         assert row.safety_backup is None
         beside = restored(filename, Kind.BESIDE, as_superuser=True)

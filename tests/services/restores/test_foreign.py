@@ -107,7 +107,7 @@ def test_a_foreign_dump_is_restored_to_a_role_without_power(dump: Path, leftover
 
 def test_a_foreign_dump_never_takes_the_place_of_the_living_database(dump: Path):
     filename = uploads.import_file(dump).filename
-    with pytest.raises(Conflict, match="never put in the place"):
+    with pytest.raises(Conflict, match="never replaces"):
         attempt(filename, Kind.REPLACE)
 
 

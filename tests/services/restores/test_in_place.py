@@ -22,6 +22,7 @@ from app.services.proofs import records as proofs
 from app.services.recovery import reconcile
 from app.services.restores import scratch
 from app.services.restores import service as restores
+from app.services.restores.source import get_source
 from tests.conftest import SMALL_SHOP, Database, url_of
 from tests.services.restores.conftest import attempt, backed_up, restored
 
@@ -78,18 +79,18 @@ def test_what_was_changed_is_as_it_was_and_what_is_new_stays(by_owner: Database)
         "ALTER TABLE orders ADD more int; CREATE INDEX ON orders (more);"
         "CREATE TABLE m25 PARTITION OF measures FOR VALUES FROM ('2025-01-01') TO ('2026-01-01')"
     )
-    told = restores.tell_before(filename, Kind.IN_PLACE)
-    assert told["stays"] == ["table apart.two", "table public.newer"]
-    assert told["goes"] == ["table public.m25"]
-    assert told["powers"] == ""
+    told = restores.preview_restore(get_source(filename), Kind.IN_PLACE)
+    assert told.stays == ["table apart.two", "table public.newer"]
+    assert told.goes == ["table public.m25"]
+    assert told.powers == ""
     row = restored(filename, Kind.IN_PLACE)
     assert rows_of(by_owner) == before
     assert by_owner.run("TABLE newer") == [(1,)]
     assert by_owner.run("SELECT to_regclass('m25'), count(*) FROM measures") == [(None, 1)]
     assert by_owner.run("SELECT count(*), (SELECT id FROM apart.one) FROM seen") == [(500, 1)]
     assert row.result["differences"] == []
-    assert (row.result["stays"], row.result["goes"]) == (told["stays"], told["goes"])
-    assert "how many objects there are" in row.result["notCompared"]
+    assert (row.result["stays"], row.result["goes"]) == (told.stays, told.goes)
+    assert "the number of objects" in row.result["notCompared"]
     assert row.safety_backup
     assert row.database == by_owner.name
     # It proves nothing of the backup; what was lost is in the other one.
@@ -117,7 +118,7 @@ def test_what_depends_on_it_is_told_and_nothing_is_doubled(by_owner: Database):
     for change, told in _IN_THE_WAY.items():
         by_owner.run(change)
         with pytest.raises(Conflict) as refused:
-            restores.tell_before(filename, Kind.IN_PLACE)
+            restores.preview_restore(get_source(filename), Kind.IN_PLACE)
         assert told in refused.value.detail, refused.value.detail
         by_owner.run(
             "DROP VIEW IF EXISTS late; DROP TABLE IF EXISTS bills, kin; DROP FUNCTION IF EXISTS f;"
@@ -140,7 +141,7 @@ def test_what_was_not_foreseen_fails_and_changes_nothing(by_owner: Database):
     by_owner.run("DROP TABLE orders; CREATE VIEW orders AS SELECT 1 AS id; DELETE FROM customers")
     row = attempt(filename, Kind.IN_PLACE)
     assert row.status is Status.FAILED
-    assert "could not be loaded over the living database, which is as it was" in row.error_message
+    assert "could not be loaded over the live database, which is unchanged" in row.error_message
     assert "not supported for views" in row.error_detail
     assert by_owner.run("SELECT (SELECT count(*) FROM customers), id FROM orders") == [(0, 1)]
     made = proofs.list_proofs(backups.get_backup(filename).id)
@@ -215,7 +216,7 @@ def test_a_restore_that_waits_for_a_lock_is_cancelled(
 def test_a_superuser_is_refused_without_the_word(shop: Database):
     filename = backed_up()
     shop.run("DELETE FROM orders")
-    assert restores.tell_before(filename, Kind.IN_PLACE)["powers"] == "backstop"
+    assert restores.preview_restore(get_source(filename), Kind.IN_PLACE).powers == "backstop"
     with pytest.raises(InvalidInput, match="with all rights of role backstop") as refused:
         attempt(filename, Kind.IN_PLACE)
     assert "--as-superuser" in refused.value.hint
@@ -252,22 +253,22 @@ def test_who_does_not_own_it_all_is_told_what(
     with make_app(database_url=admin.url, restore_url=owned.url).app_context():
         filename = backed_up()
         with pytest.raises(Conflict) as refused:
-            restores.tell_before(filename, Kind.IN_PLACE)
+            restores.preview_restore(get_source(filename), Kind.IN_PLACE)
         assert refused.value.detail == "table public.others belongs to backstop."
         admin.run(f"ALTER TABLE others OWNER TO {owner}")
         with pytest.raises(Conflict, match="cannot be restored in place"):  # as it was dumped
-            restores.tell_before(filename, Kind.IN_PLACE)
+            restores.preview_restore(get_source(filename), Kind.IN_PLACE)
         filename = backed_up()
         admin.run("TRUNCATE others")
         restored(filename, Kind.IN_PLACE)  # by the role of BACKSTOP_RESTORE_URL
         assert admin.run("TABLE others") == [(1,)]
         admin.run(f"ALTER DATABASE {owned.name} OWNER TO backstop")
-        with pytest.raises(NotPossible, match="only its owner can"):
-            restores.tell_before(filename, Kind.IN_PLACE)
+        with pytest.raises(NotPossible, match=r"only its owner, .*, can"):
+            restores.preview_restore(get_source(filename), Kind.IN_PLACE)
         admin.run(f"ALTER DATABASE {owned.name} OWNER TO {owner}")
         admin.run("CREATE PUBLICATION all_of_it FOR ALL TABLES")
         with pytest.raises(NotPossible, match="only a superuser") as impossible:
-            restores.tell_before(backed_up(), Kind.IN_PLACE)
+            restores.preview_restore(get_source(backed_up()), Kind.IN_PLACE)
         assert impossible.value.detail == "PUBLICATION all_of_it"
 
 

@@ -13,6 +13,7 @@ from app.postgres.conninfo import Conninfo
 from app.services.backups import service as backups
 from app.services.proofs import records as proofs
 from app.services.restores import service as restores
+from app.services.restores.source import get_source
 from tests.conftest import Database, url_of
 from tests.servers import a_server, programs, toolchain
 from tests.services.restores.comparison import seen
@@ -177,12 +178,12 @@ def test_what_only_a_superuser_can_create_is_told_before_and_needs_a_word(
     with one_place.panel(database).app_context():
         filename = backed_up()
         row = attempt(filename, Kind.DRILL)
-        assert row.error_message == "the backup holds what only a superuser can create"
+        assert row.error_message == "the backup holds objects that only a superuser can create"
         assert FOR_SUPERUSERS[sql] in row.error_detail
         assert "loading" not in row.log
         newest = proofs.list_proofs(backups.get_backup(filename).id)[0]
         assert (newest.level, newest.result) == (Level.RESTORED, Result.NOT_POSSIBLE)
-        assert restores.tell_before(filename, Kind.BESIDE)["powers"] == "backstop"
+        assert restores.preview_restore(get_source(filename), Kind.BESIDE).powers == "backstop"
         beside = restored(filename, Kind.BESIDE, as_superuser=True)
         assert beside.result["differences"] == []
         copy = Database(beside.database, url_of(one_place.info, beside.database))
@@ -268,7 +269,7 @@ def test_a_server_without_database_postgres(passable_dir: Path, make_app: Callab
         shop.run("CREATE TABLE t AS SELECT 1 AS n")
         with make_app(database_url=shop.url).app_context():
             filename = backed_up()
-            restores.tell_before(filename, Kind.REPLACE)
+            restores.preview_restore(get_source(filename), Kind.REPLACE)
             restored(filename, Kind.BESIDE)
             restores.undo_restore(restored(filename, Kind.REPLACE).id, by="ann")
 
@@ -305,7 +306,7 @@ def test_a_server_that_lets_no_new_role_sign_in_is_told_before_anything_is_done(
         admin.run("SELECT pg_reload_conf()")
         with make_app(database_url=url_of(info, "shop")).app_context():
             row = attempt(backed_up(), Kind.REPLACE)
-        assert row.error_message == "the role that restores cannot sign in on this server"
+        assert row.error_message == "the role that restores cannot sign in to this server"
         assert "BACKSTOP_RESTORE_URL" in row.error_hint
         assert row.safety_backup is None
         assert admin.run("SELECT rolname FROM pg_roles WHERE rolname LIKE 'backstop_%'") == []

@@ -32,10 +32,10 @@ def test_a_restore_that_was_cancelled_leaves_nothing(
     filename = backed_up()
     real = running.Loader.load
 
-    def load(self: running.Loader, info: object, entries: list, **more: object) -> None:
+    def load(self: running.Loader, info: object, entries: list, *options, **more: object) -> None:
         if entries:
             restores.cancel_restore(self.order.id, by="bob")
-        real(self, info, entries, **more)
+        real(self, info, entries, *options, **more)
 
     monkeypatch.setattr(running.Loader, "load", load)
     row = attempt(filename, kind, as_superuser=True)

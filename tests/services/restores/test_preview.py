@@ -13,6 +13,8 @@ from app.postgres.conninfo import Conninfo
 from app.postgres.databases import Server
 from app.services.backups import service as backups
 from app.services.restores import service as restores
+from app.services.restores.request import RestoreRequest
+from app.services.restores.source import get_source
 from app.storages import LocalStorage
 from tests.conftest import Database, url_of
 from tests.servers import programs
@@ -34,14 +36,14 @@ KINDS = [Kind.BESIDE, Kind.REPLACE]
 def test_what_only_a_superuser_can_create_is_told(living: Database):
     living.run(_PRIVILEGED)
     try:
-        told = restores.tell_before(backed_up(), Kind.BESIDE)
+        told = restores.preview_restore(get_source(backed_up()), Kind.BESIDE)
     finally:
         living.run("DROP SUBSCRIPTION others")
-    assert sorted(told["privileged"]) == [
+    assert sorted(told.privileged) == [
         "EVENT TRIGGER notices", "EXTENSION pg_buffercache", "PUBLICATION every",
     ]  # fmt: skip
-    assert told["leftOut"] == ["SUBSCRIPTION others"]
-    assert "left out: SUBSCRIPTION others" in told["remarks"]
+    assert told.left_out == ["SUBSCRIPTION others"]
+    assert "left out: SUBSCRIPTION others" in told.remarks
 
 
 def test_missing_roles_are_named_with_what_creates_them(living: Database):
@@ -52,18 +54,18 @@ def test_missing_roles_are_named_with_what_creates_them(living: Database):
     filename = backed_up()
     living.run(f'REASSIGN OWNED BY "{one}", "{other}" TO CURRENT_USER')
     living.run(f'DROP OWNED BY "{one}", "{other}"; DROP ROLE "{one}", "{other}"')
-    told = restores.tell_before(filename, Kind.BESIDE)
-    assert told["missingRoles"] == [one, other]
+    told = restores.preview_restore(get_source(filename), Kind.BESIDE)
+    assert told.missing_roles == [one, other]
     with pytest.raises(Conflict, match="roles of the backup are missing") as refused:
-        restores.tell_before(filename, Kind.REPLACE)
+        restores.preview_restore(get_source(filename), Kind.REPLACE)
     assert f'CREATE ROLE "{one}" WITH NOSUPERUSER ' in refused.value.hint
     row = attempt(filename, Kind.REPLACE)
     assert (row.status, row.safety_backup) == (Status.FAILED, None)  # before anything is done
     try:
-        for statement in told["missingRolesSql"]:
+        for statement in told.missing_roles_sql:
             living.run(statement)
-        after = restores.tell_before(filename, Kind.REPLACE)
-        assert after["missingRoles"] == after["missingRolesSql"] == []
+        after = restores.preview_restore(get_source(filename), Kind.REPLACE)
+        assert after.missing_roles == after.missing_roles_sql == []
         sql = "SELECT rolcanlogin, rolcreatedb, shobj_description(oid, 'pg_authid') FROM pg_roles"
         assert living.run(f"{sql} WHERE rolname = %s", one) == [(True, True, "it is hers")]
     finally:
@@ -80,9 +82,9 @@ def test_roles_of_the_database_itself_are_missed_too(change: str, living: Databa
     filename = backed_up()
     living.run(f'ALTER DATABASE "{living.name}" OWNER TO CURRENT_USER')
     living.run(f"DROP OWNED BY {role}; DROP ROLE {role}")
-    assert restores.tell_before(filename, Kind.BESIDE)["missingRoles"] == [role]
+    assert restores.preview_restore(get_source(filename), Kind.BESIDE).missing_roles == [role]
     with pytest.raises(Conflict, match="roles of the backup are missing"):
-        restores.tell_before(filename, Kind.REPLACE)
+        restores.preview_restore(get_source(filename), Kind.REPLACE)
 
 
 def test_roles_that_were_not_kept_are_created_by_their_names(living: Database):
@@ -91,8 +93,8 @@ def test_roles_that_were_not_kept_are_created_by_their_names(living: Database):
     with writing():
         row = backups.get_backup(made.filename)
         row.contents = row.contents | {"roles": "", "owner": name}
-    told = restores.tell_before(made.filename, Kind.BESIDE)
-    assert told["missingRolesSql"] == ['CREATE ROLE "ann ""of"" old";']
+    told = restores.preview_restore(get_source(made.filename), Kind.BESIDE)
+    assert told.missing_roles_sql == ['CREATE ROLE "ann ""of"" old";']
 
 
 @pytest.mark.parametrize("kind", list(Kind))
@@ -104,13 +106,16 @@ def test_a_database_that_does_not_fit_is_refused_before_anything_is_made(
     monkeypatch.setattr(Server, "free_space", lambda _: size // 4)
     monkeypatch.setattr(Server, "create_database", lambda *_: pytest.fail("it was made"))
     with pytest.raises(StorageFull, match=r"no room for the new database: .* MiB are missing"):
-        restores.tell_before(filename, kind)
+        restores.preview_restore(get_source(filename), kind)
     row = attempt(filename, kind, as_superuser=True)
     assert "no room for the new database" in row.error_message
     assert row.safety_backup is None
     assert len(restores.list_restores()) == 1
     monkeypatch.setattr(Server, "free_space", lambda _: None)
-    assert "how much is free is not known" in restores.tell_before(filename, kind)["remarks"][-1]
+    assert (
+        "how much is free is not known"
+        in restores.preview_restore(get_source(filename), kind).remarks[-1]
+    )
 
 
 def test_a_replace_without_room_for_its_safety_backup_is_refused(
@@ -118,9 +123,9 @@ def test_a_replace_without_room_for_its_safety_backup_is_refused(
 ):
     filename = backed_up()
     monkeypatch.setattr(LocalStorage, "free_space", lambda _: 0)
-    restores.tell_before(filename, Kind.BESIDE)
-    with pytest.raises(StorageFull, match="no room for the backup that is made before"):
-        restores.tell_before(filename, Kind.REPLACE)
+    restores.preview_restore(get_source(filename), Kind.BESIDE)
+    with pytest.raises(StorageFull, match="no room for the backup that is made first"):
+        restores.preview_restore(get_source(filename), Kind.REPLACE)
 
 
 def test_where_the_server_is_elsewhere_its_room_is_not_known(
@@ -139,10 +144,10 @@ def test_where_the_server_is_elsewhere_its_room_is_not_known(
             found = [(*found[0][:at], value, *found[0][at + 1 :])]
         return found
 
-    assert restores.tell_before(filename, Kind.BESIDE)["freeBytes"] > 0
+    assert restores.preview_restore(get_source(filename), Kind.BESIDE).free_bytes > 0
     monkeypatch.setattr(Server, "rows", rows)
     while changes:
-        assert restores.tell_before(filename, Kind.BESIDE)["freeBytes"] is None
+        assert restores.preview_restore(get_source(filename), Kind.BESIDE).free_bytes is None
         del changes[0]
 
 
@@ -157,13 +162,13 @@ def test_an_older_server_a_failed_proof_and_a_running_restore_are_told(
                 Proof(backup_id=found.id, level=Level.READ, result=Result.FAILED, milliseconds=1)
             )
         running = restores.queue_restore(
-            filename, Kind.BESIDE, trigger=Trigger.CLI, created_by="ann"
+            RestoreRequest(get_source(filename), Kind.BESIDE, trigger=Trigger.CLI, created_by="ann")
         )
-        told = restores.tell_before(filename, Kind.BESIDE)
-        assert told["running"] == f"the restore of {filename}"
-        assert told["proof"].is_failed
+        told = restores.preview_restore(get_source(filename), Kind.BESIDE)
+        assert told.running == f"the restore of {filename}"
+        assert told.proof.is_failed
         restores.cancel_restore(running.id, by="ann")
-    failed, runs, older, _ = told["remarks"]
+    failed, runs, older, _ = told.remarks
     assert "has failed" in failed
     assert "must end first" in runs
     assert "this server is older" in older
@@ -176,10 +181,12 @@ def test_what_cannot_work_is_refused_when_it_is_asked_for(
 
     def ask(into: str = "") -> None:
         restores.queue_restore(
-            filename, Kind.BESIDE, trigger=Trigger.API, created_by="ann", into=into
+            RestoreRequest(
+                get_source(filename), Kind.BESIDE, trigger=Trigger.API, created_by="ann", into=into
+            )
         )
 
-    with pytest.raises(Conflict, match="is there already"):
+    with pytest.raises(Conflict, match="exists already"):
         ask("postgres")
     with make_app(pg_bin_dir=programs(18)).app_context(), pytest.raises(NotPossible, match="zstd"):
         ask()

@@ -13,6 +13,7 @@ from app.postgres.conninfo import Conninfo
 from app.services.backups import service as backups
 from app.services.proofs import records as proofs
 from app.services.restores import service as restores
+from app.services.restores.source import get_source
 from tests.conftest import SMALL_SHOP, Database, url_of
 from tests.services.restores.conftest import attempt, backed_up, restored
 
@@ -126,7 +127,7 @@ def test_an_admin_who_is_no_superuser_restores_what_is_his(
     [
         ("CREATE PUBLICATION every FOR ALL TABLES", "PUBLICATION every"),
         ("CREATE EXTENSION pg_buffercache", "EXTENSION pg_buffercache"),
-        ("ALTER TABLE customers OWNER TO {role}", "may not give anything to role {role}"),
+        ("ALTER TABLE customers OWNER TO {role}", "may not give objects to role {role}"),
         ("ALTER ROLE {role} IN DATABASE {database} SET work_mem = '9MB'", "refused a step"),
     ],
 )
@@ -144,5 +145,5 @@ def test_what_he_may_not_is_not_possible_and_told_before(
         if told != "refused a step":
             assert "loading" not in row.log
             with pytest.raises(NotPossible):
-                restores.tell_before(filename, Kind.BESIDE)
+                restores.preview_restore(get_source(filename), Kind.BESIDE)
     assert low.server.run(_LEFT) == []

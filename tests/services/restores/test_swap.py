@@ -109,7 +109,7 @@ def logical_slot(database: Database) -> Iterator[str]:
 
 @contextmanager
 def missing_role(database: Database) -> Iterator[str]:
-    yield "role carol_of_the_past is not there"
+    yield "role carol_of_the_past does not exist"
 
 
 @contextmanager
@@ -249,7 +249,7 @@ def test_nothing_is_replaced_while_it_is_backed_up(
     with hold_lock(parse_url(living.url), application_name="another panel"):
         row = attempt(filename, Kind.REPLACE)
     assert row.status is Status.FAILED
-    assert "could not be backed up before" in row.error_message
+    assert "the backup of the live database failed" in row.error_message
     assert oid_of(living) == before
 
 

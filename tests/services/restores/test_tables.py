@@ -13,7 +13,8 @@ from app.services.backups import service as backups
 from app.services.proofs import records as proofs
 from app.services.restores import service as restores
 from app.services.restores import tables as contents
-from app.services.restores.service import tell_before
+from app.services.restores.service import preview_restore
+from app.services.restores.source import get_source
 from tests.conftest import Database, url_of
 from tests.services.restores.conftest import attempt, backed_up, restored
 
@@ -50,15 +51,17 @@ def test_tables_of_the_sample_come_into_a_database_of_their_own(ecom: Database, 
     (customers,) = contents.list_contents(filename, query="PUBLIC.Cust").tables
     assert written / 2 < customers["bytes"] < written * 2
 
-    chosen = contents.choose_tables(filename, ["public.orders", "public.stock_movements", ODD])
-    told = tell_before(filename, Kind.BESIDE, tables=chosen)
+    chosen = contents.choose_tables(
+        get_source(filename), ["public.orders", "public.stock_movements", ODD]
+    )
+    told = preview_restore(get_source(filename), Kind.BESIDE, tables=chosen)
     row = restored(filename, Kind.BESIDE, tables=chosen)
     assert row.tables == [{"schema": schema, "name": name} for schema, name in chosen]
     assert row.result["differences"] == []
-    assert (row.result["tables"], row.result["rows"]) == (told["tables"], told["rows"])
+    assert (row.result["tables"], row.result["rows"]) == (told.tables, told.rows)
     assert row.result["tables"] == 8
-    assert row.result["leftOut"] == told["leftOut"]
-    assert "FK CONSTRAINT orders orders_customer_id_fkey" in told["leftOut"]
+    assert row.result["leftOut"] == told.left_out
+    assert "FK CONSTRAINT orders orders_customer_id_fkey" in told.left_out
     assert row.result["notCompared"]
     copy = Database(row.database, url_of(server, row.database))
     for table in ("orders", "stock_movements", ODD):
@@ -112,7 +115,7 @@ def test_a_table_whose_function_reads_another_is_told_and_leaves_nothing(
     )
     filename = backed_up()
     row = attempt(filename, Kind.BESIDE, tables=[("public", "notes")])
-    assert row.error_message == "these tables cannot be restored by themselves"
+    assert row.error_message == "these tables cannot be restored on their own"
     assert 'relation "customers" does not exist' in row.error_detail + (row.log or "")
     assert leftovers() == []
     made = proofs.list_proofs(backups.get_backup(filename).id)
@@ -134,15 +137,15 @@ def test_what_cannot_be_chosen_is_refused_before_anything_starts(living: Databas
         ("xyzzy.*", "the backup holds no tables of a schema xyzzy", "flask backup contents"),
     ):
         with pytest.raises(InvalidInput, match=message) as refused:
-            contents.choose_tables(filename, [wanted])
+            contents.choose_tables(get_source(filename), [wanted])
         assert refused.value.hint.startswith(hint)
-    chosen = contents.choose_tables(filename, ["crm.*", "crm.one", "public.orders"])
+    chosen = contents.choose_tables(get_source(filename), ["crm.*", "crm.one", "public.orders"])
     assert chosen == [("crm", "one"), ("crm", "two"), ("public", "orders")]
     with pytest.raises(InvalidInput, match=r"holds no table public\.ordesr"):
         attempt(filename, Kind.BESIDE, tables=[("public", "ordesr")])
     for kind in (Kind.REPLACE, Kind.DRILL):
-        with pytest.raises(InvalidInput, match="some tables are restored beside only"):
+        with pytest.raises(InvalidInput, match="some tables can only be restored beside"):
             attempt(filename, kind, tables=chosen)
-    with pytest.raises(Conflict, match="is there already"):
-        tell_before(filename, Kind.BESIDE, "postgres", chosen)
+    with pytest.raises(Conflict, match="exists already"):
+        preview_restore(get_source(filename), Kind.BESIDE, "postgres", chosen)
     assert restores.list_restores() == []

@@ -1,0 +1,101 @@
+"""A restore as it is requested, and the name of the database that it makes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from app.errors import Conflict, InvalidInput
+from app.host import own_user
+from app.models import Kind, Trigger
+from app.postgres.databases import NAME_BYTES, cut_name
+from app.postgres.selection import Name
+from app.services.databases.configured import database_name
+from app.services.restores import scratch, tables
+from app.services.restores.source import Source
+
+
+@dataclass(frozen=True)
+class RestoreRequest:
+    """What to restore, into what, and who asks for it.
+
+    `into` names the new database of a restore beside, empty for a proposed name; other
+    kinds name theirs themselves. Only a restore beside can be limited to some `tables`.
+    `as_superuser` lets a superuser run the code in the dump.
+    """
+
+    source: Source
+    kind: Kind
+    trigger: Trigger
+    created_by: str = field(default_factory=own_user)
+    into: str = ""
+    tables: Sequence[Name] = ()
+    as_superuser: bool = False
+
+
+def proposed_name(source: Source) -> str:
+    """A name for a restore beside: the database's, with the time of the backup."""
+    backup = source.backup
+    return cut_name(backup.database, f"_restored_{backup.created_at:%Y%m%dT%H%M%S}")
+
+
+def refuse_unconfirmed(source: Source, confirmed: str) -> None:
+    """Raise InvalidInput unless the name of the database to replace was typed.
+
+    Each face asks for it before a replace or a restore in place.
+    """
+    database = source.backup.database
+    if confirmed.strip() != database.strip():
+        raise InvalidInput(
+            f"type {database} to replace it",
+            hint="The restore overwrites or replaces the live database.",
+        )
+
+
+def target_of(source: Source, kind: Kind, into: str = "", chosen: Sequence[Name] = ()) -> str:
+    """The final name of the database; empty for a drill. Raises Conflict, InvalidInput."""
+    backup = source.backup
+    if not backup.is_completed:
+        raise Conflict(f"{backup.filename} is {backup.status.value} and has no dump")
+    if into and kind is not Kind.BESIDE:
+        raise InvalidInput(
+            "only a restore beside makes a database with another name", hint="Leave the name out."
+        )
+    if chosen and kind is not Kind.BESIDE:
+        raise InvalidInput(
+            "some tables can only be restored beside, into a new database",
+            hint="Copy what you need from there.",
+        )
+    tables.refuse_unknown(source, chosen)
+    if kind is Kind.DRILL:
+        return ""
+    if kind is Kind.BESIDE:
+        return _new_name(source, into)
+    _refuse_another_database(source)
+    return backup.database
+
+
+def _refuse_another_database(source: Source) -> None:
+    backup = source.backup
+    if backup.foreign:
+        raise Conflict(
+            "a foreign dump never replaces the live database",
+            hint="Restore it beside, and check it.",
+        )
+    if (backup.server, backup.database) != database_name():
+        raise Conflict(
+            f"{backup.filename} is of another database than the one that is configured",
+            detail=f'It is of "{backup.database}" on {backup.server}.',
+            hint="Restore it beside.",
+        )
+
+
+def _new_name(source: Source, into: str) -> str:
+    name = into or proposed_name(source)
+    if len(name.encode()) > NAME_BYTES or not name.isprintable() or name != name.strip():
+        raise InvalidInput(
+            f"a database's name has at most {NAME_BYTES} bytes and no control characters"
+        )
+    if name == source.backup.database or name.startswith(scratch.PREFIX):
+        raise InvalidInput(
+            f'"{name}" cannot be the name of the new database', hint="Choose another name."
+        )
+    return name
