@@ -116,7 +116,7 @@ class Rights:
 
 def inspect(info: Conninfo) -> Inspection:
     """Ask the server for the facts, briefly. Raises ConnectError, PostgresError."""
-    with _asking(info) as session:
+    with read_only_session(info, "backstop doctor") as session:
         began = time.time()
         facts = session.ask(_SERVER, patience=_PATIENCE)
         ours = (began + time.time()) / 2
@@ -134,7 +134,7 @@ def inspect(info: Conninfo) -> Inspection:
 
 def inspect_rights(info: Conninfo) -> Rights:
     """Ask what the role cannot read of the database; raises as `inspect`."""
-    with _asking(info) as session:
+    with read_only_session(info, "backstop doctor") as session:
         has_function = session.server_version.major >= 18  # noqa: PLR2004
         counts = session.ask(
             _RIGHTS.replace(
@@ -152,9 +152,13 @@ def inspect_rights(info: Conninfo) -> Rights:
 
 
 @contextmanager
-def _asking(info: Conninfo) -> Iterator[Session]:
-    """A session in a read-only transaction. Raises ConnectError, PostgresError."""
-    with open_session(info, application_name="backstop doctor") as session:
+def read_only_session(info: Conninfo, application_name: str) -> Iterator[Session]:
+    """A session in a read-only transaction, in which no statement takes long.
+
+    Its settings end with the transaction: a pooler may give the session to others.
+    Raises ConnectError, PostgresError.
+    """
+    with open_session(info, application_name=application_name) as session:
         try:
             session.ask("BEGIN READ ONLY", patience=_PATIENCE)
             session.ask(_PREPARE, patience=_PATIENCE)
