@@ -3,8 +3,8 @@
 Reads orders from stdin, one JSON line each: {"words": […], "step": n, "when":
 "before" | "after", "signal": number, "names": FILE}. Each is carried out by a fork, which runs
 the real command line; it would take a new Python process most of a second only
-to import the application. Step 0 lets the command end and writes the names of
-its steps to the file. Answers each line with the exit status.
+to import the application. Step 0 lets the command end. The names of the steps
+that were taken are written to the file. Answers each line with the exit status.
 
 A step is a call that changes what lies in the folders named by FOLDERS, a
 commit that writes to the catalogue, or a statement of ours that changes
@@ -37,8 +37,9 @@ FOLDERS = tuple(os.environ["FOLDERS"].split(os.pathsep))
 class Steps:
     """Counts the steps of this process, and sends it a signal at one of them."""
 
-    def __init__(self, step: int, when: str, number: int) -> None:
+    def __init__(self, step: int, when: str, number: int, file: Path) -> None:
         self.names: list[str] = []
+        self._file = file
         self._fatal, self._number = (step, when), number
         self._changes: dict[int, int] = {}
 
@@ -53,7 +54,12 @@ class Steps:
 
     def _signal_at(self, number: int, when: str) -> None:
         if self._fatal == (number, when):
+            self.write()
             os.kill(os.getpid(), self._number)
+
+    def write(self) -> None:
+        """Write the names of the steps that were taken."""
+        self._file.write_text(json.dumps(self.names))
 
     def watch(self) -> None:
         for name in ("fsync", "link", "unlink", "rename", "replace", "open"):
@@ -107,8 +113,8 @@ def _path_of(word: Any) -> str:
 def run(order: dict[str, Any]) -> None:
     """Carry out one order; never returns."""
     os.dup2(2, 1)  # the answers alone go to our caller
-    steps = Steps(order["step"], order["when"], order["signal"])
-    atexit.register(lambda: Path(order["names"]).write_text(json.dumps(steps.names)))
+    steps = Steps(order["step"], order["when"], order["signal"], Path(order["names"]))
+    atexit.register(steps.write)
     steps.watch()
     sys.argv = ["flask", *order["words"]]
     main()
