@@ -77,6 +77,7 @@ class Session:
         self._connection = connection
         self._on_wait = on_wait
         self._cursor: Cursor | None = None
+        self._polled = POLL_OK
         self._give_patience(CONNECT_TIMEOUT if patience is None else patience)
 
     @property
@@ -124,22 +125,28 @@ class Session:
 
     def wait(self) -> Rows:
         """Wait for the rows of the statement. Raises as `poll`, and what `on_wait` raises."""
-        while (state := self._state()) != POLL_OK:
-            read = [self._connection] if state == POLL_READ else []
-            write = [self._connection] if state == POLL_WRITE else []
-            select.select(read, write, [], _WAIT_TICK)
+        while self._state() != POLL_OK:
+            self._is_ready(_WAIT_TICK)
             if self._on_wait is not None:
                 self._on_wait()
         return self._rows()
 
     def _state(self) -> int:
-        with _in_one_encoding():
-            state = int(self._connection.poll())
-        if state != POLL_OK and time.monotonic() > self._due:
+        # While it connects, libpq takes a call for the news that its socket is ready.
+        if self._cursor is not None or self._is_ready(0):
+            with _in_one_encoding():
+                self._polled = int(self._connection.poll())
+        if self._polled != POLL_OK and time.monotonic() > self._due:
             raise psycopg2.OperationalError(
                 f"no answer within {self._patience:g} s: timeout expired"
             )
-        return state
+        return self._polled
+
+    def _is_ready(self, seconds: float) -> bool:
+        """Whether the socket becomes ready for what libpq waits for."""
+        read = [self._connection] if self._polled == POLL_READ else []
+        write = [self._connection] if self._polled == POLL_WRITE else []
+        return self._polled == POLL_OK or any(select.select(read, write, [], seconds))
 
     def _give_patience(self, seconds: float) -> None:
         self._patience = seconds

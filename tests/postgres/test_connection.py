@@ -251,6 +251,24 @@ def test_a_session_that_gets_no_answer_does_not_wait_for_ever(
         session.ask("SELECT pg_sleep(60)")
 
 
+def test_a_host_that_takes_long_to_accept_is_waited_for():
+    with ExitStack() as opened:
+        full = opened.enter_context(socket.socket())
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(3):  # more than it has room for: whatever follows is dropped
+            waiting = opened.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        info = parse_url(f"postgresql://u:p@127.0.0.1:{full.getsockname()[1]}/shop")
+        with (
+            pytest.raises(ConnectError) as refused,
+            open_session(info, application_name="asker", patience=0.6),
+        ):
+            pass
+    assert "no answer within 0.6 s" in refused.value.detail
+
+
 def test_a_session_refused_is_told_like_a_connection(shop: Database):
     wrong = shop.url.replace(shop.name, "nowhere_at_all")
     with (
