@@ -31,20 +31,28 @@ HINTS = (
     ),
     (
         r"password authentication failed|no password supplied|authentication failed",
-        "Check the user and the password in DATABASE_URL (special characters percent-encoded).",
+        (
+            "Check the user and the password in the database's URL (special characters"
+            " percent-encoded)."
+        ),
     ),
     (
-        r"no pg_hba\.conf entry",
+        r"no pg_hba\.conf entry|pg_hba\.conf rejects",
         "The server's pg_hba.conf does not let this user in from here, or asks for TLS.",
     ),
     (
-        r"database .* does not exist",
-        "Check the database's name in DATABASE_URL; psql --list shows those of the server.",
+        r"database .* does not exist|no such database",
+        "Check the database's name in its URL; psql --list shows those of the server.",
     ),
-    (r"role .* does not exist", "Check the user in DATABASE_URL."),
+    (
+        r"does not have CONNECT privilege|not currently accepting connections",
+        "Let the role in: GRANT CONNECT ON DATABASE; or ALTER DATABASE … ALLOW_CONNECTIONS true.",
+    ),
+    (r"is not permitted to log in", "Let the role sign in: ALTER ROLE … LOGIN."),
+    (r"role .* does not exist", "Check the user in the database's URL."),
     (
         r"could not translate host name|Name or service not known|nodename nor servname",
-        "Check the host in DATABASE_URL, and that this machine can resolve it.",
+        "Check the host in the database's URL, and that this machine can resolve it.",
     ),
     (
         (

@@ -114,7 +114,9 @@ def test_an_unknown_host():
     error = refusal(parse_url("postgresql://ann:can%40ry%3Aword@nowhere.invalid/shop"))
     assert error.message == 'no connection to database "shop" on nowhere.invalid:5432'
     assert "could not translate host name" in error.detail
-    assert error.hint == "Check the host in DATABASE_URL, and that this machine can resolve it."
+    assert (
+        error.hint == "Check the host in the database's URL, and that this machine can resolve it."
+    )
 
 
 def test_a_wrong_password(server: Conninfo):
@@ -152,7 +154,7 @@ def test_a_database_that_the_role_may_not_enter(
     made.run(f"REVOKE CONNECT ON DATABASE {made.name} FROM PUBLIC")
     error = refusal(signed_in_as(new_role(password=SECRET), at(server, made.name)))
     assert "permission denied" in error.detail
-    assert "Grant the role what it lacks" in error.hint
+    assert "GRANT CONNECT ON DATABASE" in error.hint
 
 
 def test_a_role_without_a_connection_left(server: Conninfo, new_role: Callable[..., Role]):
@@ -187,7 +189,11 @@ def test_what_is_meant_is_told_before_what_is_like_it(text: str, hint: str):
     ("text", "hint"),
     [
         ('no pg_hba.conf entry for host "10.0.0.9", user "ann", no encryption', "pg_hba.conf"),
+        ('pg_hba.conf rejects connection for host "10.0.0.9", user "ann"', "pg_hba.conf"),
         ('role "ann" does not exist', "Check the user"),
+        ('role "ann" is not permitted to log in', "ALTER ROLE … LOGIN"),
+        ('database "shop" is not currently accepting connections', "ALLOW_CONNECTIONS"),
+        ("permission denied for database shop", "Grant the role what it lacks"),
         ("the database system is starting up", "not ready yet"),
         ("the database system is shutting down", "not ready yet"),
         ("server does not support SSL, but SSL was required", "Check sslmode"),
