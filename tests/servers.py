@@ -3,8 +3,11 @@
 import os
 import secrets
 import shutil
+import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
@@ -118,3 +121,42 @@ def _copied(folder: Path, home: Path) -> Path:
     for path in [home / package.name, *home.rglob("*")]:
         path.chmod(0o755)
     return home / package.name / folder.relative_to(package)
+
+
+# What may stand before a server
+
+
+@contextmanager
+def a_pooler(server: Conninfo, database: str, mode: str, folder: Path) -> Iterator[Conninfo]:
+    """A pgbouncer of its own in front of one database, in this mode."""
+    program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+    if program is None:
+        leave_out("pgbouncer is not installed")
+    folder.mkdir()
+    account = account_for(folder / "data")
+    host, port = server.parameters["host"], server.parameters["port"]
+    (folder / "users").write_text(f'"backstop" "{server.password}"\n')
+    (folder / "ini").write_text(
+        f"[databases]\n{database} = host={host} port={port} user=backstop"
+        f" password={server.password}\n[pgbouncer]\nlisten_addr =\nunix_socket_dir = {folder}\n"
+        f"listen_port = 6432\nauth_type = plain\nauth_file = {folder}/users\n"
+        f"pool_mode = {mode}\nignore_startup_parameters = extra_float_digits\n"
+    )
+    for path in (folder, folder / "users", folder / "ini"):
+        path.chmod(0o777)
+    command = [program, "-q", str(folder / "ini")]
+    if account.uid != os.geteuid():  # it refuses to be root, as the server does
+        ids = [f"--reuid={account.uid}", f"--regid={account.gid}", "--clear-groups"]
+        command = ["setpriv", *ids, *command]
+    process = subprocess.Popen(command)
+    try:
+        wait = threading.Event()
+        for _ in range(500):
+            if (folder / ".s.PGSQL.6432").exists():
+                break
+            wait.wait(0.02)
+        address = {"host": str(folder), "port": "6432", "dbname": database}
+        yield replace(server, parameters={**server.parameters, **address})
+    finally:
+        process.terminate()
+        process.wait()

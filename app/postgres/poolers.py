@@ -13,7 +13,7 @@ _NAME = "backstop pooler"
 
 def is_pooled(session: Session) -> bool:
     """Whether a process other than the one we signed in to answers."""
-    return bool(session.ask(_PID) != session.connection.info.backend_pid)
+    return bool(session.ask(_PID, patience=_PATIENCE) != session.connection.info.backend_pid)
 
 
 def refuse_shared_sessions(info: Conninfo) -> None:

@@ -1,8 +1,11 @@
 """Ways to make a dump, and to hold one up."""
 
+import os
 import secrets
 import shutil
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,10 +21,13 @@ from app.postgres.command import Watch
 from app.postgres.connection import OnWait, connect
 from app.postgres.conninfo import Conninfo, client_environment
 from app.postgres.dump import Limits, Request, dump
+from app.postgres.embedded import cluster
+from app.postgres.embedded.accounts import account_for
 from app.postgres.locking import hold_lock
 from app.postgres.snapshot import Snapshot, take_snapshot
 from app.postgres.tools import Toolchain
 from tests.conftest import Database, url_of
+from tests.servers import a_server, leave_out
 
 PATIENCE = 20  # seconds; what should come true does so much sooner
 LIMITS = Limits(lock=5, stall=30, total=60)
@@ -90,6 +96,36 @@ def new_role(server: Conninfo) -> Iterator[Callable[..., Role]]:
 
 def signed_in_as(role: Role, info: Conninfo) -> Conninfo:
     return replace(info, parameters={**info.parameters, "user": role.name}, password=role.password)
+
+
+@contextmanager
+def encrypted_server(folder: Path, hba: str = "") -> Iterator[Conninfo]:
+    """A server that is reached by TCP and TLS; its certificate, server.crt, is for localhost."""
+    if shutil.which("openssl") is None or sys.platform != "linux":
+        leave_out("needs openssl, and an address of its own on loopback")
+    home = folder / secrets.token_hex(3)
+    home.mkdir()
+    words = "-x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
+    files = ["-keyout", "server.key", "-out", "server.crt"]
+    command = ["openssl", "req", *words.split(), *files]
+    subprocess.run(command, cwd=home, check=True, capture_output=True)
+    (home / "hba").write_text(hba or "host all all all scram-sha-256\n")
+    account = account_for(home / "data")
+    for path in (home, *home.iterdir()):
+        os.chown(path, account.uid, account.gid)
+    host = f"127.{secrets.randbelow(250) + 2}.{secrets.randbelow(250)}.2"
+    settings = [
+        f"ssl_cert_file = '{home}/server.crt'",
+        f"ssl_key_file = '{home}/server.key'",
+        f"hba_file = '{home}/hba'",
+        "ssl = on",
+    ]
+    with ExitStack() as running:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(cluster._SETTINGS, "listen_addresses", host)
+            info = running.enter_context(a_server(15, home / "server", *settings))
+        reached = {"host": host, "sslmode": "require"}
+        yield replace(info, parameters={**info.parameters, **reached})
 
 
 # Dumps

@@ -1,13 +1,8 @@
 """A session with its locks and its snapshot, as pg_dump uses it."""
 
-import os
-import secrets
-import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import psycopg2
@@ -16,13 +11,11 @@ import pytest
 from app.postgres import relay
 from app.postgres.connection import connect
 from app.postgres.conninfo import Conninfo, parse_url
-from app.postgres.embedded import cluster
-from app.postgres.embedded.accounts import account_for
 from app.postgres.relay import alone
 from app.postgres.tools import Toolchain
 from tests.conftest import Database
-from tests.postgres.conftest import hold_snapshot, make_dump, take
-from tests.servers import a_server, leave_out, toolchain
+from tests.postgres.conftest import encrypted_server, hold_snapshot, make_dump, take
+from tests.servers import toolchain
 
 
 def restored(chain: Toolchain, dump: Path) -> str:
@@ -130,24 +123,9 @@ def test_where_nobody_can_be_let_in_pg_dump_has_the_snapshot_alone(
 
 
 @pytest.fixture
-def encrypted(passable_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Conninfo]:
-    """A server that is reached by TCP and TLS."""
-    if shutil.which("openssl") is None or sys.platform != "linux":
-        leave_out("needs openssl, and an address of its own on loopback")
-    home = passable_dir / secrets.token_hex(3)
-    home.mkdir()
-    words = "-x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
-    files = ["-keyout", "server.key", "-out", "server.crt"]
-    command = ["openssl", "req", *words.split(), *files]
-    subprocess.run(command, cwd=home, check=True, capture_output=True)
-    account = account_for(home / "data")
-    for path in (home, home / "server.key", home / "server.crt"):
-        os.chown(path, account.uid, account.gid)
-    host = f"127.{secrets.randbelow(250) + 2}.{secrets.randbelow(250)}.2"
-    monkeypatch.setitem(cluster._SETTINGS, "listen_addresses", host)
-    files = [f"ssl_cert_file = '{home}/server.crt'", f"ssl_key_file = '{home}/server.key'"]
-    with a_server(15, home / "server", "ssl = on", *files) as info:
-        yield replace(info, parameters={**info.parameters, "host": host, "sslmode": "require"})
+def encrypted(passable_dir: Path) -> Iterator[Conninfo]:
+    with encrypted_server(passable_dir) as info:
+        yield info
 
 
 def test_an_encrypted_session_is_lent_too(encrypted: Conninfo, tmp_path: Path):

@@ -3,13 +3,12 @@
 import json
 import os
 import secrets
-import shutil
 import socket
 import struct
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,7 +29,7 @@ from app.services.backups import service as backups
 from app.services.databases.configured import storage
 from app.services.proofs import records as proofs
 from tests.conftest import Database, url_of
-from tests.servers import a_server, leave_out, programs
+from tests.servers import a_pooler, a_server, programs
 
 
 @pytest.fixture
@@ -127,42 +126,14 @@ def test_another_database_than_the_one_that_is_shown_is_not_backed_up(
 @pytest.fixture
 def pooler(server: Conninfo, shop: Database, passable_dir: Path) -> Iterator[Callable[[str], str]]:
     """A pgbouncer in front of the shop, in the mode that is asked for; returns its URL."""
-    program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
-    if program is None:
-        leave_out("pgbouncer is not installed")
-    folder = passable_dir / secrets.token_hex(3)
-    folder.mkdir()
-    account = account_for(folder / "data")
-    running: list[subprocess.Popen[bytes]] = []
+    with ExitStack() as running:
 
-    def make(mode: str) -> str:
-        host, port = server.parameters["host"], server.parameters["port"]
-        (folder / "users").write_text(f'"backstop" "{server.password}"\n')
-        (folder / "ini").write_text(
-            f"[databases]\n{shop.name} = host={host} port={port} user=backstop"
-            f" password={server.password}\n[pgbouncer]\nlisten_addr =\nunix_socket_dir = {folder}\n"
-            f"listen_port = 6432\nauth_type = plain\nauth_file = {folder}/users\n"
-            f"pool_mode = {mode}\nignore_startup_parameters = extra_float_digits\n"
-        )
-        for path in (folder, folder / "users", folder / "ini"):
-            path.chmod(0o777)
-        command = [program, "-q", str(folder / "ini")]
-        if account.uid != os.geteuid():  # it refuses to be root, as the server does
-            ids = [f"--reuid={account.uid}", f"--regid={account.gid}", "--clear-groups"]
-            command = ["setpriv", *ids, *command]
-        running.append(subprocess.Popen(command))
-        url = url_of(server, shop.name).partition("?")[0]
-        wait = threading.Event()
-        for _ in range(500):
-            if (folder / ".s.PGSQL.6432").exists():
-                break
-            wait.wait(0.02)
-        return f"{url}?host={folder}&port=6432"
+        def make(mode: str) -> str:
+            folder = passable_dir / secrets.token_hex(3)
+            info = running.enter_context(a_pooler(server, shop.name, mode, folder))
+            return url_of(info, shop.name)
 
-    yield make
-    for process in running:
-        process.terminate()
-        process.wait()
+        yield make
 
 
 def test_a_pooler_in_transaction_mode_is_refused(

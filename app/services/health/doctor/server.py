@@ -7,10 +7,10 @@ from humanize import naturalsize
 
 from app.config import settings
 from app.errors import AppError, NotPossible
-from app.postgres.connection import quoted
 from app.postgres.conninfo import Conninfo
 from app.postgres.floors import weakness_of
-from app.postgres.inspection import Barred, Inspection, Rights, inspect, inspect_rights
+from app.postgres.inspection import Inspection, Rights, inspect, inspect_rights
+from app.postgres.lacks import LARGE_OBJECTS, ROW_SECURITY, TABLES, lacks
 from app.postgres.locking import refuse_another_name
 from app.postgres.poolers import refuse_shared_sessions
 from app.postgres.tools import Toolchain, Version, choose_toolchain, find_toolchains
@@ -19,7 +19,6 @@ from app.services.health.doctor.findings import (
     Finding,
     examined,
     failed,
-    names,
     ok,
     problem,
     unexamined,
@@ -124,60 +123,24 @@ def _rights(info: Conninfo, found: Inspection) -> list[Finding]:
         # As a rule there is too much to look through; the dump itself does not mind.
         why = error.detail or error.message
         return [unexamined(subject, why) for subject in _RIGHTS]
-    return [look(found.role, rights) for look in _RIGHTS.values()]
-
-
-def _tables(role: str, rights: Rights) -> Finding:
-    """Tables and sequences, and the schemas that are in the way of them."""
-    told = [
-        f"{found.barred} of {found.all} {kind} ({names(found.names, found.barred)})"
-        for kind, found in (
-            ("tables", rights.tables),
-            ("sequences", rights.sequences),
-            ("schemas", rights.schemas),
-        )
-        if found.barred
+    missing = lacks(found.role, found.version.major, rights)
+    return [
+        problem(subject, missing[subject].detail, f"As a superuser: {missing[subject].remedy}")
+        if subject in missing
+        else ok(subject, told(found.role, rights))
+        for subject, told in _RIGHTS.items()
     ]
-    if told:
-        return problem(
-            "tables",
-            f"role {role} may not read {', '.join(told)}",
-            f"As a superuser: GRANT pg_read_all_data TO {quoted(role)} (PostgreSQL 14 or newer).",
-        )
-    return ok(
-        "tables",
+
+
+_RIGHTS: dict[str, Callable[[str, Rights], str]] = {
+    TABLES: lambda role, rights: (
         f"role {role} may read all tables ({rights.tables.all})"
-        f" and sequences ({rights.sequences.all})",
-    )
-
-
-def _row_security(role: str, rights: Rights) -> Finding:
-    found = rights.row_security
-    if not found.barred:
-        return ok("row security", f"hides no row from role {role}")
-    return problem(
-        "row security",
-        f"may hide rows of {_some(found, 'table')} from role {role}; pg_dump refuses that",
-        f"As a superuser: ALTER ROLE {quoted(role)} BYPASSRLS.",
-    )
-
-
-def _large_objects(role: str, rights: Rights) -> Finding:
-    found = rights.large_objects
-    if not found.barred:
-        return ok("large objects", f"role {role} may read all of them ({found.all})")
-    return problem(
-        "large objects",
-        f"role {role} may not read {_some(found, 'large object')}",
-        f"GRANT SELECT ON LARGE OBJECT … TO {quoted(role)} for each;"
-        " docs/how-to/give-least-rights.md has the statements.",
-    )
-
-
-_RIGHTS: dict[str, Callable[[str, Rights], Finding]] = {
-    "tables": _tables,
-    "row security": _row_security,
-    "large objects": _large_objects,
+        f" and sequences ({rights.sequences.all})"
+    ),
+    ROW_SECURITY: lambda role, _: f"hides no row from role {role}",
+    LARGE_OBJECTS: lambda role, rights: (
+        f"role {role} may read all of them ({rights.large_objects.all})"
+    ),
 }
 
 
@@ -187,8 +150,3 @@ def _restores(info: Conninfo) -> Finding:
     except NotPossible as error:
         return warning(_RESTORES, f"not possible: {error.message}: {error.detail}", error.hint)
     return ok(_RESTORES, "a role that restores could sign in on the server")
-
-
-def _some(found: Barred, what: str) -> str:
-    plural = "" if found.barred == 1 else "s"
-    return f"{found.barred} {what}{plural} ({names(found.names, found.barred)})"
