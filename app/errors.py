@@ -32,7 +32,8 @@ from datetime import datetime
 
 #: Messages of PostgreSQL and libpq about temporary problems, in the C locale.
 _PASSING = re.compile(
-    r"connection refused|timeout expired|no answer within|could not receive|could not send"
+    r"connection refused|connection timed out|timeout expired|no answer within"
+    r"|could not receive|could not send"
     r"|connection .*(was lost|broke|closed|reset)|closed the connection|terminating connection"
     r"|connection slots|too many clients|too many connections|starting up|shutting down"
     r"|in recovery mode|lock timeout|could not obtain lock|deadlock detected|did not move"
