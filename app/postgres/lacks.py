@@ -5,11 +5,9 @@ from dataclasses import dataclass
 from app.postgres.connection import quoted
 from app.postgres.encodings import printable
 from app.postgres.inspection import Barred, Rights
-from app.postgres.least_privilege import granting_large_objects
+from app.postgres.least_privilege import READ_ALL_DATA, granting_large_objects
 
 TABLES, ROW_SECURITY, LARGE_OBJECTS = "tables", "row security", "large objects"
-
-READ_ALL_DATA = 14  # the first version with pg_read_all_data
 
 
 @dataclass(frozen=True)
