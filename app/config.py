@@ -69,8 +69,9 @@ class Settings:
     drill_amcheck: bool = _set(True, read.on_or_off)  # run pg_amcheck in drills
     scrub_every: int = _set(30 * _DAY, read.seconds)  # after how long a dump is read again
     keep_replaced: int = _set(7 * _DAY, read.seconds)  # how long a replace can be undone
-    max_jobs: int = _set(4, read.number(1, 100))  # backups that may wait or run at once
+    max_jobs: int = _set(200, read.number(1, 10_000))  # backups that may wait or run at once
     workers: int = _set(2, read.number(1, 32))  # backups that one worker runs at once
+    server_backups: int = _set(1, read.number(1, 32))  # backups of one server that run at once
     worker_stop: str = _set("interrupt", read.matching("interrupt|wait", "interrupt or wait"))
     # When an alarm is raised; 0: never.
     alarm_max_age: int = _set(26 * 3600, read.off_or(read.seconds))  # of the newest good backup

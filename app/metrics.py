@@ -17,9 +17,9 @@ from werkzeug import Request, Response
 
 from app.config import ROOT
 from app.errors import AppError
-from app.models import Status, Trigger
+from app.models import Database, Status, Trigger
 from app.queue import FAILURES, count_waiting
-from app.services.databases.configured import DatabaseName, storage
+from app.services.databases.configured import storage
 from app.services.health.figures import Newest, OfDatabase, read_figures
 
 logger = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class _Figures(Collector):
 
 def _of_catalogue() -> Iterator[Metric]:
     figures = read_figures()
-    databases = figures.databases.items()
+    databases = figures.databases
     newest = [(name, of.newest) for name, of in databases if of.newest is not None]
     for word, about, read in _OF_NEWEST:
         yield _each(word, about, ((name, read(each)) for name, each in newest))
@@ -155,13 +155,13 @@ _OF_DATABASE: list[tuple[str, str, Callable[[OfDatabase], float | None]]] = [
 
 
 def _each(
-    name: str, about: str, values: Iterable[tuple[DatabaseName, float | None]]
+    name: str, about: str, values: Iterable[tuple[Database, float | None]]
 ) -> GaugeMetricFamily:
     """One figure of all databases that have it."""
-    family = _gauge(name, about, ("server", "database"))
-    for names, value in values:
+    family = _gauge(name, about, ("name", "server", "database"))
+    for database, value in values:
         if value is not None:
-            family.add_metric(names, value)
+            family.add_metric([database.name, database.server, database.dbname], value)
     return family
 
 

@@ -50,6 +50,7 @@ from app.models.types import now
 from app.postgres.embedded import EmbeddedServer
 from app.services.access import admins
 from app.services.catalogue.state import prepare_catalogue
+from app.services.databases.service import add_database, default_database
 from app.services.jobs import workers
 from app.services.retention import prune
 from app.services.retention.rules import Policy
@@ -90,8 +91,9 @@ def main() -> None:
                 with app.app_context():
                     prepare_catalogue()
                     admins.create_first_admin()
-                    fill_schedules()
-                    fill(number, databases)
+                    ids = add_databases(databases)
+                    fill_schedules(ids[0])
+                    fill(number, ids)
                     workers.beat()
                 print(f"\n{kind}: {number:,} backups of {databases:,} databases")
                 measure(app)
@@ -100,14 +102,23 @@ def main() -> None:
 # Fill
 
 
-def fill(number: int, databases: int) -> None:
+def add_databases(number: int) -> list[str]:
+    """The default one, shop_0, and so many others; their ids."""
+    others = (
+        add_database(f"shop_{n}", f"postgresql://u:p@{SERVER}/shop_{n}", by="ann")
+        for n in range(1, number)
+    )
+    return [default_database().id, *(database.id for database in others)]
+
+
+def fill(number: int, databases: list[str]) -> None:
     chance = random.Random(5)  # noqa: S311 - the same rows on both catalogues
     settings().backup_dir.mkdir(exist_ok=True)
     with db.engine.begin() as connection:
         for start in range(0, number, CHUNK):
             rows = [backup(n, number, databases, chance) for n in range(start, start + CHUNK)]
             connection.execute(insert(DatabaseBackup), rows)
-            connection.execute(insert(Proof), list(proofs(rows, databases, start)))
+            connection.execute(insert(Proof), list(proofs(rows, len(databases), start)))
             for each in rows:  # a plan looks whether they are there
                 if each["database"] == "shop_0":
                     (settings().backup_dir / each["filename"]).touch()
@@ -117,14 +128,13 @@ def fill(number: int, databases: int) -> None:
             plain.execute(text("VACUUM ANALYZE"))
 
 
-def fill_schedules() -> None:
+def fill_schedules(database_id: str) -> None:
     """So many that are due in half a year, with what became of their last 90 times."""
     at = now()
     rows = [
         {
             "id": create_id(),
-            "server": SERVER,
-            "database": "shop_0",
+            "database_id": database_id,
             "name": f"schedule {n}",
             "task": Task.BACKUP,
             "cron": "0 3 1 6 *",
@@ -143,7 +153,7 @@ def fill_schedules() -> None:
             connection.execute(insert(Firing), each)
 
 
-def backup(n: int, number: int, databases: int, chance: random.Random) -> dict[str, Any]:
+def backup(n: int, number: int, databases: list[str], chance: random.Random) -> dict[str, Any]:
     moment = now() - timedelta(minutes=3 * (number - n))
     status = Status.FAILED if chance.random() < 0.02 else Status.COMPLETED  # noqa: PLR2004
     return {
@@ -152,8 +162,9 @@ def backup(n: int, number: int, databases: int, chance: random.Random) -> dict[s
         "created_at": moment,
         "started_at": moment,
         "finished_at": moment + timedelta(seconds=chance.randrange(5, 500)),
+        "database_id": databases[n % len(databases)],
         "server": SERVER,
-        "database": f"shop_{n % databases}",
+        "database": f"shop_{n % len(databases)}",
         "status": status,
         "trigger": chance.choice([Trigger.SCHEDULE] * 8 + [Trigger.API, Trigger.ADMIN]),
         "created_by": "nightly",

@@ -27,7 +27,10 @@ from app.postgres.embedded import EmbeddedServer
 from app.postgres.tools import Toolchain, Version, choose_toolchain, find_toolchains
 from app.queue import QUEUES, queue
 from app.services.access import admins
+from app.services.backups.queue import FOREIGN
 from app.services.catalogue.state import prepare_catalogue
+from app.services.databases.configured import Address
+from app.services.databases.service import database_at
 from app.services.jobs import claims
 from tests.servers import a_server
 
@@ -214,6 +217,11 @@ def waiting(shop: Database, filename: str) -> bool:
     return shop.run(mine, f"backstop {filename}") == [(1,)]
 
 
+def database_id(server: str, dbname: str) -> str | None:
+    """Of the database at an address, for rows that are planted; None for an import's."""
+    return None if server == FOREIGN else database_at(Address(server, dbname)).id
+
+
 def on_catalogues(*kinds: str) -> pytest.MarkDecorator:
     """Run a test on these kinds of catalogue: `sqlite`, `postgresql`, `own postgresql`.
 
@@ -369,6 +377,7 @@ def settings_in(folder: Path, database_url: str, **changes: Any) -> Settings:
         scrub_every=30 * 86_400,
         max_jobs=4,
         workers=1,
+        server_backups=1,
         worker_stop="interrupt",
         api_wait=30,
         upload_limit=1,

@@ -12,6 +12,7 @@ from app.admin import (
     audit,
     backups,
     contents,
+    databases,
     doctor,
     notifiers,
     restores,
@@ -21,9 +22,11 @@ from app.admin import (
     settings,
     uploads,
 )
+from app.admin.choice import keep_choice
 from app.auth import require_admin
 from app.extensions import csrf
 from app.services.alerts.alarms import list_open
+from app.services.databases.service import list_databases
 from app.services.jobs.workers import find_trouble
 
 blueprint = Blueprint("admin", __name__, url_prefix="/admin")
@@ -34,6 +37,7 @@ blueprint.register_blueprint(assertions.blueprint)
 blueprint.register_blueprint(audit.blueprint)
 blueprint.register_blueprint(backups.blueprint)
 blueprint.register_blueprint(contents.blueprint)
+blueprint.register_blueprint(databases.blueprint)
 blueprint.register_blueprint(doctor.blueprint)
 blueprint.register_blueprint(notifiers.blueprint)
 blueprint.register_blueprint(restores.blueprint)
@@ -42,6 +46,8 @@ blueprint.register_blueprint(schedules.blueprint)
 blueprint.register_blueprint(sessions.blueprint)
 blueprint.register_blueprint(settings.blueprint)
 blueprint.register_blueprint(uploads.blueprint)
+
+blueprint.url_defaults(keep_choice)
 
 _PUBLIC = (sessions.new, sessions.create)
 
@@ -60,7 +66,7 @@ def _guard() -> None:
 @blueprint.context_processor
 def _band() -> dict[str, object]:
     """What the band over each page tells of."""
-    return {"list_open_alarms": list_open}
+    return {"list_open_alarms": list_open, "list_databases": list_databases}
 
 
 @blueprint.get("/")

@@ -3,10 +3,10 @@
 from flask import Blueprint, flash, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
 
+from app.admin.choice import chosen_database
 from app.admin.forms import AssertionForm
 from app.auth import signed_in_admin
 from app.errors import AppError, Conflict, InvalidInput
-from app.services.databases.configured import database_name
 from app.services.proofs import assertions as service
 
 blueprint = Blueprint("assertions", __name__, url_prefix="/assertions")
@@ -26,6 +26,7 @@ def create() -> ResponseReturnValue:
         added = service.add_assertion(
             form.name.data or "",
             form.statement.data or "",
+            of=chosen_database(),
             created_by=signed_in_admin().username,
         )
     except (InvalidInput, Conflict) as error:
@@ -71,10 +72,11 @@ def _status_of(error: AppError) -> int:
 
 
 def _list(form: AssertionForm, error: AppError | None = None) -> str:
+    database = chosen_database()
     return render_template(
         "assertions/index.html",
-        assertions=service.list_assertions(),
-        database=database_name(),
+        assertions=service.list_assertions(database),
+        database=database,
         form=form,
         error=error,
     )

@@ -3,6 +3,7 @@
 from flask import Blueprint, Response, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
+from app.admin.choice import chosen_database
 from app.admin.forms import DropForm, NotesForm, PinForm
 from app.admin.passwords import refuse_field, told
 from app.auth import signed_in_admin
@@ -11,7 +12,7 @@ from app.downloads import dump_response
 from app.errors import AppError, Conflict, InvalidInput
 from app.models import DatabaseBackup, Status, Trigger
 from app.services.backups import good, listing, pins, service
-from app.services.databases.configured import database_name
+from app.services.databases.service import get_database
 from app.services.jobs.progress import progress_of
 from app.services.proofs.records import best_proofs, list_proofs
 from app.services.restores.by_hand import restore_by_hand
@@ -32,6 +33,7 @@ def create() -> ResponseReturnValue:
     form = NotesForm()
     try:
         backup = service.queue_backup(
+            chosen_database(),
             trigger=Trigger.ADMIN,
             created_by=signed_in_admin().username,
             notes=form.notes.data or "",
@@ -143,12 +145,18 @@ def _list(form: NotesForm) -> str:
     status = request.args.get("status", "")
     chosen = Status(status) if status in Status.__members__ else None
     query = request.args.get("q", "")[:200]
+    name = request.args.get("database", "")
+    database = get_database(name) if name else chosen_database()
     page = listing.list_backups(
-        limit=25, before=request.args.get("before"), status=chosen, query=query
+        database if name else None,
+        limit=25,
+        before=request.args.get("before"),
+        status=chosen,
+        query=query,
     )
-    newest_good = good.find_newest_good()
-    newest_bad = good.find_newest_bad(newest_good)
-    next_backup, retention = get_glance()
+    newest_good = good.find_newest_good(database)
+    newest_bad = good.find_newest_bad(database, newest_good)
+    next_backup, retention = get_glance(database)
     return render_template(
         "backups/index.html",
         form=form,
@@ -157,7 +165,7 @@ def _list(form: NotesForm) -> str:
         newest_bad=newest_bad,
         next_backup=next_backup,
         proofs=best_proofs([*page.backups, *filter(None, [newest_good, newest_bad])]),
-        database=database_name(),
+        database=database,
         retention=retention,
         statuses=[status.value for status in Status],
         status=chosen.value if chosen else "",

@@ -75,6 +75,35 @@ class NotesForm(Form):
     )
 
 
+class DatabaseForm(Form):
+    """A database to guard, or its changes."""
+
+    name = StringField(
+        render_kw={"required": True, "maxlength": 63, "autocapitalize": "none", "spellcheck": False}
+    )
+    url = PasswordField(
+        "Connection URL",
+        widget=PasswordInput(hide_value=True),
+        render_kw={"autocomplete": "off", "spellcheck": False},
+    )
+    ssh_url = StringField(
+        "SSH host on the way", render_kw={"placeholder": "ssh://backstop@bastion.example.com"}
+    )
+    ssh_identity_file = StringField("File of the private key for it, on this machine")
+    ssh_host_key = StringField(
+        "Public key of that host", render_kw={"placeholder": "ssh-ed25519 AAAA…"}
+    )
+    compression = StringField(render_kw={"placeholder": "as the panel, for example zstd:3"})
+    without_rows_of = TextAreaField(
+        "Tables whose rows are left out",
+        render_kw={"rows": 2, "placeholder": "one a line, for example public.events"},
+    )
+    max_age = StringField(
+        "Alarm if the newest good backup is older than",
+        render_kw={"placeholder": "as the panel, for example 26h"},
+    )
+
+
 class AssertionForm(Form):
     """What must be true in a restored database."""
 

@@ -3,11 +3,12 @@
 from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
+from app.admin.choice import chosen_database
 from app.admin.forms import DropForm, RetentionForm
 from app.auth import signed_in_admin
 from app.errors import AppError, InvalidInput
 from app.formatting import bytes_text, policy_form
-from app.services.databases.configured import database_name
+from app.models import Database
 from app.services.retention import policies
 from app.services.retention import prune as pruning
 from app.services.retention.periods import PERIODS, length_of
@@ -22,21 +23,23 @@ _SHOWN = 200  # backups of each kind
 @blueprint.get("")
 def index() -> ResponseReturnValue:
     """The policy, and what it would do now."""
-    return _page(RetentionForm(formdata=None, **policy_form(policies.get_policy())))
+    database = chosen_database()
+    form = RetentionForm(formdata=None, **policy_form(policies.get_policy(database)))
+    return _page(database, form)
 
 
 @blueprint.post("")
 def update() -> ResponseReturnValue:
     """Save the policy, or preview it."""
-    form = RetentionForm()
+    database, form = chosen_database(), RetentionForm()
     try:
         policy = _policy_of(form)
         if "try" in request.form:
-            return _page(form, tried=policy)
-        policies.set_policy(policy, by=signed_in_admin().username)
+            return _page(database, form, tried=policy)
+        policies.set_policy(policy, database, by=signed_in_admin().username)
     except InvalidInput as error:
-        return _page(form, error), 422
-    outlook = get_outlook(limit=0)
+        return _page(database, form, error), 422
+    outlook = get_outlook(database, limit=0)
     going = outlook.preview.removed.in_words
     note = f"Nothing has been removed yet; now it would remove {going}. {outlook.in_words()}"
     flash(f"The retention policy has been saved. {note}", "success")
@@ -46,16 +49,16 @@ def update() -> ResponseReturnValue:
 @blueprint.get("/prune")
 def confirm_prune() -> ResponseReturnValue:
     """Ask before backups are removed."""
-    return _question(DropForm())
+    return _question(chosen_database(), DropForm())
 
 
 @blueprint.post("/prune")
 def prune() -> ResponseReturnValue:
     """Remove what the policy does not keep, if the database was named."""
-    form = DropForm()
-    if not _is_named(form):
-        return _question(form), 422
-    done = pruning.prune(by=signed_in_admin().username)
+    database, form = chosen_database(), DropForm()
+    if not _is_named(database, form):
+        return _question(database, form), 422
+    done = pruning.prune(database, by=signed_in_admin().username)
     flash(f"Backups removed: {len(done.removed)}, {bytes_text(done.size)}.", "success")
     for name, why in list((done.spared | done.failed).items())[:_SHOWN]:
         flash(f"{name} was not removed: {why}.", "danger" if name in done.failed else "warning")
@@ -65,27 +68,25 @@ def prune() -> ResponseReturnValue:
 @blueprint.post("/confirm")
 def confirm() -> ResponseReturnValue:
     """Let scheduled backups remove what the policy does not keep, if the database was named."""
-    form = DropForm()
-    if not _is_named(form):
-        return _question(form), 422
-    policies.confirm_policy(policies.get_policy(), by=signed_in_admin().username)
-    flash(f"The retention policy is confirmed. {get_outlook(limit=0).in_words()}", "success")
+    database, form = chosen_database(), DropForm()
+    if not _is_named(database, form):
+        return _question(database, form), 422
+    policies.confirm_policy(policies.get_policy(database), database, by=signed_in_admin().username)
+    when = get_outlook(database, limit=0).in_words()
+    flash(f"The retention policy is confirmed. {when}", "success")
     return redirect(url_for(".index"))
 
 
-def _is_named(form: DropForm) -> bool:
-    database = database_name().database
-    if (form.name.data or "").strip() == database.strip():
+def _is_named(database: Database, form: DropForm) -> bool:
+    if (form.name.data or "").strip() == database.name:
         return True
-    form.name.errors = [f"Type {database} to remove its backups."]
+    form.name.errors = [f"Type {database.name} to remove its backups."]
     return False
 
 
-def _question(form: DropForm) -> str:
-    outlook = get_outlook(_SHOWN)
-    return render_template(
-        "retention/prune.html", form=form, outlook=outlook, database=database_name()
-    )
+def _question(database: Database, form: DropForm) -> str:
+    outlook = get_outlook(database, limit=_SHOWN)
+    return render_template("retention/prune.html", form=form, outlook=outlook, database=database)
 
 
 def _policy_of(form: RetentionForm) -> Policy:
@@ -108,14 +109,19 @@ def _policy_of(form: RetentionForm) -> Policy:
     return policy
 
 
-def _page(form: RetentionForm, error: AppError | None = None, tried: Policy | None = None) -> str:
-    outlook = get_outlook(_SHOWN)
+def _page(
+    database: Database,
+    form: RetentionForm,
+    error: AppError | None = None,
+    tried: Policy | None = None,
+) -> str:
+    outlook = get_outlook(database, limit=_SHOWN)
     return render_template(
         "retention/index.html",
         form=form,
         error=error,
         tried=tried,
-        database=database_name(),
+        database=database,
         outlook=outlook,
-        preview=pruning.preview(policy=tried, limit=_SHOWN) if tried else outlook.preview,
+        preview=pruning.preview(database, policy=tried, limit=_SHOWN) if tried else outlook.preview,
     )

@@ -5,11 +5,11 @@ from typing import Any
 from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
+from app.admin.choice import chosen_database
 from app.admin.forms import ScheduleForm
 from app.auth import signed_in_admin
 from app.errors import AppError, Conflict, InvalidInput
 from app.models import Task
-from app.services.databases.configured import database_name
 from app.services.schedules import listing as reading
 from app.services.schedules import service
 from app.services.schedules.times import Preview, in_words, preview_times
@@ -22,15 +22,18 @@ _SHOWN = 50  # on a page
 @blueprint.get("")
 def index() -> ResponseReturnValue:
     """All of them, a page at a time, each with its last run."""
-    schedules = service.list_schedules(after=request.args.get("after", ""), limit=_SHOWN + 1)
+    database = chosen_database()
+    schedules = service.list_schedules(
+        database, after=request.args.get("after", ""), limit=_SHOWN + 1
+    )
     shown = schedules[:_SHOWN]
     return render_template(
         "schedules/index.html",
         schedules=shown,
         next_after=shown[-1].name if schedules[_SHOWN:] else "",
         last=service.last_firings(shown),
-        has_backup=reading.find_next_backup() is not None,
-        database=database_name(),
+        has_backup=reading.find_next_backup(database) is not None,
+        database=database,
         in_words=in_words,
     )
 
@@ -47,7 +50,8 @@ def create() -> ResponseReturnValue:
     form = ScheduleForm()
     by = signed_in_admin().username
     try:
-        created = service.add_schedule(service.NewSchedule(**_values_of(form)), created_by=by)
+        new_schedule = service.NewSchedule(**_values_of(form))
+        created = service.add_schedule(new_schedule, of=chosen_database(), created_by=by)
     except (InvalidInput, Conflict) as error:
         return _form(form, error=error), _status_of(error)
     flash(f"Schedule {created.name} has been created.", "success")
@@ -155,7 +159,7 @@ def _form(
         "zones": reading.list_zones(),
     }
     if not schedule_id:
-        return render_template("schedules/new.html", **common)
+        return render_template("schedules/new.html", database=chosen_database(), **common)
     firings = service.list_firings(schedule_id)
     schedule = service.get_schedule(schedule_id)
     return render_template(

@@ -9,6 +9,7 @@ from app.api import (
     audit,
     backups,
     contents,
+    databases,
     doctor,
     notifiers,
     restores,
@@ -27,6 +28,7 @@ blueprint.register_blueprint(assertions.blueprint)
 blueprint.register_blueprint(audit.blueprint)
 blueprint.register_blueprint(backups.blueprint)
 blueprint.register_blueprint(contents.blueprint)
+blueprint.register_blueprint(databases.blueprint)
 blueprint.register_blueprint(doctor.blueprint)
 blueprint.register_blueprint(notifiers.blueprint)
 blueprint.register_blueprint(restores.blueprint)

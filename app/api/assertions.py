@@ -3,10 +3,16 @@
 from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
-from app.api.parsing import read_body
-from app.api.schemas import AssertionChangeSchema, NewAssertionSchema, NothingSchema
+from app.api.parsing import read_body, read_query
+from app.api.schemas import (
+    AssertionChangeSchema,
+    DatabaseQuerySchema,
+    NewAssertionSchema,
+    NothingSchema,
+)
 from app.auth import signed_in_admin
 from app.schemas.jobs import assertion_row
+from app.services.databases.service import choose_database
 from app.services.proofs import assertions as service
 
 blueprint = Blueprint("assertions", __name__, url_prefix="/assertions")
@@ -14,18 +20,18 @@ blueprint = Blueprint("assertions", __name__, url_prefix="/assertions")
 
 @blueprint.get("")
 def index() -> ResponseReturnValue:
-    """All of the configured database, by name."""
-    return jsonify(
-        {"assertions": [assertion_row(assertion) for assertion in service.list_assertions()]}
-    )
+    """All of a database, by name."""
+    database = choose_database(read_query(DatabaseQuerySchema())["database"])
+    assertions = service.list_assertions(database)
+    return jsonify({"assertions": [assertion_row(assertion) for assertion in assertions]})
 
 
 @blueprint.post("")
 def create() -> ResponseReturnValue:
     """Add one."""
-    added = service.add_assertion(
-        **read_body(NewAssertionSchema()), created_by=signed_in_admin().username
-    )
+    body, by = read_body(NewAssertionSchema()), signed_in_admin().username
+    database = choose_database(body.pop("database"))
+    added = service.add_assertion(**body, of=database, created_by=by)
     told = f"Assertion {added.name} added"
     return {"success": True, "assertion": assertion_row(added), "message": told}, 201
 

@@ -16,6 +16,7 @@ from app.models import DatabaseBackup, Status, Trigger
 from app.problems import problem
 from app.schemas.jobs import backup_details, backup_row, backups_in_list
 from app.services.backups import listing, pins, service
+from app.services.databases.service import choose_database, get_database
 
 blueprint = Blueprint("backups", __name__, url_prefix="/backup")
 
@@ -26,10 +27,13 @@ _waiting_places = threading.BoundedSemaphore(WEB_THREADS // 2)
 @blueprint.post("")
 def create() -> ResponseReturnValue:
     """Start a backup and wait for it as long as the client prefers."""
-    notes = read_body(NewBackupSchema())["notes"]
+    body = read_body(NewBackupSchema())
     patience = _patience()
     backup = service.queue_backup(
-        trigger=Trigger.API, created_by=signed_in_admin().username, notes=notes
+        choose_database(body["database"]),
+        trigger=Trigger.API,
+        created_by=signed_in_admin().username,
+        notes=body["notes"],
     )
     if patience > 0 and _waiting_places.acquire(blocking=False):
         try:
@@ -44,7 +48,11 @@ def index() -> ResponseReturnValue:
     """The newest backups."""
     query = read_query(ListSchema())
     page = listing.list_backups(
-        limit=query["limit"], before=query["before"], status=query["status"], query=query["q"]
+        get_database(name) if (name := query["database"]) else None,
+        limit=query["limit"],
+        before=query["before"],
+        status=query["status"],
+        query=query["q"],
     )
     return jsonify({"backups": backups_in_list(page.backups), "nextBefore": page.next_before})
 

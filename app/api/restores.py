@@ -36,7 +36,8 @@ def create_drill(filename: str) -> ResponseReturnValue:
 @blueprint.post("/backup/<filename>/restores")
 def create(filename: str) -> ResponseReturnValue:
     """Start a restore into a new database, or over the live one."""
-    body, source = read_body(NewRestoreSchema()), get_source(filename)
+    body = read_body(NewRestoreSchema())
+    source = get_source(filename, body["to"])
     if body["mode"] is not Kind.BESIDE:
         refuse_unconfirmed(source, body["confirm"])
     restore = RestoreRequest(
@@ -56,7 +57,7 @@ def create(filename: str) -> ResponseReturnValue:
 def preview(filename: str) -> ResponseReturnValue:
     """What a restore would do, or what blocks it."""
     query = read_query(PreviewSchema())
-    source = get_source(filename)
+    source = get_source(filename, query["to"])
     return jsonify(restore_preview(service.preview_restore(source, query["mode"], query["into"])))
 
 

@@ -5,6 +5,7 @@ from flask.typing import ResponseReturnValue
 
 from app.api.parsing import read_body, read_query
 from app.api.schemas import (
+    DatabaseQuerySchema,
     LimitSchema,
     NewScheduleSchema,
     NothingSchema,
@@ -14,6 +15,7 @@ from app.api.schemas import (
 from app.auth import signed_in_admin
 from app.models import Schedule
 from app.schemas.schedules import firing_row, schedule_details, schedule_preview, schedule_rows
+from app.services.databases.service import choose_database
 from app.services.schedules import service, times
 
 blueprint = Blueprint("schedules", __name__, url_prefix="/schedules")
@@ -21,8 +23,9 @@ blueprint = Blueprint("schedules", __name__, url_prefix="/schedules")
 
 @blueprint.get("")
 def index() -> ResponseReturnValue:
-    """All of the configured database, by name."""
-    found = service.list_schedules()
+    """All of a database, by name."""
+    database = choose_database(read_query(DatabaseQuerySchema())["database"])
+    found = service.list_schedules(database)
     return jsonify({"schedules": schedule_rows(found, service.last_firings(found))})
 
 
@@ -35,9 +38,9 @@ def preview() -> ResponseReturnValue:
 @blueprint.post("")
 def create() -> ResponseReturnValue:
     """Make one."""
-    created = service.add_schedule(
-        service.NewSchedule(**read_body(NewScheduleSchema())), created_by=signed_in_admin().username
-    )
+    body, by = read_body(NewScheduleSchema()), signed_in_admin().username
+    database = choose_database(body.pop("database"))
+    created = service.add_schedule(service.NewSchedule(**body), of=database, created_by=by)
     answer = {
         "success": True,
         "schedule": _details(created),

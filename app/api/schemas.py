@@ -30,7 +30,33 @@ class _Flag(fields.Field[bool]):
         return value
 
 
-class NewBackupSchema(Schema):
+class DatabaseQuerySchema(Schema):
+    """A query or body that may name a database; empty: the default one."""
+
+    database = fields.String(load_default="")
+
+
+class DatabaseChangeSchema(Schema):
+    """The body of a change to a database; absent values stay."""
+
+    name = fields.String()
+    url = fields.String()
+    ssh_url = fields.String(data_key="sshUrl")
+    ssh_identity_file = fields.String(data_key="sshIdentityFile")
+    ssh_host_key = fields.String(data_key="sshHostKey")
+    compression = fields.String()
+    without_rows_of = fields.List(fields.String(), data_key="withoutRowsOf")
+    max_age = fields.Integer(strict=True, data_key="maxAge", validate=validate.Range(0, 2**31 - 1))
+
+
+class NewDatabaseSchema(DatabaseChangeSchema):
+    """The body of a request to guard a database."""
+
+    name = fields.String(required=True)
+    url = fields.String(required=True)
+
+
+class NewBackupSchema(DatabaseQuerySchema):
     """The body of a request for a backup."""
 
     notes = fields.String(load_default="", allow_none=False)
@@ -79,6 +105,7 @@ class NewRestoreSchema(ConfirmedSchema):
     """The body of a request for a restore; over the live database with the password."""
 
     mode = fields.Enum(Kind, by_value=True, required=True, validate=validate.NoneOf([Kind.DRILL]))
+    to = fields.String(load_default="")  # a database, by its name
     into = fields.String(load_default="")
     confirm = fields.String(load_default="")
     confirm_superuser = _Flag(load_default=False, data_key="confirmSuperuser")
@@ -100,6 +127,7 @@ class PreviewSchema(Schema):
     """The query of the preview of a restore."""
 
     mode = fields.Enum(Kind, by_value=True, required=True)
+    to = fields.String(load_default="")
     into = fields.String(load_default="")
 
 
@@ -110,7 +138,7 @@ class RestoreListSchema(Schema):
     limit = fields.Integer(load_default=50, validate=validate.Range(1, MAX_RESTORES))
 
 
-class NewAssertionSchema(Schema):
+class NewAssertionSchema(DatabaseQuerySchema):
     """The body of a request for an assertion."""
 
     name = fields.String(required=True)
@@ -172,7 +200,7 @@ class ScheduleChangeSchema(Schema):
     heartbeat_url = fields.String(data_key="heartbeatUrl")
 
 
-class NewScheduleSchema(ScheduleChangeSchema):
+class NewScheduleSchema(ScheduleChangeSchema, DatabaseQuerySchema):
     """The body of a request for a schedule."""
 
     name = fields.String(required=True)
@@ -227,7 +255,7 @@ class _Length(fields.Field[timedelta]):
             raise ValidationError(f"{error.hint}") from error
 
 
-class RetentionSchema(Schema):
+class RetentionSchema(DatabaseQuerySchema):
     """The body of a retention policy; absent or null means no rule."""
 
     keep_last = _number("keepLast")
@@ -243,19 +271,19 @@ class RetentionSchema(Schema):
     time_zone = fields.String(load_default="UTC", data_key="timeZone")
 
 
-class PlanSchema(Schema):
+class PlanSchema(DatabaseQuerySchema):
     """The query of the preview of a prune."""
 
     limit = fields.Integer(load_default=1000, validate=validate.Range(0, MAX_PLAN))
 
 
-class PruneSchema(Schema):
+class PruneSchema(DatabaseQuerySchema):
     """The body of a prune."""
 
     dry_run = _Flag(load_default=False, data_key="dryRun")
 
 
-class ListSchema(Schema):
+class ListSchema(DatabaseQuerySchema):
     """The query of a list."""
 
     limit = fields.Integer(load_default=50, validate=validate.Range(1, MAX_LIMIT))

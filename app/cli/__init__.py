@@ -9,6 +9,7 @@ from app.cli import (
     audit,
     backup,
     contents,
+    database,
     doctor,
     mending,
     notifier,
@@ -38,6 +39,7 @@ def init_app(app: Flask) -> None:
     backup.group.add_command(retention.pin)
     backup.group.add_command(retention.unpin)
     app.cli.add_command(backup.group)
+    app.cli.add_command(database.group)
     app.cli.add_command(notifier.group)
     app.cli.add_command(retention.group)
     app.cli.add_command(restore.group)

@@ -4,9 +4,10 @@ import json
 
 import click
 
-from app.cli.groups import Group
+from app.cli.groups import Group, of_database
 from app.formatting import printable
 from app.host import own_user
+from app.models import Database
 from app.schemas.jobs import assertion_row
 from app.services.proofs import assertions as service
 
@@ -17,9 +18,10 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 @group.command("list")
 @_json
-def list_(as_json: bool) -> None:
-    """List the assertions of the configured database."""
-    found = service.list_assertions()
+@of_database
+def list_(as_json: bool, database: Database) -> None:
+    """List the assertions of a database."""
+    found = service.list_assertions(database)
     if as_json:
         click.echo(_as_json({"assertions": [assertion_row(assertion) for assertion in found]}))
         return
@@ -31,22 +33,24 @@ def list_(as_json: bool) -> None:
 @click.argument("name")
 @click.argument("statement", metavar="SQL")
 @_json
-def add(name: str, statement: str, as_json: bool) -> None:
+@of_database
+def add(name: str, statement: str, as_json: bool, database: Database) -> None:
     """Add an assertion: a query that returns one row with one column, true.
 
     It runs against every database that a drill or a restore makes of a backup, as a
     role without rights, and may only read.
     """
-    added = service.add_assertion(name, statement, created_by=own_user())
+    added = service.add_assertion(name, statement, of=database, created_by=own_user())
     click.echo(_as_json(assertion_row(added)) if as_json else f"{added.name} has been added.")
 
 
 @group.command("remove")
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def remove(name: str, yes: bool) -> None:
+@of_database
+def remove(name: str, yes: bool, database: Database) -> None:
     """Remove an assertion; its past results stay with the backups."""
-    assertion = service.get_assertion_named(name)
+    assertion = service.get_assertion_named(name, database)
     if not yes:
         click.confirm(f"Remove the assertion {assertion.name}?", abort=True)
     service.remove_assertion(assertion.id, by=own_user())

@@ -6,13 +6,13 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import click
 
 from app.cli.groups import Group, ending_by_signals, for_one_database
 from app.cli.progress import print_asserted, progress_shown
-from app.config import CANCEL_PATIENCE, settings
+from app.config import CANCEL_PATIENCE
 from app.errors import AppError, Conflict, InvalidInput, VerificationError
 from app.formatting import (
     brought_text,
@@ -23,11 +23,12 @@ from app.formatting import (
     proof_text,
 )
 from app.host import own_user
-from app.models import DatabaseBackup, Level, Proof, Status, Trigger
+from app.models import Database, DatabaseBackup, Level, Proof, Status, Trigger
 from app.schemas.jobs import backup_details, backup_row, backups_in_list
 from app.services.backups import listing, service, uploads
 from app.services.backups.good import is_last_good
-from app.services.databases.configured import database_in_use
+from app.services.databases.connections import is_sample, sample_in_use
+from app.services.databases.service import get_database
 from app.services.proofs.records import best_proofs, list_proofs
 from app.services.recovery import try_to_reconcile
 from app.services.restores.by_hand import restore_by_hand
@@ -44,15 +45,15 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--quiet", "-q", is_flag=True, help="Print errors only; good for cron.")
 @_json
 @for_one_database
-def create(notes: str, quiet: bool, as_json: bool) -> None:
-    """Back up the database now, in this terminal.
+def create(notes: str, quiet: bool, as_json: bool, database: Database) -> None:
+    """Back up a database now, in this terminal.
 
     Exits with 0 only if the backup is COMPLETED and has the rows that were counted.
     """
     with ending_by_signals():
         try_to_reconcile()  # perhaps no worker ever does
-        with database_in_use(), progress_shown(quiet=quiet) as callbacks:
-            backup = service.create_backup(trigger=Trigger.CLI, notes=notes, **callbacks)
+        with sample_in_use(), progress_shown(quiet=quiet) as callbacks:
+            backup = service.create_backup(database, trigger=Trigger.CLI, notes=notes, **callbacks)
         if as_json:
             click.echo(_as_json(backup_row(backup)))
         _insist_on_completed(backup)
@@ -62,7 +63,7 @@ def create(notes: str, quiet: bool, as_json: bool) -> None:
         of = f"of {printable(backup.database)} on {printable(backup.server)}"
         size = bytes_text(backup.size)
         click.echo(f"{backup.filename} {of} ({size}, {took}, read back whole)")
-    if quiet and not settings().database_url:
+    if quiet and is_sample(database):
         click.echo("This was the sample: DATABASE_URL is not set.", err=True)
 
 
@@ -120,11 +121,14 @@ def _insist_on_completed(backup: DatabaseBackup) -> None:
 @click.option("--before", help="The nextBefore of the previous page.")
 @click.option("--status", type=click.Choice([status.value for status in Status]))
 @click.option("--search", default="", help="Search in names, databases, notes and pins.")
+@click.option("--database", metavar="NAME", help="Only backups of this database.")
 @_json
-def list_(limit: int, before: str | None, status: str | None, search: str, as_json: bool) -> None:
+def list_(
+    *, status: str | None, search: str, database: str | None, as_json: bool, **chosen: Any
+) -> None:
     """List backups, newest first."""
-    wanted = Status(status) if status else None
-    page = listing.list_backups(limit=limit, before=before, status=wanted, query=search)
+    of, wanted = get_database(database) if database else None, Status(status) if status else None
+    page = listing.list_backups(of, status=wanted, query=search, **chosen)
     if as_json:
         rows = backups_in_list(page.backups)
         click.echo(_as_json({"backups": rows, "nextBefore": page.next_before}))
@@ -270,6 +274,8 @@ def _line(backup: DatabaseBackup, proof: Proof | None) -> str:
         state = "MISSING"
     size = bytes_text(backup.size) if backup.is_completed else "–"
     first_line = backup.notes.partition("\n")[0]
+    if backup.is_partial:
+        first_line = f"[partial] {first_line}".rstrip()
     if backup.is_pinned:
         first_line = f"[pinned: {backup.pin_reason}] {first_line}".rstrip()
     when = moment_short(backup.created_at)

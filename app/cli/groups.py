@@ -20,6 +20,7 @@ from app.errors import AppError
 from app.services.catalogue.errors import explain
 from app.services.catalogue.state import prepare_catalogue
 from app.services.databases.served import refuse_another_database
+from app.services.databases.service import choose_database
 from app.services.jobs import claims
 
 
@@ -61,19 +62,32 @@ class Group(click.Group):
     command_class = CatalogueCommand
 
 
+def of_database(command: Callable[..., None]) -> Callable[..., None]:
+    """A command about one database, the default one unless it is named."""
+
+    @click.option("--database", "named", metavar="NAME", help="Default: that of DATABASE_URL.")
+    @wraps(command)
+    def chosen(*arguments: Any, named: str | None, **options: Any) -> None:
+        command(*arguments, database=choose_database(named), **options)
+
+    return chosen
+
+
 def for_one_database(command: Callable[..., None]) -> Callable[..., None]:
-    """A command that takes the configured database: it stops where the panel runs for another."""
+    """The same for a command that acts: it stops if the panel's default is another one."""
 
     @click.option(
-        "--other-database", is_flag=True, help="Even if the panel runs for another database."
+        "--other-database", is_flag=True, help="Even if the panel runs for another DATABASE_URL."
     )
+    @click.option("--database", "named", metavar="NAME", help="Default: that of DATABASE_URL.")
     @wraps(command)
-    def checked(*arguments: Any, other_database: bool, **options: Any) -> None:
-        if not other_database:
+    def chosen(*arguments: Any, named: str | None, other_database: bool, **options: Any) -> None:
+        database = choose_database(named)
+        if database.from_environment and not other_database:
             refuse_another_database()
-        command(*arguments, **options)
+        command(*arguments, database=database, **options)
 
-    return checked
+    return chosen
 
 
 def say_beside(line: str) -> None:

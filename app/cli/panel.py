@@ -21,13 +21,10 @@ from app.postgres.connection import open_session
 from app.postgres.embedded import EmbeddedServer
 from app.postgres.tools import find_toolchains
 from app.services.access import admins
-from app.services.databases.configured import (
-    configured_database,
-    database_in_use,
-    database_name,
-    embedded_server,
-)
+from app.services.databases.configured import address_in_environment, embedded_server
+from app.services.databases.connections import reached, sample_in_use
 from app.services.databases.served import noting_database
+from app.services.databases.service import default_database
 from app.services.recovery import try_to_reconcile
 
 _START_TIMEOUT = 60.0  # seconds until the web process must answer
@@ -46,7 +43,7 @@ def panel() -> None:
     logging.getLogger("app").setLevel(logging.INFO)
     _try_to_listen()
     find_toolchains(settings().pg_bin_dir)
-    with database_in_use(insist=True), noting_database():
+    with sample_in_use(insist=True), noting_database():
         # A context of its own: what it has read from the catalogue is let go.
         with current_app.app_context():
             _tell_about_the_database()
@@ -80,11 +77,11 @@ def _address() -> tuple[str, int]:
 def _tell_about_the_database() -> None:
     """Say which database it is; the panel starts even if that cannot be reached."""
     try:
-        info = configured_database()
-        for notice in info.notices:
-            click.echo(f"Notice: {notice}", err=True)
-        with open_session(info, application_name="backstop start"):
-            click.echo(f"Database: {info.database} on {info.server}")
+        with reached(default_database()) as info:
+            for notice in info.notices:
+                click.echo(f"Notice: {notice}", err=True)
+            with open_session(info, application_name="backstop start"):
+                click.echo(f"Database: {info.database} on {info.server}")
     except AppError as error:
         click.echo(error.in_words(), err=True)
         click.echo("The panel starts anyway; backups fail until this is fixed.", err=True)
@@ -173,12 +170,12 @@ def _wait_until_it_answers(web: _Child) -> None:
 
 def _tell_how_to_begin(first: admins.NewAdmin | None) -> None:
     """What the user needs now, after all that the start has logged."""
-    name = database_name()
+    name = address_in_environment()
     sample = "" if settings().database_url else ", the sample; set DATABASE_URL to your own"
     lines = [
         "",
         f"Backstop runs at http://{settings().listen}/admin/backup",
-        f"Backs up      {name.database} on {name.server}{sample}",
+        f"Backs up      {name.dbname} on {name.server}{sample}",
         *_sign_in(first),
         "Ctrl-C ends it.",
         "",

@@ -12,10 +12,10 @@ from app.config import CANCEL_PATIENCE
 from app.errors import AppError, Conflict
 from app.formatting import moment_short, outcome_text
 from app.host import own_user
-from app.models import Kind, Restore, Trigger
+from app.models import Database, Kind, Restore, Trigger
 from app.schemas.jobs import restore_details, restore_row
 from app.services.backups.good import get_newest_good
-from app.services.databases.configured import database_in_use
+from app.services.databases.connections import sample_in_use
 from app.services.proofs.records import proof_of
 from app.services.recovery import try_to_reconcile
 from app.services.restores import service
@@ -37,15 +37,15 @@ _yes = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.option("--latest", is_flag=True, help="Drill the newest good backup.")
 @click.option("--quiet", "-q", is_flag=True, help="Print errors only; good for cron.")
 @for_one_database
-def drill(name: str | None, latest: bool, quiet: bool) -> None:
+def drill(name: str | None, latest: bool, quiet: bool, database: Database) -> None:
     """Prove a backup: restore it into a scratch database, compare, and drop that database.
 
     Exits with 0 only if the backup was restored without a difference.
     """
     if latest == bool(name):
         raise click.UsageError("Name a backup, or use --latest.")
-    with database_in_use():
-        source = get_source(name or get_newest_good().filename)
+    with sample_in_use():
+        source = get_source(name or get_newest_good(database).filename)
         drill = _run(RestoreRequest(source, Kind.DRILL, Trigger.CLI), quiet=quiet)
     if not quiet:
         click.echo(f"Restored {drill.filename} in {outcome(drill)}.")
@@ -78,8 +78,13 @@ def drill(name: str | None, latest: bool, quiet: bool) -> None:
     is_flag=True,
     help="Let code in the dump run with a superuser's rights.",
 )
+@click.option(
+    "--to",
+    default="",
+    metavar="DATABASE",
+    help="To the server of this database, or in its place; default: its own.",
+)
 @_yes
-@for_one_database
 def restore_(name: str, *, yes: bool, replace: bool, in_place: bool, **chosen: Any) -> None:
     """Restore a backup into a new database, or in place of the live one.
 
@@ -91,7 +96,7 @@ def restore_(name: str, *, yes: bool, replace: bool, in_place: bool, **chosen: A
     if replace and in_place:
         raise click.UsageError("Choose one of --replace and --in-place.")
     kind = Kind.REPLACE if replace else Kind.IN_PLACE if in_place else Kind.BESIDE
-    source = get_source(name)
+    source = get_source(name, chosen["to"])
     request = RestoreRequest(
         source,
         kind,
@@ -100,7 +105,7 @@ def restore_(name: str, *, yes: bool, replace: bool, in_place: bool, **chosen: A
         tables=choose_tables(source, chosen["wanted"]),
         as_superuser=chosen["as_superuser"],
     )
-    with database_in_use():
+    with sample_in_use():
         print_preview(request, service.preview_restore(source, kind, request.into, request.tables))
         if kind is not Kind.BESIDE and not yes:
             typed = click.prompt("Type the name of the database to replace it", err=True)
@@ -155,7 +160,7 @@ def undo(restore_id: str, yes: bool) -> None:
     restore = service.get_restore(restore_id)
     if not yes:
         click.confirm(f"Bring the old {restore.database} back? Its sessions are ended.", abort=True)
-    with database_in_use():
+    with sample_in_use():
         aside = service.undo_restore(restore_id, by=own_user())
     click.echo(
         f"{restore.database} is the old database again; the restored one is kept as {aside}."
@@ -171,7 +176,7 @@ def drop(restore_id: str, yes: bool) -> None:
     restore = service.get_restore(restore_id)
     if restore.has_kept and not yes:
         click.confirm(f"Drop database {restore.kept} for good?", abort=True)
-    with database_in_use():
+    with sample_in_use():
         service.drop_kept(restore_id, by=own_user())
     click.echo(f"{restore.kept} has been dropped.")
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import click
 
-from app.cli.groups import CatalogueCommand, Group, for_one_database
+from app.cli.groups import CatalogueCommand, Group, for_one_database, of_database
 from app.errors import AppError
 from app.formatting import bytes_text, moment_short, policy_text, printable
 from app.host import own_user
+from app.models import Database
 from app.schemas.jobs import backup_row
 from app.schemas.retention import pruned, retention_outlook, retention_plan
 from app.services.backups import pins
-from app.services.databases.configured import database_name
 from app.services.retention import policies
 from app.services.retention import prune as pruning
 from app.services.retention.periods import length_of
@@ -70,41 +70,42 @@ def _rules(command: Callable[..., None]) -> Callable[..., None]:
 
 @group.command("show")
 @_json
-def show(as_json: bool) -> None:
-    """Show the policy of the configured database, and when it applies."""
-    _tell_outlook(as_json=as_json)
+@of_database
+def show(as_json: bool, database: Database) -> None:
+    """Show the policy of a database, and when it applies."""
+    _tell_outlook(database, as_json=as_json)
 
 
 @group.command("set")
 @_rules
 @_json
 @for_one_database
-def set_(as_json: bool, **rules: Any) -> None:
+def set_(as_json: bool, database: Database, **rules: Any) -> None:
     """Change the policy; rules that are not given stay, and 0 turns one off.
 
     Nothing is removed at once. A policy that may remove more than the previous one
     waits until it is confirmed: by flask retention confirm, or by a prune.
     """
     named = {name: value for name, value in rules.items() if value is not None}
-    policies.set_policy(replace(policies.get_policy(), **named), by=own_user())
-    _tell_outlook(as_json=as_json)
+    policies.set_policy(replace(policies.get_policy(database), **named), database, by=own_user())
+    _tell_outlook(database, as_json=as_json)
 
 
 @group.command("confirm")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @for_one_database
-def confirm(yes: bool) -> None:
+def confirm(yes: bool, database: Database) -> None:
     """Let scheduled backups remove what the policy does not keep."""
-    outlook = get_outlook(_NAMED)
+    outlook = get_outlook(database, limit=_NAMED)
     if not yes:
         _name_removals(outlook.preview)
         click.confirm("Let each scheduled backup remove what the policy does not keep?", abort=True)
-    policies.confirm_policy(outlook.preview.policy, by=own_user())
-    click.echo(get_outlook(limit=0).in_words())
+    policies.confirm_policy(outlook.preview.policy, database, by=own_user())
+    click.echo(get_outlook(database, limit=0).in_words())
 
 
-def _tell_outlook(*, as_json: bool) -> None:
-    outlook = get_outlook(None if as_json else _NAMED)
+def _tell_outlook(database: Database, *, as_json: bool) -> None:
+    outlook = get_outlook(database, limit=None if as_json else _NAMED)
     if as_json:
         content = retention_outlook(outlook)
         click.echo(_as_json(content.pop("policy") | content))
@@ -134,17 +135,17 @@ def _name_removals(preview: pruning.Preview) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @_json
 @for_one_database
-def prune(dry_run: bool, yes: bool, as_json: bool) -> None:
+def prune(dry_run: bool, yes: bool, as_json: bool, database: Database) -> None:
     """Remove the backups that the retention policy does not keep.
 
     Exits with 1 if one of them could not be removed.
     """
     if dry_run:
-        _tell(pruning.dry_run(), as_json=as_json)
+        _tell(pruning.dry_run(database), as_json=as_json)
         return
     if not yes:
-        _ask_before(as_json=as_json)
-    done = pruning.prune(by=own_user())
+        _ask_before(database, as_json=as_json)
+    done = pruning.prune(database, by=own_user())
     if as_json:
         click.echo(_as_json(pruned(done)))
     else:
@@ -162,13 +163,12 @@ def prune(dry_run: bool, yes: bool, as_json: bool) -> None:
         )
 
 
-def _ask_before(*, as_json: bool) -> None:
-    preview = pruning.preview(limit=_NAMED)
+def _ask_before(database: Database, *, as_json: bool) -> None:
+    preview = pruning.preview(database, limit=_NAMED)
     if preview.removed.number:
         if not as_json:
             _name_removals(preview)
-        database = database_name().database
-        click.confirm(f"Remove these backups of {database}?", abort=True, err=as_json)
+        click.confirm(f"Remove these backups of {database.name}?", abort=True, err=as_json)
 
 
 def _tell(preview: pruning.Preview, *, as_json: bool) -> None:

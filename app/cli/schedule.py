@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from app.cli.groups import Group, for_one_database, read_secret
+from app.cli.groups import Group, for_one_database, of_database, read_secret
 from app.formatting import in_zone, moment_short, printable
 from app.host import own_user
-from app.models import Firing, Task
+from app.models import Database, Firing, Task
 from app.schemas.schedules import firing_row, schedule_details, schedule_preview, schedule_rows
 from app.services.jobs.workers import find_trouble
 from app.services.schedules import service, times
@@ -33,9 +33,10 @@ _heartbeat = click.option(
 
 @group.command("list")
 @_json
-def list_(as_json: bool) -> None:
-    """List the schedules of the configured database."""
-    schedules = service.list_schedules()
+@of_database
+def list_(as_json: bool, database: Database) -> None:
+    """List the schedules of a database."""
+    schedules = service.list_schedules(database)
     last = service.last_firings(schedules)
     if as_json:
         click.echo(_as_json({"schedules": schedule_rows(schedules, last)}))
@@ -51,9 +52,10 @@ def list_(as_json: bool) -> None:
 @group.command("show")
 @click.argument("name")
 @_json
-def show(name: str, as_json: bool) -> None:
+@of_database
+def show(name: str, as_json: bool, database: Database) -> None:
     """Show a schedule, its next times and its last runs."""
-    schedule = service.get_schedule_named(name)
+    schedule = service.get_schedule_named(name, database)
     firings = service.list_firings(schedule.id)
     if as_json:
         details = schedule_details(schedule, firings[0] if firings else None)
@@ -91,6 +93,7 @@ def create(
     heartbeat_file: Path | None,
     paused: bool,
     as_json: bool,
+    database: Database,
     **when: str,
 ) -> None:
     """Create a schedule, which a running worker follows."""
@@ -102,7 +105,7 @@ def create(
         enabled=not paused,
         heartbeat_url=_url_in(heartbeat_file) or "",
     )
-    created = service.add_schedule(new, created_by=own_user())
+    created = service.add_schedule(new, of=database, created_by=own_user())
     if as_json:
         click.echo(_as_json(schedule_details(created, None)))
         return
@@ -119,6 +122,7 @@ def create(
 @_notes
 @_heartbeat
 @click.option("--no-heartbeat", is_flag=True, help="Remove the monitor.")
+@of_database
 def edit(
     name: str,
     *,
@@ -126,13 +130,14 @@ def edit(
     task: str | None,
     heartbeat_file: Path | None,
     no_heartbeat: bool,
+    database: Database,
     **changes: Any,
 ) -> None:
     """Change a schedule; options that are not given stay as they are."""
     if no_heartbeat and heartbeat_file:
         raise click.UsageError("--no-heartbeat and --heartbeat-url-file exclude each other.")
     edited = service.edit_schedule(
-        service.get_schedule_named(name).id,
+        service.get_schedule_named(name, database).id,
         service.ScheduleChanges(
             name=rename,
             task=Task(task) if task else None,
@@ -146,25 +151,28 @@ def edit(
 
 @group.command("pause")
 @click.argument("name")
-def pause(name: str) -> None:
+@of_database
+def pause(name: str, database: Database) -> None:
     """Pause a schedule; runs due in the meantime are skipped."""
-    _enable(name, enabled=False)
+    _enable(name, database, enabled=False)
     click.echo(f"{name} has been paused.")
 
 
 @group.command("resume")
 @click.argument("name")
-def resume(name: str) -> None:
+@of_database
+def resume(name: str, database: Database) -> None:
     """Resume a paused schedule."""
-    _enable(name, enabled=True)
+    _enable(name, database, enabled=True)
     click.echo(f"{name} has been resumed.")
 
 
 @group.command("run")
 @click.argument("name")
-def run(name: str) -> None:
+@of_database
+def run(name: str, database: Database) -> None:
     """Let a worker run it now, as if it were due."""
-    service.run_now(service.get_schedule_named(name).id, by=own_user())
+    service.run_now(service.get_schedule_named(name, database).id, by=own_user())
     click.echo(f"{name} will run within 10 seconds.")
     if trouble := find_trouble():
         click.echo(f"{trouble}: it waits for one.", err=True)
@@ -173,9 +181,10 @@ def run(name: str) -> None:
 @group.command("delete")
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def delete(name: str, yes: bool) -> None:
+@of_database
+def delete(name: str, yes: bool, database: Database) -> None:
     """Delete a schedule; its backups stay."""
-    schedule = service.get_schedule_named(name)
+    schedule = service.get_schedule_named(name, database)
     if not yes:
         click.confirm(f"Delete the schedule {schedule.name}?", abort=True)
     service.remove_schedule(schedule.id, by=own_user())
@@ -200,9 +209,11 @@ def _url_in(file: Path | None) -> str | None:
     return read_secret(file, "--heartbeat-url-file") if file else None
 
 
-def _enable(name: str, *, enabled: bool) -> None:
+def _enable(name: str, database: Database, *, enabled: bool) -> None:
     service.edit_schedule(
-        service.get_schedule_named(name).id, service.ScheduleChanges(enabled=enabled), by=own_user()
+        service.get_schedule_named(name, database).id,
+        service.ScheduleChanges(enabled=enabled),
+        by=own_user(),
     )
 
 

@@ -16,7 +16,7 @@ from app.logs import errors_logged
 from app.models.worker import HEARTBEAT
 from app.queue import proofs_queue, queue, restores_queue
 from app.services.backups import service as backups
-from app.services.databases.configured import database_in_use
+from app.services.databases.connections import sample_in_use
 from app.services.databases.served import noting_database
 from app.services.jobs import claims, workers
 from app.services.recovery import is_work_pending, reconcile
@@ -44,7 +44,7 @@ def worker() -> None:
     logging.getLogger("app").setLevel(logging.INFO)
     unwind_on_signals()  # until we can tell a running backup: the server is let go
     app = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
-    with database_in_use(), noting_database():
+    with sample_in_use(), noting_database():
         consumers = _start_consumers()
         stopping = _stop_on_signals()
         with app.app_context(), errors_logged("making the first schedules"):

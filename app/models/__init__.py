@@ -6,6 +6,7 @@ from app.models.alarm import GOOD_NEWS, Alarm, Fact
 from app.models.assertion import Assertion
 from app.models.audit_entry import ActOutcome, AuditEntry
 from app.models.backup import DatabaseBackup
+from app.models.database import Database, State
 from app.models.delivery import Delivery, DeliveryStatus
 from app.models.job import Job, Status, Trigger
 from app.models.known_place import KnownPlace
@@ -13,7 +14,7 @@ from app.models.notifier import Notifier
 from app.models.proof import Level, Proof, Result
 from app.models.restore import Kind, Restore
 from app.models.retention import RetentionPolicy
-from app.models.schedule import Firing, Outcome, Schedule, SeenDatabase, Task
+from app.models.schedule import Firing, Outcome, Schedule, Task
 from app.models.sign_in_throttle import SignInThrottle
 from app.models.upload import Upload
 from app.models.worker import Worker
@@ -29,6 +30,7 @@ __all__ = [
     "AnyJob",
     "Assertion",
     "AuditEntry",
+    "Database",
     "DatabaseBackup",
     "Delivery",
     "DeliveryStatus",
@@ -45,8 +47,8 @@ __all__ = [
     "Result",
     "RetentionPolicy",
     "Schedule",
-    "SeenDatabase",
     "SignInThrottle",
+    "State",
     "Status",
     "Task",
     "Trigger",

@@ -4,7 +4,7 @@ import enum
 from datetime import datetime
 
 from cuid2 import create_id
-from sqlalchemy import Index, String, Text, text
+from sqlalchemy import ForeignKey, Index, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.extensions import Model
@@ -44,7 +44,9 @@ class Alarm(Model):
     id: Mapped[str] = mapped_column(String(32), primary_key=True, default=create_id)
     kind: Mapped[Fact] = mapped_column(Word(Fact))
     subject: Mapped[str] = mapped_column(String(600))  # distinguishes it from others of its kind
-    server: Mapped[str] = mapped_column(String(255), default="")  # empty: it concerns no database
+    # None and empty: it concerns no database.
+    database_id: Mapped[str | None] = mapped_column(ForeignKey("databases.id"))
+    server: Mapped[str] = mapped_column(String(255), default="")
     database: Mapped[str] = mapped_column(String(255), default="")
     title: Mapped[str] = mapped_column(String(255))
     body: Mapped[str] = mapped_column(Text, default="")

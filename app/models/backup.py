@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from cuid2 import create_id
-from sqlalchemy import JSON, BigInteger, Index, String, Text, false, text
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, Text, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.errors import AppError
@@ -24,10 +24,15 @@ class DatabaseBackup(Job, Model):
     size: Mapped[int] = mapped_column(BigInteger, default=0)  # bytes; 0 until known
     notes: Mapped[str] = mapped_column(Text, default="")
 
-    server: Mapped[str] = mapped_column(String(255))  # "host:port", as shown to people
+    # None for an import, whose database is elsewhere.
+    database_id: Mapped[str | None] = mapped_column(ForeignKey("databases.id"))
+    # Facts of the time of the dump: the server is "host:port", as shown to people.
+    server: Mapped[str] = mapped_column(String(255))
     database: Mapped[str] = mapped_column(String(255))
     # An import, or without our signature: its own statements are not trusted.
     foreign: Mapped[bool] = mapped_column(default=False, server_default=false())
+    # The rows of some tables were left out, so it never counts as a full one.
+    is_partial: Mapped[bool] = mapped_column(default=False, server_default=false())
     # A proof of level 2 or more has passed; if False, see the proofs.
     proven: Mapped[bool] = mapped_column(default=False, server_default=false())
     # Set at the start of a deletion; an interrupted one is finished by reconcile.
@@ -65,7 +70,7 @@ class DatabaseBackup(Job, Model):
         Index("ix_database_backups_newest", "created_at", "id"),
         Index("ix_database_backups_of_status", "status", "created_at", "id"),
         # Each covers the query of a figure, so that no rows are read.
-        Index("ix_database_backups_of_database", "status", "server", "database", "created_at"),
+        Index("ix_database_backups_of_database", "status", "database_id", "created_at"),
         Index("ix_database_backups_of_trigger", "status", "trigger", "size"),
         Index(
             "ix_database_backups_untold",
@@ -76,10 +81,10 @@ class DatabaseBackup(Job, Model):
         # All columns that retention needs, because the rows are wide.
         Index(
             "ix_database_backups_for_retention",
-            *("server", "database", "status", "created_at", "id", "filename"),
-            *("pinned_at", "foreign", "proven", "delete_requested_at", "size"),
+            *("database_id", "status", "created_at", "id", "filename"),
+            *("pinned_at", "foreign", "is_partial", "proven", "delete_requested_at", "size"),
         ),
-        Index("ix_database_backups_names", "id", "server", "database"),
+        Index("ix_database_backups_names", "id", "database_id"),
     )
 
     @property

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from cuid2 import create_id
-from sqlalchemy import JSON, Index, String, false, text
+from sqlalchemy import JSON, ForeignKey, Index, String, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.errors import AppError
@@ -32,6 +32,8 @@ class Restore(Job, Model):
     id: Mapped[str] = mapped_column(String(32), primary_key=True, default=create_id)
     filename: Mapped[str] = mapped_column(String(255))  # of the backup; it may be deleted since
     kind: Mapped[Kind] = mapped_column(Word(Kind))
+    # The guarded database that it replaces, or on whose server it works.
+    database_id: Mapped[str | None] = mapped_column(ForeignKey("databases.id"))
     server: Mapped[str] = mapped_column(String(255))
     database: Mapped[str] = mapped_column(String(255))  # its final name
     working: Mapped[str] = mapped_column(String(63))  # its name until it is complete
@@ -88,15 +90,21 @@ class Restore(Job, Model):
         self.kept = self.kept_until = None
 
     __table_args__ = (
-        # One at a time, because it takes the whole machine; but drills do not block restores.
+        # One restore at a time, because it takes the whole machine; but drills of other
+        # databases wait for their turn, and do not block restores.
         *(
-            Index(name, "status", unique=True, sqlite_where=where, postgresql_where=where)
-            for name, where in (
+            Index(name, column, unique=True, sqlite_where=where, postgresql_where=where)
+            for name, column, where in (
                 (
                     "uq_restores_one_drill_pending",
+                    "database_id",
                     text("status = 'PENDING' AND kind = 'drill'"),
                 ),
-                ("uq_restores_one_pending", text("status = 'PENDING' AND kind <> 'drill'")),
+                (
+                    "uq_restores_one_pending",
+                    "status",
+                    text("status = 'PENDING' AND kind <> 'drill'"),
+                ),
             )
         ),
         Index("ix_restores_newest", "created_at", "id"),

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from cuid2 import create_id
-from sqlalchemy import BigInteger, String, UniqueConstraint, text
+from sqlalchemy import BigInteger, ForeignKey, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.extensions import Model
@@ -16,8 +16,7 @@ class RetentionPolicy(Model):
     __tablename__ = "retention_policies"
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True, default=create_id)
-    server: Mapped[str] = mapped_column(String(255))  # as that of its backups
-    database: Mapped[str] = mapped_column(String(255))
+    database_id: Mapped[str] = mapped_column(ForeignKey("databases.id"))
     keep_last: Mapped[int | None]
     keep_hourly: Mapped[int | None]
     keep_daily: Mapped[int | None]
@@ -38,6 +37,4 @@ class RetentionPolicy(Model):
     removed_number: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
     removed_size: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
 
-    __table_args__ = (
-        UniqueConstraint("server", "database", name="uq_retention_policies_of_database"),
-    )
+    __table_args__ = (UniqueConstraint("database_id", name="uq_retention_policies_of_database"),)

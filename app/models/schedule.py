@@ -8,6 +8,7 @@ from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.extensions import Model
+from app.models.database import Database
 from app.models.types import Moment, Word, now
 
 
@@ -35,8 +36,7 @@ class Schedule(Model):
     __tablename__ = "schedules"
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True, default=create_id)
-    server: Mapped[str] = mapped_column(String(255))  # as that of its backups
-    database: Mapped[str] = mapped_column(String(255))
+    database_id: Mapped[str] = mapped_column(ForeignKey("databases.id"))
     name: Mapped[str] = mapped_column(String(100))
     task: Mapped[Task] = mapped_column(Word(Task))
     cron: Mapped[str] = mapped_column(String(255))
@@ -53,8 +53,10 @@ class Schedule(Model):
     next_due_at: Mapped[datetime | None] = mapped_column(Moment)
     reckoned_at: Mapped[datetime] = mapped_column(Moment, default=now)
 
+    database: Mapped[Database] = relationship(lazy="joined", innerjoin=True)
+
     __table_args__ = (
-        UniqueConstraint("server", "database", "name", name="uq_schedules_of_database"),
+        UniqueConstraint("database_id", "name", name="uq_schedules_of_database"),
         Index("ix_schedules_due", "next_due_at"),
         Index("ix_schedules_reckoned", "reckoned_at"),
     )
@@ -91,13 +93,3 @@ class Firing(Model):
         """Whether it is running or about to: not in a pause between two attempts."""
         is_new = self.outcome is Outcome.WAITING and not self.attempts
         return is_new or self.outcome is Outcome.RUNNING
-
-
-class SeenDatabase(Model):
-    """A row of `seen_databases`: a database whose first schedules have been made."""
-
-    __tablename__ = "seen_databases"
-
-    server: Mapped[str] = mapped_column(String(255), primary_key=True)
-    database: Mapped[str] = mapped_column(String(255), primary_key=True)
-    seen_at: Mapped[datetime] = mapped_column(Moment, default=now)

@@ -77,21 +77,21 @@ def masked(text: str, secrets: Iterable[str]) -> str:
     return text
 
 
-def parse_url(url: str) -> Conninfo:
-    """Parse a libpq URL, also in the forms of Prisma and SQLAlchemy.
+def parse_url(url: str, *, called: str = "DATABASE_URL") -> Conninfo:
+    """Parse a libpq URL, also in the forms of Prisma and SQLAlchemy; errors name it as `called`.
 
     Parameters that libpq does not know (`schema`, `connection_limit`, …) are dropped with
     a notice. Raises ConfigurationError, which never quotes the URL.
     """
     scheme, separator, rest = url.strip().partition("://")
     if not separator or scheme.partition("+")[0] not in _SCHEMES:
-        raise _no_url(scheme)
-    plain, dropped = _without_foreign_parameters(rest)
+        raise _no_url(scheme, called)
+    plain, dropped = _without_foreign_parameters(rest, called)
     try:
         parameters = parse_dsn(plain)
     except (psycopg2.ProgrammingError, UnicodeDecodeError):
-        raise _unreadable() from None  # their messages would quote the password
-    _refuse_misread_password(plain, parameters)
+        raise _unreadable(called) from None  # their messages would quote the password
+    _refuse_misread_password(plain, parameters, called)
     _refuse_services(parameters)
     parameters["dbname"] = _database(parameters)
     password = parameters.pop("password", "")
@@ -99,24 +99,22 @@ def parse_url(url: str) -> Conninfo:
         parameters.pop("passfile", None)  # it would override the password
     if "sslpassword" in parameters or "\n" in password or "\r" in password:
         raise ConfigurationError(
-            "DATABASE_URL contains a secret that cannot be passed on safely",
+            f"{called} contains a secret that cannot be passed on safely",
             hint="sslpassword and passwords with line breaks are not supported.",
         )
-    notices = tuple(f"DATABASE_URL: {name} is unknown to libpq and was ignored" for name in dropped)
+    notices = tuple(f"{called}: {name} is unknown to libpq and was ignored" for name in dropped)
     if 0 < len(password) < _LONG_ENOUGH:
-        notices += (
-            f"DATABASE_URL: a password of {_LONG_ENOUGH} characters or more is masked better",
-        )
+        notices += (f"{called}: a password of {_LONG_ENOUGH} characters or more is masked better",)
     return Conninfo(parameters, password, server=_server(parameters), notices=notices)
 
 
-def _no_url(scheme: str) -> ConfigurationError:
+def _no_url(scheme: str, called: str) -> ConfigurationError:
     hint = "It looks like postgresql://user:password@host:5432/database."
     if scheme.startswith("jdbc:"):
         hint = "Leave out jdbc: and write user and password before the host. " + hint
     elif scheme[:1] in ("'", '"'):
         hint = "Leave out the quotes around it. " + hint
-    return ConfigurationError("DATABASE_URL is not a PostgreSQL URL", hint=hint)
+    return ConfigurationError(f"{called} is not a PostgreSQL URL", hint=hint)
 
 
 def _refuse_services(parameters: Mapping[str, str]) -> None:
@@ -135,15 +133,15 @@ def _database(parameters: Mapping[str, str]) -> str:
     return parameters.get("dbname") or os.environ.get("PGDATABASE") or user
 
 
-def _unreadable() -> ConfigurationError:
+def _unreadable(called: str) -> ConfigurationError:
     return ConfigurationError(
-        "DATABASE_URL cannot be read",
+        f"{called} cannot be read",
         hint="Write special characters in the password percent-encoded:"
         " @ is %40, / is %2F, % is %25.",
     )
 
 
-def _refuse_misread_password(url: str, parameters: Mapping[str, str]) -> None:
+def _refuse_misread_password(url: str, parameters: Mapping[str, str], called: str) -> None:
     """Refuse a URL in which a raw / or @ of the password was read as host or database.
 
     Those are shown to people, and would show a part of the password.
@@ -151,7 +149,7 @@ def _refuse_misread_password(url: str, parameters: Mapping[str, str]) -> None:
     authority, _ = _split_user(url.removeprefix("postgresql://"))[1].split("?", 1)
     ports = parameters.get("port", "").split(",")
     if "@" in authority or not all(port.isdigit() or not port for port in ports):
-        raise _unreadable()
+        raise _unreadable(called)
 
 
 def _split_user(rest: str) -> tuple[str, str]:
@@ -163,7 +161,7 @@ def _split_user(rest: str) -> tuple[str, str]:
     return f"{user}@", following
 
 
-def _without_foreign_parameters(rest: str) -> tuple[str, list[str]]:
+def _without_foreign_parameters(rest: str, called: str) -> tuple[str, list[str]]:
     """The URL with only the parameters that libpq knows, and the names of the others."""
     user, following = _split_user(rest)
     base, _, query = following.partition("?")
@@ -171,7 +169,7 @@ def _without_foreign_parameters(rest: str) -> tuple[str, list[str]]:
     known = [pair for pair in pairs if _is_known(pair)]
     foreign = [pair for pair in pairs if pair not in known]
     if not all(re.fullmatch(r"[A-Za-z_][\w.-]*(=[^@/]*)?", pair) for pair in foreign):
-        raise _unreadable()  # rather a part of a password
+        raise _unreadable(called)  # rather a part of a password
     dropped = [pair.partition("=")[0] for pair in foreign]
     return f"postgresql://{user}{base}?{'&'.join(known)}", dropped
 

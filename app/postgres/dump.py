@@ -35,6 +35,7 @@ class Request:
     environment: Mapping[str, str | None]  # to sign in
     snapshot: str | None  # None: `info` leads to a session that holds one (see relay.py)
     compression: str
+    without_rows_of: tuple[tuple[str, str], ...] = ()  # schema and name of tables
 
 
 _HAS_GONE = re.compile(r"could not open relation with OID|cache lookup failed|does not exist")
@@ -78,10 +79,16 @@ def _pg_dump(
     return [
         toolchain.pg_dump, "-F", "c", "-b", "-v", "-w", f"--lock-wait-timeout={limits.lock}s",
         *([f"--snapshot={request.snapshot}"] if request.snapshot else []),
+        *(f"--exclude-table-data={_pattern(*table)}" for table in request.without_rows_of),
         f"--compress={_compress_option(request.compression, toolchain)}",
         # PGAPPNAME sets the application name, by which sessions are found.
         "-f", target, "-d", request.info.dsn(application_name=None),
     ]  # fmt: skip
+
+
+def _pattern(schema: str, name: str) -> str:
+    """A pattern of pg_dump that means this table alone."""
+    return ".".join('"' + part.replace('"', '""') + '"' for part in (schema, name))
 
 
 def dump_roles(

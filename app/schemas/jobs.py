@@ -44,6 +44,7 @@ class BackupSchema(_JobSchema):
     size = fields.Integer()
     notes = fields.String()
     foreign = fields.Boolean()
+    is_partial = fields.Boolean()
     pinned_at = Moment()
     pinned_by = fields.String()
     pin_reason = fields.String()
@@ -76,8 +77,8 @@ class AssertionSchema(CamelCase):
     id = fields.String()
     name = fields.String()
     statement = fields.String()
-    server = fields.String()
-    database = fields.String()
+    server = fields.String(attribute="database.server")
+    database = fields.String(attribute="database.name")
     created_at = Moment()
     created_by = fields.String()
 

@@ -25,8 +25,8 @@ class ScheduleSchema(CamelCase):
     enabled = fields.Boolean()
     has_heartbeat = fields.Function(lambda schedule: bool(schedule.heartbeat))
     next_due_at = Moment()
-    server = fields.String()
-    database = fields.String()
+    server = fields.String(attribute="database.server")
+    database = fields.String(attribute="database.name")
     created_at = Moment()
     created_by = fields.String()
 

@@ -14,11 +14,12 @@ from app.models import Kind, Level, Restore, Result, Status, Trigger
 from app.models.types import now
 from app.services.backups import good, listing
 from app.services.backups import service as backups
+from app.services.databases.service import default_database
 from app.services.restores import service as restores
 from tests.admin.test_backups import LIST, Page, followed, row_of, seen, sent, token_on
 from tests.api.test_downloads import planted
 from tests.api.test_restores import nothing_pending, planted_proof, planted_restore
-from tests.conftest import PASSWORD, Database, signed_in
+from tests.conftest import PASSWORD, Database, database_id, signed_in
 from tests.services.health.test_figures import counting
 
 RESTORES = "/admin/restores"
@@ -123,9 +124,11 @@ def test_the_wizard_says_what_is_in_the_way_and_takes_another_name(
     client = signed_in(app)
     with app.app_context():
         filename = backups.create_backup(trigger=Trigger.CLI, created_by="ann").filename
+    with app.app_context():
+        other = database_id("elsewhere:5432", "shop")  # DATABASE_URL names it no longer
     with app.app_context(), writing():
         row = listing.get_backup(filename)
-        row.database = "shop"  # another than the one that is configured
+        row.server, row.database, row.database_id = "elsewhere:5432", "shop", other
         row.contents = (row.contents or {}) | {"owner": "Gone"}
     wizard = f"{LIST}/{filename}/restore"
     page = seen(client, wizard)
@@ -133,7 +136,7 @@ def test_the_wizard_says_what_is_in_the_way_and_takes_another_name(
     assert "Role Gone does not exist" in page.text
     assert 'CREATE ROLE "Gone";' in page.text
     assert "disabled" in page.all("input", id="replace")[0]
-    refused = sent(client, wizard, mode="beside", into="shop")
+    refused = sent(client, wizard, mode="beside", into=shop.name)
     assert refused.status_code == 422
     assert "cannot be the name of the new database" in Page(refused).text
     page = followed(client, sent(client, wizard, mode="beside", into="postgres"))
@@ -248,7 +251,7 @@ def test_a_failed_proof_is_loud(panel: Flask, ann: FlaskClient):
     assert "Proof failed" in page.within("strong")
     assert found["differences"][0] in page.within("li")
     with panel.app_context():
-        assert good.find_newest_good().filename == before
+        assert good.find_newest_good(default_database()).filename == before
         assert restores.list_restores(filename=filename) == []
     assert "The proof of the last backup failed" in seen(ann, LIST).text
 
@@ -334,10 +337,11 @@ def test_the_pages_read_each_backup_once_in_few_statements(app: Flask, shop: Dat
         return len(statements), len(rows)
 
     total, rows = count(lambda: seen(client, wizard))
-    assert (total <= 18, rows) == (True, 1)
+    assert (total <= 19, rows) == (True, 1)
     total, rows = count(lambda: client.post(wizard, data=form))
-    assert (total <= 30, rows) == (True, 1)
+    assert (total <= 31, rows) == (True, 1)
     total, rows = count(lambda: seen(client, page))
-    assert (total <= 7, rows) == (True, 1)
+    assert (total <= 8, rows) == (True, 1)
     total, rows = count(lambda: seen(client, LIST))
-    assert (total <= 10, rows <= 3) == (True, True)  # the list, the newest good one and a bad one
+    # The list, the newest good one and a bad one; the default database, and all to choose from.
+    assert (total <= 12, rows <= 3) == (True, True)

@@ -44,7 +44,7 @@ CUID = re.compile(r"[a-z][a-z0-9]{23}")
 ROW = {
     "id", "filename", "size", "status", "notes", "createdAt", "server", "database", "trigger",
     "createdBy", "startedAt", "finishedAt", "sha256", "serverVersion", "toolVersion",
-    "compression", "oldestReader", "error", "proof", "foreign",
+    "compression", "oldestReader", "error", "proof", "foreign", "isPartial",
     "pinnedAt", "pinnedBy", "pinReason",
 }  # fmt: skip
 

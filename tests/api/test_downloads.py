@@ -19,6 +19,7 @@ from app.extensions import db, writing
 from app.models import DatabaseBackup, Status, Trigger
 from app.models.backup import filename_of
 from app.models.types import now
+from tests.conftest import database_id
 
 CONTENT = b"PGDMP" + bytes(range(256)) * 40
 LENGTH = len(CONTENT)
@@ -55,8 +56,11 @@ def planted(app: Flask, content: bytes = CONTENT, **values: Any) -> str:
         path = dump_of(app, filename)
         (path.parent / ".partial").mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    with app.app_context(), writing() as session:
-        session.add(row)
+    with app.app_context():
+        if "database_id" not in values:
+            row.database_id = database_id(row.server, row.database)
+        with writing() as session:
+            session.add(row)
     return filename
 
 

@@ -14,7 +14,7 @@ from app.models.types import now
 from app.services.backups import listing
 from app.services.restores import service as restores
 from tests.api.test_downloads import is_problem, planted
-from tests.conftest import PASSWORD, Database
+from tests.conftest import PASSWORD, Database, database_id
 
 RESTORES = "/api/admin/restores"
 SURE = {"password": PASSWORD}
@@ -49,10 +49,12 @@ def planted_restore(app: Flask, filename: str, **values: Any) -> str:
         | values
         | {"result": FOUND | values.get("result", {})}
     )
-    with app.app_context(), writing() as session:
-        session.add(row)
-        session.flush()
-        return row.id
+    with app.app_context():
+        row.database_id = database_id(row.server, "shop")
+        with writing() as session:
+            session.add(row)
+            session.flush()
+            return row.id
 
 
 def planted_proof(app: Flask, filename: str, **values: Any) -> None:

@@ -464,7 +464,7 @@ def test_create_ends_with_1_where_the_rows_are_not_those_that_were_counted(
 ):
     real = backup_run.prove_rows
 
-    def prove_rows(contents: dict, counted: dict, read: object) -> dict:
+    def prove_rows(contents: dict, counted: dict, read: object, **more: object) -> dict:
         return real(contents, dict.fromkeys(counted, 7), read)
 
     monkeypatch.setattr(backup_run, "prove_rows", prove_rows)

@@ -16,11 +16,11 @@ from app.extensions import db, writing
 from app.models import Delivery, DeliveryStatus, Fact, Notifier, Trigger, Worker
 from app.models.types import now
 from app.models.worker import HEARTBEAT
-from app.services.access.sealing import seal
+from app.sealing import seal
 from app.services.alerts import deliveries
 from app.services.backups import service as backups
 from app.services.backups.queue import insert_pending
-from app.services.databases.configured import database_name
+from app.services.databases.service import default_database
 from app.services.jobs import claims
 from app.services.jobs.outcomes import record_failure
 from tests.cli.test_panel import Home, can_connect, free_port, wait_until
@@ -45,9 +45,9 @@ def test_a_backup_waits_for_no_notifier_and_each_is_told_or_tried_again(
     app: Flask, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(deliveries, "PATIENCE", 100)  # longer than all that is done meanwhile
-    failed = insert_pending(Trigger.CLI, "ann", "")
+    failed = insert_pending(Trigger.CLI, "ann", "", of=default_database())
     record_failure(failed.id, DumpError("it broke"))
-    shop = database_name().database
+    shop = default_database().name
     with listening() as right, listening(500) as wrong, listening(hangs=True) as silent:
         notifier("right", right.url)
         notifier("wrong", wrong.url)

@@ -154,7 +154,7 @@ def test_a_drill_wants_one_backup(run_without_server: tuple[Run, Flask]):
     assert run("backup", "drill").exit_code == 2
     nothing = run("backup", "drill", "--latest")
     assert nothing.exit_code == 1
-    assert "there is no good backup yet" in nothing.stderr
+    assert "there is no good backup of shop yet" in nothing.stderr
     name = planted(app, status=Status.FAILED)
     assert run("backup", "drill", name, "--latest").exit_code == 2
     assert f"{name} is FAILED and has no dump" in run("backup", "drill", name).stderr

@@ -14,7 +14,7 @@ from app.models.types import now
 from app.postgres.conninfo import Conninfo
 from app.queue import count_waiting
 from app.services.backups import service as backups
-from app.services.databases.configured import database_name
+from app.services.databases.service import default_database
 from app.services.jobs import workers
 from app.services.proofs import assertions
 from app.services.restores import service as restores
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.timeout(120)
 @contextmanager
 def a_database_that_cannot_be_dropped(server: Conninfo) -> Iterator[str]:
     """What a restore has left behind, whose drop waits for a lock meanwhile."""
-    restore_id, name = create_id(), database_name()
+    restore_id, guarded = create_id(), default_database()
     working = f"backstop_{restore_id}"
     admin = Database("postgres", url_of(server, "postgres"))
     admin.run(f'CREATE DATABASE "{working}"')
@@ -39,7 +39,8 @@ def a_database_that_cannot_be_dropped(server: Conninfo) -> Iterator[str]:
         id=restore_id,
         filename="gone.dump",
         kind=Kind.BESIDE,
-        server=name.server,
+        database_id=guarded.id,
+        server=guarded.server,
         database="beside",
         working=working,
         trigger=Trigger.CLI,

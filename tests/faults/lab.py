@@ -34,6 +34,8 @@ from app.queue import init_queues, queue
 from app.services.backups import service as backups
 from app.services.backups.manifests import read_manifest
 from app.services.backups.queue import list_unclaimed
+from app.services.databases.configured import Address
+from app.services.databases.service import database_at
 from app.services.jobs import claims
 from app.services.jobs.settling import Reconciled
 from app.services.recovery import reconcile
@@ -199,10 +201,12 @@ class Lab(Home):
         self.lose_runner_of(published)
         self.forget(doomed)
         lost = f"backup_lost-{secrets.token_hex(8)}.dump"
+        with self.context():
+            another = database_at(Address("another", "another")).id
         with self.context(), writing() as session:
             self._row(doomed).delete_requested_at = now()
             other = DatabaseBackup(filename=lost, server="another", database="another")
-            other.trigger = Trigger.CLI
+            other.database_id, other.trigger = another, Trigger.CLI
             session.add(other)
             other.claim(_gone_runner())
         self.partials.mkdir(exist_ok=True)

@@ -19,7 +19,8 @@ from app.extensions import db, writing
 from app.models import DatabaseBackup, Delivery, Firing, Outcome, Schedule, Status, Task, types
 from app.services.alerts import notifiers
 from app.services.backups import service as backups
-from app.services.databases.configured import database_name, storage
+from app.services.databases.configured import storage
+from app.services.databases.service import default_database
 from app.services.proofs.records import record_reading
 from app.services.retention import policies, prune
 from app.services.retention.rules import Policy
@@ -63,9 +64,9 @@ class Machine:
                 self._peril()
             self._peril()
 
-        def queue(**asked: object) -> DatabaseBackup:
+        def queue(*of: object, **asked: object) -> DatabaseBackup:
             self._peril()
-            made = real_queue(**asked)
+            made = real_queue(*of, **asked)
             self._peril()
             return made
 
@@ -383,7 +384,7 @@ def test_what_a_schedule_makes_is_pruned_as_the_policy_says(
     monkeypatch.setattr(prune, "prune_after", prune.prune_after.call_local)  # as a worker does
     storage().folder.mkdir(exist_ok=True)
     policies.set_policy(Policy(keep_last=3, keep_daily=4), by="ann")
-    policies.confirm_policy(policies.get_policy(), database_name(), by="ann")
+    policies.confirm_policy(policies.get_policy(), default_database(), by="ann")
     schedules.add_schedule(
         schedules.NewSchedule("often", Task.BACKUP, "15 */6 * * *"), created_by="ann"
     )

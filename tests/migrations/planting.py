@@ -30,6 +30,13 @@ _CONTENTS = {
 _WORDS: dict[str, list[Any]] = {
     "server": ["db1:5432"],
     "database": ["shop"],
+    "database_backups.server": ["db1:5432", "db1:5432", "elsewhere"],
+    "alarms.server": ["db1:5432", ""],
+    "alarms.database": ["shop", ""],
+    "databases.state": ["active"],
+    "databases.name": ["shop", "crm", "wiki"],
+    "databases.dbname": ["shop", "crm", "wiki"],
+    "databases.without_rows_of": [[]],
     "trigger": ["cli"],
     "filename": [f"backup_2026-01-01T03-0{n}-00-123Z.dump" for n in range(3)],
     "timezone": ["Europe/Berlin"],
@@ -91,10 +98,30 @@ def all_rows() -> Rows:
 def assert_kept(before: Rows, after: Rows) -> None:
     """Each row is there, and each of its columns that still exists is what it was."""
     for table, rows in before.items():
+        if table not in after:
+            assert table == "seen_databases"
+            continue
         columns = rows[0].keys() & after[table][0].keys()
         kept = [{name: row[name] for name in columns} for row in after[table]]
         for row in rows:
             assert {name: row[name] for name in columns} in kept, f"{table}: {row}"
+    if "databases" in after and "databases" not in before:
+        _assert_named(before, after)
+
+
+def _assert_named(before: Rows, after: Rows) -> None:
+    """Each row that named a database refers to the one of that name, unless it was imported."""
+    databases = {row["id"]: row for row in after["databases"]}
+    by_address = {(row["server"], row["dbname"]): row for row in databases.values()}
+    assert len(by_address) == len(databases)
+    for seen in before.get("seen_databases", []):
+        assert by_address[seen["server"], seen["database"]]["seeded_at"] == seen["seen_at"]
+    for table in ("database_backups", "schedules", "assertions", "retention_policies", "alarms"):
+        referring = {row["id"]: row["database_id"] for row in after[table]}
+        for row in before.get(table, []):
+            database = by_address.get((row["server"], row["database"]))
+            assert referring[row["id"]] == (database and database["id"])
+            assert database is not None or row["server"] in ("", "elsewhere")
 
 
 def reflected(connection: Connection) -> MetaData:

@@ -34,7 +34,7 @@ from app.services.databases.configured import private_dir, storage
 from app.services.jobs import claims
 from app.services.recovery import reconcile
 from app.storages import local
-from tests.conftest import Database, sessions
+from tests.conftest import Database, database_id, sessions
 
 pytestmark = pytest.mark.usefixtures("context")
 
@@ -376,7 +376,7 @@ def test_a_runner_that_renews_its_lease_while_it_is_judged_keeps_program_and_ses
     program: "subprocess.Popen[bytes]", shop: Database, monkeypatch: pytest.MonkeyPatch
 ):
     backup = pending(SOMEBODY_DEAD, timedelta(seconds=-1))
-    published = backup_recovery.published
+    published, other = backup_recovery.published, database_id(backup.server, "zzz")
 
     def renewed(filename: str) -> object:
         if filename == backup.filename:
@@ -389,6 +389,7 @@ def test_a_runner_that_renews_its_lease_while_it_is_judged_keeps_program_and_ses
         session.get_one(DatabaseBackup, backup.id).process = claims.identity(program.pid)
         dead = DatabaseBackup(
             filename="backup_of_another.dump",
+            database_id=other,
             server=backup.server,
             database="zzz",
             trigger=Trigger.CLI,
@@ -423,10 +424,12 @@ def test_sessions_are_not_looked_for_on_a_server_that_is_not_the_backups(
     elsewhere: dict[str, str], shop: Database
 ):
     backup = pending(SOMEBODY_DEAD, timedelta(seconds=-1))
+    address = {"server": backup.server, "database": backup.database} | elsewhere
+    other = database_id(address["server"], address["database"])
     with writing() as session:
         row = session.get_one(DatabaseBackup, backup.id)
-        for name, value in elsewhere.items():
-            setattr(row, name, value)
+        row.server, row.database = address["server"], address["database"]
+        row.database_id = other
     with closing(psycopg2.connect(shop.url, application_name=f"backstop {backup.filename}")):
         end_sessions_of(backup.id)
         end_sessions_of("nobody")

@@ -56,7 +56,7 @@ def test_another_server_is_not_named_as_if_it_were_the_backups(
     assert by_hand is not None
     assert "HOST" in by_hand.commands[1]
     assert "other.invalid" not in " ".join(by_hand.commands)
-    assert "replace HOST" in by_hand.warning
+    assert "Replace HOST" in by_hand.warning
 
 
 def test_the_printed_commands_set_what_rows_depend_on(shop: Database, server):

@@ -137,10 +137,12 @@ def _change(session: Session, alarm: Alarm | None, trouble: Trouble | None, at: 
         alarm = Alarm(
             kind=trouble.kind,
             subject=trouble.subject[:600],
-            server=trouble.name.server,
-            database=trouble.name.database,
             opened_at=trouble.since or at,
         )
+        if trouble.database is not None:
+            alarm.database_id = trouble.database.id
+            alarm.server = trouble.database.server
+            alarm.database = trouble.database.dbname
         session.add(alarm)
         logger.warning("alarm opened kind=%s subject=%r", trouble.kind.value, trouble.subject)
     alarm.title, alarm.body = _title(trouble), trouble.body

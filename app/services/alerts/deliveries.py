@@ -20,7 +20,7 @@ from app.errors import AppError, InvalidInput
 from app.extensions import db, writing
 from app.models import Delivery, DeliveryStatus, Fact, Notifier
 from app.models.types import moment_text
-from app.services.access.sealing import unseal
+from app.sealing import unseal
 from app.services.alerts.conditions.trouble import one_line
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from app.errors import InvalidInput
 from app.models import Delivery, DeliveryStatus
-from app.services.access.sealing import seal
+from app.sealing import seal
 from app.services.alerts.deliveries import BACK_OFF
 
 MAX_URL = 2_000  # characters

@@ -16,7 +16,7 @@ from app.errors import Conflict, InvalidInput, NotFound, NotifierError
 from app.extensions import db, writing
 from app.models import Delivery, DeliveryStatus, Fact, Notifier
 from app.models.delivery import TEST
-from app.services.access.sealing import seal
+from app.sealing import seal
 from app.services.alerts.deliveries import attempt, queue_claimed
 from app.services.audit.acting import acting
 

@@ -15,6 +15,7 @@ from app.models.types import camel_case
 from app.services.backups.manifests import (
     EDITABLE,
     build_manifest,
+    database_id_in,
     distrusted,
     facts_in,
     facts_of,
@@ -190,6 +191,7 @@ def _rewrite_row(check: Check) -> Check:
         return check  # unknown, without a valid manifest
     is_ours = is_signed(content)
     columns = (manifest if is_ours else distrusted(manifest)).columns()
+    columns["database_id"] = database_id_in(manifest)
     with writing() as session:
         same_id = select(DatabaseBackup.filename).where(DatabaseBackup.id == columns["id"])
         other = session.scalar(same_id)

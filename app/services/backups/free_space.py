@@ -5,9 +5,9 @@ from sqlalchemy import select
 
 from app.errors import StorageFull
 from app.extensions import db
-from app.models import DatabaseBackup, Status
+from app.models import Database, DatabaseBackup, Status
 from app.postgres.databases import Server
-from app.services.databases.configured import DatabaseName, storage
+from app.services.databases.configured import storage
 
 # An estimate must not refuse what may fit: a dump can be far smaller than its database,
 # with its indexes and bloat. A full disk still ends a run cleanly.
@@ -16,14 +16,13 @@ _OTHER_COMPRESSION = 0.5  # of an estimate from a dump with another compression
 _WITHOUT_BLOAT = 0.5  # of the size of a database, once it is restored
 
 
-def expected_size(name: DatabaseName, database_size: int, compression: str) -> int:
+def expected_size(database: Database, database_size: int, compression: str) -> int:
     """The likely size of the next dump in bytes, judged by the last one."""
     completed = select(
         DatabaseBackup.size, DatabaseBackup.database_size, DatabaseBackup.compression
     ).where(
         DatabaseBackup.status == Status.COMPLETED,
-        DatabaseBackup.server == name.server,
-        DatabaseBackup.database == name.database,
+        DatabaseBackup.database_id == database.id,
         DatabaseBackup.database_size > 0,
     )
     last = db.session.execute(completed.order_by(DatabaseBackup.created_at.desc()).limit(1)).first()
@@ -35,10 +34,10 @@ def expected_size(name: DatabaseName, database_size: int, compression: str) -> i
 
 
 def refuse_without_space(
-    name: DatabaseName, database_size: int, compression: str, what: str = "this backup"
+    database: Database, database_size: int, compression: str, what: str = "this backup"
 ) -> None:
     """Raise StorageFull if the next dump of this database would not fit."""
-    needed, free = expected_size(name, database_size, compression), storage().free_space()
+    needed, free = expected_size(database, database_size, compression), storage().free_space()
     if needed > free:
         raise StorageFull(
             f"there is no room for {what}: {_size(needed - free)} are missing",

@@ -1,50 +1,55 @@
 """The newest good backup of a database, in one definition for all.
 
-A good backup is one of ours, completed, with its dump in place and no failed proof, and
-is not being deleted.
+A good backup is one of ours, completed and full, with its dump in place and no failed
+proof, and is not being deleted.
 """
 
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
-from sqlalchemy import Select, and_, func, or_, select, tuple_
+from sqlalchemy import Select, and_, func, or_, select
 
 from app.errors import NotFound
 from app.extensions import db
-from app.models import DatabaseBackup, Status
-from app.services.backups.queue import FOREIGN
-from app.services.databases.configured import DatabaseName, database_name, storage
+from app.models import Database, DatabaseBackup, Status
+from app.services.databases.configured import storage
 from app.services.proofs.records import failing_backups
 
-_NAME = (DatabaseBackup.server, DatabaseBackup.database)
 _ENDED = (
-    *_NAME,
+    DatabaseBackup.database_id,
     DatabaseBackup.filename,
     DatabaseBackup.created_at,
     DatabaseBackup.finished_at,
-    (DatabaseBackup.foreign | DatabaseBackup.delete_requested_at.is_not(None)).label("is_out"),
+    or_(
+        DatabaseBackup.foreign,
+        DatabaseBackup.is_partial,
+        DatabaseBackup.delete_requested_at.is_not(None),
+    ).label("is_out"),
 )
 _LOOKED_BACK = 50  # backups of each database, where there are many databases
 _AT_ONCE = 20  # rows; usually the first one is good
 
 
-def find_newest_good(of: DatabaseName | None = None) -> DatabaseBackup | None:
-    """The newest good backup of a database, by default of the configured one."""
-    return next(list_good(of or database_name()), None)
+def find_newest_good(of: Database, *, partial: bool = False) -> DatabaseBackup | None:
+    """The newest good backup of a database; or of its `partial` ones, which are not good."""
+    return next(list_good(of.id, partial=partial), None)
 
 
-def get_newest_good(of: DatabaseName | None = None) -> DatabaseBackup:
+def get_newest_good(of: Database) -> DatabaseBackup:
     """The same. Raises NotFound if there is none."""
     backup = find_newest_good(of)
     if backup is None:
-        raise NotFound("there is no good backup yet", hint="Make one: flask backup create.")
+        raise NotFound(
+            f"there is no good backup of {of.name} yet", hint="Make one: flask backup create."
+        )
     return backup
 
 
-def list_good(of: DatabaseName) -> Iterator[DatabaseBackup]:
+def list_good(database_id: str, *, partial: bool = False) -> Iterator[DatabaseBackup]:
     """All good backups of a database, newest first; rows are read as needed."""
-    chosen = _good_but_for_files(of).order_by(
+    chosen = _good_but_for_files(database_id, partial=partial).order_by(
         DatabaseBackup.created_at.desc(), DatabaseBackup.id.desc()
     )
     older = chosen
@@ -59,27 +64,37 @@ def list_good(of: DatabaseName) -> Iterator[DatabaseBackup]:
         )
 
 
-def is_good(backup: DatabaseBackup) -> bool:
-    """Whether the backup is good now."""
-    of = DatabaseName(backup.server, backup.database)
-    same = _good_but_for_files(of).where(DatabaseBackup.id == backup.id)
+def is_good(backup: DatabaseBackup, *, partial: bool = False) -> bool:
+    """Whether the backup is good now; or, if it is `partial`, would be but for that."""
+    if backup.database_id is None:
+        return False
+    chosen = _good_but_for_files(backup.database_id, partial=partial)
+    same = chosen.where(DatabaseBackup.id == backup.id)
     return db.session.scalar(same) is not None and storage().has(backup.filename)
 
 
-def last_good_of_each() -> dict[DatabaseName, datetime | None]:
-    """When the newest good backup of each database ended; None without one.
+def last_good_of_each() -> dict[str, datetime | None]:
+    """When the newest good backup of each database ended, by its id; None without one.
 
     The number of queries does not depend on the numbers of databases and rows.
     """
-    ours = [DatabaseBackup.status == Status.COMPLETED, DatabaseBackup.server != FOREIGN]
+    ours = [DatabaseBackup.status == Status.COMPLETED, DatabaseBackup.database_id.is_not(None)]
     if failing := failing_backups():
         ours.append(DatabaseBackup.id.not_in(failing))
-    newest = select(func.max(DatabaseBackup.created_at)).where(*ours).group_by(*_NAME)
+    newest = (
+        select(func.max(DatabaseBackup.created_at))
+        .where(*ours)
+        .group_by(DatabaseBackup.database_id)
+    )
     ended_at = _ended(select(*_ENDED).where(*ours, DatabaseBackup.created_at.in_(newest)))
-    lacking = [name for name, ended in ended_at.items() if ended is None]
-    number = func.row_number().over(partition_by=_NAME, order_by=DatabaseBackup.created_at.desc())
+    lacking = [database_id for database_id, ended in ended_at.items() if ended is None]
+    number = func.row_number().over(
+        partition_by=DatabaseBackup.database_id, order_by=DatabaseBackup.created_at.desc()
+    )
     others = (
-        select(*_ENDED, number.label("number")).where(*ours, tuple_(*_NAME).in_(lacking)).subquery()
+        select(*_ENDED, number.label("number"))
+        .where(*ours, DatabaseBackup.database_id.in_(lacking))
+        .subquery()
     )
     return ended_at | _ended(
         select(*(others.c[column.name] for column in _ENDED))
@@ -88,20 +103,19 @@ def last_good_of_each() -> dict[DatabaseName, datetime | None]:
     )
 
 
-def _ended(chosen: Select[*tuple[Any, ...]]) -> dict[DatabaseName, datetime | None]:
+def _ended(chosen: Select[*tuple[Any, ...]]) -> dict[str, datetime | None]:
     """When the first good backup of each database ended."""
-    ended_at: dict[DatabaseName, datetime | None] = {}
+    ended_at: dict[str, datetime | None] = {}
     for row in db.session.execute(chosen):
-        name = DatabaseName(row.server, row.database)
-        if ended_at.setdefault(name, None) is None:
+        if ended_at.setdefault(row.database_id, None) is None:
             is_good = not row.is_out and storage().has(row.filename)
-            ended_at[name] = (row.finished_at or row.created_at) if is_good else None
+            ended_at[row.database_id] = (row.finished_at or row.created_at) if is_good else None
     return ended_at
 
 
-def find_newest_bad(good: DatabaseBackup | None) -> DatabaseBackup | None:
-    """The newest backup of the configured database after `good` whose proof failed."""
-    if not (failing := failing_backups(database_name())):
+def find_newest_bad(of: Database, good: DatabaseBackup | None) -> DatabaseBackup | None:
+    """The newest backup of a database after `good` whose proof failed."""
+    if not (failing := failing_backups(of.id)):
         return None
     failed = select(DatabaseBackup).where(
         DatabaseBackup.id.in_(failing),
@@ -115,20 +129,17 @@ def find_newest_bad(good: DatabaseBackup | None) -> DatabaseBackup | None:
 
 def is_last_good(backup: DatabaseBackup) -> bool:
     """Whether its database has no other good backup; asked before it is deleted."""
-    others = (
-        other
-        for other in list_good(DatabaseName(backup.server, backup.database))
-        if other.id != backup.id
-    )
-    return is_good(backup) and next(others, None) is None
+    if backup.database_id is None or not is_good(backup):
+        return False
+    return all(other.id == backup.id for other in islice(list_good(backup.database_id), 2))
 
 
-def _good_but_for_files(of: DatabaseName) -> Select[DatabaseBackup]:
+def _good_but_for_files(database_id: str, *, partial: bool = False) -> Select[DatabaseBackup]:
     return select(DatabaseBackup).where(
-        DatabaseBackup.server == of.server,
-        DatabaseBackup.database == of.database,
+        DatabaseBackup.database_id == database_id,
         DatabaseBackup.status == Status.COMPLETED,
         DatabaseBackup.delete_requested_at.is_(None),
         DatabaseBackup.foreign.is_(False),
-        DatabaseBackup.id.not_in(failing_backups(of)),
+        DatabaseBackup.is_partial.is_(partial),
+        DatabaseBackup.id.not_in(failing_backups(database_id)),
     )

@@ -8,7 +8,7 @@ from sqlalchemy.orm import undefer
 
 from app.errors import InvalidInput, NotFound
 from app.extensions import containing, db
-from app.models import DatabaseBackup, Status
+from app.models import Database, DatabaseBackup, Status
 from app.models.types import moment_text
 from app.services.databases.configured import storage
 from app.storages.local import NAME
@@ -33,13 +33,16 @@ class Page:
 
 
 def list_backups(
+    of: Database | None = None,
     *,
     limit: int = 50,
     before: str | None = None,
     status: Status | None = None,
     query: str = "",
 ) -> Page:
-    """The newest backups, at most `limit`; `before` is the `next_before` of a page.
+    """The newest backups of one or all databases, at most `limit`.
+
+    `before` is the `next_before` of a page.
 
     `query` is searched in names, databases, notes and pins, ignoring case. Raises
     InvalidInput for an invalid limit or cursor.
@@ -47,6 +50,8 @@ def list_backups(
     if not 1 <= limit <= MAX_LIMIT:
         raise InvalidInput(f"limit must lie between 1 and {MAX_LIMIT}")
     chosen = _visible().order_by(DatabaseBackup.created_at.desc(), DatabaseBackup.id.desc())
+    if of is not None:
+        chosen = chosen.where(DatabaseBackup.database_id == of.id)
     if status is not None:
         chosen = chosen.where(DatabaseBackup.status == status)
     query = query.replace("\0", "")  # PostgreSQL has no such character

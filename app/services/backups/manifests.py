@@ -21,6 +21,9 @@ from app.keys import derived_key
 from app.models import DatabaseBackup, Trigger
 from app.models.types import camel_case, moment_text, now
 from app.postgres import ownership
+from app.services.backups.queue import FOREIGN
+from app.services.databases.configured import Address
+from app.services.databases.service import database_at
 
 FORMAT = 1
 MAX_NOTES = 2_000  # characters
@@ -70,6 +73,7 @@ class Manifest:
     finished_at: datetime | None
     notes: str
     foreign: bool
+    is_partial: bool
     pinned_at: datetime | None
     pinned_by: str
     pin_reason: str
@@ -112,6 +116,13 @@ def facts_in(content: dict[str, Any]) -> Manifest:
     except ValidationError as error:
         names = ", ".join(sorted(map(str, error.messages_dict)))
         raise VerificationError(f"the manifest has missing or invalid values: {names}") from error
+
+
+def database_id_in(manifest: Manifest) -> str | None:
+    """The id of the database that a manifest names, which gets a row; None for an import."""
+    if manifest.server == FOREIGN:
+        return None
+    return database_at(Address(manifest.server, manifest.database)).id
 
 
 def createdb_options(backup: DatabaseBackup) -> list[str]:
@@ -278,6 +289,7 @@ class _ManifestSchema(Schema):
     finished_at = _Moment(required=True, allow_none=True)
     notes = _Text(MAX_NOTES, required=True)
     foreign = checks.Boolean(load_default=False)
+    is_partial = checks.Boolean(load_default=False)
     pinned_at = _Moment(load_default=None, allow_none=True)
     pinned_by = _Text(load_default="")
     pin_reason = _Text(MAX_PIN_REASON, load_default="")

@@ -16,12 +16,9 @@ from app.services.backups.manifests import (
     is_signed,
     read_manifest,
 )
-from app.services.databases.configured import (
-    DatabaseName,
-    configured_database,
-    database_name,
-    storage,
-)
+from app.services.databases.configured import storage
+from app.services.databases.connections import reached
+from app.services.databases.service import find_database
 from app.services.jobs.session_names import backup_session
 from app.services.proofs.records import record_reading
 
@@ -79,10 +76,12 @@ def end_sessions_of(backup_id: str) -> None:
     """End the sessions of a finished run on the server, if it can be reached."""
     backup = db.session.get(DatabaseBackup, backup_id)
     db.session.commit()
-    if backup is None or DatabaseName(backup.server, backup.database) != database_name():
+    database = find_database(backup.database_id) if backup is not None else None
+    if backup is None or database is None:
         return
     try:
-        ended = end_sessions(configured_database(), backup_session(backup.filename))
+        with reached(database) as info:
+            ended = end_sessions(info, backup_session(backup.filename))
     except (AppError, psycopg2.Error) as error:
         logger.warning("sessions not ended filename=%s error=%r", backup.filename, str(error))
     else:

@@ -1,21 +1,23 @@
 """Pending backups: at most one per database, and a limit for all."""
 
 import logging
+from dataclasses import dataclass
 from datetime import timedelta
 
 from cuid2 import create_id
-from sqlalchemy import or_, select
+from sqlalchemy import Select, func, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.config import settings
 from app.errors import Conflict
 from app.extensions import db, writing
-from app.models import DatabaseBackup, Status, Trigger
+from app.models import Database, DatabaseBackup, Restore, Status, Trigger
 from app.models.backup import filename_of
 from app.models.types import moment_text, now
 from app.services.audit.acting import tell
-from app.services.databases.configured import DatabaseName, database_name
+from app.services.databases.configured import Address
+from app.services.databases.service import is_known
 from app.services.jobs.settling import settle_dead_jobs
 
 logger = logging.getLogger(__name__)
@@ -26,28 +28,40 @@ _FORGOTTEN = timedelta(hours=1)
 FOREIGN = "elsewhere"
 
 
+@dataclass(frozen=True)
+class Imported:
+    """A dump that was uploaded: the id of the upload, and its database's name elsewhere."""
+
+    upload: str
+    dbname: str
+
+
 def insert_pending(
     trigger: Trigger,
     created_by: str,
     notes: str,
     *,
+    of: Database | Imported,
     backup_id: str = "",
-    upload: str = "",
-    database: str = "",
 ) -> DatabaseBackup:
-    """Insert a PENDING row for the configured database, or for a `database` that was uploaded.
+    """Insert a PENDING row for a database, or for a dump that was uploaded.
 
     Raises Conflict, naming the other one, if a backup of this database is pending.
     """
-    name = DatabaseName(FOREIGN, database) if upload else database_name()
-    if _find_pending(name) is not None:
+    if isinstance(of, Imported):
+        backup_id, address, database_id = of.upload, Address(FOREIGN, of.dbname), None
+    else:
+        address, database_id = Address(of.server, of.dbname), of.id
+    if _find_pending(address) is not None:
         settle_dead_jobs()  # its runner may be gone
     moment = now()
     for _ in range(1000):
         backup = DatabaseBackup(
-            **name._asdict(),
-            id=upload or backup_id or create_id(),
-            foreign=bool(upload),
+            id=backup_id or create_id(),
+            database_id=database_id,
+            server=address.server,
+            database=address.dbname,
+            foreign=database_id is None,
             filename=filename_of(moment),
             created_at=moment,
             trigger=trigger,
@@ -57,7 +71,7 @@ def insert_pending(
         try:
             _insert(backup)
         except IntegrityError as error:
-            pending = _find_pending(name)
+            pending = _find_pending(address)
             if pending is not None:
                 raise _conflict(pending) from error
             moment += timedelta(milliseconds=1)  # two within one millisecond
@@ -99,12 +113,12 @@ def _refuse_too_many(session: Session) -> None:
         )
 
 
-def _find_pending(name: DatabaseName) -> DatabaseBackup | None:
+def _find_pending(address: Address) -> DatabaseBackup | None:
     return db.session.scalar(
         select(DatabaseBackup).where(
             DatabaseBackup.status == Status.PENDING,
-            DatabaseBackup.server == name.server,
-            DatabaseBackup.database == name.database,
+            DatabaseBackup.server == address.server,
+            DatabaseBackup.database == address.dbname,
         )
     )
 
@@ -122,22 +136,47 @@ def _conflict(pending: DatabaseBackup) -> Conflict:
     )
 
 
+def is_server_busy(backup: DatabaseBackup | Restore) -> bool:
+    """Whether as many backups of this server run as may at once.
+
+    On PostgreSQL two that are claimed at the same moment may both pass; the limit only spares
+    the server.
+    """
+    running = select(func.count()).where(
+        DatabaseBackup.status == Status.PENDING,
+        DatabaseBackup.claimed_by.is_not(None),
+        DatabaseBackup.foreign.is_(False),
+        DatabaseBackup.server == backup.server,
+    )
+    return (db.session.scalar(running) or 0) >= settings().server_backups
+
+
+def find_waiting(server: str) -> DatabaseBackup | None:
+    """The backup of this server that waits for longest, and that this process can run."""
+    waiting = _waiting().where(DatabaseBackup.server == server).limit(1)
+    backup = db.session.scalar(waiting)
+    db.session.commit()
+    return backup
+
+
 def list_unclaimed(*, older_than: timedelta) -> list[DatabaseBackup]:
-    """Unclaimed backups of our database and foreign dumps of that age, oldest first."""
-    name = database_name()
-    waiting = (
+    """Unclaimed backups that this process can run, of that age, oldest first."""
+    backups = list(
+        db.session.scalars(_waiting().where(DatabaseBackup.created_at < now() - older_than))
+    )
+    db.session.commit()
+    return backups
+
+
+def _waiting() -> Select[DatabaseBackup]:
+    """Backups that nobody has claimed and this process can run, oldest first."""
+    return (
         select(DatabaseBackup)
+        .outerjoin(Database)
         .where(
             DatabaseBackup.status == Status.PENDING,
             DatabaseBackup.claimed_by.is_(None),
-            or_(
-                DatabaseBackup.foreign,
-                (DatabaseBackup.server == name.server) & (DatabaseBackup.database == name.database),
-            ),
-            DatabaseBackup.created_at < now() - older_than,
+            or_(DatabaseBackup.foreign, is_known()),
         )
         .order_by(DatabaseBackup.created_at)
     )
-    backups = list(db.session.scalars(waiting))
-    db.session.commit()
-    return backups

@@ -1,7 +1,7 @@
 """Read a new dump back completely: by pg_restore, and for its SHA-256."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
@@ -77,7 +77,13 @@ def read_back(
         return ReadBack(dump, header, entries, rows, time.monotonic() - began)
 
 
-def prove_rows(contents: Census, counted: dict[int, int], read: ReadBack) -> Census:
+def prove_rows(
+    contents: Census,
+    counted: dict[int, int],
+    read: ReadBack,
+    *,
+    without_rows_of: Collection[tuple[str, str]] = (),
+) -> Census:
     """The contents of a dump, with the proof that its rows are those of the snapshot.
 
     `contents` are those of the snapshot with oids, `counted` its rows by oid. A table that
@@ -85,7 +91,9 @@ def prove_rows(contents: Census, counted: dict[int, int], read: ReadBack) -> Cen
     Sequences are as in the archive, because they ignore snapshots.
     """
     archive = read.rows
-    compared = [_Compared.of(table, archive, counted) for table in contents["tables"]]
+    compared = [
+        _Compared.of(table, archive, counted, without_rows_of) for table in contents["tables"]
+    ]
     differences = [table.difference for table in compared if table.difference]
     large = contents["objects"].get("large objects", 0)
     if large != archive.large_objects:
@@ -116,12 +124,20 @@ class _Compared:
     is_uncounted: bool = False
 
     @classmethod
-    def of(cls, table: Table, archive: RowCounter, counted: dict[int, int]) -> "_Compared":
+    def of(
+        cls,
+        table: Table,
+        archive: RowCounter,
+        counted: dict[int, int],
+        without_rows_of: Collection[tuple[str, str]],
+    ) -> "_Compared":
         key = table["schema"], table["name"]
         name, rows = printable(".".join(key)), counted.get(table["oid"])
         kept = {"schema": key[0], "name": key[1], "bytes": archive.bytes.get(key)}
         if table.get("extension"):  # other rows come from CREATE EXTENSION
             return cls(name, kept | {"rows": rows, "extension": True})
+        if key in without_rows_of:
+            return cls(name, kept | {"rows": 0, "leftOut": True})
         archived = archive.rows.get(key)
         kept["rows"] = archived if rows is None else rows
         if archived is None:

@@ -12,6 +12,7 @@ from app.extensions import db, writing
 from app.models import DatabaseBackup, Status
 from app.services.backups.manifests import (
     Manifest,
+    database_id_in,
     distrusted,
     facts_in,
     is_signed,
@@ -78,6 +79,7 @@ def adopt(filename: str) -> bool:
         )
     manifest, is_ours = stored
     columns = (manifest if is_ours else distrusted(manifest)).columns()
+    columns["database_id"] = database_id_in(manifest)
     try:
         with writing() as session:
             backup = DatabaseBackup(status=Status.COMPLETED, manifest_stale=not is_ours, **columns)

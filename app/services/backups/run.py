@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from app.config import settings
-from app.errors import AppError, ConfigurationError, ConnectError, Interrupted, PostgresError
+from app.errors import AppError, ConnectError, Interrupted, PostgresError
 from app.extensions import db, writing
 from app.models import DatabaseBackup
 from app.postgres.census import Census
@@ -28,13 +29,9 @@ from app.services.backups.manifests import build_manifest
 from app.services.backups.publication import end_sessions_of, record_success
 from app.services.backups.read_back import ReadBack, prove_rows, read_back
 from app.services.backups.take_in import take_in
-from app.services.databases.configured import (
-    DatabaseName,
-    configured_database,
-    database_name,
-    private_dir,
-    storage,
-)
+from app.services.databases.configured import private_dir, storage
+from app.services.databases.connections import reached
+from app.services.databases.service import database_of, split_names
 from app.services.jobs import claims
 from app.services.jobs.outcomes import record_failure
 from app.services.jobs.run import Run
@@ -86,27 +83,31 @@ def run_claimed(
 
 def _make(run: Run, on_line: Line) -> None:
     backup = db.session.get_one(DatabaseBackup, run.job_id)
-    filename, wanted = backup.filename, DatabaseName(backup.server, backup.database)
-    is_foreign = backup.foreign
+    filename, is_foreign, database_id = backup.filename, backup.foreign, backup.database_id
     db.session.commit()  # leave no transaction of the catalogue open
     if is_foreign:
         take_in(run, filename)
         return
-    _refuse_another_database(wanted)
+    database = database_of(database_id)
     run.check()
-    with hold_lock(
-        configured_database(),
-        application_name=backup_session(filename),
-        patience=settings().stall_timeout,
-        on_wait=run.check,
-    ) as lock:
+    with (
+        reached(database, run.check) as info,
+        hold_lock(
+            info,
+            application_name=backup_session(filename),
+            patience=settings().stall_timeout,
+            on_wait=run.check,
+        ) as lock,
+    ):
         toolchain = choose_toolchain(find_toolchains(settings().pg_bin_dir), lock.server_version)
-        task = _Task(run, lock, toolchain, toolchain.compression(settings().compression), on_line)
+        wanted = database.compression or settings().compression
+        left_out = frozenset(split_names(database.without_rows_of))
+        task = _Task(run, lock, toolchain, toolchain.compression(wanted), on_line, left_out)
         if lock.is_pooled:
             refuse_shared_sessions(lock.info)
         refuse_too_many_tables(lock)
         size = lock.database_size()
-        refuse_without_space(wanted, size, task.compression)
+        refuse_without_space(database, size, task.compression)
         roles = _roles(task)
         staged = storage().stage(filename)
         try:
@@ -118,7 +119,9 @@ def _make(run: Run, on_line: Line) -> None:
                 lock.check()
 
             read = read_back(run, staged, toolchain, contents=size, on_tick=tick)
-            _publish(task, staged, prove_rows(contents | {"roles": roles}, rows, read), read)
+            contents |= {"roles": roles}
+            proven = prove_rows(contents, rows, read, without_rows_of=task.without_rows_of)
+            _publish(task, staged, proven, read)
         finally:
             storage().discard(staged)
 
@@ -132,17 +135,11 @@ class _Task:
     toolchain: Toolchain
     compression: str
     on_line: Line
+    without_rows_of: frozenset[tuple[str, str]]  # schema and name of tables
 
-
-def _refuse_another_database(wanted: DatabaseName) -> None:
-    """DATABASE_URL may have changed since the backup was queued."""
-    if wanted != database_name():
-        raise ConfigurationError(
-            f'this worker is not set up for database "{wanted.database}" on {wanted.server}',
-            detail=f'Its DATABASE_URL names "{database_name().database}" on'
-            f" {database_name().server}.",
-            hint="Give web and worker the same DATABASE_URL, and start the backup again.",
-        )
+    def leaves_out(self, table: Mapping[str, Any]) -> bool:
+        """Whether the rows of a table are left out."""
+        return (table["schema"], table["name"]) in self.without_rows_of
 
 
 def _record_facts(task: _Task, contents: Census, size: int) -> None:
@@ -166,6 +163,7 @@ def _record_facts(task: _Task, contents: Census, size: int) -> None:
         backup.compression = task.compression
         backup.database_size = size
         backup.contents = contents | {"tables": tables}
+        backup.is_partial = bool(task.without_rows_of)
 
 
 def _roles(task: _Task) -> str:
@@ -211,7 +209,8 @@ def _dump_once(
     ) as snapshot:
         contents = snapshot.contents()
         _record_facts(task, contents, size)
-        tables = contents["tables"] if settings().count_rows else []
+        counted = [table for table in contents["tables"] if not task.leaves_out(table)]
+        tables = counted if settings().count_rows else []
         with counting(snapshot, tables, f"{name} rows") as counts:
             _run_pg_dump(task, staged, snapshot, counts)
 
@@ -242,7 +241,13 @@ def _run_pg_dump(task: _Task, staged: Staged, snapshot: Snapshot, counts: Counti
 
         dump(
             task.toolchain,
-            Request(lent or info, environment, None if lent else snapshot.id, task.compression),
+            Request(
+                lent or info,
+                environment,
+                None if lent else snapshot.id,
+                task.compression,
+                tuple(sorted(task.without_rows_of)),
+            ),
             staged.path,
             limits=limits,
             watch=Watch(

@@ -20,7 +20,7 @@ from app.errors import (
 from app.extensions import db, writing
 from app.host import own_user
 from app.logs import errors_logged
-from app.models import ActOutcome, DatabaseBackup, Restore, Status, Trigger
+from app.models import ActOutcome, Database, DatabaseBackup, Restore, Status, Trigger
 from app.models.types import moment_text, now
 from app.pausing import pause
 from app.postgres.command import Line
@@ -30,9 +30,15 @@ from app.services.backups.listing import get_backup
 from app.services.backups.manifests import MAX_NOTES
 from app.services.backups.pins import refuse_pinned
 from app.services.backups.publication import renew_manifest
-from app.services.backups.queue import insert_pending, list_unclaimed
+from app.services.backups.queue import (
+    find_waiting,
+    insert_pending,
+    is_server_busy,
+    list_unclaimed,
+)
 from app.services.backups.run import run_claimed
 from app.services.databases.configured import storage
+from app.services.databases.service import guarded
 from app.services.jobs import claims
 from app.services.jobs.progress import Progress
 from app.services.jobs.run import telling
@@ -46,20 +52,28 @@ _UNCLAIMED_TOO_LONG = timedelta(seconds=30)
 
 @acting
 def queue_backup(
-    *, trigger: Trigger, created_by: str, notes: str = "", backup_id: str = ""
+    database: Database | None = None,
+    *,
+    trigger: Trigger,
+    created_by: str,
+    notes: str = "",
+    backup_id: str = "",
 ) -> DatabaseBackup:
-    """Queue a backup of the configured database and return its PENDING row at once.
+    """Queue a backup of a database, by default the default one; return its PENDING row at once.
 
     `backup_id` is the id of the row; without one it gets a new one. Raises Conflict,
-    naming it, if a backup of this database is pending, and InvalidInput for the notes.
+    naming it, if a backup of this database is pending or it is retired, and InvalidInput
+    for the notes.
     """
-    backup = insert_pending(trigger, created_by, checked_notes(notes), backup_id=backup_id)
+    of = guarded(database)
+    backup = insert_pending(trigger, created_by, checked_notes(notes), of=of, backup_id=backup_id)
     wake_worker(backup)
     return backup
 
 
 @acting
 def create_backup(
+    database: Database | None = None,
     *,
     trigger: Trigger,
     created_by: str | None = None,
@@ -76,12 +90,13 @@ def create_backup(
     notes = checked_notes(notes)
     if claims.is_stopping():
         raise Interrupted("the backup was interrupted before it began")
+    of = guarded(database)
     try:
-        backup = insert_pending(trigger, created_by, notes)
+        backup = insert_pending(trigger, created_by, notes, of=of)
     except Conflict:
         if not _run_forgotten():
             raise
-        backup = insert_pending(trigger, created_by, notes)
+        backup = insert_pending(trigger, created_by, notes, of=of)
     filename = backup.filename
     on_news = telling(on_progress, lambda: get_backup(filename))
     run_backup.call_local(backup.id, on_line, on_news)
@@ -105,6 +120,19 @@ def run_backup(
     """
     if claims.claim(backup_id):
         run_claimed(backup_id, on_line, on_news)
+
+
+@queue.task()  # type: ignore[untyped-decorator]  # huey has no types
+def run_in_turn(backup_id: str) -> None:
+    """The same in a worker, unless the server is busy; afterwards the next one of it follows."""
+    if not claims.claim(backup_id, unless=is_server_busy):
+        return
+    server = db.session.get_one(DatabaseBackup, backup_id).server
+    try:
+        run_claimed(backup_id)
+    finally:
+        if (waiting := find_waiting(server)) is not None:
+            wake_worker(waiting)
 
 
 @proofs_queue.task()  # type: ignore[untyped-decorator]  # huey has no types
@@ -243,7 +271,7 @@ def remove_backup(filename: str, refuse: Callable[[DatabaseBackup], None]) -> No
 
 def wake_worker(backup: DatabaseBackup) -> None:
     """Queue its task, unless that is queued already. Without a worker it waits."""
-    tasks, run = (proofs_queue, run_import) if backup.foreign else (queue, run_backup)
+    tasks, run = (proofs_queue, run_import) if backup.foreign else (queue, run_in_turn)
     try:
         if not tasks.holds(backup.id):
             run(backup.id)

@@ -16,7 +16,7 @@ from app.postgres.archive import MAGIC, read_header
 from app.postgres.foreign import clean_name, tell_what_it_is
 from app.services.audit.acting import acting, tell
 from app.services.backups.listing import get_backup
-from app.services.backups.queue import insert_pending
+from app.services.backups.queue import Imported, insert_pending
 from app.services.backups.service import checked_notes, ended_as, run_backup, wake_worker
 from app.services.databases.configured import storage
 from app.services.jobs.progress import Progress
@@ -165,12 +165,12 @@ def _insert(upload_id: str, trigger: Trigger, created_by: str) -> DatabaseBackup
     db.session.commit()
     try:
         with storage().uploads.open(upload_id) as file:
-            database = clean_name(read_header(file).database) or name
+            dbname = clean_name(read_header(file).database) or name
     except DumpError:
         drop_upload(upload_id)
         raise _not_a_dump(MAGIC) from None
     notes = f"{notes}\n{name}".strip() if name not in notes else notes
-    backup = insert_pending(trigger, created_by, notes[-2000:], upload=upload_id, database=database)
+    backup = insert_pending(trigger, created_by, notes[-2000:], of=Imported(upload_id, dbname))
     with writing() as session:
         session.execute(delete(Upload).where(Upload.id == upload_id))
     return backup

@@ -1,59 +1,39 @@
-"""The configured database and the storage of its dumps."""
+"""What the settings name: DATABASE_URL's database, and where dumps and secrets lie."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from app.config import settings
-from app.postgres.conninfo import Conninfo, parse_url
+from app.postgres.conninfo import parse_url
 from app.postgres.embedded import DATABASE, SERVER, EmbeddedServer
 from app.storages import LocalStorage
 
 
-class DatabaseName(NamedTuple):
-    """The name of a database in rows and texts."""
+class Address(NamedTuple):
+    """Where a database is, as shown to people: "host:port", and its name there."""
 
     server: str
-    database: str
+    dbname: str
 
 
-def configured_database() -> Conninfo:
-    """The database of DATABASE_URL, or the sample on the embedded server.
+def address_in_environment() -> Address:
+    """The address of DATABASE_URL, or of the sample on the embedded server.
 
-    Raises ConfigurationError for an invalid URL, ConnectError if the embedded server is
-    down.
+    Raises ConfigurationError for an invalid URL; the server may be down.
     """
     url = settings().database_url
-    return parse_url(url) if url else embedded_server().conninfo()
+    return address_of(url) if url else Address(SERVER, DATABASE)
 
 
-def database_name() -> DatabaseName:
-    """The name of the configured database, even if its server is down."""
-    url = settings().database_url
-    if not url:
-        return DatabaseName(SERVER, DATABASE)
+def address_of(url: str) -> Address:
+    """The address in a connection URL. Raises ConfigurationError."""
     info = parse_url(url)
-    return DatabaseName(info.server[:255], info.database[:255])
+    return Address(info.server[:255], info.database[:255])
 
 
 def embedded_server() -> EmbeddedServer:
     """The embedded server of this instance; this does not start it."""
     return EmbeddedServer(settings().instance_dir)
-
-
-@contextmanager
-def database_in_use(*, insist: bool = False) -> Iterator[None]:
-    """Keep the embedded server running meanwhile, if its database is the configured one.
-
-    It is started if it is down, unless it was stopped on purpose; `insist` starts it even
-    then. Its last user stops it.
-    """
-    if settings().database_url:
-        yield
-        return
-    with embedded_server().used(insist=insist):
-        yield
 
 
 def storage() -> LocalStorage:

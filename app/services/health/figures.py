@@ -10,14 +10,12 @@ from datetime import datetime, timedelta
 from sqlalchemy import Select, func, select
 
 from app.extensions import db
-from app.models import DatabaseBackup, Level, Proof, Result, Status, Trigger
+from app.models import Database, DatabaseBackup, Level, Proof, Result, Status, Trigger
 from app.services.backups.good import last_good_of_each
-from app.services.backups.queue import FOREIGN
-from app.services.databases.configured import DatabaseName, storage
+from app.services.databases.configured import storage
+from app.services.databases.service import list_databases
 from app.services.jobs.workers import is_silent, list_workers
 from app.services.proofs.records import best_of_many
-
-_NAME = (DatabaseBackup.server, DatabaseBackup.database)
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class OfDatabase:
 class Figures:
     """All figures in the catalogue."""
 
-    databases: defaultdict[DatabaseName, OfDatabase]
+    databases: list[tuple[Database, OfDatabase]]  # those with backups, and all that are guarded
     backups: dict[tuple[Status, Trigger], int]
     stored: int  # bytes of all dumps
     living: int  # workers
@@ -57,17 +55,18 @@ class Figures:
 def read_figures() -> Figures:
     """Read them all from the catalogue, as it is now."""
     backups, stored = _count()
-    databases: defaultdict[DatabaseName, OfDatabase] = defaultdict(OfDatabase)
+    databases: defaultdict[str, OfDatabase] = defaultdict(OfDatabase)
     _find_newest(databases)
-    for name, moment in last_good_of_each().items():
-        databases[name].last_good = moment
+    for database_id, moment in last_good_of_each().items():
+        databases[database_id].last_good = moment
     _find_failures(databases)
     _find_drills(databases)
     heard = list_workers()
     silent = sum(map(is_silent, heard))
     heartbeat = max((worker.seen_at for worker in heard), default=None)
+    known = [(database, databases[database.id]) for database in list_databases(with_retired=True)]
     db.session.commit()
-    return Figures(databases, backups, stored, len(heard) - silent, silent, heartbeat)
+    return Figures(known, backups, stored, len(heard) - silent, silent, heartbeat)
 
 
 def _count() -> tuple[dict[tuple[Status, Trigger], int], int]:
@@ -77,13 +76,12 @@ def _count() -> tuple[dict[tuple[Status, Trigger], int], int]:
     return {(row[0], row[1]): row[2] for row in rows}, sum(int(row[3]) for row in rows)
 
 
-def _find_newest(databases: defaultdict[DatabaseName, OfDatabase]) -> None:
+def _find_newest(databases: defaultdict[str, OfDatabase]) -> None:
     """Of one moment there is one backup, or the names of two would be the same."""
     columns = (
         DatabaseBackup.id,
         DatabaseBackup.filename,
-        DatabaseBackup.server,
-        DatabaseBackup.database,
+        DatabaseBackup.database_id,
         DatabaseBackup.size,
         DatabaseBackup.created_at,
         DatabaseBackup.started_at,
@@ -99,7 +97,7 @@ def _find_newest(databases: defaultdict[DatabaseName, OfDatabase]) -> None:
     for row in rows:
         proof = best.get(row.id)
         finished_at = row.finished_at or row.created_at
-        databases[DatabaseName(row.server, row.database)].newest = Newest(
+        databases[row.database_id].newest = Newest(
             finished_at=finished_at,
             size=row.size,
             duration=finished_at - (row.started_at or finished_at),
@@ -109,28 +107,28 @@ def _find_newest(databases: defaultdict[DatabaseName, OfDatabase]) -> None:
         )
 
 
-def _find_failures(databases: defaultdict[DatabaseName, OfDatabase]) -> None:
-    last = _last_of_each(Status.FAILED).add_columns(*_NAME)
-    for moment, server, database in db.session.execute(last):
-        databases[DatabaseName(server, database)].last_failure = moment
+def _find_failures(databases: defaultdict[str, OfDatabase]) -> None:
+    last = _last_of_each(Status.FAILED).add_columns(DatabaseBackup.database_id)
+    for moment, database_id in db.session.execute(last):
+        databases[database_id].last_failure = moment
 
 
 def _last_of_each(status: Status) -> Select[datetime]:
     """When the last backup with this status was requested, for each database of ours."""
     return (
         select(func.max(DatabaseBackup.created_at))
-        .where(DatabaseBackup.status == status, DatabaseBackup.server != FOREIGN)
-        .group_by(*_NAME)
+        .where(DatabaseBackup.status == status, DatabaseBackup.database_id.is_not(None))
+        .group_by(DatabaseBackup.database_id)
     )
 
 
-def _find_drills(databases: defaultdict[DatabaseName, OfDatabase]) -> None:
+def _find_drills(databases: defaultdict[str, OfDatabase]) -> None:
     drills = (
-        select(*_NAME, func.max(Proof.proved_at))
+        select(DatabaseBackup.database_id, func.max(Proof.proved_at))
         .join(DatabaseBackup, DatabaseBackup.id == Proof.backup_id)
         .where(Proof.level.in_([Level.RESTORED, Level.ASSERTED]), Proof.result == Result.PASSED)
-        .where(DatabaseBackup.server != FOREIGN)
-        .group_by(*_NAME)
+        .where(DatabaseBackup.database_id.is_not(None))
+        .group_by(DatabaseBackup.database_id)
     )
-    for server, database, last in db.session.execute(drills):
-        databases[DatabaseName(server, database)].last_drill = last
+    for database_id, last in db.session.execute(drills):
+        databases[str(database_id)].last_drill = last

@@ -6,6 +6,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from functools import lru_cache
@@ -73,12 +74,19 @@ def _is_here(process: str) -> bool:
     return process.split(" ")[:3] == identity(os.getpid()).split(" ")[:3]
 
 
-def claim(job_id: str, job: AnyJob = DatabaseBackup) -> bool:
-    """Claim a pending job; False if somebody else has it."""
+def claim(
+    job_id: str,
+    job: AnyJob = DatabaseBackup,
+    *,
+    unless: Callable[[DatabaseBackup | Restore], bool] = lambda _: False,
+) -> bool:
+    """Claim a pending job; False if somebody else has it, or it must wait for others."""
     with writing() as session:
         stored = session.get(job, job_id, with_for_update=True)
         row = cast("DatabaseBackup | Restore | None", stored)
         if row is None or not row.is_pending or row.claimed_by is not None:
+            return False
+        if unless(row):
             return False
         row.claim(runner())
         word, filename = row.word, row.filename

@@ -18,7 +18,8 @@ from app.postgres.databases import serving
 from app.postgres.selection import Name
 from app.postgres.supervision import Supervision
 from app.postgres.tools import Toolchain
-from app.services.databases.configured import DatabaseName, private_dir
+from app.services.databases.configured import private_dir
+from app.services.databases.service import find_database
 from app.services.jobs import claims
 from app.services.jobs.session_names import restore_session
 from app.services.proofs.assertions import list_assertions
@@ -158,7 +159,8 @@ def _assertions_for(order: Order) -> list[tuple[str, str, str]]:
     if order.tables:
         return []
     backup = db.session.get(DatabaseBackup, order.backup_id)
-    kept = list_assertions(DatabaseName(backup.server, backup.database)) if backup else []
+    database = find_database(backup.database_id) if backup else None
+    kept = list_assertions(database) if database else []
     asked = [(assertion.id, assertion.name, assertion.statement) for assertion in kept]
     db.session.commit()
     return asked

@@ -1,7 +1,4 @@
-"""Assertions: SQL that must return true in every database restored from a backup.
-
-They belong to the database of DATABASE_URL, and are asked of its backups.
-"""
+"""Assertions: SQL that must return true in every database restored from a backup."""
 
 import logging
 
@@ -10,9 +7,9 @@ from sqlalchemy.exc import IntegrityError
 
 from app.errors import Conflict, InvalidInput, NotFound
 from app.extensions import db, writing
-from app.models import Assertion
+from app.models import Assertion, Database
 from app.services.audit.acting import acting, tell
-from app.services.databases.configured import DatabaseName, database_name
+from app.services.databases.service import default_database
 
 logger = logging.getLogger(__name__)
 
@@ -21,38 +18,35 @@ MAX_NAME = 100  # characters
 MAX_STATEMENT = 10_000
 
 
-def list_assertions(of: DatabaseName | None = None) -> list[Assertion]:
-    """The assertions of a database, by default the configured one, by name."""
-    server, database = of or database_name()
-    chosen = select(Assertion).filter_by(server=server, database=database)
+def list_assertions(of: Database | None = None) -> list[Assertion]:
+    """The assertions of a database, by default the default one, by name."""
+    chosen = select(Assertion).filter_by(database_id=(of or default_database()).id)
     return list(db.session.scalars(chosen.order_by(Assertion.name)))
 
 
 def get_assertion(assertion_id: str) -> Assertion:
     """The assertion with this id. Raises NotFound."""
-    server, database = database_name()
-    chosen = select(Assertion).filter_by(id=assertion_id, server=server, database=database)
-    return _existing(db.session.scalar(chosen))
+    return _existing(db.session.get(Assertion, assertion_id))
 
 
-def get_assertion_named(name: str) -> Assertion:
-    """The assertion with this name. Raises NotFound."""
-    server, database = database_name()
-    chosen = select(Assertion).filter_by(name=name, server=server, database=database)
+def get_assertion_named(name: str, of: Database | None = None) -> Assertion:
+    """The assertion of a database with this name. Raises NotFound."""
+    chosen = select(Assertion).filter_by(name=name, database_id=(of or default_database()).id)
     return _existing(db.session.scalar(chosen))
 
 
 @acting
-def add_assertion(name: str, statement: str, *, created_by: str) -> Assertion:
-    """Add an assertion; its SQL is not tried.
+def add_assertion(
+    name: str, statement: str, *, of: Database | None = None, created_by: str
+) -> Assertion:
+    """Add an assertion about a database; its SQL is not tried.
 
     Raises InvalidInput, or Conflict if the name is taken or there are too many.
     """
     name, statement = _checked_name(name), _checked_statement(statement)
-    server, database = database_name()
+    database_id = (of or default_database()).id
     assertion = Assertion(
-        server=server,
-        database=database,
+        database_id=database_id,
         name=name,
         statement=statement,
         created_by=created_by[:255],
@@ -60,7 +54,7 @@ def add_assertion(name: str, statement: str, *, created_by: str) -> Assertion:
     try:
         with writing() as session:
             count = select(func.count()).select_from(Assertion)
-            number = session.scalar(count.filter_by(server=server, database=database)) or 0
+            number = session.scalar(count.filter_by(database_id=database_id)) or 0
             if number >= MAX_ASSERTIONS:
                 raise Conflict(
                     f"the limit of {MAX_ASSERTIONS} assertions is reached",

@@ -10,7 +10,6 @@ from sqlalchemy.orm import Session
 from app.errors import AppError, DumpError, RestoreError, VerificationError
 from app.extensions import db
 from app.models import Assertion, DatabaseBackup, Kind, Level, Proof, Restore, Result
-from app.services.databases.configured import DatabaseName
 
 # Errors of the dump itself.
 _EVIDENCE = (VerificationError, DumpError, RestoreError)
@@ -92,12 +91,12 @@ def best_of_many(backup_ids: list[str]) -> dict[str, Any]:
     return _best(db.session.execute(proofs.order_by(Proof.proved_at)))
 
 
-def failing_backups(name: DatabaseName | None = None) -> list[str]:
+def failing_backups(database_id: str | None = None) -> list[str]:
     """The ids of the backups of one or all databases with a failure to show; usually few."""
     failed = select(Proof.backup_id).where(Proof.result == Result.FAILED)
     proofs = select(Proof).where(Proof.backup_id.in_(failed))
-    if name is not None:
-        of_database = select(DatabaseBackup.id).filter_by(**name._asdict())
+    if database_id is not None:
+        of_database = select(DatabaseBackup.id).filter_by(database_id=database_id)
         proofs = proofs.where(Proof.backup_id.in_(of_database))
     best = _best(db.session.scalars(proofs.order_by(Proof.proved_at)))
     return [backup_id for backup_id, proof in best.items() if proof.is_failed]

@@ -9,12 +9,9 @@ from app.models import DatabaseBackup
 from app.postgres.conninfo import Conninfo
 from app.postgres.tools import Toolchain, find_toolchains
 from app.services.backups.manifests import createdb_options, settings_statements
-from app.services.databases.configured import (
-    DatabaseName,
-    configured_database,
-    database_name,
-    storage,
-)
+from app.services.databases.configured import storage
+from app.services.databases.connections import connection_of
+from app.services.databases.service import find_database
 
 _FOREIGN = (
     "A foreign dump is a program: never restore it as a superuser, who would run any code hidden in"
@@ -72,13 +69,11 @@ def restore_by_hand(backup: DatabaseBackup) -> ByHand | None:
 def _target(backup: DatabaseBackup) -> tuple[Conninfo, str]:
     """The server that the backup came from, or placeholders if it is not configured."""
     unknown = Conninfo({"host": "HOST", "port": "PORT", "user": "USER"})
-    if database_name() != DatabaseName(backup.server, backup.database):
-        return unknown, (
-            f"It came from {backup.server}, which is not the server in DATABASE_URL now:"
-            " replace HOST, PORT and USER."
-        )
+    database = find_database(backup.database_id)
+    if database is None:
+        return unknown, f"It came from {backup.server}: replace HOST, PORT and USER."
     try:
-        return configured_database(), ""
+        return connection_of(database), ""
     except AppError as error:
         return unknown, f"Replace HOST, PORT and USER: {error.message}. {error.hint}"
 

@@ -27,7 +27,6 @@ from app.postgres.throwaway.remains import remove
 from app.postgres.throwaway.sandbox import Isolation, Places, Sandbox, find_sandbox
 from app.postgres.throwaway.server import Site, Throwaway, throwaway_server
 from app.postgres.throwaway.watch import KEPT_FREE, Limits, Watch
-from app.services.databases.configured import configured_database
 from app.services.restores.load import RestoreRun
 from app.services.restores.order import Order
 
@@ -65,8 +64,8 @@ def extensions_of(contents: dict[str, Any]) -> list[str]:
     return [extension["name"] for extension in contents.get("extensions", [])]
 
 
-def refuse_live_server() -> None:
-    """Raise ConfigurationError if BACKSTOP_DRILL_URL leads to the server of the database.
+def refuse_live_server(live: Conninfo) -> None:
+    """Raise ConfigurationError if BACKSTOP_DRILL_URL leads to the server of the live database.
 
     The names of servers prove little, so their start times are compared. A server that
     does not answer is not the one that drills run on.
@@ -76,7 +75,7 @@ def refuse_live_server() -> None:
         return
     refuse_live_name(settings())
     with suppress(ConnectError):
-        if _started_at(parse_url(url)) == _started_at(configured_database()):
+        if _started_at(parse_url(url)) == _started_at(live):
             raise _on_live()
 
 

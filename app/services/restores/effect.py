@@ -10,7 +10,7 @@ from app.postgres.databases import neighbour, serving
 from app.services.jobs.outcomes import record_failure
 from app.services.jobs.session_names import restore_session
 from app.services.restores.in_place import has_loaded
-from app.services.restores.scratch import server_of
+from app.services.restores.scratch import live_of
 from app.services.restores.swap import has_swapped
 
 logger = logging.getLogger(__name__)
@@ -45,10 +45,10 @@ def _was_named(restore_id: str) -> bool:
     """Whether the database of a restore beside got its name."""
     row = db.session.get_one(Restore, restore_id)
     marker = row.marker if row.kind is Kind.BESIDE else None
+    live = live_of(row) if marker is not None else None
     db.session.commit()
-    if marker is None:
+    if marker is None or live is None:
         return False
-    info = neighbour(server_of(Kind.BESIDE))
-    with serving(info, application_name="backstop look") as server:
+    with live as info, serving(neighbour(info), application_name="backstop look") as server:
         server.end_sessions(restore_session(restore_id))
         return server.oid_of(marker["database"]) == int(marker["oid"])

@@ -104,13 +104,14 @@ def give_back(
     reported = [*comparison.changed, *differences(expected, counted | returned.census)]
     if not (reported or missing or order.backup.foreign or comparison.not_compared):
         reported = [f"{text} still belongs to the role that loaded it" for text in returned.left]
+    by_url = scratch.loads_by_url(order.working, order.guarded.server)
     return {
         "differences": reported[:_MOST],
         "tables": len(counted["tables"]),
         "rows": sum(table["rows"] or 0 for table in counted["tables"]),
         "missingRoles": missing,
         "owner": returned.owner,
-        "keepsRole": bool(returned.left) and not scratch.loads_by_url(order.working),
+        "keepsRole": bool(returned.left) and not by_url,
         "staysShut": not comparison.is_equal,
         "privileged": plan.privileged,
         "leftOut": [*plan.left_out_names, *_not_restored(loader)],
@@ -121,7 +122,7 @@ def give_back(
 def _take_over(loader: Loader, server: Server, user: str) -> None:
     """Keep everybody else out, and revoke what code in the dump may have granted."""
     working = loader.order.working
-    if not scratch.loads_by_url(working):
+    if not scratch.loads_by_url(working, server.info.server):
         closing.lock_out(server, user)
     closing.close(server, working, user)
     closing.revoke_grants(server, user)
@@ -207,7 +208,7 @@ def _return(loader: Loader, plan: Plan, admin: _Admin, user: str, expected: Cens
 def _left_with(server: Server, user: str, working: str) -> list[str]:
     """What the role that loaded the dump still owns; if nothing, drop its other privileges."""
     left = [text for (text,) in server.rows(_LEFT, user)]
-    if left or scratch.loads_by_url(working):
+    if left or scratch.loads_by_url(working, server.info.server):
         return left
     server.rows(f"DROP OWNED BY {quoted(user)}")
     return [text for (text,) in server.rows(_TRACES, user)]

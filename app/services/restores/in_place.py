@@ -23,8 +23,8 @@ from app.postgres.differences import differences
 from app.postgres.inplace import Around, look_around, oid_of, over_live, patient, powers_of
 from app.postgres.ownership import roles_of
 from app.postgres.restore import Plan, plan_load
-from app.services.databases.configured import configured_database
 from app.services.jobs.session_names import restore_session
+from app.services.restores.scratch import live_of, restore_url
 
 logger = logging.getLogger(__name__)
 
@@ -44,16 +44,15 @@ class Prepared:
     powers: str  # the role through which code in the dump could reach beyond the database
 
 
-def signing_in() -> Conninfo:
-    """The role that restores in place: of BACKSTOP_RESTORE_URL, or else of DATABASE_URL."""
-    live = configured_database()
-    url = settings().restore_url
+def signing_in(live: Conninfo) -> Conninfo:
+    """The role that restores in place: of BACKSTOP_RESTORE_URL, or else of the live database."""
+    url = restore_url(live.server)
     return at_database(parse_url(url), live.database) if url else live
 
 
-def refuse_superuser(*, as_superuser: bool) -> None:
+def refuse_superuser(live: Conninfo, *, as_superuser: bool) -> None:
     """Raise InvalidInput if a superuser would load the dump and nobody has confirmed that."""
-    with serving(signing_in(), application_name="backstop look") as server:
+    with serving(signing_in(live), application_name="backstop look") as server:
         _refuse_powers(powers_of(server), as_superuser=as_superuser)
 
 
@@ -191,11 +190,14 @@ def has_loaded(restore_id: str) -> bool:
 
     Raises ConnectError, PostgresError if that cannot be found out.
     """
-    marker = db.session.get_one(Restore, restore_id).marker
+    row = db.session.get_one(Restore, restore_id)
+    marker = row.marker
+    is_marked = marker is not None and "schema" in marker  # not that of a restore beside
+    live = live_of(row) if is_marked else None
     db.session.commit()
-    if marker is None or "schema" not in marker:  # the marker of a restore beside
+    if marker is None or live is None:
         return False
-    with serving(signing_in(), application_name="backstop look") as server:
+    with live as info, serving(signing_in(info), application_name="backstop look") as server:
         server.end_sessions(restore_session(restore_id))
         return oid_of(server, marker["schema"], marker["name"]) not in (None, marker["oid"])
 

@@ -13,6 +13,7 @@ from app.postgres.privileges import superuser_only
 from app.postgres.restore import Plan, plan_load
 from app.postgres.tools import Toolchain, choose_toolchain, find_toolchains
 from app.services.backups.free_space import refuse_restore_without_space
+from app.services.restores.scratch import restore_url
 from app.services.restores.swap import refuse_unswappable
 
 _MOST_NAMES = 20  # in one message
@@ -79,7 +80,7 @@ def _refuse_for_superusers(server: Server, intent: Intent) -> None:
 def may_load_as_superuser(server: Server, contents: dict[str, Any]) -> bool:
     """Whether a superuser can load it, once that is confirmed."""
     is_foreign = "foreign" in contents
-    return not is_foreign and not settings().restore_url and server.is_superuser()
+    return not is_foreign and not restore_url(server.info.server) and server.is_superuser()
 
 
 def refuse_taken(server: Server, target: str) -> None:
@@ -136,7 +137,7 @@ def _refuse_impossible(server: Server, contents: dict[str, Any], plan: Plan) -> 
             hint="Create them in a database by hand, then load the dump there as an ordinary role.",
         )
     databases, roles = server.may_create()
-    if not (databases and (roles or settings().restore_url)):
+    if not (databases and (roles or restore_url(server.info.server))):
         raise NotPossible(
             "a restore needs a role that may create databases and roles",
             detail="A superuser must not load a dump, so each restore creates a role for that.",

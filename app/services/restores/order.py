@@ -1,12 +1,14 @@
 """What a restore is to do, read from its rows once, so that no transaction stays open."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from app.config import settings
 from app.extensions import db
-from app.models import DatabaseBackup, Kind, Restore, Trigger
+from app.models import Database, DatabaseBackup, Kind, Restore, Trigger
+from app.postgres.conninfo import Conninfo
 from app.postgres.selection import Name
+from app.services.databases.service import find_database
 from app.services.jobs.session_names import restore_session
 from app.services.restores import scratch
 from app.services.restores.source import get_source
@@ -27,7 +29,9 @@ class Order:
     tables: tuple[Name, ...]  # empty for all of them
     as_superuser: bool
     backup: DatabaseBackup  # detached
+    guarded: Database  # detached; it is replaced, or the restore works on its server
     contents: dict[str, Any]  # of the backup, or its part that is restored
+    _live: Conninfo | None = None
 
     @property
     def filename(self) -> str:
@@ -46,6 +50,16 @@ class Order:
     def major(self) -> int:
         """The version of the server that was dumped; 0 if unknown."""
         return int(self.backup.server_version.partition(".")[0] or 0)
+
+    @property
+    def live(self) -> Conninfo:
+        """How to connect to the guarded database while it is reached."""
+        assert self._live is not None  # noqa: S101 - only a throwaway drill does without
+        return self._live
+
+    def reaching(self, live: Conninfo) -> "Order":
+        """The same order while the guarded database is reached."""
+        return replace(self, _live=live)
 
     @property
     def is_of_all(self) -> bool:
@@ -85,7 +99,8 @@ class Order:
 def read_order(restore_id: str) -> Order:
     """The order of a restore. Raises NotFound if its backup was deleted."""
     row = db.session.get_one(Restore, restore_id)
-    source = get_source(row.filename)
+    guarded = find_database(row.database_id)
+    source = get_source(row.filename, guarded.name if guarded is not None else "")
     order = Order(
         id=row.id,
         kind=row.kind,
@@ -96,6 +111,7 @@ def read_order(restore_id: str) -> Order:
         tables=tuple((table["schema"], table["name"]) for table in row.tables or []),
         as_superuser=row.as_superuser,
         backup=source.backup,
+        guarded=source.database,
         contents=source.contents,
     )
     db.session.commit()

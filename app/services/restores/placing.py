@@ -10,7 +10,6 @@ from app.models import Kind, Restore
 from app.postgres import ownership
 from app.postgres.connection import quoted
 from app.postgres.databases import Server, cut_name, serving
-from app.services.databases.configured import configured_database
 from app.services.restores import obstacles, scratch
 from app.services.restores.load import RestoreRun
 from app.services.restores.order import Order
@@ -30,7 +29,7 @@ def put_in_place(
     owner, keeps_role = result["owner"], result.pop("keepsRole")
     # From the live database, because the names of roles are written in its encoding.
     name = order.application_name
-    with serving(configured_database(), application_name=name, on_wait=run.check) as live:
+    with serving(order.live, application_name=name, on_wait=run.check) as live:
         live.rows(f"ALTER DATABASE {quoted(order.working)} OWNER TO {quoted(owner)}")
         if result.pop("staysShut"):  # functions in it may run with the rights of its owner
             live.rows(f"GRANT CONNECT ON DATABASE {quoted(order.working)} TO CURRENT_USER")

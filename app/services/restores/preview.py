@@ -7,8 +7,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from app.extensions import db
-from app.models import Kind, Proof, Restore, Status
+from app.models import Database, Kind, Proof, Restore, Status
 from app.postgres.archive import Entry
+from app.postgres.conninfo import Conninfo
 from app.postgres.databases import Server, neighbour, serving
 from app.postgres.ownership import creating, roles_of
 from app.postgres.privileges import superuser_only
@@ -18,7 +19,7 @@ from app.services.backups.free_space import (
     refuse_without_space,
     tell_room,
 )
-from app.services.databases.configured import database_name
+from app.services.databases.connections import reached
 from app.services.restores import in_place, scratch
 from app.services.restores.obstacles import Intent, divide, encoding_of, refuse, toolchain_for
 from app.services.restores.source import Source
@@ -83,10 +84,14 @@ class _SideEffects:
     goes: list[str]
 
 
-def find_in_the_way(kind: Kind) -> Restore | None:
-    """The restore that one of this kind has to wait for; drills only wait for drills."""
-    same = (Restore.kind == Kind.DRILL) if kind is Kind.DRILL else (Restore.kind != Kind.DRILL)
-    return db.session.scalar(sa.select(Restore).where(Restore.status == Status.PENDING, same))
+def find_in_the_way(kind: Kind, database: Database) -> Restore | None:
+    """The restore that refuses one of this kind; a drill only meets drills of its database."""
+    others = sa.select(Restore).where(Restore.status == Status.PENDING)
+    if kind is Kind.DRILL:
+        others = others.where(Restore.kind == Kind.DRILL, Restore.database_id == database.id)
+    else:
+        others = others.where(Restore.kind != Kind.DRILL)
+    return db.session.scalar(others)
 
 
 def look_ahead(
@@ -102,20 +107,25 @@ def look_ahead(
     Raises what would refuse it: ConnectError, Conflict, NotPossible, StorageError.
     """
     _ = source.proof  # read before the transaction ends
-    running = find_in_the_way(kind)
+    running = find_in_the_way(kind, source.database)
     in_the_way = f"the {running.label} of {running.filename}" if running else None
     db.session.commit()
     backup = source.backup
-    with serving(neighbour(scratch.server_of(kind)), application_name="backstop look") as server:
+    with (
+        reached(source.database) as live,
+        serving(
+            neighbour(scratch.server_of(kind, live)), application_name="backstop look"
+        ) as server,
+    ):
         toolchain_for(backup, server)
         part = _part_of(source, chosen)
         plan = divide(part.entries, part.contents, server)
         intent = Intent(kind, target, part.contents, plan, backup.database_size, as_superuser)
-        side_effects = _side_effects_of(server, intent, part.entries)
+        side_effects = _side_effects_of(server, live, intent, part.entries)
         if kind in (Kind.REPLACE, Kind.IN_PLACE):
             safety_backup = "the backup that is made first"
             size, compression = backup.database_size or 0, backup.compression
-            refuse_without_space(database_name(), size, compression, safety_backup)
+            refuse_without_space(source.database, size, compression, safety_backup)
         return _preview(
             server, source, intent=intent, part=part, side_effects=side_effects, running=in_the_way
         )
@@ -135,11 +145,14 @@ def _part_of(source: Source, chosen: Sequence[Name]) -> _Part:
     )
 
 
-def _side_effects_of(server: Server, intent: Intent, entries: list[Entry]) -> _SideEffects:
+def _side_effects_of(
+    server: Server, live: Conninfo, intent: Intent, entries: list[Entry]
+) -> _SideEffects:
     """Raises as `in_place.prepare` and `refuse`."""
     if intent.kind is Kind.IN_PLACE:
-        with serving(in_place.signing_in(), application_name="backstop look") as live:
-            prepared = in_place.prepare(live, intent.contents, entries, as_superuser=None)
+        info = in_place.signing_in(live)
+        with serving(info, application_name="backstop look") as session:
+            prepared = in_place.prepare(session, intent.contents, entries, as_superuser=None)
         refuse_restore_without_space(server, intent.size)
         around = in_place.around_in_words(prepared.around)
         return _SideEffects([], [], prepared.powers, around["stays"], around["goes"])
@@ -169,7 +182,7 @@ def _preview(
         proof=source.proof,
         running=running,
         owner=source.contents.get("owner"),
-        sessions=int(server.ask(_CONNECTED, source.backup.database)),
+        sessions=int(server.ask(_CONNECTED, source.database.dbname)),
         missing_roles=missing,
         missing_roles_sql=creating(missing, part.contents.get("roles", "")),
         definitions=part.definitions,

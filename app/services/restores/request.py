@@ -8,7 +8,6 @@ from app.host import own_user
 from app.models import Kind, Trigger
 from app.postgres.databases import NAME_BYTES, cut_name
 from app.postgres.selection import Name
-from app.services.databases.configured import database_name
 from app.services.restores import scratch, tables
 from app.services.restores.source import Source
 
@@ -42,7 +41,7 @@ def refuse_unconfirmed(source: Source, confirmed: str) -> None:
 
     Each face asks for it before a replace or a restore in place.
     """
-    database = source.backup.database
+    database = source.database.dbname
     if confirmed.strip() != database.strip():
         raise InvalidInput(
             f"type {database} to replace it",
@@ -69,22 +68,28 @@ def target_of(source: Source, kind: Kind, into: str = "", chosen: Sequence[Name]
         return ""
     if kind is Kind.BESIDE:
         return _new_name(source, into)
-    _refuse_another_database(source)
-    return backup.database
+    _refuse_untrusted(source)
+    return source.database.dbname
 
 
-def _refuse_another_database(source: Source) -> None:
+def _refuse_untrusted(source: Source) -> None:
     backup = source.backup
+    if source.is_elsewhere:
+        raise Conflict(
+            f"{backup.filename} is of another database than the one that is configured",
+            detail=f'It is of "{backup.database}" on {backup.server}.',
+            hint="Restore it beside, or name the database to replace.",
+        )
+    if backup.is_partial:
+        raise Conflict(
+            "a partial backup never replaces the live database",
+            detail="The rows of some tables were left out.",
+            hint="Restore it beside, or choose a full backup.",
+        )
     if backup.foreign:
         raise Conflict(
             "a foreign dump never replaces the live database",
             hint="Restore it beside, and check it.",
-        )
-    if (backup.server, backup.database) != database_name():
-        raise Conflict(
-            f"{backup.filename} is of another database than the one that is configured",
-            detail=f'It is of "{backup.database}" on {backup.server}.',
-            hint="Restore it beside.",
         )
 
 
@@ -94,7 +99,7 @@ def _new_name(source: Source, into: str) -> str:
         raise InvalidInput(
             f"a database's name has at most {NAME_BYTES} bytes and no control characters"
         )
-    if name == source.backup.database or name.startswith(scratch.PREFIX):
+    if name == source.database.dbname or name.startswith(scratch.PREFIX):
         raise InvalidInput(
             f'"{name}" cannot be the name of the new database', hint="Choose another name."
         )

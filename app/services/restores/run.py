@@ -28,7 +28,8 @@ from app.postgres.restore import Options, Plan
 from app.postgres.selection import narrowed, select
 from app.services.backups.free_space import refuse_restore_without_space
 from app.services.backups.service import create_backup
-from app.services.databases.configured import configured_database, storage
+from app.services.databases.configured import storage
+from app.services.databases.connections import reached
 from app.services.jobs.outcomes import record_failure
 from app.services.proofs import ask
 from app.services.restores import drill_load, drill_server, in_place, obstacles, scratch
@@ -38,7 +39,7 @@ from app.services.restores.load import Loader, RestoreRun
 from app.services.restores.obstacles import Intent
 from app.services.restores.order import Order, read_order
 from app.services.restores.placing import put_in_place
-from app.services.restores.verdict import record_error, record_verdict, store_proofs
+from app.services.restores.verdict import record_error, record_verdict
 from app.storages import sha256_of
 
 logger = logging.getLogger(__name__)
@@ -99,6 +100,7 @@ def run_claimed(
         result = _restore(run, order, hear)
     except AppError as error:
         record_error(run, order, error, time.monotonic() - start)
+        fail_unless_effective(restore_id, error, run.log.text())
     except BaseException:
         interrupted = Interrupted(
             "the restore was interrupted",
@@ -111,7 +113,6 @@ def run_claimed(
         with writing() as session:
             row = session.get_one(Restore, restore_id, with_for_update=True)
             row.result, row.log = result, run.log.text()
-            store_proofs(run, order)
             row.complete(now())
         logger.info("restore completed kind=%s filename=%s", order.kind.value, order.filename)
 
@@ -126,16 +127,20 @@ def _restore(run: RestoreRun, order: Order, hear: Line) -> dict[str, Any]:
         )
     if order.is_throwaway:
         return _drill_apart(task)
-    if order.kind is Kind.DRILL:
-        drill_server.refuse_live_server()
-    info = scratch.server_of(order.kind)
-    if order.tables:
-        return _restore_tables(task, info)
+    with reached(order.guarded, run.check) as live:
+        return _restore_on_server(replace(task, order=order.reaching(live)))
+
+
+def _restore_on_server(task: _Task) -> dict[str, Any]:
+    order, live = task.order, task.order.live
     if order.kind is Kind.IN_PLACE:
         return _load_in_place(task)
     if order.kind is Kind.REPLACE:
-        return _replace(task, info)
-    return _make(task, info)
+        return _replace(task, live)
+    if order.kind is Kind.DRILL:
+        drill_server.refuse_live_server(live)
+    info = scratch.server_of(order.kind, live)
+    return _restore_tables(task, info) if order.tables else _make(task, info)
 
 
 def _check_dump(run: RestoreRun, order: Order) -> list[Entry]:
@@ -197,7 +202,7 @@ def _restore_tables(task: _Task, info: Conninfo) -> dict[str, Any]:
 def _load_in_place(task: _Task) -> dict[str, Any]:
     """Load the dump over the live database, all or nothing, and compare the result."""
     run, order, entries = task.run, task.order, task.entries
-    info, name, rules = in_place.signing_in(), order.application_name, order.as_superuser
+    info, name, rules = in_place.signing_in(order.live), order.application_name, order.as_superuser
     with task.serving(info) as server:
         loader = task.loader(server)
         # Now, rather than after the backup of the live database.
@@ -205,7 +210,7 @@ def _load_in_place(task: _Task) -> dict[str, Any]:
         in_place.prepare(server, order.contents, entries, as_superuser=rules)
     _save_live(task)
     with (  # no backup starts meanwhile; the lock has another name, because the rest may be ended
-        hold_lock(configured_database(), application_name=f"{name} lock", on_wait=run.check),
+        hold_lock(order.live, application_name=f"{name} lock", on_wait=run.check),
         task.serving(info) as server,
     ):
         prepared = in_place.prepare(server, order.contents, entries, as_superuser=rules)
@@ -239,6 +244,7 @@ def _save_live(task: _Task) -> None:
     run, order = task.run, task.order
     run.phase = "saving"
     saved = create_backup(
+        order.guarded,
         trigger=order.trigger,
         created_by=order.created_by,
         notes=f"Before the restore of {order.filename}",

@@ -4,7 +4,7 @@ import logging
 import re
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -22,7 +22,9 @@ from app.postgres.connection import is_refusal, open_session, quoted
 from app.postgres.conninfo import Conninfo, parse_url
 from app.postgres.databases import Server, at_database, neighbour, serving
 from app.postgres.tools import Version
-from app.services.databases.configured import configured_database, database_name, private_dir
+from app.services.databases.configured import address_in_environment, private_dir
+from app.services.databases.connections import reached
+from app.services.databases.service import default_database, find_database
 from app.services.jobs.session_names import restore_session
 
 logger = logging.getLogger(__name__)
@@ -40,10 +42,25 @@ _NOT_THERE = re.compile(r'password authentication failed|role ".*" does not exis
 _OF_OUR_ROLE = frozenset({"options", "passfile", "replication"})
 
 
-def server_of(kind: Kind) -> Conninfo:
+def server_of(kind: Kind, live: Conninfo) -> Conninfo:
     """The server that a restore of this kind works on, by a database that exists there."""
     url = settings().drill_url if kind is Kind.DRILL else None
-    return parse_url(url) if url else configured_database()
+    return parse_url(url) if url else live
+
+
+def live_of(row: Restore) -> AbstractContextManager[Conninfo]:
+    """How to connect to the database of a restore meanwhile.
+
+    Raises Conflict if its server is another one now.
+    """
+    database = find_database(row.database_id) or default_database()
+    if row.server != database.server:
+        raise Conflict(
+            f"this restore was made on {row.server}",
+            detail=f"{database.name} is on {database.server} now.",
+            hint="Give it the URL of that server again.",
+        )
+    return reached(database)
 
 
 def list_file(restore_id: str) -> Path:
@@ -68,8 +85,8 @@ def working_database(
     """
     comment = COMMENT + restore_id
     try:
-        if loads_by_url(name):
-            role = at_database(parse_url(settings().restore_url or ""), name)
+        if (url := restore_url(server.info.server)) and not name.startswith(THROWAWAY):
+            role = at_database(parse_url(url), name)
             _refuse_powerful(server, role.parameters["user"])
         else:
             role = _make_role(server, info, restore_id, name)
@@ -91,7 +108,7 @@ def working_database(
 
 def try_to_sign_in(server: Server, info: Conninfo, restore_id: str, name: str) -> None:
     """Raise NotPossible if the loading role could not sign in to this server."""
-    if loads_by_url(name):
+    if loads_by_url(name, info.server):
         return
     try:
         role = _make_role(server, info, restore_id, name)
@@ -106,7 +123,7 @@ def refuse_new_roles_shut_out(info: Conninfo) -> None:
 
     A role that does not exist is enough to see whether the server asks for a password.
     """
-    if settings().restore_url:
+    if restore_url(info.server):
         return
     nobody = _as_role(info, f"{PREFIX}{secrets.token_hex(8)}", secrets.token_urlsafe(24))
     try:
@@ -146,9 +163,16 @@ def _refuse_shut_out(role: Conninfo) -> None:
         ) from error
 
 
-def loads_by_url(working: str) -> bool:
+def restore_url(server: str) -> str | None:
+    """BACKSTOP_RESTORE_URL, if it is for this server: its own, or that of DATABASE_URL."""
+    url = settings().restore_url
+    is_its = url and server in (parse_url(url).server, address_in_environment().server)
+    return url if is_its else None
+
+
+def loads_by_url(working: str, server: str) -> bool:
     """Whether the role of BACKSTOP_RESTORE_URL loads; a throwaway server does not have it."""
-    return bool(settings().restore_url) and not working.startswith(THROWAWAY)
+    return bool(restore_url(server)) and not working.startswith(THROWAWAY)
 
 
 def tidy(server: Server, restore_id: str, name: str) -> None:
@@ -188,16 +212,20 @@ def keep_role(server: Server, role: str, name: str) -> list[str]:
 def sweep() -> None:
     """Clean up after restores that have ended, and drop replaced databases that have expired."""
     untidy = select(Restore).where(Restore.status != Status.PENDING, Restore.tidied_at.is_(None))
-    rows = [(row.id, row.kind, row.working) for row in db.session.scalars(untidy)]
+    rows = [(row.id, row.kind, row.working, row.database_id) for row in db.session.scalars(untidy)]
     expired = select(Restore).where(Restore.kept_until < now(), Restore.dropped_at.is_(None))
     expired_ids = [row.id for row in db.session.scalars(expired)]
     db.session.commit()
-    for restore_id, kind, working in rows:
+    for restore_id, kind, working, database_id in rows:
         if kind is Kind.IN_PLACE or working.startswith(THROWAWAY):  # nothing is left on that server
             _tidied(restore_id)
             continue
         try:
-            with serving(server_of(kind), application_name="backstop sweep") as server:
+            database = find_database(database_id) or default_database()
+            with (
+                reached(database) as live,
+                serving(server_of(kind, live), application_name="backstop sweep") as server,
+            ):
                 server.end_sessions(restore_session(restore_id))
                 tidy(server, restore_id, working)
         except AppError as error:
@@ -216,25 +244,16 @@ def drop_kept(restore_id: str) -> None:
     """
     with writing() as session:
         row = session.get_one(Restore, restore_id)
-        kept = row.kept
-        refuse_another_server(row)
+        kept, live = row.kept, live_of(row)
     if kept is not None:
-        info = configured_database()
-        with serving(neighbour(info), application_name="backstop sweep") as server:
+        with (
+            live as info,
+            serving(neighbour(info), application_name="backstop sweep") as server,
+        ):
             server.drop_database(kept)
     with writing() as session:
         session.get_one(Restore, restore_id).dropped_at = now()
     logger.info("database dropped name=%r", kept)
-
-
-def refuse_another_server(row: Restore) -> None:
-    """Raise Conflict if DATABASE_URL now leads to another server."""
-    if row.server != database_name().server:
-        raise Conflict(
-            f"this restore was made on {row.server}",
-            detail=f"DATABASE_URL names {database_name().server}.",
-            hint="Set DATABASE_URL to that server again.",
-        )
 
 
 def kept_until() -> datetime:

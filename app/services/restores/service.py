@@ -19,7 +19,7 @@ from app.postgres.selection import Name
 from app.queue import FAILURES, proofs_queue, restores_queue
 from app.services.access.sign_in import Confirm, at_the_terminal
 from app.services.audit.acting import acting, tell
-from app.services.databases.configured import database_name
+from app.services.databases.connections import reached
 from app.services.jobs import claims
 from app.services.jobs.progress import Progress
 from app.services.jobs.run import telling
@@ -220,14 +220,16 @@ def _insert(request: RestoreRequest, restore_id: str, *, is_ours: bool = False) 
     kind, filename = request.kind, request.source.filename
     target = target_of(request.source, kind, request.into, request.tables)
     if kind is Kind.IN_PLACE:
-        in_place.refuse_superuser(as_superuser=request.as_superuser)
+        with reached(request.source.database) as live:
+            in_place.refuse_superuser(live, as_superuser=request.as_superuser)
     prefix = scratch.THROWAWAY if drill_server.is_throwaway(kind) else scratch.PREFIX
     working = f"{prefix}{restore_id}"
     restore = Restore(
         id=restore_id,
         filename=filename,
         kind=kind,
-        server=database_name().server,
+        database_id=request.source.database.id,
+        server=request.source.database.server,
         database=target or working,
         working=working,
         as_superuser=request.as_superuser,
@@ -241,14 +243,15 @@ def _insert(request: RestoreRequest, restore_id: str, *, is_ours: bool = False) 
         with writing() as session:
             session.add(restore)
     except IntegrityError as error:
-        raise _another_is_running(kind) from error
+        raise _another_is_running(request) from error
     tell(subject=filename, detail=f"{kind.value}: {restore_id}, database {restore.database}")
     logger.info("restore queued kind=%s filename=%s", kind.value, filename)
     return restore
 
 
-def _another_is_running(kind: Kind) -> Conflict:
-    pending = preview.find_in_the_way(kind)
+def _another_is_running(request: RestoreRequest) -> Conflict:
+    kind = request.kind
+    pending = preview.find_in_the_way(kind, request.source.database)
     return Conflict(
         f"another {'drill' if kind is Kind.DRILL else 'restore'} is running",
         detail=f"It is the {pending.kind.value} of {pending.filename}." if pending else "",

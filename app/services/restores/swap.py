@@ -15,9 +15,8 @@ from app.postgres.connection import Session, error_text, guarded_session, quoted
 from app.postgres.conninfo import Conninfo
 from app.postgres.databases import Server, cut_name, maintenance, serving
 from app.postgres.locking import hold_lock
-from app.services.databases.configured import configured_database
 from app.services.jobs.session_names import restore_session
-from app.services.restores.scratch import kept_until, refuse_another_server
+from app.services.restores.scratch import kept_until, live_of
 
 logger = logging.getLogger(__name__)
 
@@ -66,15 +65,16 @@ def swap_in(restore_id: str, comment: str | None) -> dict[str, Any]:
     after a crash whether the swap took place. Returns that name and how long the database
     was away. Raises PostgresError with the live database unchanged.
     """
-    info = configured_database()
     with writing() as session:
         row = session.get_one(Restore, restore_id)
+        live = live_of(row)
         row.kept = cut_name(row.database, f"__before_{now():%Y%m%dT%H%M%S}")
         row.kept_until = kept_until()
         database, working, kept = row.database, row.working, row.kept
     name = restore_session(restore_id)
-    away = _swap(info, name, [(database, kept), (working, database)])
-    write_comment(maintenance(info), database, comment)
+    with live as info:
+        away = _swap(info, name, [(database, kept), (working, database)])
+        write_comment(maintenance(info), database, comment)
     logger.info("database replaced name=%r kept=%r", database, kept)
     return {"kept": kept, "awaySeconds": round(away, 3)}
 
@@ -101,11 +101,11 @@ def has_swapped(restore_id: str) -> bool:
     """
     row = db.session.get_one(Restore, restore_id)
     kept, working = row.kept, row.working
+    live = live_of(row) if kept is not None else None
     db.session.commit()
-    if kept is None:
+    if kept is None or live is None:
         return False
-    info = maintenance(configured_database())
-    with serving(info, application_name="backstop look") as server:
+    with live as info, serving(maintenance(info), application_name="backstop look") as server:
         server.end_sessions(restore_session(restore_id))
         return server.has_database(kept) and not server.has_database(working)
 
@@ -121,17 +121,16 @@ def undo(restore_id: str, *, by: str) -> str:
             raise NotFound("no restore has this id")
         if row.kept is None or not row.can_be_undone:
             raise not_undoable()
-        refuse_another_server(row)
-        database, kept = row.database, row.kept
-    info = configured_database()
+        database, kept, live = row.database, row.kept, live_of(row)
     aside = cut_name(database, f"__undone_{now():%Y%m%dT%H%M%S}")
-    with serving(maintenance(info), application_name="backstop undo") as server:
-        if not server.has_database(kept):
-            raise Conflict(f'database "{kept}" no longer exists')
-        refuse_unswappable(server, database)
-    with hold_lock(info, application_name="backstop undo"):
-        pass  # no backup of it runs
-    _swap(info, "backstop undo", [(database, aside), (kept, database)])
+    with live as info:
+        with serving(maintenance(info), application_name="backstop undo") as server:
+            if not server.has_database(kept):
+                raise Conflict(f'database "{kept}" no longer exists')
+            refuse_unswappable(server, database)
+        with hold_lock(info, application_name="backstop undo"):
+            pass  # no backup of it runs
+        _swap(info, "backstop undo", [(database, aside), (kept, database)])
     with writing() as session:
         row = session.get_one(Restore, restore_id)
         row.undone_at, row.undone_by, row.kept = now(), by[:255], aside

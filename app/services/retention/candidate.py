@@ -23,6 +23,7 @@ class Candidate:
     is_damaged: bool = False  # a proof has failed, and none has passed since
     is_missing: bool = False  # its file is not in the storage
     is_foreign: bool = False
+    is_partial: bool = False  # rows of some tables were left out
     pin: str | None = None  # why it is pinned
     hold: str = ""  # why it is needed at the moment
 

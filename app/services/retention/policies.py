@@ -10,10 +10,10 @@ from sqlalchemy import Select, select
 
 from app.errors import Conflict, InvalidInput
 from app.extensions import db, writing
-from app.models import RetentionPolicy
+from app.models import Database, RetentionPolicy
 from app.models.types import now
 from app.services.audit.acting import acting, tell
-from app.services.databases.configured import DatabaseName, database_name
+from app.services.databases.service import default_database
 from app.services.retention.candidate import Tally
 from app.services.retention.periods import PERIODS
 from app.services.retention.rules import Policy
@@ -29,9 +29,9 @@ _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,3})?) *([kmgtp]?)(i?)b?", re.IGNOR
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 
 
-def get_policy(of: DatabaseName | None = None) -> Policy:
-    """The policy of a database, the configured one by default; empty if none was set."""
-    return _policy_of(db.session.scalar(_of(of or database_name())))
+def get_policy(of: Database | None = None) -> Policy:
+    """The policy of a database, the default one if None; empty if none was set."""
+    return _policy_of(db.session.scalar(_of(of or default_database())))
 
 
 def _policy_of(row: RetentionPolicy | None) -> Policy:
@@ -43,38 +43,38 @@ def _policy_of(row: RetentionPolicy | None) -> Policy:
 
 
 @acting
-def set_policy(policy: Policy, *, by: str) -> Policy:
-    """Set the policy of the configured database; nothing is removed before the next prune.
+def set_policy(policy: Policy, of: Database | None = None, *, by: str) -> Policy:
+    """Set the policy of a database; nothing is removed before the next prune.
 
     A policy that may remove more than the previous one must be confirmed. Raises InvalidInput.
     """
     refuse_wrong(policy)
-    name = database_name()
+    database = of or default_database()
     values = {field.name: getattr(policy, field.name) or None for field in fields(Policy)}
     if policy.keep_within is not None:
         values["keep_within"] = policy.keep_within // _HOUR or None
     with writing() as session:
-        row = session.scalar(_of(name).with_for_update())
+        row = session.scalar(_of(database).with_for_update())
         previous = _policy_of(row)
         if row is None:
-            row = RetentionPolicy(**name._asdict())
+            row = RetentionPolicy(database_id=database.id)
             session.add(row)
         for key, value in values.items():
             setattr(row, key, value)
         if not _policy_of(row).keeps_all_of(previous):
             row.confirmed_at = None
         row.updated_at, row.updated_by = now(), by[:255]
-    logger.info("retention policy set database=%r by=%r policy=%r", name.database, by, policy)
-    return get_policy(name)
+    logger.info("retention policy set database=%r by=%r policy=%r", database.name, by, policy)
+    return get_policy(database)
 
 
-def last_prune(of: DatabaseName) -> datetime | None:
+def last_prune(of: Database) -> datetime | None:
     """When backups of this database were last pruned."""
     row = db.session.scalar(_of(of))
     return row.pruned_at if row is not None else None
 
 
-def note_prune(of: DatabaseName, at: datetime, removed: Tally = _NONE) -> None:
+def note_prune(of: Database, at: datetime, removed: Tally = _NONE) -> None:
     """Record that backups of this database were pruned, and which amount was removed."""
     with writing() as session:
         row = session.scalar(_of(of))
@@ -99,9 +99,9 @@ class Standing:
         return not self.is_empty and self.confirmed_at is None
 
 
-def get_standing(of: DatabaseName | None = None) -> Standing:
-    """The standing of a database's policy, the configured one by default."""
-    return standing_of(db.session.scalar(_of(of or database_name())))
+def get_standing(of: Database | None = None) -> Standing:
+    """The standing of a database's policy, the default one if None."""
+    return standing_of(db.session.scalar(_of(of or default_database())))
 
 
 def standing_of(row: RetentionPolicy | None) -> Standing:
@@ -112,19 +112,19 @@ def standing_of(row: RetentionPolicy | None) -> Standing:
     return Standing(_policy_of(row).is_empty, row.confirmed_at, row.removed_at, removed)
 
 
-def confirm_policy(policy: Policy, of: DatabaseName | None = None, *, by: str) -> None:
+def confirm_policy(policy: Policy, of: Database | None = None, *, by: str) -> None:
     """Let scheduled backups remove what this policy does not keep.
 
     Raises Conflict if the database has another one by now.
     """
-    name = of or database_name()
+    database = of or default_database()
     with writing() as session:
-        row = session.scalar(_of(name).with_for_update())
+        row = session.scalar(_of(database).with_for_update())
         if row is None or _policy_of(row) != policy:
             raise Conflict("the retention policy was changed meanwhile", hint="Review it again.")
         row.confirmed_at = row.confirmed_at or now()
-    tell(subject=name.database)
-    logger.info("retention policy confirmed database=%r by=%r", name.database, by)
+    tell(subject=database.name)
+    logger.info("retention policy confirmed database=%r by=%r", database.name, by)
 
 
 def size_of(text: str) -> int:
@@ -142,8 +142,8 @@ def size_of(text: str) -> int:
     return size
 
 
-def _of(name: DatabaseName) -> Select[RetentionPolicy]:
-    return select(RetentionPolicy).filter_by(**name._asdict())
+def _of(database: Database) -> Select[RetentionPolicy]:
+    return select(RetentionPolicy).filter_by(database_id=database.id)
 
 
 def refuse_wrong(policy: Policy) -> None:

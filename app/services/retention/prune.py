@@ -4,20 +4,22 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import chain
 
 from sqlalchemy import update
 
 from app.errors import AppError, Conflict, NotFound
 from app.extensions import db, writing
 from app.logs import errors_logged
-from app.models import ActOutcome, DatabaseBackup, Firing
+from app.models import ActOutcome, Database, DatabaseBackup, Firing
 from app.models.types import now
 from app.queue import restores_queue
 from app.services.audit import log as audit
 from app.services.audit.acting import acting, tell
 from app.services.backups.good import is_good
 from app.services.backups.service import remove_backup
-from app.services.databases.configured import DatabaseName, database_name, storage
+from app.services.databases.configured import storage
+from app.services.databases.service import default_database, find_database
 from app.services.retention.candidate import Candidate, Tally
 from app.services.retention.listing import list_candidates
 from app.services.retention.policies import (
@@ -82,14 +84,14 @@ class _NothingGood(Conflict):
 
 
 @acting
-def dry_run() -> Preview:
+def dry_run(of: Database | None = None) -> Preview:
     """What a prune would do now, as a recorded act."""
     tell(detail="dry run")
-    return preview()
+    return preview(of)
 
 
 def preview(
-    of: DatabaseName | None = None,
+    of: Database | None = None,
     *,
     policy: Policy | None = None,
     at: datetime | None = None,
@@ -97,39 +99,56 @@ def preview(
 ) -> Preview:
     """What the policy of a database, or another `policy`, would remove and keep.
 
-    The configured database by default. At most `limit` backups of each kind.
+    The default database if None. At most `limit` backups of each kind.
     """
-    name, at = of or database_name(), at or now()
-    policy = policy or get_policy(name)
-    plan = _plan(name, policy, at)
-    removed, kept = (
-        Tally.of(verdict.backup for verdict in verdicts)
-        for verdicts in (plan.removing, plan.keeping)
+    database, at = of or default_database(), at or now()
+    policy = policy or get_policy(database)
+    plans = _plans(database, policy, at)
+    removing, keeping = (
+        sorted(chain.from_iterable(verdicts), key=lambda verdict: verdict.backup.key, reverse=True)
+        for verdicts in ([plan.removing for plan in plans], [plan.keeping for plan in plans])
     )
-    return Preview(policy, removed, kept, plan.excess, plan.removing[:limit], plan.keeping[:limit])
+    removed, kept = (
+        Tally.of(verdict.backup for verdict in verdicts) for verdicts in (removing, keeping)
+    )
+    excess = sum(plan.excess for plan in plans)
+    return Preview(policy, removed, kept, excess, removing[:limit], keeping[:limit])
 
 
 @acting
-def prune(of: DatabaseName | None = None, *, by: str, at: datetime | None = None) -> Pruned:
+def prune(of: Database | None = None, *, by: str, at: datetime | None = None) -> Pruned:
     """Remove what the policy of a database does not keep, as an admin asks; that confirms it.
 
     Raises Conflict if the policy changes at the same moment.
     """
-    name, policy = of or database_name(), get_policy(of)
+    database = of or default_database()
+    policy = get_policy(database)
     if not policy.is_empty:
-        confirm_policy(policy, name, by=by)
-    return _prune(name, policy, by, at or now())
+        confirm_policy(policy, database, by=by)
+    return _prune(database, policy, by, at or now())
 
 
-def _prune(name: DatabaseName, policy: Policy, by: str, at: datetime) -> Pruned:
+def _prune(database: Database, policy: Policy, by: str, at: datetime) -> Pruned:
     """Remove what a policy does not keep, oldest first.
 
     Each is checked again just before: a pin or a reader that came meanwhile wins. A
     backup that cannot be removed is reported and stops no other. But nothing more is
     removed once the newest good backup is no longer good.
     """
-    plan = _plan(name, policy, at)
     report = Pruned()
+    for plan in _plans(database, policy, at):
+        _carry_out(plan, report)
+    note_prune(database, at, Tally(len(report.removed), report.size))
+    words = report.in_words() or "nothing to remove"
+    tell(subject=database.name, outcome=report.outcome, detail=words)
+    logger.info(
+        "pruned database=%r by=%r removed=%d spared=%d failed=%d",
+        *(database.name, by, len(report.removed), len(report.spared), len(report.failed)),
+    )
+    return report
+
+
+def _carry_out(plan: Plan, report: Pruned) -> None:
     for verdict in reversed(plan.removing):
         backup = verdict.backup
         try:
@@ -145,14 +164,6 @@ def _prune(name: DatabaseName, policy: Policy, by: str, at: datetime) -> Pruned:
         else:
             report.removed.append(backup.filename)
             report.size += backup.size
-    note_prune(name, at, Tally(len(report.removed), report.size))
-    words = report.in_words() or "nothing to remove"
-    tell(subject=name.database, outcome=report.outcome, detail=words)
-    logger.info(
-        "pruned database=%r by=%r removed=%d spared=%d failed=%d",
-        *(name.database, by, len(report.removed), len(report.spared), len(report.failed)),
-    )
-    return report
 
 
 @restores_queue.task()  # type: ignore[untyped-decorator]  # huey has no types
@@ -170,37 +181,42 @@ def prune_after(backup_id: str, firing_id: str = "") -> None:
 
 
 def _prune_after(backup: DatabaseBackup) -> str:
-    name = DatabaseName(backup.server, backup.database)
-    standing, policy = get_standing(name), get_policy(name)
+    database = find_database(backup.database_id)
+    if database is None:
+        return ""
+    standing, policy = get_standing(database), get_policy(database)
     if standing.is_empty:
         return ""
     if standing.waits:
-        return _kept_back(name)
+        return _kept_back(database)
     summary = ""
     with errors_logged("pruning"):
-        report = _prune(name, policy, "schedule", now())
+        report = _prune(database, policy, "schedule", now())
         summary = report.in_short()
         if report.in_words():
             audit.record_unattended(
                 "retention.prune",
                 backup.created_by,
-                subject=name.database,
+                subject=database.name,
                 outcome=report.outcome,
                 detail=report.in_words(),
             )
     return summary
 
 
-def _kept_back(name: DatabaseName) -> str:
+def _kept_back(database: Database) -> str:
     with errors_logged("pruning"):
-        going = preview(name, limit=0).removed
+        going = preview(database, limit=0).removed
         if going.number:
             return f"retention would remove {going.in_words} if its policy were confirmed"
     return ""
 
 
-def _plan(name: DatabaseName, policy: Policy, at: datetime) -> Plan:
-    return make_plan(list_candidates(name, at), policy, at, last_prune(name))
+def _plans(database: Database, policy: Policy, at: datetime) -> list[Plan]:
+    """One for the full backups and one for the partial ones: neither takes the other's place."""
+    candidates, pruned_at = list_candidates(database, at), last_prune(database)
+    series = ([c for c in candidates if c.is_partial is kind] for kind in (False, True))
+    return [make_plan(backups, policy, at, pruned_at) for backups in series]
 
 
 def _refusal(plan: Plan) -> Callable[[DatabaseBackup], None]:
@@ -220,4 +236,4 @@ def _refusal(plan: Plan) -> Callable[[DatabaseBackup], None]:
 def _is_still_good(newest: Candidate) -> bool:
     """Locks the row too, so that it is not deleted before our transaction ends."""
     row = db.session.get(DatabaseBackup, newest.id, with_for_update=True, populate_existing=True)
-    return row is not None and is_good(row)
+    return row is not None and is_good(row, partial=newest.is_partial)

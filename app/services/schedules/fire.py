@@ -80,13 +80,14 @@ def attempt(firing_id: str, at: datetime) -> None:
     try:
         if schedule.task is Task.BACKUP:
             backups.queue_backup(
+                schedule.database,
                 trigger=Trigger.SCHEDULE,
                 created_by=schedule.name,
                 notes=notes_of(schedule, due),
                 backup_id=job_id,
             )
         else:
-            source = get_source(get_newest_good().filename)
+            source = get_source(get_newest_good(schedule.database).filename)
             drill = RestoreRequest(source, Kind.DRILL, Trigger.SCHEDULE, schedule.name)
             restores.queue_restore(drill, restore_id=job_id)
     except AppError as error:
@@ -236,8 +237,8 @@ def message_of(
         level="info" if fact is Fact.NOT_POSSIBLE else "warning",
         title=f"Schedule {schedule.name} {what}",
         body=body,
-        server=schedule.server,
-        database=schedule.database,
+        server=schedule.database.server,
+        database=schedule.database.dbname,
     )
 
 

@@ -10,9 +10,9 @@ from sqlalchemy import Select, func, select
 
 from app.errors import InvalidInput
 from app.extensions import db
-from app.models import DatabaseBackup, Firing, Restore, Schedule, Task
+from app.models import Database, DatabaseBackup, Firing, Restore, Schedule, Task
 from app.models.types import now
-from app.services.databases.configured import DatabaseName, database_name
+from app.services.databases.service import default_database
 from app.services.schedules.times import next_times
 
 SHOWN = 5  # times
@@ -45,14 +45,14 @@ def list_next_times(schedule: Schedule) -> list[datetime]:
         return []
 
 
-def find_next_backup() -> datetime | None:
-    """When the next scheduled backup is due; None if none is scheduled."""
-    return db.session.scalar(next_backup_of(database_name()))
+def find_next_backup(of: Database | None = None) -> datetime | None:
+    """When the next scheduled backup of a database is due; None if none is scheduled."""
+    return db.session.scalar(next_backup_of(of or default_database()))
 
 
-def next_backup_of(name: DatabaseName) -> Select[datetime | None]:
-    """The query for any database; it always has one row."""
-    of_database = {**name._asdict(), "task": Task.BACKUP, "enabled": True}
+def next_backup_of(database: Database) -> Select[datetime | None]:
+    """The query; it always has one row."""
+    of_database = {"database_id": database.id, "task": Task.BACKUP, "enabled": True}
     return select(func.min(Schedule.next_due_at)).filter_by(**of_database)
 
 

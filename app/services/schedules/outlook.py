@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import and_, select
+from sqlalchemy import select
 
 from app.extensions import db
-from app.models import RetentionPolicy
-from app.services.databases.configured import database_name
+from app.models import Database, RetentionPolicy
+from app.services.databases.service import default_database
 from app.services.retention.policies import Standing, get_standing, standing_of
 from app.services.retention.prune import Preview, preview
 from app.services.schedules.listing import find_next_backup, next_backup_of
@@ -37,16 +37,18 @@ class Outlook:
         return f"It applies {when}."
 
 
-def get_glance() -> tuple[datetime | None, Standing]:
+def get_glance(of: Database | None = None) -> tuple[datetime | None, Standing]:
     """When the next backup is due and how the policy stands: one query, for the list of backups."""
-    name = database_name()._asdict()
-    due = next_backup_of(database_name()).subquery()
-    is_its = and_(*(getattr(RetentionPolicy, key) == value for key, value in name.items()))
+    database = of or default_database()
+    due = next_backup_of(database).subquery()
+    is_its = RetentionPolicy.database_id == database.id
     both = select(due.c[0], RetentionPolicy).select_from(due.outerjoin(RetentionPolicy, is_its))
     next_backup_at, policy = db.session.execute(both).one()
     return next_backup_at, standing_of(policy)
 
 
-def get_outlook(limit: int | None = None) -> Outlook:
-    """The outlook of the configured database, with at most `limit` backups of each kind."""
-    return Outlook(preview(limit=limit), get_standing(), find_next_backup())
+def get_outlook(of: Database | None = None, *, limit: int | None = None) -> Outlook:
+    """The outlook of a database, with at most `limit` backups of each kind."""
+    database = of or default_database()
+    standing, next_backup_at = get_standing(database), find_next_backup(database)
+    return Outlook(preview(database, limit=limit), standing, next_backup_at)

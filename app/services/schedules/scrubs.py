@@ -12,9 +12,9 @@ from sqlalchemy.orm import aliased
 
 from app.errors import Interrupted
 from app.extensions import ask, writing
-from app.models import Firing, Outcome, Result, Schedule, Task
+from app.models import Database, Firing, Outcome, Result, Schedule, Task
 from app.models.types import now
-from app.services.databases.configured import database_name
+from app.services.databases.service import is_active
 from app.services.jobs import claims
 from app.services.proofs.scrub import scrub
 from app.services.schedules import fire
@@ -82,17 +82,17 @@ def _renewing(firing_id: str, claim: str) -> Callable[[], None]:
 
 
 def _scrubs_due(at: datetime) -> list[str]:
-    server, database = database_name()
     due = (
         select(Firing.id)
         .join(Schedule)
+        .join(Database)
         .where(
-            Schedule.server == server,
-            Schedule.database == database,
+            is_active(),
             Schedule.task == Task.SCRUB,
             Firing.outcome.in_([Outcome.WAITING, Outcome.RUNNING]),
             Firing.next_attempt_at <= at,
         )
+        .order_by(Firing.next_attempt_at, Firing.id)
     )
     return [firing_id for (firing_id,) in ask(due)]
 

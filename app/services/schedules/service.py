@@ -2,21 +2,22 @@
 
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import InstrumentedAttribute, aliased, contains_eager
+from sqlalchemy.orm import aliased, contains_eager
 
 from app.errors import Conflict, InvalidInput, NotFound
 from app.extensions import db, writing
-from app.models import Firing, Schedule, SeenDatabase, Task
+from app.models import Database, Firing, Schedule, State, Task
 from app.models.types import now
 from app.services.alerts.heartbeats import sealed_url
 from app.services.audit.acting import acting, tell
 from app.services.backups.service import checked_notes
-from app.services.databases.configured import DatabaseName, database_name
+from app.services.databases.service import default_database, list_databases, state_of
 from app.services.schedules.times import checked_times, next_times
 
 logger = logging.getLogger(__name__)
@@ -29,23 +30,23 @@ _FIRST = (("weekly drill", Task.DRILL, "23 5 * * 0"), ("daily scrub", Task.SCRUB
 
 
 def list_schedules(
-    of: DatabaseName | None = None, *, after: str = "", limit: int | None = None
+    of: Database | None = None, *, after: str = "", limit: int | None = None
 ) -> list[Schedule]:
-    """The schedules of a database, the configured one by default, by name, `after` a name."""
-    server, database = of or database_name()
-    chosen = select(Schedule).filter_by(server=server, database=database)
+    """The schedules of a database, the default one if None, by name, `after` a name."""
+    chosen = select(Schedule).filter_by(database_id=(of or default_database()).id)
     chosen = chosen.where(Schedule.name > after).order_by(Schedule.name).limit(limit)
     return list(db.session.scalars(chosen))
 
 
 def get_schedule(schedule_id: str) -> Schedule:
     """The schedule of this id. Raises NotFound."""
-    return _get(schedule_id, Schedule.id)
+    return _existing(db.session.get(Schedule, schedule_id))
 
 
-def get_schedule_named(name: str) -> Schedule:
-    """The schedule of this name. Raises NotFound."""
-    return _get(name, Schedule.name)
+def get_schedule_named(name: str, of: Database | None = None) -> Schedule:
+    """The schedule of a database with this name. Raises NotFound."""
+    chosen = select(Schedule).filter_by(name=name, database_id=(of or default_database()).id)
+    return _existing(db.session.scalar(chosen))
 
 
 @dataclass(frozen=True)
@@ -75,19 +76,20 @@ class ScheduleChanges:
 
 
 @acting
-def add_schedule(new: NewSchedule, *, created_by: str) -> Schedule:
-    """Add a schedule, whose first time is the next one.
+def add_schedule(new: NewSchedule, *, of: Database | None = None, created_by: str) -> Schedule:
+    """Add a schedule of a database, whose first time is the next one.
 
     Raises InvalidInput, or Conflict if the name is taken or there are too many.
     """
-    schedule = Schedule(**database_name()._asdict(), created_by=created_by[:255])
+    database_id = (of or default_database()).id
+    schedule = Schedule(database_id=database_id, created_by=created_by[:255])
     schedule.name, schedule.task, schedule.enabled = _checked_name(new.name), new.task, new.enabled
     schedule.cron, schedule.timezone = checked_times(new.cron, new.timezone)
     schedule.notes, schedule.heartbeat = checked_notes(new.notes), _sealed(new.heartbeat_url)
     reckon(schedule, now())
     try:
         with writing() as session:
-            ours = select(func.count()).select_from(Schedule).filter_by(**database_name()._asdict())
+            ours = select(func.count()).select_from(Schedule).filter_by(database_id=database_id)
             if (session.scalar(ours) or 0) >= MAX_SCHEDULES:
                 raise Conflict(f"the limit of {MAX_SCHEDULES} schedules is reached")
             session.add(schedule)
@@ -133,12 +135,14 @@ def remove_schedule(schedule_id: str, *, by: str) -> None:
 def run_now(schedule_id: str, *, by: str) -> Firing:
     """Let a worker run it within seconds, as if it were due; returns the new due time.
 
-    Raises NotFound, or Conflict if it is due in this very millisecond.
+    Raises NotFound, or Conflict if its database is paused or retired, or if it is due in
+    this very millisecond.
     """
     moment = now()
     try:
         with writing() as session:
             schedule = get_schedule(schedule_id)
+            _refuse_inactive(schedule.database)
             firing = Firing(schedule=schedule, due_at=moment, next_attempt_at=moment)
             firing.told = f"requested by {by[:255]}"
             session.add(firing)
@@ -148,6 +152,14 @@ def run_now(schedule_id: str, *, by: str) -> Firing:
     tell(subject=name)
     logger.info("schedule run by hand name=%r by=%r", name, by)
     return firing
+
+
+def _refuse_inactive(database: Database) -> None:
+    if (state := state_of(database)) is not State.ACTIVE:
+        raise Conflict(
+            f"{database.name} is {state.value}, so no schedule of it runs",
+            hint=f"Back it up again: flask database resume {database.name}.",
+        )
 
 
 def list_firings(schedule_id: str, limit: int = 50) -> list[Firing]:
@@ -172,19 +184,25 @@ def last_firings(of: Iterable[Schedule]) -> dict[str, Firing]:
 
 
 def make_first_schedules() -> None:
-    """Give a new database a weekly drill and a daily scrub, only once.
+    """Give each new database a weekly drill and a daily scrub, only once.
 
     If they are deleted, they are not made again.
     """
-    server, database = database_name()
-    if db.session.get(SeenDatabase, (server, database)) is not None:
-        return
+    with suppress(InvalidInput):  # there is no default
+        default_database()  # it has a row from now on
+    for database in list_databases():
+        if database.seeded_at is None:
+            _make_first(database)
+
+
+def _make_first(database: Database) -> None:
+    first = update(Database).where(Database.id == database.id, Database.seeded_at.is_(None))
     try:
         with writing() as session:
-            session.add(SeenDatabase(server=server, database=database))
-            session.flush()
+            if not session.execute(first.values(seeded_at=now())).rowcount:  # type: ignore[attr-defined]
+                return
             for name, task, cron in _FIRST:
-                add_schedule(NewSchedule(name, task, cron), created_by="Backstop")
+                add_schedule(NewSchedule(name, task, cron), of=database, created_by="Backstop")
     except (IntegrityError, Conflict) as error:
         logger.info("first schedules are not made error=%r", str(error))
 
@@ -220,9 +238,7 @@ def _sealed(heartbeat_url: str) -> str:
     return sealed_url(heartbeat_url) if heartbeat_url else ""
 
 
-def _get(wanted: str, column: InstrumentedAttribute[str]) -> Schedule:
-    ours = select(Schedule).filter_by(**database_name()._asdict())
-    schedule = db.session.scalar(ours.where(column == wanted))
+def _existing(schedule: Schedule | None) -> Schedule:
     if schedule is None:
         raise NotFound("no such schedule", hint="flask schedule list shows all.")
     return schedule

@@ -18,15 +18,10 @@ from sqlalchemy.orm import Session
 
 from app.errors import AppError
 from app.extensions import ask, db, writing
-from app.models import (
-    Firing,
-    Outcome,
-    Schedule,
-    Task,
-)
+from app.models import Database, Firing, Outcome, Schedule, State, Task
 from app.models.types import moment_text, now
 from app.services.alerts import deliveries
-from app.services.databases.configured import database_name
+from app.services.databases.service import is_active, is_known
 from app.services.schedules import fire
 from app.services.schedules import service as schedules
 from app.services.schedules.times import times_before
@@ -91,8 +86,8 @@ def _ids(query: Select[str]) -> list[str]:
 def _due(at: datetime) -> Select[str]:
     """Schedules whose time has come, or that were reckoned before the clock was set back."""
     is_due = or_(Schedule.next_due_at <= at, Schedule.reckoned_at > at + fire.CLOCK)
-    due = select(Schedule.id).filter_by(**database_name()._asdict())
-    return due.where(Schedule.enabled, is_due).order_by(Schedule.next_due_at)
+    due = select(Schedule.id).join(Database)
+    return due.where(is_known(), Schedule.enabled, is_due).order_by(Schedule.next_due_at)
 
 
 def _running() -> Select[str]:
@@ -103,13 +98,12 @@ def _waiting(at: datetime) -> Select[str]:
     """Due times that may be attempted, or that wait from before the clock was set back."""
     soon = at + fire.BACK_OFF[-1] + fire.CLOCK
     is_due = or_(Firing.next_attempt_at <= at, Firing.next_attempt_at > soon)
-    return _open(Outcome.WAITING).where(Schedule.task != Task.SCRUB, is_due)
+    return _open(Outcome.WAITING).where(is_active(), Schedule.task != Task.SCRUB, is_due)
 
 
 def _open(outcome: Outcome) -> Select[str]:
-    server, database = database_name()
-    ours = Schedule.server == server, Schedule.database == database
-    open_ones = select(Firing.id).join(Schedule).where(Firing.outcome == outcome, *ours)
+    open_ones = select(Firing.id).join(Schedule).join(Database)
+    open_ones = open_ones.where(Firing.outcome == outcome)
     return open_ones.order_by(Firing.next_attempt_at)
 
 
@@ -125,6 +119,8 @@ def _fire(schedule_id: str, at: datetime) -> None:
                 return
             since = schedule.next_due_at
             schedules.reckon(schedule, at)
+            if schedule.database.state is not State.ACTIVE:
+                return  # not caught up later
             if since > at:
                 logger.warning("clock was set back schedule=%r", schedule.name)
                 return

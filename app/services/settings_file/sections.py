@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from app.errors import ConfigurationError, InvalidInput
-from app.services.access.sealing import unseal
+from app.sealing import unseal
 from app.services.alerts import notifiers
-from app.services.databases.configured import database_name
+from app.services.databases.service import default_database
 from app.services.proofs import assertions
 from app.services.retention import policies
 from app.services.retention.periods import length_of, length_text
@@ -74,7 +74,7 @@ def _retention() -> dict[str, Fields]:
     kept = {key: value for key, value in asdict(policy).items() if value is not None}
     if policy.keep_within is not None:
         kept["keep_within"] = length_text(policy.keep_within)
-    return {} if policy.is_empty else {database_name().database: kept}
+    return {} if policy.is_empty else {default_database().name: kept}
 
 
 def _retention_as_kept(fields: Fields) -> Fields:
@@ -83,7 +83,7 @@ def _retention_as_kept(fields: Fields) -> Fields:
 
 
 def _set_retention(name: str, fields: Fields, by: str) -> None:
-    if name != (database := database_name().database):
+    if name != (database := default_database().name):
         raise InvalidInput(f"this panel backs up {database}")
     values = dict(fields)
     if within := values.get("keep_within"):

@@ -28,10 +28,10 @@ from app.models import (
 from app.models.backup import filename_of
 from app.models.types import now
 from app.models.worker import HEARTBEAT
-from app.services.access.sealing import seal
+from app.sealing import seal
 from app.services.alerts import alarms, deliveries
 from app.services.alerts.conditions import machine
-from app.services.databases.configured import database_name
+from app.services.databases.service import default_database
 from app.services.jobs import claims
 from tests.api.test_downloads import dump_of, planted
 
@@ -57,13 +57,13 @@ def fresh(context: None) -> Iterator[None]:
 @pytest.fixture
 def plant(app: Flask) -> Plant:
     """A backup of our database, so long ago."""
-    name = database_name()
+    guarded = default_database()
 
     def plant(ago: timedelta = HOUR, **values: Any) -> str:
         at = now() - ago
         ours = {
-            "server": name.server,
-            "database": name.database,
+            "server": guarded.server,
+            "database": guarded.dbname,
             "filename": filename_of(at),
             "created_at": at,
             "started_at": at,
@@ -98,7 +98,7 @@ def kinds() -> list[str]:
 
 
 def test_a_hundred_failures_are_one_alarm_and_a_closing_message(plant: Plant):
-    shop = database_name().database
+    shop = default_database().name
     plant(3 * HOUR)
     alarms.look(now() - 3 * HOUR)
     forgotten()
@@ -111,7 +111,9 @@ def test_a_hundred_failures_are_one_alarm_and_a_closing_message(plant: Plant):
     (alarm,) = alarms.list_open()
     assert alarm.title == f"100 backups of {shop} failed"
     assert "no. 99" in alarm.body
-    assert (alarm.server, alarm.database) == database_name()
+    guarded = default_database()
+    assert alarm.database_id == guarded.id
+    assert (alarm.server, alarm.database) == (guarded.server, guarded.dbname)
     plant(MINUTE)
     for _ in range(3):
         alarms.look(now())
@@ -122,7 +124,7 @@ def test_a_hundred_failures_are_one_alarm_and_a_closing_message(plant: Plant):
 
 
 def test_what_flaps_is_told_once_in_a_while_and_at_last_if_it_stays(plant: Plant):
-    shop, at = database_name().database, now()
+    shop, at = default_database().name, now()
     for number in range(6):  # fails, succeeds, fails, …, fails again, each two minutes
         plant(HOUR - number * MINUTE, **failed() if number % 2 == 0 else {})
         alarms.look(at + number * 2 * MINUTE)
@@ -266,7 +268,7 @@ def test_missing_files_are_one_alarm(plant: Plant, app: Flask):
 
 def test_a_damaged_dump_and_a_failed_drill(plant: Plant):
     filename = plant(HOUR)
-    name = database_name()
+    guarded = default_database()
     backup = db.session.scalars(select(DatabaseBackup)).one()
 
     def proof(result: Result, level: Level = Level.READ) -> None:
@@ -282,7 +284,8 @@ def test_a_damaged_dump_and_a_failed_drill(plant: Plant):
                 Restore(
                     filename=filename,
                     kind=Kind.DRILL,
-                    server=name.server,
+                    database_id=guarded.id,
+                    server=guarded.server,
                     database="scratch",
                     working="scratch",
                     trigger=Trigger.CLI,
@@ -301,7 +304,7 @@ def test_a_damaged_dump_and_a_failed_drill(plant: Plant):
     assert sorted(kinds()) == ["drill-failed", "file-damaged"]
     damaged = next(each for each in alarms.list_open() if each.kind is Fact.FILE_DAMAGED)
     assert "the dump is not what it was" in damaged.body
-    assert damaged.title == f"A backup of {name.database} damaged"
+    assert damaged.title == f"A backup of {guarded.name} damaged"
     proof(Result.PASSED)
     drill(Status.COMPLETED, MINUTE)
     alarms.look(now())

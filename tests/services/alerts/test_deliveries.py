@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from app.extensions import db, writing
 from app.models import Delivery, DeliveryStatus, Fact, Notifier
 from app.models.types import now
-from app.services.access.sealing import seal
+from app.sealing import seal
 from app.services.alerts import deliveries
 from app.services.alerts.deliveries import BACK_OFF, Message
 from tests.listeners import Listener, listening

@@ -9,7 +9,7 @@ from app.errors import InvalidInput
 from app.extensions import db, writing
 from app.models import Delivery, DeliveryStatus
 from app.models.types import now
-from app.services.access.sealing import unseal
+from app.sealing import unseal
 from app.services.alerts import deliveries
 from app.services.alerts.heartbeats import Beat, Heartbeat, queue_heartbeat, sealed_url
 from tests.listeners import listening

@@ -10,7 +10,7 @@ from app.errors import ConfigurationError, Conflict, InvalidInput, NotFound, Not
 from app.extensions import db
 from app.models import DeliveryStatus, Fact
 from app.models.types import now
-from app.services.access.sealing import seal, unseal
+from app.sealing import seal, unseal
 from app.services.alerts import deliveries
 from app.services.alerts import notifiers as service
 from tests.listeners import Listener, listening

@@ -9,7 +9,8 @@ from app.extensions import writing
 from app.models import DatabaseBackup, Status, Trigger
 from app.services.backups import service as backups
 from app.services.backups.free_space import expected_size, refuse_without_space
-from app.services.databases.configured import DatabaseName, database_name
+from app.services.databases.configured import Address
+from app.services.databases.service import database_at, default_database
 from app.storages import LocalStorage
 
 pytestmark = pytest.mark.usefixtures("context")
@@ -18,7 +19,7 @@ GIB = 1024**3
 
 
 def test_a_database_that_was_never_dumped_is_refused_only_where_it_cannot_fit():
-    assert expected_size(database_name(), 1000, "zstd:1") == 20
+    assert expected_size(default_database(), 1000, "zstd:1") == 20
 
 
 def test_the_next_dump_is_expected_to_be_as_the_last_one():
@@ -27,16 +28,17 @@ def test_the_next_dump_is_expected_to_be_as_the_last_one():
     with writing() as session:
         row = session.get_one(DatabaseBackup, backup.id)
         row.size, row.database_size = 300, 1000
-    name = database_name()
-    assert expected_size(name, 2000, backup.compression) == 600
-    assert expected_size(name, 2000, "gzip:9") == 300, "another compression tells less"
-    assert expected_size(DatabaseName("other", "one"), 2000, backup.compression) == 40
+    database = default_database()
+    assert expected_size(database, 2000, backup.compression) == 600
+    assert expected_size(database, 2000, "gzip:9") == 300, "another compression tells less"
+    assert expected_size(database_at(Address("other", "one")), 2000, backup.compression) == 40
     with writing() as session:
         row = session.get_one(DatabaseBackup, backup.id)
         row.created_at -= timedelta(days=1)
         session.add(
             DatabaseBackup(
                 filename="backup_newer.dump",
+                database_id=database.id,
                 server=row.server,
                 database=row.database,
                 trigger=Trigger.CLI,
@@ -46,14 +48,14 @@ def test_the_next_dump_is_expected_to_be_as_the_last_one():
                 database_size=1000,
             )
         )
-    assert expected_size(name, 2000, backup.compression) == 200, "the newest counts"
+    assert expected_size(database, 2000, backup.compression) == 200, "the newest counts"
 
 
 def test_what_is_missing_is_told(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(LocalStorage, "free_space", lambda _: GIB)
-    refuse_without_space(database_name(), 50 * GIB, "zstd:1")
+    refuse_without_space(default_database(), 50 * GIB, "zstd:1")
     with pytest.raises(StorageFull, match=r"1\.2 GiB are missing") as told:
-        refuse_without_space(database_name(), 110 * GIB, "zstd:1")
+        refuse_without_space(default_database(), 110 * GIB, "zstd:1")
     assert "2.2 GiB" in told.value.detail
     assert "1.0 GiB are free" in told.value.detail
     assert told.value.hint

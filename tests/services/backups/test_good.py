@@ -10,7 +10,8 @@ from app.models import DatabaseBackup, Level, Restore, Result, Status, Task
 from app.models.types import now
 from app.services.alerts import alarms
 from app.services.backups import good, listing
-from app.services.databases.configured import database_name, storage
+from app.services.databases.configured import storage
+from app.services.databases.service import default_database
 from app.services.health.doctor.dumps import find_newest
 from app.services.health.figures import read_figures
 from app.services.retention.listing import list_candidates
@@ -29,7 +30,7 @@ def shop_url() -> str:
 
 
 def by_listing() -> str | None:
-    found = good.find_newest_good()
+    found = good.find_newest_good(default_database())
     return found and found.filename
 
 
@@ -65,21 +66,23 @@ def by_doctor() -> str | None:
 
 def by_retention() -> str | None:
     found = make_plan(
-        list_candidates(database_name(), now()), Policy(keep_last=1), now()
+        list_candidates(default_database(), now()), Policy(keep_last=1), now()
     ).newest_good
     return found and found.filename
 
 
 def by_deletion() -> str | None:
     """The one before whose deletion it is told that it is the last."""
-    name = database_name()
+    ours = default_database()
     rows = listing.list_backups().backups
-    names = [row.filename for row in rows if (row.server, row.database) == name]
+    names = [row.filename for row in rows if row.database_id == ours.id]
     return next((each for each in names if good.is_last_good(listing.get_backup(each))), None)
 
 
 def by_figures() -> str | None:
-    moment = read_figures().databases[database_name()].last_good
+    ours = default_database()
+    known = read_figures().databases
+    (moment,) = [figures.last_good for database, figures in known if database.id == ours.id]
     found = db.session.query(DatabaseBackup).filter_by(finished_at=moment).first()
     return found and found.filename
 

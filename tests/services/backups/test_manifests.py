@@ -188,6 +188,7 @@ def small() -> dict[str, Any]:
     columns = dict.fromkeys(FACTS, "x") | {"trigger": Trigger.CLI, "oldest_reader": 17, "size": 1}
     columns |= dict.fromkeys(("created_at", "started_at", "finished_at"), now())
     columns |= {"database_size": None, "contents": None, "foreign": False, "pinned_at": None}
+    columns["is_partial"] = False
     return {"format": FORMAT, "restore": []} | facts_of(DatabaseBackup(**columns))
 
 
@@ -195,7 +196,16 @@ def small() -> dict[str, Any]:
     "name",
     sorted(
         small().keys()
-        - {"format", "restore", "foreign", "pinnedAt", "pinnedBy", "pinReason", _OWN_CHECKSUM}
+        - {
+            "format",
+            "restore",
+            "foreign",
+            "isPartial",
+            "pinnedAt",
+            "pinnedBy",
+            "pinReason",
+            _OWN_CHECKSUM,
+        }
     ),
 )
 def test_what_it_does_not_tell_is_named(name: str):

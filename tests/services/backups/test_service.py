@@ -24,10 +24,10 @@ from app.services.backups import listing
 from app.services.backups import queue as backup_queue
 from app.services.backups import service as backups
 from app.services.backups.manifests import read_manifest
-from app.services.databases.configured import database_name
+from app.services.databases.service import default_database
 from app.services.jobs import claims
 from app.storages.local import LocalStorage
-from tests.conftest import Database, url_of
+from tests.conftest import Database, database_id, url_of
 
 pytestmark = pytest.mark.usefixtures("context")
 
@@ -321,8 +321,9 @@ def test_a_worker_for_another_database_does_not_dump_it_under_this_name(
         backups.run_backup.call_local(queued.id)
         failed = listing.get_backup(queued.filename)
     assert failed.status is Status.FAILED
-    assert "not set up for database" in failed.error_message
+    assert "DATABASE_URL names another database" in failed.error_message
     assert other.name in failed.error_detail
+    assert "flask database edit" in failed.error_hint
     assert files() == []
 
 
@@ -385,14 +386,15 @@ def test_the_dump_is_of_one_moment_though_rows_change_meanwhile(shop: Database):
 
 def put(filename: str, **values: object) -> DatabaseBackup:
     """A pending row of the configured database, or of what is said."""
-    name = database_name()
+    ours = default_database()
     defaults = {
-        "server": name.server,
-        "database": name.database,
+        "server": ours.server,
+        "database": ours.dbname,
         "trigger": Trigger.CLI,
         "created_at": now() - timedelta(minutes=1),
     }
     backup = DatabaseBackup(filename=filename, **(defaults | values))
+    backup.database_id = database_id(backup.server, backup.database)
     with writing() as session:
         session.add(backup)
     return listing.get_backup(filename)
@@ -408,7 +410,7 @@ def test_a_backup_that_waits_and_is_in_the_way_is_told_with_what_helps():
     moment = datetime(2026, 1, 2, 3, 4, 5, 678_000, UTC)
     put("backup_first.dump", trigger=Trigger.API, created_by="ann", created_at=moment)
     told = refused()
-    database = database_name().database
+    database = default_database().dbname
     assert told.message == f'backup_first.dump of database "{database}" is still being made'
     assert told.detail == (
         "It was started over api by ann at 2026-01-02T03:04:05.678Z and waits for a worker."
@@ -428,13 +430,14 @@ def test_a_backup_that_runs_and_is_in_the_way_is_told_with_what_helps():
 
 
 def test_backups_of_other_databases_and_those_that_ended_are_in_nobodys_way():
-    name = database_name()
+    ours = default_database()
     put("backup_server.dump", server="elsewhere:5432")
     put("backup_database.dump", database="another")
     for status in (Status.COMPLETED, Status.FAILED):
         put(f"backup_{status.value}.dump", status=status)
     queued = backups.queue_backup(trigger=Trigger.API, created_by="ann", notes=" kept ")
-    assert (queued.server, queued.database) == name
+    assert (queued.database_id, queued.server) == (ours.id, ours.server)
+    assert queued.database == ours.dbname
     assert (queued.trigger, queued.created_by, queued.notes) == (Trigger.API, "ann", "kept")
     assert queued.filename == filename_of(queued.created_at)
     assert queued.is_pending

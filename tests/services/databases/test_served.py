@@ -44,7 +44,7 @@ def test_a_panel_that_has_ended_refuses_nothing(make_app: Callable[..., Flask]):
 def test_the_note_holds_no_secret_and_is_for_us_alone(make_app: Callable[..., Flask]):
     with make_app(database_url=OTHER).app_context(), noting_database():
         path = settings().instance_dir / "database.json"
-        assert path.read_text() == '{"server": "db1:5432", "database": "crm"}'
+        assert path.read_text() == '{"server": "db1:5432", "dbname": "crm"}'
         assert path.stat().st_mode & 0o777 == 0o600
 
 

@@ -16,8 +16,9 @@ from app.models import DatabaseBackup, Level, Proof, Result, Status, Trigger
 from app.models.backup import filename_of
 from app.models.types import now
 from app.services.backups.queue import FOREIGN
-from app.services.databases.configured import DatabaseName, storage
+from app.services.databases.configured import storage
 from app.services.health.figures import Figures, read_figures
+from tests.conftest import database_id
 
 pytestmark = pytest.mark.usefixtures("context")
 
@@ -39,8 +40,10 @@ def plant(days: float, database: str = "shop", **values: Any) -> str:
         "trigger": Trigger.SCHEDULE,
         "size": 100,
     }
+    row |= values
+    row["database_id"] = database_id(row["server"], row["database"])
     with writing() as session:
-        session.add(DatabaseBackup(**row | values))
+        session.add(DatabaseBackup(**row))
     return str(row["id"])
 
 
@@ -60,11 +63,16 @@ def prove(backup_id: str, days: float, level: Level, result: Result = Result.PAS
 
 
 def figures_of(database: str = "shop", server: str = "db:5432") -> Any:
-    return read_figures().databases[DatabaseName(server, database)]
+    (found,) = [
+        figures
+        for guarded, figures in read_figures().databases
+        if (guarded.server, guarded.dbname) == (server, database)
+    ]
+    return found
 
 
 def test_nothing_is_told_of_an_empty_catalogue():
-    assert read_figures() == Figures({}, {}, 0, 0, 0, None)
+    assert read_figures() == Figures([], {}, 0, 0, 0, None)
 
 
 def test_the_newest_completed_backup_counts_whatever_came_after():

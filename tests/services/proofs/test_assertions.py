@@ -4,7 +4,7 @@ import pytest
 from flask import Flask
 
 from app.errors import Conflict, InvalidInput, NotFound
-from app.services.databases.configured import DatabaseName
+from app.services.databases.service import add_database, database_of
 from app.services.proofs import assertions as service
 
 pytestmark = pytest.mark.usefixtures("context")
@@ -78,16 +78,19 @@ def test_there_is_an_end_to_them(monkeypatch: pytest.MonkeyPatch):
 
 def test_those_of_another_database_are_out_of_sight(make_app, app: Flask):
     key = add("a")
-    here = service.list_assertions()[0]
+    of = database_of(service.list_assertions()[0].database_id)
     with make_app(database_url="postgresql://u@elsewhere/shop").app_context():
         assert service.list_assertions() == []
-        for look in (
-            lambda: service.get_assertion(key),
-            lambda: service.get_assertion_named("a"),
-            lambda: service.edit_assertion(key, name="mine", by="eve"),
-            lambda: service.remove_assertion(key, by="eve"),
-        ):
-            with pytest.raises(NotFound):
-                look()
-        of = DatabaseName(here.server, here.database)
+        with pytest.raises(NotFound):
+            service.get_assertion_named("a")
         assert [each.name for each in service.list_assertions(of)] == ["a"]
+        assert service.get_assertion_named("a", of).id == key
+
+
+def test_one_of_any_database_is_known_by_its_id():
+    other = add_database("crm", "postgresql://u@crm.example.org/crm", by="ann")
+    key = service.add_assertion("a", _TRUE, of=other, created_by="ann").id
+    assert service.get_assertion(key).name == "a"
+    assert service.edit_assertion(key, name="b", by="bob").database_id == other.id
+    service.remove_assertion(key, by="bob")
+    assert service.list_assertions(other) == []

@@ -13,6 +13,7 @@ from app.postgres.conninfo import Conninfo, parse_url
 from app.postgres.tools import Toolchain
 from app.services.backups import good, listing, uploads
 from app.services.databases.configured import storage
+from app.services.databases.service import default_database
 from app.services.proofs import records as proofs
 from app.services.recovery import reconcile
 from app.services.restores.by_hand import restore_by_hand
@@ -76,7 +77,7 @@ def test_a_foreign_dump_is_taken_in_and_told_for_what_it_is(elsewhere: Database,
     assert made.contents["tables"] == [{"schema": "crm", "name": "people", "rows": 30}]
     assert made.contents["foreign"]["functions"] == ["crm.powerful()"]
     assert made.contents["foreign"]["extensions"] == ["hstore"]
-    assert good.find_newest_good() is None  # it says nothing of our own database
+    assert good.find_newest_good(default_database()) is None  # it says nothing of our own database
 
 
 def test_the_printed_commands_leave_out_the_owners_of_a_foreign_dump(dump: Path):

@@ -28,13 +28,15 @@ from app.services.audit.acting import Act, begin_act, end_act
 from app.services.backups import checks, good, listing
 from app.services.backups import service as backups
 from app.services.backups.pins import pin_backup, unpin_backup
-from app.services.databases.configured import database_name, storage
+from app.services.databases.configured import storage
+from app.services.databases.service import default_database
 from app.services.retention import policies
 from app.services.retention import prune as pruning
 from app.services.retention.candidate import Candidate
 from app.services.retention.listing import list_candidates
 from app.services.retention.rules import Policy, make_plan
 from tests.api.test_downloads import planted
+from tests.conftest import database_id
 from tests.services.retention.test_rules import AT, BACKUPS, DAY, HOUR, POLICIES, PRUNED, TIMES
 
 pytestmark = pytest.mark.usefixtures("context")
@@ -115,6 +117,7 @@ def _row(each: Candidate) -> dict[str, Any]:
         "created_at": each.created_at,
         "size": each.size,
         "status": Status.COMPLETED,
+        "database_id": database_id(*NAME),
         "server": NAME[0],
         "database": NAME[1],
         "trigger": Trigger.CLI,
@@ -166,7 +169,7 @@ def test_the_catalogue_says_what_the_rules_say_of_backups_in_hand(written, found
         for each in found
     ]
     written(found)
-    candidates = list_candidates(database_name(), at)
+    candidates = list_candidates(default_database(), at)
     db.session.rollback()
     assert make_plan(candidates, policy, at, pruned_at) == make_plan(found, policy, at, pruned_at)
 
@@ -312,7 +315,7 @@ def test_a_prune_that_lies_ahead_tells_of_a_clock_that_was_set_back():
         made(each * HOUR)
     made(2 * DAY)
     policies.set_policy(Policy(keep_last=1), by="ann")
-    policies.note_prune(database_name(), AT + HOUR)
+    policies.note_prune(default_database(), AT + HOUR)
     assert len(pruning.prune(by="ann", at=AT).removed) == 1
     assert len(pruning.prune(by="ann", at=AT + 2 * HOUR).removed) == 2
 

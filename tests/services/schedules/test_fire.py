@@ -30,6 +30,7 @@ from app.queue import restores_queue
 from app.services.alerts import alarms
 from app.services.backups import listing
 from app.services.backups import service as backups
+from app.services.databases.service import default_database
 from app.services.jobs import claims
 from app.services.proofs import scrub as scrubs
 from app.services.recovery import reconcile
@@ -99,7 +100,7 @@ def test_what_retention_does_after_a_scheduled_backup_is_in_its_result():
 def test_a_drill_without_a_good_backup_fails_at_once():
     drill = due(Task.DRILL)
     turn.turn()
-    told = "there is no good backup yet"
+    told = f"there is no good backup of {default_database().name} yet"
     assert came_of(drill) == (Outcome.FAILED, 1, told)
     assert recorded() == [("drill.create", "schedule", "s", "", "failed", told)]
 

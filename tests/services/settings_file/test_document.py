@@ -13,7 +13,7 @@ from app.errors import Conflict, InvalidInput
 from app.extensions import db
 from app.models import Task
 from app.services.alerts import notifiers
-from app.services.databases.configured import database_name
+from app.services.databases.service import default_database
 from app.services.proofs import assertions
 from app.services.retention import policies
 from app.services.schedules import service as schedules
@@ -167,7 +167,7 @@ def test_nothing_is_locked_while_urls_are_checked(context: None, monkeypatch: py
 
 
 def test_retention_and_notifiers_are_taken_but_no_secret_is_given(context: None):
-    text = EVERYTHING.replace("DATABASE", database_name().database)
+    text = EVERYTHING.replace("DATABASE", default_database().name)
     assert len(bring(text)) == 2
     assert bring(text) == []
     given = service.as_text(service.export_settings())
@@ -184,7 +184,7 @@ def test_retention_and_notifiers_are_taken_but_no_secret_is_given(context: None)
         bring('[[retention]]\nname = "other"\nkeep_last = 3')
     assert bring("notifiers = []\nretention = []", exact=True) == [
         'notifier "ops" removed',
-        f'retention of "{database_name().database}" removed',
+        f'retention of "{default_database().name}" removed',
     ]
     assert policies.get_policy().is_empty
 

@@ -7,6 +7,7 @@ looks. So a process that dies loses nothing, and nothing is found twice.
 from collections.abc import Iterator
 from datetime import datetime
 
+from app.models import Database, State
 from app.services.alerts.conditions.backups import (
     failing,
     list_ended,
@@ -16,20 +17,25 @@ from app.services.alerts.conditions.backups import (
 from app.services.alerts.conditions.machine import failing_notifiers, low_disk, silent_workers
 from app.services.alerts.conditions.proven import damaged, failing_drills, missing_files
 from app.services.alerts.conditions.trouble import Trouble
-from app.services.databases.configured import database_name
+from app.services.databases.service import list_databases
 
 __all__ = ["Trouble", "find_troubles", "missing_files"]
 
 
 def find_troubles(at: datetime) -> Iterator[Trouble]:
     """Troubles that are cheap to find; missing files are not."""
-    name = database_name()  # one today
-    ended = list_ended(name)
-    yield from failing(name, ended)
-    yield from too_old(name, at)
-    yield from unlike_the_others(name, ended)
-    yield from failing_drills(name)
     yield from damaged()
+    for database in list_databases():
+        yield from _troubles_of(database, at)
     yield from low_disk()
     yield from silent_workers(at)
     yield from failing_notifiers(at)
+
+
+def _troubles_of(database: Database, at: datetime) -> Iterator[Trouble]:
+    ended = list_ended(database)
+    yield from failing(database, ended)
+    if database.state is State.ACTIVE:
+        yield from too_old(database, at)
+    yield from unlike_the_others(database, ended)
+    yield from failing_drills(database)

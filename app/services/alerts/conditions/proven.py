@@ -7,9 +7,9 @@ from sqlalchemy import func, select
 
 from app.config import settings
 from app.extensions import db
-from app.models import DatabaseBackup, Fact, Kind, Level, Proof, Restore, Result, Status
+from app.models import Database, DatabaseBackup, Fact, Kind, Level, Proof, Restore, Result, Status
 from app.services.alerts.conditions.trouble import NAMED, Trouble, ended_as, trouble_of
-from app.services.databases.configured import DatabaseName, storage
+from app.services.databases.configured import storage
 from app.services.proofs.records import was_not_possible
 
 _ASKED_AGAIN = 100  # files that seem to be missing
@@ -70,9 +70,9 @@ def damaged() -> Iterator[Trouble]:
         .subquery()
     )
     rows = (
-        select(
-            DatabaseBackup.server, DatabaseBackup.database, DatabaseBackup.filename, Proof.evidence
-        )
+        select(Database, DatabaseBackup.filename, Proof.evidence)
+        .select_from(DatabaseBackup)
+        .join(Database)
         .join(newest, newest.c.backup_id == DatabaseBackup.id)
         .join(Proof, (Proof.backup_id == newest.c.backup_id) & (Proof.proved_at == newest.c.at))
         .where(
@@ -82,20 +82,20 @@ def damaged() -> Iterator[Trouble]:
         )
         .order_by(Proof.proved_at.desc())
     )
-    lines_of: dict[DatabaseName, list[str]] = {}
-    for server, database, filename, evidence in db.session.execute(rows):
+    lines_of: dict[Database, list[str]] = {}
+    for database, filename, evidence in db.session.execute(rows):
         against = "; ".join(
             str(difference) for difference in evidence.get("differences", [])[:NAMED]
         )
         line = f"{filename}: {against or 'its proof failed'}."
-        lines_of.setdefault(DatabaseName(server, database), []).append(line)
-    for name, lines in lines_of.items():
+        lines_of.setdefault(database, []).append(line)
+    for database, lines in lines_of.items():
         number = "A backup" if len(lines) == 1 else f"{len(lines)} backups"
-        title = f"{number} of {name.database} damaged"
-        yield trouble_of(Fact.FILE_DAMAGED, name, title, "\n".join(lines[:NAMED]))
+        title = f"{number} of {database.name} damaged"
+        yield trouble_of(Fact.FILE_DAMAGED, database, title, "\n".join(lines[:NAMED]))
 
 
-def failing_drills(name: DatabaseName) -> Iterator[Trouble]:
+def failing_drills(database: Database) -> Iterator[Trouble]:
     """The last drill of a backup of this database that shows anything."""
     ended = (
         select(Restore)
@@ -105,14 +105,13 @@ def failing_drills(name: DatabaseName) -> Iterator[Trouble]:
             Restore.status != Status.PENDING,
             Restore.cancelled_by.is_(None),
             ~was_not_possible(),
-            DatabaseBackup.server == name.server,
-            DatabaseBackup.database == name.database,
+            DatabaseBackup.database_id == database.id,
             DatabaseBackup.foreign.is_(False),
         )
         .order_by(Restore.created_at.desc())
     )
     last = db.session.scalar(ended.limit(1))
     if last is not None and not last.is_completed:
-        title = f"Drill of {name.database} failed"
+        title = f"Drill of {database.name} failed"
         body = ended_as(f"The drill of {last.filename}", last)
-        yield trouble_of(Fact.DRILL_FAILED, name, title, body, last.finished_at)
+        yield trouble_of(Fact.DRILL_FAILED, database, title, body, last.finished_at)

@@ -1,12 +1,11 @@
 """One thing that is not as it should be."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 from humanize import naturalsize
 
-from app.models import DatabaseBackup, Fact, Restore
-from app.services.databases.configured import DatabaseName
+from app.models import Database, DatabaseBackup, Fact, Restore
 
 NAMED = 5  # files in a text
 
@@ -19,15 +18,16 @@ class Trouble:
     subject: str
     title: str
     body: str
-    name: DatabaseName = field(default_factory=lambda: DatabaseName("", ""))
+    database: Database | None = None
     since: datetime | None = None
 
 
 def trouble_of(
-    kind: Fact, name: DatabaseName, title: str, body: str, since: datetime | None = None
+    kind: Fact, database: Database, title: str, body: str, since: datetime | None = None
 ) -> Trouble:
     """One of a database."""
-    return Trouble(kind, f"{name.server} {name.database}", title, body, name, since)
+    subject = f"{database.server} {database.dbname}"
+    return Trouble(kind, subject, title, body, database, since)
 
 
 def ended_as(what: str, job: DatabaseBackup | Restore) -> str:

@@ -26,7 +26,7 @@ def examine() -> list[Finding]:
     of_catalogue = catalogue.examine_catalogue()
     is_readable = all(finding.state is not State.PROBLEM for finding in of_catalogue)
     return [
-        *server.examine_server(),
+        *server.examine_server(has_catalogue=is_readable),
         *machine.examine_machine(),
         *of_catalogue,
         examined("queue", work.look_at_queue),

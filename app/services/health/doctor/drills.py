@@ -6,6 +6,8 @@ from app.postgres.conninfo import parse_url
 from app.postgres.throwaway.programs import Programs, choose_programs
 from app.postgres.throwaway.sandbox import Isolation
 from app.services.backups.good import get_newest_good
+from app.services.databases.connections import reached
+from app.services.databases.service import default_database
 from app.services.health.doctor.findings import SHOWN, Finding, names, ok, warning
 from app.services.restores import drill_server
 
@@ -22,7 +24,8 @@ def look_at_drills() -> Finding:
             "A worker removes them within 30 s; flask backup reconcile does it at once.",
         )
     if settings().drill_url:
-        drill_server.refuse_live_server()
+        with reached(default_database()) as live:
+            drill_server.refuse_live_server(live)
         where = parse_url(settings().drill_url or "").server
         return ok(_SUBJECT, f"run on {where}, which BACKSTOP_DRILL_URL names")
     try:
@@ -44,7 +47,7 @@ def look_at_drills() -> Finding:
 def _chosen(found: list[Programs]) -> Programs:
     """The programs for the newest good backup. Raises NotPossible."""
     try:
-        newest = get_newest_good()
+        newest = get_newest_good(default_database())
     except NotFound:
         return choose_programs(found, 0, (), elsewhere=drill_server.ELSEWHERE)
     extensions = drill_server.extensions_of(newest.contents or {})

@@ -10,6 +10,7 @@ from app.models import DatabaseBackup, Status
 from app.models.types import now
 from app.services.backups.good import find_newest_good
 from app.services.databases.configured import storage
+from app.services.databases.service import default_database
 from app.services.health.doctor.findings import Finding, names, ok, problem, warning
 
 _MONTH, _DAY = timedelta(days=30), timedelta(days=1)
@@ -19,7 +20,7 @@ _FEW = 3  # backups for which there should be room
 
 def find_newest() -> Finding:
     """The backup that a restore would use."""
-    newest = find_newest_good()
+    newest = find_newest_good(default_database())
     if newest is None:
         return warning("newest backup", "there is no good backup", "flask backup create makes one.")
     age = naturaltime(newest.created_at, when=now())

@@ -1,6 +1,7 @@
 """The database's server, the programs that fit it, and what our role may read there."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 from humanize import naturalsize
@@ -14,7 +15,9 @@ from app.postgres.lacks import LARGE_OBJECTS, ROW_SECURITY, TABLES, lacks
 from app.postgres.locking import refuse_another_name
 from app.postgres.poolers import refuse_shared_sessions
 from app.postgres.tools import Toolchain, Version, choose_toolchain, find_toolchains
-from app.services.databases.configured import configured_database, embedded_server
+from app.services.databases.configured import embedded_server
+from app.services.databases.connections import connection_in_environment, reached
+from app.services.databases.service import default_database
 from app.services.health.doctor.findings import (
     Finding,
     examined,
@@ -32,11 +35,14 @@ _CLOCK_WARNING, _CLOCK_PROBLEM = 5, 60  # seconds
 _UPDATE = "Update PostgreSQL to the newest minor version of a supported major."
 
 
-def examine_server() -> list[Finding]:
-    """Everything that the server is asked for, and pg_dump, which depends on it."""
+def examine_server(*, has_catalogue: bool) -> list[Finding]:
+    """Everything that the server is asked for, and pg_dump, which depends on it.
+
+    Without a readable catalogue it is the server of DATABASE_URL.
+    """
     try:
-        info = configured_database()
-        found = inspect(info)
+        with _reached(has_catalogue=has_catalogue) as info:
+            return _examine(info, inspect(info))
     except AppError as error:
         why = "the server cannot be asked"
         return [
@@ -44,6 +50,9 @@ def examine_server() -> list[Finding]:
             examined("pg_dump", _tools_for_no_server),
             *(unexamined(subject, why) for subject in ("server clock", *_RIGHTS, _RESTORES)),
         ]
+
+
+def _examine(info: Conninfo, found: Inspection) -> list[Finding]:
     return [
         examined("server", partial(_server, info, found)),
         examined("pg_dump", partial(_tools, found.version)),
@@ -51,6 +60,12 @@ def examine_server() -> list[Finding]:
         *_rights(info, found),
         examined(_RESTORES, partial(_restores, info)),
     ]
+
+
+def _reached(*, has_catalogue: bool) -> AbstractContextManager[Conninfo]:
+    return (
+        reached(default_database()) if has_catalogue else nullcontext(connection_in_environment())
+    )
 
 
 def _silent(error: AppError) -> Finding:

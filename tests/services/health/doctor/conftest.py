@@ -15,6 +15,7 @@ from app.models.backup import filename_of
 from app.models.types import now
 from app.services.backups import service as backups
 from app.services.health.doctor import Finding, State, examine
+from tests.conftest import database_id
 
 OK, WARNING, PROBLEM = State.OK, State.WARNING, State.PROBLEM
 SUBJECTS = [
@@ -50,13 +51,14 @@ def make() -> DatabaseBackup:
 
 def plant(age: timedelta, size: int, **more: object) -> None:
     """A row without a dump."""
-    moment = now() - age
+    moment, guarded = now() - age, database_id("s", "d")
     with writing() as session:
         session.add(
             DatabaseBackup(
                 filename=filename_of(moment),
                 created_at=moment,
                 size=size,
+                database_id=guarded,
                 server="s",
                 database="d",
                 **{"status": Status.COMPLETED, "trigger": Trigger.CLI} | more,

@@ -1,0 +1,142 @@
+"""Databases: the list, the form that adds one, and the page of each."""
+
+from flask import Blueprint, flash, redirect, render_template, url_for
+from flask.typing import ResponseReturnValue
+
+from app.admin.forms import DatabaseForm
+from app.admin.passwords import told
+from app.auth import signed_in_admin
+from app.errors import AppError, Conflict, InvalidInput
+from app.models import Database
+from app.readers import seconds
+from app.services.databases import service
+from app.services.health.overview import read_overview
+from app.services.schedules.service import make_first_schedules
+
+blueprint = Blueprint("databases", __name__, url_prefix="/databases")
+
+_TEXTS = ("ssh_url", "ssh_identity_file", "ssh_host_key", "compression")
+
+
+@blueprint.get("")
+def index() -> ResponseReturnValue:
+    """All databases at a glance."""
+    return render_template("databases/index.html", rows=read_overview())
+
+
+@blueprint.get("/new")
+def new() -> ResponseReturnValue:
+    """The form."""
+    return _new(DatabaseForm())
+
+
+@blueprint.post("")
+def create() -> ResponseReturnValue:
+    """Guard another database."""
+    form, by = DatabaseForm(), signed_in_admin().username
+    try:
+        changes = _changes_of(form)
+        database = service.add_database(form.name.data or "", form.url.data or "", changes, by=by)
+    except (InvalidInput, Conflict) as error:
+        return _new(form, error), _status_of(error)
+    make_first_schedules()
+    flash(f"{database.name} is guarded. Back it up now, and schedule its backups.", "success")
+    return redirect(url_for(".show", name=database.name))
+
+
+@blueprint.get("/<name>")
+def show(name: str) -> ResponseReturnValue:
+    """One database, and the form that changes it."""
+    database = service.get_database(name)
+    form = DatabaseForm(
+        data={
+            "name": database.name,
+            **{key: getattr(database, key) for key in _TEXTS},
+            "without_rows_of": "\n".join(database.without_rows_of),
+            "max_age": _length_text(database.max_age or 0),
+        }
+    )
+    return _page(database, form)
+
+
+@blueprint.post("/<name>")
+def update(name: str) -> ResponseReturnValue:
+    """Change it; an empty URL stays as it is."""
+    database, form = service.get_database(name), DatabaseForm()
+    try:
+        changes = _changes_of(form, url=form.url.data or None, name=form.name.data or "")
+        edited = service.edit_database(name, changes, by=signed_in_admin().username)
+    except (InvalidInput, Conflict) as error:
+        return _page(database, form, error), _status_of(error)
+    flash(f"{edited.name} has been saved.", "success")
+    return redirect(url_for(".show", name=edited.name))
+
+
+@blueprint.post("/<name>/pause")
+def pause(name: str) -> ResponseReturnValue:
+    """Stop its schedules."""
+    service.pause_database(name, by=signed_in_admin().username)
+    flash(f"{name} is paused: its schedules wait.", "success")
+    return redirect(url_for(".show", name=name))
+
+
+@blueprint.post("/<name>/resume")
+def resume(name: str) -> ResponseReturnValue:
+    """Back it up again."""
+    try:
+        service.resume_database(name, by=signed_in_admin().username)
+    except Conflict as error:
+        flash(told(error), "danger")
+    else:
+        flash(f"{name} is active: its schedules run.", "success")
+    return redirect(url_for(".show", name=name))
+
+
+@blueprint.post("/<name>/retire")
+def retire(name: str) -> ResponseReturnValue:
+    """Never back it up again; its backups stay."""
+    try:
+        service.retire_database(name, by=signed_in_admin().username)
+    except Conflict as error:
+        flash(told(error), "danger")
+        return redirect(url_for(".show", name=name))
+    flash(f"{name} is retired. Its backups are kept.", "success")
+    return redirect(url_for(".index"))
+
+
+def _changes_of(
+    form: DatabaseForm, *, url: str | None = None, name: str | None = None
+) -> service.Changes:
+    """Raises InvalidInput."""
+    tables = tuple((form.without_rows_of.data or "").split("\n"))
+    try:
+        length = (form.max_age.data or "").strip()
+        max_age = seconds(length) if length else 0
+    except ValueError as error:
+        raise InvalidInput(f"the age {error}") from error
+    texts = {key: form[key].data or "" for key in _TEXTS}
+    return service.Changes(name=name, url=url, **texts, without_rows_of=tables, max_age=max_age)
+
+
+def _length_text(length: int) -> str:
+    """26h, or 90s; empty for none."""
+    hours, rest = divmod(length, 3600)
+    return (f"{length}s" if rest else f"{hours}h") if length else ""
+
+
+def _status_of(error: AppError) -> int:
+    return 409 if isinstance(error, Conflict) else 422
+
+
+def _new(form: DatabaseForm, error: AppError | None = None) -> str:
+    return render_template("databases/new.html", form=form, error=error)
+
+
+def _page(database: Database, form: DatabaseForm, error: AppError | None = None) -> str:
+    return render_template(
+        "databases/show.html",
+        database=database,
+        state=service.state_of(database),
+        form=form,
+        error=error,
+    )

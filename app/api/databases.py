@@ -1,0 +1,70 @@
+"""Databases as JSON."""
+
+from flask import Blueprint, jsonify, url_for
+from flask.typing import ResponseReturnValue
+
+from app.api.parsing import read_body
+from app.api.schemas import DatabaseChangeSchema, NewDatabaseSchema, NothingSchema
+from app.auth import signed_in_admin
+from app.schemas.databases import database_row, overview_row
+from app.services.databases import service
+from app.services.health.overview import read_overview
+from app.services.schedules.service import make_first_schedules
+
+blueprint = Blueprint("databases", __name__, url_prefix="/databases")
+
+
+@blueprint.get("")
+def index() -> ResponseReturnValue:
+    """All databases by name, each with its newest good backup and its next one."""
+    return jsonify({"databases": [overview_row(row) for row in read_overview()]})
+
+
+@blueprint.post("")
+def create() -> ResponseReturnValue:
+    """Guard another database."""
+    body = read_body(NewDatabaseSchema())
+    name, url = body.pop("name"), body.pop("url")
+    changes, by = service.Changes(**body), signed_in_admin().username
+    database = service.add_database(name, url, changes, by=by)
+    make_first_schedules()
+    answer = {"success": True, "database": database_row(database)}
+    return answer, 201, {"Location": url_for(".show", name=database.name)}
+
+
+@blueprint.get("/<name>")
+def show(name: str) -> ResponseReturnValue:
+    """One database."""
+    return jsonify(database_row(service.get_database(name)))
+
+
+@blueprint.patch("/<name>")
+def update(name: str) -> ResponseReturnValue:
+    """Change what is given."""
+    changes = service.Changes(**read_body(DatabaseChangeSchema()))
+    database = service.edit_database(name, changes, by=signed_in_admin().username)
+    return {"success": True, "database": database_row(database)}
+
+
+@blueprint.post("/<name>/pause")
+def pause(name: str) -> ResponseReturnValue:
+    """Stop its schedules."""
+    read_body(NothingSchema())
+    database = service.pause_database(name, by=signed_in_admin().username)
+    return {"success": True, "database": database_row(database)}
+
+
+@blueprint.post("/<name>/resume")
+def resume(name: str) -> ResponseReturnValue:
+    """Back it up again."""
+    read_body(NothingSchema())
+    database = service.resume_database(name, by=signed_in_admin().username)
+    return {"success": True, "database": database_row(database)}
+
+
+@blueprint.post("/<name>/retire")
+def retire(name: str) -> ResponseReturnValue:
+    """Never back it up again."""
+    read_body(NothingSchema())
+    database = service.retire_database(name, by=signed_in_admin().username)
+    return {"success": True, "database": database_row(database)}

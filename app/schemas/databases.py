@@ -1,0 +1,43 @@
+"""Databases as JSON."""
+
+from typing import Any
+
+from marshmallow import fields
+
+from app.models import Database
+from app.models.types import moment_text
+from app.schemas.base import CamelCase, Moment, row_of
+from app.services.databases.service import state_of
+from app.services.health.overview import Row
+
+
+class DatabaseSchema(CamelCase):
+    """A database as the API shows it: never its URL."""
+
+    name = fields.String()
+    server = fields.String()
+    dbname = fields.String()
+    state = fields.Function(lambda database: state_of(database).value)
+    from_environment = fields.Boolean()
+    ssh_url = fields.String()
+    ssh_identity_file = fields.String()
+    ssh_host_key = fields.String()
+    compression = fields.String()
+    without_rows_of = fields.List(fields.String())
+    max_age = fields.Integer(allow_none=True)  # seconds
+    created_at = Moment()
+    created_by = fields.String()
+
+
+def database_row(database: Database) -> dict[str, Any]:
+    """A database, without secrets."""
+    return row_of(DatabaseSchema(), database)
+
+
+def overview_row(row: Row) -> dict[str, Any]:
+    """A database, and how protected it is."""
+    return database_row(row.database) | {
+        "lastGoodAt": moment_text(row.last_good_at),
+        "nextBackupAt": moment_text(row.next_backup_at),
+        "isLate": row.is_late,
+    }

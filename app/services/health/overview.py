@@ -1,0 +1,59 @@
+"""All databases at a glance: how protected each one is, and what comes next.
+
+The number of queries does not grow with the databases.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import func, select
+
+from app.config import settings
+from app.extensions import db
+from app.models import Database, Schedule, State, Task
+from app.models.types import now
+from app.services.backups.good import last_good_of_each
+from app.services.databases.service import list_databases, state_of
+
+
+@dataclass(frozen=True)
+class Row:
+    """One database, and what an admin wants to know of it first."""
+
+    database: Database
+    state: State
+    last_good_at: datetime | None  # when its newest good backup ended
+    next_backup_at: datetime | None  # by a schedule
+    max_age: timedelta  # how old the newest good backup may become; zero: any age
+
+    @property
+    def is_late(self) -> bool:
+        """Whether an active database has no good backup that is young enough."""
+        if self.state is not State.ACTIVE or not self.max_age:
+            return False
+        return (self.last_good_at or self.database.created_at) < now() - self.max_age
+
+
+def read_overview(*, with_retired: bool = True) -> list[Row]:
+    """A row for each database, by name."""
+    last_good, next_backups = last_good_of_each(), _next_backups()
+    rows = [
+        Row(
+            database,
+            state_of(database),
+            last_good.get(database.id),
+            next_backups.get(database.id),
+            timedelta(seconds=database.max_age or settings().alarm_max_age),
+        )
+        for database in list_databases(with_retired=with_retired)
+    ]
+    db.session.commit()
+    return rows
+
+
+def _next_backups() -> dict[str, datetime | None]:
+    due = select(Schedule.database_id, func.min(Schedule.next_due_at)).where(
+        Schedule.task == Task.BACKUP, Schedule.enabled
+    )
+    rows = db.session.execute(due.group_by(Schedule.database_id))
+    return {database_id: moment for database_id, moment in rows}  # noqa: C416
