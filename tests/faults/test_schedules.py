@@ -16,7 +16,17 @@ from sqlalchemy import select
 
 from app.errors import AppError, ConnectError, DumpError, StorageFull, ToolError
 from app.extensions import db, writing
-from app.models import DatabaseBackup, Delivery, Firing, Outcome, Schedule, Status, Task, types
+from app.models import (
+    Database,
+    DatabaseBackup,
+    Delivery,
+    Firing,
+    Outcome,
+    Schedule,
+    Status,
+    Task,
+    types,
+)
 from app.services.alerts import notifiers
 from app.services.backups import service as backups
 from app.services.databases.configured import storage
@@ -171,9 +181,9 @@ def twenty() -> list[Wanted]:
     return made
 
 
-def judge(name: str, due: list[datetime]) -> Counter[str]:
+def judge(name: str, due: list[datetime], of: Database | None = None) -> Counter[str]:
     """Each due time was fired once, or is told as missed; each firing made one backup at most."""
-    schedule = schedules.get_schedule_named(name)
+    schedule = schedules.get_schedule_named(name, of)
     known = list(db.session.scalars(select(Firing).filter_by(schedule_id=schedule.id)))
     fired = [each.due_at for each in known]
     assert len(set(fired)) == len(fired)
