@@ -43,6 +43,7 @@ UNRECORDED_COMMANDS = {
     "backup.check": "reads",
     "backup.contents": "reads",
     "backup.roles": "reads",
+    "database.grants": "reads",
     "doctor": "reads, also where there is no catalogue",
     "panel": "runs until it is ended; who signs in to it is recorded",
     "schedule.next": "reads",
@@ -69,6 +70,7 @@ _NAMES = {
     "backup.import": "upload.finish",
     "backup.prune": "retention.prune",
     "backup.restore": "restore.create",
+    "database.test_new": "database.test",
     "restore.create_drill": "drill.create",
     "settings.import": "settings.update",
 }

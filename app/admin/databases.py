@@ -1,19 +1,25 @@
 """Databases: the list, the form that adds one, and the page of each."""
 
-from flask import Blueprint, flash, redirect, render_template, url_for
+from collections.abc import Sequence
+
+from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from app.admin.forms import DatabaseForm
 from app.admin.passwords import told
 from app.auth import signed_in_admin
-from app.errors import AppError, Conflict, InvalidInput
+from app.errors import AppError, Conflict, InvalidInput, PostgresError
 from app.models import Database
+from app.postgres.connection_check import Step
 from app.readers import seconds
-from app.services.databases import service
+from app.services.databases import connection_test, service
+from app.services.databases.grants import DEFAULT_ROLE, grants_for
 from app.services.health.overview import read_overview
 from app.services.schedules.service import make_first_schedules
 
 blueprint = Blueprint("databases", __name__, url_prefix="/databases")
+
+Steps = Sequence[Step]
 
 _TEXTS = ("ssh_url", "ssh_identity_file", "ssh_host_key", "compression")
 
@@ -44,19 +50,41 @@ def create() -> ResponseReturnValue:
     return redirect(url_for(".show", name=database.name))
 
 
+@blueprint.post("/-/test")  # no name begins like that
+def test_new() -> ResponseReturnValue:
+    """Test the connection of the form that adds a database; nothing is saved."""
+    form = DatabaseForm()
+    try:
+        steps = connection_test.check_url(form.url.data or "", _changes_of(form))
+    except InvalidInput as error:
+        return _new(form, error), 422
+    return _new(form, steps=steps)
+
+
 @blueprint.get("/<name>")
 def show(name: str) -> ResponseReturnValue:
     """One database, and the form that changes it."""
     database = service.get_database(name)
-    form = DatabaseForm(
-        data={
-            "name": database.name,
-            **{key: getattr(database, key) for key in _TEXTS},
-            "without_rows_of": "\n".join(database.without_rows_of),
-            "max_age": _length_text(database.max_age or 0),
-        }
-    )
-    return _page(database, form)
+    return _page(database, _form_of(database))
+
+
+@blueprint.post("/<name>/test")
+def test(name: str) -> ResponseReturnValue:
+    """Test the connection to it."""
+    database = service.get_database(name)
+    return _page(database, _form_of(database), steps=connection_test.check_database(name))
+
+
+@blueprint.get("/<name>/grants")
+def grants(name: str) -> ResponseReturnValue:
+    """The SQL of a role with least rights, to copy."""
+    role = request.args.get("role", DEFAULT_ROLE)
+    try:
+        sql = grants_for(name, role)
+    except (InvalidInput, PostgresError) as error:
+        status = 422 if isinstance(error, InvalidInput) else 502
+        return _grants(name, role, error=error), status
+    return _grants(name, role, sql)
 
 
 @blueprint.post("/<name>")
@@ -128,15 +156,35 @@ def _status_of(error: AppError) -> int:
     return 409 if isinstance(error, Conflict) else 422
 
 
-def _new(form: DatabaseForm, error: AppError | None = None) -> str:
-    return render_template("databases/new.html", form=form, error=error)
+def _form_of(database: Database) -> DatabaseForm:
+    return DatabaseForm(
+        formdata=None,
+        data={
+            "name": database.name,
+            **{key: getattr(database, key) for key in _TEXTS},
+            "without_rows_of": "\n".join(database.without_rows_of),
+            "max_age": _length_text(database.max_age or 0),
+        },
+    )
 
 
-def _page(database: Database, form: DatabaseForm, error: AppError | None = None) -> str:
+def _new(form: DatabaseForm, error: AppError | None = None, steps: Steps = ()) -> str:
+    return render_template("databases/new.html", form=form, error=error, steps=steps)
+
+
+def _grants(name: str, role: str, sql: str = "", error: AppError | None = None) -> str:
+    return render_template("databases/grants.html", name=name, role=role, sql=sql, error=error)
+
+
+def _page(
+    database: Database, form: DatabaseForm, error: AppError | None = None, steps: Steps = ()
+) -> str:
     return render_template(
         "databases/show.html",
         database=database,
         state=service.state_of(database),
         form=form,
         error=error,
+        steps=steps,
+        default_role=DEFAULT_ROLE,
     )

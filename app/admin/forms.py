@@ -81,9 +81,10 @@ class DatabaseForm(Form):
     name = StringField(
         render_kw={"required": True, "maxlength": 63, "autocapitalize": "none", "spellcheck": False}
     )
+    # Shown again after a test, to the person who entered it; never the stored one.
     url = PasswordField(
         "Connection URL",
-        widget=PasswordInput(hide_value=True),
+        widget=PasswordInput(hide_value=False),
         render_kw={"autocomplete": "off", "spellcheck": False},
     )
     ssh_url = StringField(

@@ -3,11 +3,12 @@
 from flask import Blueprint, jsonify, url_for
 from flask.typing import ResponseReturnValue
 
-from app.api.parsing import read_body
-from app.api.schemas import DatabaseChangeSchema, NewDatabaseSchema, NothingSchema
+from app.api.parsing import read_body, read_query
+from app.api.schemas import DatabaseChangeSchema, GrantsSchema, NewDatabaseSchema, NothingSchema
 from app.auth import signed_in_admin
-from app.schemas.databases import database_row, overview_row
-from app.services.databases import service
+from app.schemas.databases import database_row, overview_row, steps_report
+from app.services.databases import connection_test, service
+from app.services.databases.grants import grants_for
 from app.services.health.overview import read_overview
 from app.services.schedules.service import make_first_schedules
 
@@ -68,3 +69,17 @@ def retire(name: str) -> ResponseReturnValue:
     read_body(NothingSchema())
     database = service.retire_database(name, by=signed_in_admin().username)
     return {"success": True, "database": database_row(database)}
+
+
+@blueprint.post("/<name>/test")
+def test(name: str) -> ResponseReturnValue:
+    """Test how far one comes to it."""
+    read_body(NothingSchema())
+    return steps_report(connection_test.check_database(name))
+
+
+@blueprint.get("/<name>/grants")
+def grants(name: str) -> ResponseReturnValue:
+    """The SQL of a role with least rights."""
+    role = read_query(GrantsSchema())["role"]
+    return {"role": role, "sql": grants_for(name, role)}

@@ -9,6 +9,7 @@ from app.errors import InvalidInput
 from app.models import Kind, Status, Task
 from app.services.audit.search import MAX_LIMIT as MAX_ENTRIES
 from app.services.backups.listing import MAX_LIMIT
+from app.services.databases.grants import DEFAULT_ROLE
 from app.services.restores.service import MAX_LIMIT as MAX_RESTORES
 from app.services.restores.tables import MAX_LIMIT as MAX_TABLES
 from app.services.restores.tables import SORTS
@@ -54,6 +55,12 @@ class NewDatabaseSchema(DatabaseChangeSchema):
 
     name = fields.String(required=True)
     url = fields.String(required=True)
+
+
+class GrantsSchema(Schema):
+    """The query of the SQL of a role."""
+
+    role = fields.String(load_default=DEFAULT_ROLE)
 
 
 class NewBackupSchema(DatabaseQuerySchema):

@@ -10,6 +10,7 @@ from app.cli import (
     backup,
     contents,
     database,
+    database_server,
     doctor,
     mending,
     notifier,
@@ -39,6 +40,8 @@ def init_app(app: Flask) -> None:
     backup.group.add_command(retention.pin)
     backup.group.add_command(retention.unpin)
     app.cli.add_command(backup.group)
+    for command in (database_server.test, database_server.grants):
+        database.group.add_command(command)
     app.cli.add_command(database.group)
     app.cli.add_command(notifier.group)
     app.cli.add_command(retention.group)

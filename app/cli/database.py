@@ -1,6 +1,7 @@
 """flask database: the databases that are guarded."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,16 @@ from app.services.schedules.service import make_first_schedules
 
 group = Group("database", help="Guard one or many databases, on any number of servers.")
 
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def ssh_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of an SSH host on the way."""
+    for option in (_ssh_host_key, _ssh_identity, _ssh):
+        command = option(command)
+    return command
+
+
 _ssh = click.option(
     "--ssh",
     "ssh_url",
@@ -52,7 +62,7 @@ _max_age = click.option(
 
 
 @group.command("list")
-@_json
+@as_json_option
 def list_(as_json: bool) -> None:
     """List all databases with their newest good backup."""
     rows = read_overview()
@@ -66,20 +76,18 @@ def list_(as_json: bool) -> None:
 @group.command("add")
 @click.argument("name")
 @click.argument("url", required=False)
-@_ssh
-@_ssh_identity
-@_ssh_host_key
+@ssh_options
 @_compression
 @_without_rows_of
 @_max_age
-@_json
+@as_json_option
 def add(name: str, url: str | None, as_json: bool, **options: Any) -> None:
     """Guard the database at a URL such as postgresql://user@host:5432/dbname.
 
     Without URL, or with - for standard input, it is asked for, because other users of this
     machine can see arguments: a URL that contains a password is not accepted as one.
     """
-    read = _read_url(url)
+    read = read_url(url)
     database = service.add_database(name, read, _changes(options), by=own_user())
     make_first_schedules()
     if as_json:
@@ -95,16 +103,14 @@ def add(name: str, url: str | None, as_json: bool, **options: Any) -> None:
 @click.argument("name")
 @click.option("--rename", metavar="NAME", help="The new name.")
 @click.option("--url", help="The new URL; - for standard input.")
-@_ssh
-@_ssh_identity
-@_ssh_host_key
+@ssh_options
 @_compression
 @_without_rows_of
 @click.option("--with-all-rows", is_flag=True, help="Leave out no rows any more.")
 @_max_age
 def edit(name: str, *, rename: str | None, url: str | None, **options: Any) -> None:
     """Change a database; what is not given stays as it is."""
-    changes = _changes(options, name=rename, url=_read_url(url) if url else None)
+    changes = _changes(options, name=rename, url=read_url(url) if url else None)
     database = service.edit_database(name, changes, by=own_user())
     click.echo(f"{database.name} has been saved.")
 
@@ -169,7 +175,8 @@ def _seconds(max_age: str | None) -> int | None:
         raise InvalidInput(f"--max-age {error}") from error
 
 
-def _read_url(url: str | None) -> str:
+def read_url(url: str | None) -> str:
+    """The URL of an option or argument, of standard input, or of a prompt. Raises InvalidInput."""
     if url is None:
         asked: str = click.prompt("URL", hide_input=True)
         return asked

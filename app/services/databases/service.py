@@ -192,10 +192,9 @@ def add_database(name: str, url: str, changes: Changes | None = None, *, by: str
 
     Raises InvalidInput, or Conflict if the name or the database itself is taken.
     """
-    database = Database(created_by=by[:255], name=_checked_name(name))
-    _point_at(database, url)
-    if changes is not None:
-        _apply(changes, database)
+    name = _checked_name(name)
+    database = unsaved_database(url, changes)
+    database.name, database.created_by = name, by[:255]
     try:
         with writing() as session:
             _refuse_same(database)
@@ -207,6 +206,15 @@ def add_database(name: str, url: str, changes: Changes | None = None, *, by: str
     tell(subject=database.name, detail=f"{database.dbname} on {database.server}")
     logger.info("database added name=%r by=%r", database.name, by)
     return get_database(name)
+
+
+def unsaved_database(url: str, changes: Changes | None = None) -> Database:
+    """A database at a URL that has no name and no row yet. Raises InvalidInput."""
+    database = Database()
+    _point_at(database, url)
+    if changes is not None:
+        _apply(changes, database)
+    return database
 
 
 @acting
