@@ -70,6 +70,7 @@ _NAMES = {
     "backup.import": "upload.finish",
     "backup.prune": "retention.prune",
     "backup.restore": "restore.create",
+    "database.add_neighbours": "database.discover",
     "database.test_new": "database.test",
     "restore.create_drill": "drill.create",
     "settings.import": "settings.update",

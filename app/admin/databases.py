@@ -12,7 +12,7 @@ from app.errors import AppError, Conflict, InvalidInput, PostgresError
 from app.models import Database
 from app.postgres.connection_check import Step
 from app.readers import seconds
-from app.services.databases import connection_test, service
+from app.services.databases import connection_test, discovery, service
 from app.services.databases.grants import DEFAULT_ROLE, grants_for
 from app.services.health.overview import read_overview
 from app.services.schedules.service import make_first_schedules
@@ -85,6 +85,29 @@ def grants(name: str) -> ResponseReturnValue:
         status = 422 if isinstance(error, InvalidInput) else 502
         return _grants(name, role, error=error), status
     return _grants(name, role, sql)
+
+
+@blueprint.get("/<name>/discovery")
+def discover(name: str) -> ResponseReturnValue:
+    """The databases on its server, to choose from."""
+    return _discovery(name)
+
+
+@blueprint.post("/<name>/discovery")
+def add_neighbours(name: str) -> ResponseReturnValue:
+    """Guard the chosen ones too."""
+    choices = [
+        discovery.Choice(dbname, request.form.get(f"name of {dbname}", ""))
+        for dbname in request.form.getlist("dbname")
+    ]
+    try:
+        added = discovery.add_neighbours(name, choices, by=signed_in_admin().username)
+    except (InvalidInput, Conflict) as error:
+        return _discovery(name, error), _status_of(error)
+    make_first_schedules()
+    names = ", ".join(database.name for database in added)
+    flash(f"Guarded now: {names}. Back them up, and schedule their backups.", "success")
+    return redirect(url_for(".index"))
 
 
 @blueprint.post("/<name>")
@@ -174,6 +197,16 @@ def _new(form: DatabaseForm, error: AppError | None = None, steps: Steps = ()) -
 
 def _grants(name: str, role: str, sql: str = "", error: AppError | None = None) -> str:
     return render_template("databases/grants.html", name=name, role=role, sql=sql, error=error)
+
+
+def _discovery(name: str, error: AppError | None = None) -> str:
+    return render_template(
+        "databases/discovery.html",
+        database=service.get_database(name),
+        neighbours=discovery.discover(name),
+        state_of=service.state_of,
+        error=error,
+    )
 
 
 def _page(

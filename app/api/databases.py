@@ -4,10 +4,16 @@ from flask import Blueprint, jsonify, url_for
 from flask.typing import ResponseReturnValue
 
 from app.api.parsing import read_body, read_query
-from app.api.schemas import DatabaseChangeSchema, GrantsSchema, NewDatabaseSchema, NothingSchema
+from app.api.schemas import (
+    ChoicesSchema,
+    DatabaseChangeSchema,
+    GrantsSchema,
+    NewDatabaseSchema,
+    NothingSchema,
+)
 from app.auth import signed_in_admin
-from app.schemas.databases import database_row, overview_row, steps_report
-from app.services.databases import connection_test, service
+from app.schemas.databases import database_row, neighbour_row, overview_row, steps_report
+from app.services.databases import connection_test, discovery, service
 from app.services.databases.grants import grants_for
 from app.services.health.overview import read_overview
 from app.services.schedules.service import make_first_schedules
@@ -83,3 +89,18 @@ def grants(name: str) -> ResponseReturnValue:
     """The SQL of a role with least rights."""
     role = read_query(GrantsSchema())["role"]
     return {"role": role, "sql": grants_for(name, role)}
+
+
+@blueprint.get("/<name>/discovery")
+def discover(name: str) -> ResponseReturnValue:
+    """The databases on its server."""
+    return {"databases": [neighbour_row(neighbour) for neighbour in discovery.discover(name)]}
+
+
+@blueprint.post("/<name>/discovery")
+def add_neighbours(name: str) -> ResponseReturnValue:
+    """Guard others on its server."""
+    choices = [discovery.Choice(**chosen) for chosen in read_body(ChoicesSchema())["databases"]]
+    added = discovery.add_neighbours(name, choices, by=signed_in_admin().username)
+    make_first_schedules()
+    return {"success": True, "databases": [database_row(database) for database in added]}, 201

@@ -63,6 +63,19 @@ class GrantsSchema(Schema):
     role = fields.String(load_default=DEFAULT_ROLE)
 
 
+class ChoiceSchema(Schema):
+    """A database on a server, and our name for it."""
+
+    dbname = fields.String(required=True)
+    name = fields.String(required=True)
+
+
+class ChoicesSchema(Schema):
+    """The body of a request to guard databases of a server."""
+
+    databases = fields.List(fields.Nested(ChoiceSchema), required=True)
+
+
 class NewBackupSchema(DatabaseQuerySchema):
     """The body of a request for a backup."""
 

@@ -40,7 +40,7 @@ def init_app(app: Flask) -> None:
     backup.group.add_command(retention.pin)
     backup.group.add_command(retention.unpin)
     app.cli.add_command(backup.group)
-    for command in (database_server.test, database_server.grants):
+    for command in (database_server.discover, database_server.grants, database_server.test):
         database.group.add_command(command)
     app.cli.add_command(database.group)
     app.cli.add_command(notifier.group)

@@ -8,13 +8,16 @@ import click
 
 from app.cli.database import as_json_option, read_url, ssh_options
 from app.cli.groups import CatalogueCommand
-from app.formatting import printable
+from app.errors import InvalidInput
+from app.formatting import bytes_text, printable
+from app.host import own_user
 from app.postgres.connection_check import Step
-from app.schemas.databases import steps_report
-from app.services.databases import connection_test
+from app.schemas.databases import neighbour_row, steps_report
+from app.services.databases import connection_test, discovery
 from app.services.databases.connections import sample_in_use
 from app.services.databases.grants import DEFAULT_ROLE, grants_for
-from app.services.databases.service import Changes
+from app.services.databases.service import Changes, state_of
+from app.services.schedules.service import make_first_schedules
 
 _WORDS = {True: ("passed", "green"), False: ("failed", "red"), None: ("-", None)}
 
@@ -57,6 +60,50 @@ def grants(name: str, *, role: str) -> None:
     """
     with sample_in_use():
         click.echo(grants_for(name, role), nl=False)
+
+
+@click.command("discover", cls=CatalogueCommand)
+@click.argument("name")
+@click.option(
+    "--add",
+    "added",
+    metavar="DBNAME=NAME",
+    multiple=True,
+    help="Guard this one too, under NAME; can be repeated.",
+)
+@as_json_option
+def discover(name: str, *, added: tuple[str, ...], as_json: bool) -> None:
+    """List the databases on the server of a database, and which are guarded.
+
+    With --add, guard others there: each gets the URL of NAME with another database in it.
+    Either all of them are added, or none.
+    """
+    with sample_in_use():
+        if added:
+            discovery.add_neighbours(name, [_choice(text) for text in added], by=own_user())
+            make_first_schedules()
+        neighbours = discovery.discover(name)
+    if as_json:
+        rows = [neighbour_row(neighbour) for neighbour in neighbours]
+        click.echo(json.dumps({"databases": rows}, indent=2))
+        return
+    for neighbour in neighbours:
+        click.echo(_line(neighbour))
+
+
+def _choice(text: str) -> discovery.Choice:
+    dbname, separator, name = text.rpartition("=")
+    if not separator:
+        raise InvalidInput(f"{text!r} is not DBNAME=NAME", hint="For example: --add crm=crm.")
+    return discovery.Choice(dbname, name)
+
+
+def _line(neighbour: discovery.Neighbour) -> str:
+    size, known = neighbour.on_server.size, neighbour.known
+    text = "unknown size" if size is None else bytes_text(size)
+    state = f"{state_of(known).value}, as {known.name}" if known else "not guarded"
+    barred = "" if neighbour.on_server.may_connect else ", the role may not connect"
+    return f"{printable(neighbour.dbname)}  {text}  {state}{barred}"
 
 
 def _print(steps: Sequence[Step]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import psycopg2
 from psycopg2.extensions import make_dsn, parse_dsn
@@ -106,6 +106,14 @@ def parse_url(url: str, *, called: str = "DATABASE_URL") -> Conninfo:
     if 0 < len(password) < _LONG_ENOUGH:
         notices += (f"{called}: a password of {_LONG_ENOUGH} characters or more is masked better",)
     return Conninfo(parameters, password, server=_server(parameters), notices=notices)
+
+
+def url_of_neighbour(info: Conninfo, dbname: str) -> str:
+    """The URL of another database by the same way and role; it contains the password."""
+    parameters = {**info.parameters, "dbname": dbname}
+    if info.password:
+        parameters["password"] = info.password
+    return f"postgresql:///?{urlencode(parameters, quote_via=quote)}"
 
 
 def _no_url(scheme: str, called: str) -> ConfigurationError:

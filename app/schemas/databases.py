@@ -11,6 +11,7 @@ from app.models.types import moment_text
 from app.postgres.connection_check import Step
 from app.schemas.base import CamelCase, Moment, row_of
 from app.services.databases.connection_test import is_passed
+from app.services.databases.discovery import Neighbour
 from app.services.databases.service import state_of
 from app.services.health.overview import Row
 
@@ -50,3 +51,17 @@ def overview_row(row: Row) -> dict[str, Any]:
 def steps_report(steps: Sequence[Step]) -> dict[str, Any]:
     """The steps of a connection test: `passed` is null for those that say nothing."""
     return {"passed": is_passed(steps), "steps": [asdict(step) for step in steps]}
+
+
+def neighbour_row(neighbour: Neighbour) -> dict[str, Any]:
+    """A database on a server; `guardedAs` is our name for it, also if it is retired."""
+    known = neighbour.known
+    return {
+        "dbname": neighbour.dbname,
+        "size": neighbour.on_server.size,
+        "owner": neighbour.on_server.owner,
+        "mayConnect": neighbour.on_server.may_connect,
+        "guardedAs": known.name if known else None,
+        "state": state_of(known).value if known else None,
+        "proposedName": neighbour.proposed_name,
+    }

@@ -1,5 +1,7 @@
 """On the pages: what the server of a database answers."""
 
+from collections.abc import Callable
+
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
@@ -59,3 +61,30 @@ def test_the_sql_of_a_role_is_there_to_copy(app: Flask, admin: FlaskClient, name
     with app.app_context():
         add_database("crm", NO_SERVER, by="ann")
     assert admin.get(f"{BASE}/crm/grants").status_code == 502
+
+
+def test_databases_of_the_server_are_chosen_on_a_page(
+    app: Flask, admin: FlaskClient, name: str, new_database: Callable[..., Database]
+):
+    new_database("Some other"), new_database("not this")
+    path = f"{BASE}/{name}/discovery"
+    assert path in admin.get(f"{BASE}/{name}").text
+    assert 'value="some-other"' in admin.get(path).text
+    form = form_of(admin, path, dbname="Some other")
+    refused = admin.post(path, data=form | {"name of Some other": "Other!"})
+    assert refused.status_code == 422
+    assert "not a valid name" in refused.text
+    assert 'value="Other!"' in refused.text
+    assert 'value="Some other" checked' in refused.text
+    added = admin.post(path, data=form | {"name of Some other": "other"}, follow_redirects=True)
+    assert "Guarded now: other." in added.text
+    with app.app_context():
+        assert {database.name for database in list_databases()} == {name, "other"}
+
+
+def test_a_server_that_is_down_is_named_on_the_page(app: Flask, admin: FlaskClient):
+    with app.app_context():
+        add_database("crm", NO_SERVER, by="ann")
+    answer = admin.get(f"{BASE}/crm/discovery")
+    assert answer.status_code == 502
+    assert "no connection" in answer.text.lower()

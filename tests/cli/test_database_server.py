@@ -1,6 +1,7 @@
 """flask database test, grants and discover: what the server of a database answers."""
 
 import json
+from collections.abc import Callable
 
 import pytest
 from click.testing import Result
@@ -64,3 +65,24 @@ def test_grants_prints_nothing_but_sql(app: Flask, name: str):
     assert 'CREATE ROLE "keeper" LOGIN;' in printed.stdout
     lines = filter(None, printed.stdout.splitlines())
     assert all(line.startswith("--") or line.endswith(";") for line in lines)
+
+
+def test_discover_lists_what_is_on_the_server(
+    app: Flask, name: str, new_database: Callable[..., Database]
+):
+    other = new_database()
+    printed = run(app, "discover", name)
+    assert printed.exit_code == 0
+    line = next(line for line in printed.stdout.splitlines() if line.startswith(other.name))
+    assert line.endswith("MiB  not guarded")
+    added = run(app, "discover", name, "--add", f"{other.name}=other")
+    assert added.exit_code == 0
+    assert "active, as other" in added.stdout
+    rows = json.loads(run(app, "discover", name, "--json").stdout)["databases"]
+    assert next(row for row in rows if row["dbname"] == other.name)["guardedAs"] == "other"
+
+
+def test_discover_takes_a_name_for_each(app: Flask, name: str):
+    refused = run(app, "discover", name, "--add", "crm")
+    assert refused.exit_code == 1
+    assert "'crm' is not DBNAME=NAME" in refused.stderr

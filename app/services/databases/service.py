@@ -148,7 +148,7 @@ def _make(address: Address) -> Database:
         with writing() as session:
             database = Database(**address._asdict(), from_environment=True)
             taken = set(session.scalars(select(Database.name)))
-            database.name = _free_name(address.dbname, taken)
+            database.name = free_name(address.dbname, taken)
             session.add(database)
     except IntegrityError:
         logger.info("another process was quicker database=%r", address.dbname)
@@ -157,7 +157,8 @@ def _make(address: Address) -> Database:
     return made
 
 
-def _free_name(dbname: str, taken: set[str]) -> str:
+def free_name(dbname: str, taken: set[str]) -> str:
+    """A name that is not taken, made of a database's name on its server."""
     plain = re.sub(r"[^a-z0-9_-]+", "-", dbname.lower()).lstrip("-_")[:50] or "database"
     numbered = (f"{plain}-{number}" for number in range(2, len(taken) + 3))
     return next(name for name in (plain, *numbered) if name not in taken)
