@@ -18,6 +18,7 @@ from app.queue import proofs_queue, queue, restores_queue
 from app.services.backups import service as backups
 from app.services.databases.connections import sample_in_use
 from app.services.databases.served import noting_database
+from app.services.databases.unguarded import look_at_servers
 from app.services.jobs import claims, workers
 from app.services.recovery import is_work_pending, reconcile
 from app.services.restores import service as restores
@@ -31,6 +32,7 @@ _BEAT = HEARTBEAT.total_seconds()
 _TEND_EVERY = 30.0  # seconds between two searches for lost jobs
 _SCRUB_EVERY = 30.0  # seconds between two searches for a scrub that is due
 _FORGET_EVERY = 3600.0  # seconds between two searches for old rows
+_SERVERS_EVERY = 300.0  # seconds between two searches for a server to look at
 _LAST_WORDS = 5.0  # seconds for threads to end when the worker ends
 
 
@@ -57,6 +59,7 @@ def worker() -> None:
             _Loop(app, stopping, _TEND_EVERY, _tend),
             _Loop(app, stopping, _SCRUB_EVERY, scrub_firings.scrub_due),
             _Loop(app, stopping, _FORGET_EVERY, _forget),
+            _Loop(app, stopping, _SERVERS_EVERY, look_at_servers),
         ]
         lookout = Lookout(app)
         for thread in (beating, *others, lookout):

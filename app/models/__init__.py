@@ -15,6 +15,7 @@ from app.models.proof import Level, Proof, Result
 from app.models.restore import Kind, Restore
 from app.models.retention import RetentionPolicy
 from app.models.schedule import Firing, Outcome, Schedule, Task
+from app.models.server_look import ServerLook
 from app.models.sign_in_throttle import SignInThrottle
 from app.models.upload import Upload
 from app.models.worker import Worker
@@ -47,6 +48,7 @@ __all__ = [
     "Result",
     "RetentionPolicy",
     "Schedule",
+    "ServerLook",
     "SignInThrottle",
     "State",
     "Status",

@@ -30,6 +30,7 @@ class Fact(enum.Enum):
     DISK_LOW = "disk-low"
     WORKER_SILENT = "worker-silent"
     NOTIFIER_FAILED = "notifier-failed"
+    UNGUARDED = "databases-unguarded"
 
 
 #: Good news: these never open an alarm.
@@ -42,7 +43,7 @@ class Alarm(Model):
     __tablename__ = "alarms"
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True, default=create_id)
-    kind: Mapped[Fact] = mapped_column(Word(Fact))
+    kind: Mapped[Fact] = mapped_column(Word(Fact, 32))
     subject: Mapped[str] = mapped_column(String(600))  # distinguishes it from others of its kind
     # None and empty: it concerns no database.
     database_id: Mapped[str | None] = mapped_column(ForeignKey("databases.id"))

@@ -60,11 +60,11 @@ class Word(TypeDecorator[enum.Enum]):
     database: faces know what to say of that.
     """
 
-    impl = String(16)
+    impl = String
     cache_ok = True
 
-    def __init__(self, kind: type[enum.Enum]) -> None:
-        super().__init__()
+    def __init__(self, kind: type[enum.Enum], length: int = 16) -> None:
+        super().__init__(length)
         self.kind = kind
 
     def process_bind_param(self, value: enum.Enum | None, _dialect: Dialect) -> str | None:

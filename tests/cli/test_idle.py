@@ -19,6 +19,7 @@ from app.models.worker import HEARTBEAT
 from app.services.alerts import alarms
 from app.services.backups import service as backups
 from app.services.databases.configured import storage
+from app.services.databases.unguarded import look_at_servers
 from app.services.jobs import workers
 from app.services.recovery import try_to_reconcile
 from app.services.schedules import scrubs, service, turn
@@ -83,7 +84,11 @@ def test_an_idle_web_and_worker_send_at_most_a_statement_a_second(
     looking = {name: lookouts() for name in names}
     every = {
         "web": {30: [try_to_reconcile_beside]},
-        "worker": {10: [workers.beat, turn.turn], 30: [worker._tend, scrubs.scrub_due]},
+        "worker": {
+            10: [workers.beat, turn.turn],
+            30: [worker._tend, scrubs.scrub_due],
+            300: [look_at_servers],
+        },
     }
 
     def second(name: str, number: int) -> None:

@@ -51,10 +51,9 @@ def discover(name: str) -> list[Neighbour]:
     db.session.commit()
     neighbours = []
     for one in on_server:
-        is_ignored = one.is_internal or one.name in ignored or not _is_utf8(one.name)
         if one.name in known:
             neighbours.append(Neighbour(one, known[one.name], ""))
-        elif not is_ignored:
+        elif may_be_guarded(one) and one.name not in ignored:
             proposed_name = free_name(one.name, taken)
             taken.add(proposed_name)
             neighbours.append(Neighbour(one, None, proposed_name))
@@ -86,6 +85,15 @@ def add_neighbours(name: str, choices: Sequence[Choice], *, by: str) -> list[Dat
     return added
 
 
+def may_be_guarded(database: ServerDatabase) -> bool:
+    """Whether it is not one of the server itself, and has a name that we can write."""
+    try:
+        database.name.encode()
+    except UnicodeEncodeError:
+        return False
+    return not database.is_internal
+
+
 def made_by_restores(server: str) -> set[str]:
     """Databases that restores work in or keep on a server, as they recorded it."""
     names = select(Restore.working, Restore.kept).where(Restore.server == server)
@@ -93,18 +101,10 @@ def made_by_restores(server: str) -> set[str]:
 
 
 def _known_beside(database: Database) -> dict[str, Database]:
-    """Our rows of databases on the same server, by their names there; active ones first."""
+    """Our rows of databases on a server, by their names there; an active one comes first."""
     beside = (Database.server == database.server) & (Database.ssh_url == database.ssh_url)
     rows = db.session.scalars(select(Database).where(beside).order_by(Database.state.desc()))
     return {row.dbname: row for row in rows}
-
-
-def _is_utf8(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _refuse_sample(database: Database) -> None:

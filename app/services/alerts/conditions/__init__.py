@@ -17,7 +17,9 @@ from app.services.alerts.conditions.backups import (
 from app.services.alerts.conditions.machine import failing_notifiers, low_disk, silent_workers
 from app.services.alerts.conditions.proven import damaged, failing_drills, missing_files
 from app.services.alerts.conditions.trouble import Trouble
-from app.services.databases.service import list_databases
+from app.services.alerts.conditions.unguarded import unguarded_databases
+from app.services.databases.service import state_of
+from app.services.databases.unguarded import list_servers
 
 __all__ = ["Trouble", "find_troubles", "missing_files"]
 
@@ -25,11 +27,14 @@ __all__ = ["Trouble", "find_troubles", "missing_files"]
 def find_troubles(at: datetime) -> Iterator[Trouble]:
     """Troubles that are cheap to find; missing files are not."""
     yield from damaged()
-    for database in list_databases():
-        yield from _troubles_of(database, at)
+    servers = list_servers()
+    for database in (database for server in servers for database in server.databases):
+        if state_of(database) is not State.RETIRED:
+            yield from _troubles_of(database, at)
     yield from low_disk()
     yield from silent_workers(at)
     yield from failing_notifiers(at)
+    yield from unguarded_databases(servers)
 
 
 def _troubles_of(database: Database, at: datetime) -> Iterator[Trouble]:
