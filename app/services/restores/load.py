@@ -9,7 +9,7 @@ from typing import Any
 
 from app.config import settings
 from app.errors import AppError, NotPossible, PostgresError, RestoreError
-from app.models import Restore
+from app.models import Proof, Restore
 from app.postgres import lending, ownership
 from app.postgres.archive import Entry
 from app.postgres.blame import code_of, judge
@@ -47,7 +47,8 @@ class RestoreRun(Run):
         self.rows: dict[str, int] = {}  # of each table, by the name that pg_restore uses
         self.begun: list[str] = []  # tables whose rows pg_restore has started to load
         self.lines = 0  # printed by pg_restore
-        self.is_judged = False  # its proofs are recorded
+        self.is_judged = False  # it has compared and asked
+        self.proofs: list[Proof] = []  # that are not stored yet
         self._watch: Callable[[], None] | None = None  # of its own server
 
     def check(self, *, now_at_once: bool = False) -> None:

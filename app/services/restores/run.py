@@ -39,7 +39,7 @@ from app.services.restores.load import Loader, RestoreRun
 from app.services.restores.obstacles import Intent
 from app.services.restores.order import Order, read_order
 from app.services.restores.placing import put_in_place
-from app.services.restores.verdict import record_error, record_verdict
+from app.services.restores.verdict import record_error, record_verdict, store_proofs
 from app.storages import sha256_of
 
 logger = logging.getLogger(__name__)
@@ -100,7 +100,6 @@ def run_claimed(
         result = _restore(run, order, hear)
     except AppError as error:
         record_error(run, order, error, time.monotonic() - start)
-        fail_unless_effective(restore_id, error, run.log.text())
     except BaseException:
         interrupted = Interrupted(
             "the restore was interrupted",
@@ -113,6 +112,7 @@ def run_claimed(
         with writing() as session:
             row = session.get_one(Restore, restore_id, with_for_update=True)
             row.result, row.log = result, run.log.text()
+            store_proofs(run, order)
             row.complete(now())
         logger.info("restore completed kind=%s filename=%s", order.kind.value, order.filename)
 
