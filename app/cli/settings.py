@@ -21,7 +21,11 @@ def export(file: TextIO) -> None:
 
 @group.command("import")
 @click.argument("file", type=click.File(encoding="utf-8", errors="replace"))
-@click.option("--exact", is_flag=True, help="Remove entries that the file does not contain.")
+@click.option(
+    "--exact",
+    is_flag=True,
+    help="Remove entries that the file does not contain; databases are retired.",
+)
 @click.option("--dry-run", is_flag=True, help="Only show what would change.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def import_(file: TextIO, exact: bool, dry_run: bool, as_json: bool) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from app.errors import ConfigurationError, Conflict, InvalidInput, NotFound
 from app.extensions import db, writing
 from app.models import Database, DatabaseBackup, State, Status
-from app.postgres.conninfo import parse_url
+from app.postgres.conninfo import Conninfo, parse_url
 from app.postgres.ssh_host import parse_ssh_host
 from app.readers import compression
 from app.sealing import seal
@@ -290,7 +290,8 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _point_at(database: Database, url: str) -> None:
+def check_url(url: str) -> Conninfo:
+    """The parts of a connection URL of a database. Raises InvalidInput, without a secret."""
     try:
         info = parse_url(url, called="the connection URL")
     except ConfigurationError as error:
@@ -300,6 +301,11 @@ def _point_at(database: Database, url: str) -> None:
             "the connection URL names no host",
             hint="It looks like postgresql://user:password@host:5432/database.",
         )
+    return info
+
+
+def _point_at(database: Database, url: str) -> None:
+    info = check_url(url)
     database.url, database.from_environment = seal(url.strip()), False
     database.server, database.dbname = info.server[:255], info.database[:255]
 
@@ -349,7 +355,7 @@ def _apply(changes: Changes, database: Database) -> None:
         except ValueError as error:
             raise InvalidInput(f"the compression {error}") from error
     if changes.without_rows_of is not None:
-        database.without_rows_of = _checked_tables(changes.without_rows_of)
+        database.without_rows_of = checked_tables(changes.without_rows_of)
     if changes.max_age is not None:
         if changes.max_age < 0:
             raise InvalidInput("the age of the newest good backup must not be negative")
@@ -361,7 +367,8 @@ def split_names(names: Iterable[str]) -> list[tuple[str, str]]:
     return [(schema, name) for schema, _, name in (text.partition(".") for text in names)]
 
 
-def _checked_tables(names: tuple[str, ...]) -> list[str]:
+def checked_tables(names: Iterable[str]) -> list[str]:
+    """Names of tables without repetitions. Raises InvalidInput."""
     tables = list(dict.fromkeys(name.strip() for name in names if name.strip()))
     if len(tables) > _MAX_LEFT_OUT:
         raise InvalidInput(f"rows of at most {_MAX_LEFT_OUT} tables can be left out")

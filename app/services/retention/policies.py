@@ -31,10 +31,11 @@ _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 
 def get_policy(of: Database | None = None) -> Policy:
     """The policy of a database, the default one if None; empty if none was set."""
-    return _policy_of(db.session.scalar(_of(of or default_database())))
+    return policy_of(db.session.scalar(_of(of or default_database())))
 
 
-def _policy_of(row: RetentionPolicy | None) -> Policy:
+def policy_of(row: RetentionPolicy | None) -> Policy:
+    """The policy in a row that was already read."""
     if row is None:
         return Policy()
     within = None if row.keep_within is None else row.keep_within * _HOUR
@@ -55,13 +56,13 @@ def set_policy(policy: Policy, of: Database | None = None, *, by: str) -> Policy
         values["keep_within"] = policy.keep_within // _HOUR or None
     with writing() as session:
         row = session.scalar(_of(database).with_for_update())
-        previous = _policy_of(row)
+        previous = policy_of(row)
         if row is None:
             row = RetentionPolicy(database_id=database.id)
             session.add(row)
         for key, value in values.items():
             setattr(row, key, value)
-        if not _policy_of(row).keeps_all_of(previous):
+        if not policy_of(row).keeps_all_of(previous):
             row.confirmed_at = None
         row.updated_at, row.updated_by = now(), by[:255]
     logger.info("retention policy set database=%r by=%r policy=%r", database.name, by, policy)
@@ -109,7 +110,7 @@ def standing_of(row: RetentionPolicy | None) -> Standing:
     if row is None:
         return Standing(is_empty=True, confirmed_at=None)
     removed = Tally(row.removed_number, row.removed_size)
-    return Standing(_policy_of(row).is_empty, row.confirmed_at, row.removed_at, removed)
+    return Standing(policy_of(row).is_empty, row.confirmed_at, row.removed_at, removed)
 
 
 def confirm_policy(policy: Policy, of: Database | None = None, *, by: str) -> None:
@@ -120,7 +121,7 @@ def confirm_policy(policy: Policy, of: Database | None = None, *, by: str) -> No
     database = of or default_database()
     with writing() as session:
         row = session.scalar(_of(database).with_for_update())
-        if row is None or _policy_of(row) != policy:
+        if row is None or policy_of(row) != policy:
             raise Conflict("the retention policy was changed meanwhile", hint="Review it again.")
         row.confirmed_at = row.confirmed_at or now()
     tell(subject=database.name)

@@ -1,21 +1,30 @@
 """The kinds of settings that admins change at run time, each with its operations."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TypeVar
 
-from app.errors import ConfigurationError, InvalidInput
-from app.sealing import unseal
+from sqlalchemy import select
+from sqlalchemy.orm import InstrumentedAttribute
+
+from app.extensions import db
+from app.models import Assertion, Database, RetentionPolicy, Schedule, State
 from app.services.alerts import notifiers
-from app.services.databases.service import default_database
+from app.services.databases.service import choose_database, not_retired
 from app.services.proofs import assertions
 from app.services.retention import policies
 from app.services.retention.periods import length_of, length_text
 from app.services.retention.rules import Policy
 from app.services.schedules import service as schedules
 from app.services.schedules.listing import task_named
-
-Fields = dict[str, Any]
+from app.services.settings_file.databases import (
+    add_database,
+    database_as_kept,
+    database_entries,
+    edit_database,
+    remove_database,
+)
+from app.services.settings_file.entries import Fields, Key, default_name, opened
 
 _COUNTS = (
     *("keep_last", "keep_hourly", "keep_daily", "keep_weekly", "keep_monthly", "keep_yearly"),
@@ -31,26 +40,47 @@ class Section:
     word: str  # what people call one of them
     fields: Mapping[str, type]  # beside "name", with their types
     needed: frozenset[str]  # those that a new one must have
-    entries: Callable[[], dict[str, Fields]]  # the current ones, by name
-    add: Callable[[str, Fields, str], object]  # name, fields, by whom
-    edit: Callable[[str, Fields, str], object]
-    remove: Callable[[str, str], object]
+    entries: Callable[[], dict[Key, Fields]]  # the current ones
+    add: Callable[[Key, Fields, str], object]  # key, fields, by whom
+    edit: Callable[[Key, Fields, str], object]
+    remove: Callable[[Key, str], object]
+    removed: str = "removed"  # what happens to those that an exact document does not contain
+    of_database: bool = False  # whether an entry belongs to a database
+    names_database: bool = False  # whether its name is that of the database it is about
     secrets: frozenset[str] = frozenset()  # fields that are accepted, and never shown
     as_kept: Callable[[Fields], Fields] = dict  # fields in the form in which they are kept
 
 
-def _assertion_id(name: str) -> str:
-    return assertions.get_assertion_named(name).id
+_Row = TypeVar("_Row", Assertion, RetentionPolicy, Schedule)
 
 
-def _notifier_id(name: str) -> str:
-    return notifiers.get_notifier_named(name).id
+def _owned(model: type[_Row], *order: InstrumentedAttribute[str]) -> Iterator[tuple[str, _Row]]:
+    """Rows of all databases that are not retired, each with the name of its database."""
+    chosen = select(Database.name, model).join(Database, Database.id == model.database_id)
+    ordered = chosen.where(not_retired()).order_by(Database.name, *order)
+    yield from db.session.execute(ordered)
 
 
-def _notifiers() -> dict[str, Fields]:
+def _assertions() -> dict[Key, Fields]:
+    default = default_name()
     return {
-        notifier.name: {
-            "url": _opened(notifier.url),
+        Key("" if database == default else database, row.name): {"statement": row.statement}
+        for database, row in _owned(Assertion, Assertion.name)
+    }
+
+
+def _assertion_id(key: Key) -> str:
+    return assertions.get_assertion_named(key.name, choose_database(key.database)).id
+
+
+def _notifier_id(key: Key) -> str:
+    return notifiers.get_notifier_named(key.name).id
+
+
+def _notifiers() -> dict[Key, Fields]:
+    return {
+        Key("", notifier.name): {
+            "url": opened(notifier.url),
             "title": notifier.title,
             "body": notifier.body,
             "enabled": notifier.enabled,
@@ -62,19 +92,16 @@ def _notifiers() -> dict[str, Fields]:
     }
 
 
-def _opened(sealed: str) -> str:
-    try:
-        return unseal(sealed) if sealed else ""
-    except ConfigurationError:
-        return ""  # so that it is entered anew
+def _retention() -> dict[Key, Fields]:
+    owned = ((name, policies.policy_of(row)) for name, row in _owned(RetentionPolicy))
+    return {Key("", name): _policy_fields(policy) for name, policy in owned if not policy.is_empty}
 
 
-def _retention() -> dict[str, Fields]:
-    policy = policies.get_policy()
+def _policy_fields(policy: Policy) -> Fields:
     kept = {key: value for key, value in asdict(policy).items() if value is not None}
     if policy.keep_within is not None:
         kept["keep_within"] = length_text(policy.keep_within)
-    return {} if policy.is_empty else {default_database().name: kept}
+    return kept
 
 
 def _retention_as_kept(fields: Fields) -> Fields:
@@ -82,20 +109,21 @@ def _retention_as_kept(fields: Fields) -> Fields:
     return fields | within
 
 
-def _set_retention(name: str, fields: Fields, by: str) -> None:
-    if name != (database := default_database().name):
-        raise InvalidInput(f"this panel backs up {database}")
-    values = dict(fields)
+def _set_retention(key: Key, fields: Fields, by: str) -> None:
+    database, values = choose_database(key.name), dict(fields)
     if within := values.get("keep_within"):
         values["keep_within"] = length_of(within)
-    policies.set_policy(replace(policies.get_policy(), **values), by=by)
+    policies.set_policy(replace(policies.get_policy(database), **values), database, by=by)
 
 
-def _schedules() -> dict[str, Fields]:
+def _schedules() -> dict[Key, Fields]:
+    default = default_name()
     return {
-        schedule.name: {key: getattr(schedule, key) for key in _SCHEDULE}
-        | {"task": schedule.task.value, "heartbeat_url": _opened(schedule.heartbeat)}
-        for schedule in schedules.list_schedules()
+        Key("" if database == default else database, row.name): {
+            key: getattr(row, key) for key in _SCHEDULE
+        }
+        | {"task": row.task.value, "heartbeat_url": opened(row.heartbeat)}
+        for database, row in _owned(Schedule, Schedule.name)
     }
 
 
@@ -107,33 +135,50 @@ def _schedule_values(fields: Fields) -> Fields:
     return fields | {key: task_named(fields[key]) for key in ("task",) if key in fields}
 
 
-def _schedule_id(name: str) -> str:
-    return schedules.get_schedule_named(name).id
+def _schedule_id(key: Key) -> str:
+    return schedules.get_schedule_named(key.name, choose_database(key.database)).id
 
 
+#: In the order in which they are applied: others belong to databases.
 SECTIONS: dict[str, Section] = {
+    "databases": Section(
+        word="database",
+        fields={
+            "url": str,
+            "compression": str,
+            "without_rows_of": list,
+            "max_age": int,
+            "state": str,
+        },
+        needed=frozenset({"url"}),
+        entries=database_entries,
+        add=add_database,
+        edit=edit_database,
+        remove=remove_database,
+        removed=State.RETIRED.value,
+        secrets=frozenset({"url"}),
+        as_kept=database_as_kept,
+    ),
     "assertions": Section(
         word="assertion",
         fields={"statement": str},
         needed=frozenset({"statement"}),
-        entries=lambda: {
-            assertion.name: {"statement": assertion.statement}
-            for assertion in assertions.list_assertions()
-        },
-        add=lambda name, fields, by: assertions.add_assertion(name, **fields, created_by=by),
-        edit=lambda name, fields, by: assertions.edit_assertion(
-            _assertion_id(name), **fields, by=by
+        entries=_assertions,
+        add=lambda key, fields, by: assertions.add_assertion(
+            key.name, **fields, of=choose_database(key.database), created_by=by
         ),
-        remove=lambda name, by: assertions.remove_assertion(_assertion_id(name), by=by),
+        edit=lambda key, fields, by: assertions.edit_assertion(_assertion_id(key), **fields, by=by),
+        remove=lambda key, by: assertions.remove_assertion(_assertion_id(key), by=by),
+        of_database=True,
     ),
     "notifiers": Section(
         word="notifier",
         fields={"url": str, "facts": list, "title": str, "body": str, "enabled": bool},
         needed=frozenset({"url"}),
         entries=_notifiers,
-        add=lambda name, fields, by: notifiers.create_notifier(name, **fields, created_by=by),
-        edit=lambda name, fields, by: notifiers.edit_notifier(_notifier_id(name), **fields, by=by),
-        remove=lambda name, by: notifiers.remove_notifier(_notifier_id(name), by=by),
+        add=lambda key, fields, by: notifiers.create_notifier(key.name, **fields, created_by=by),
+        edit=lambda key, fields, by: notifiers.edit_notifier(_notifier_id(key), **fields, by=by),
+        remove=lambda key, by: notifiers.remove_notifier(_notifier_id(key), by=by),
         secrets=frozenset({"url"}),
     ),
     "retention": Section(
@@ -143,7 +188,8 @@ SECTIONS: dict[str, Section] = {
         entries=_retention,
         add=_set_retention,
         edit=_set_retention,
-        remove=lambda _, by: policies.set_policy(Policy(), by=by),
+        remove=lambda key, by: policies.set_policy(Policy(), choose_database(key.name), by=by),
+        names_database=True,
         as_kept=_retention_as_kept,
     ),
     "schedules": Section(
@@ -151,13 +197,16 @@ SECTIONS: dict[str, Section] = {
         fields=_SCHEDULE | {"heartbeat_url": str},
         needed=frozenset({"task", "cron"}),
         entries=_schedules,
-        add=lambda name, fields, by: schedules.add_schedule(
-            schedules.NewSchedule(name, **_schedule_values(fields)), created_by=by
+        add=lambda key, fields, by: schedules.add_schedule(
+            schedules.NewSchedule(key.name, **_schedule_values(fields)),
+            of=choose_database(key.database),
+            created_by=by,
         ),
-        edit=lambda name, fields, by: schedules.edit_schedule(
-            _schedule_id(name), schedules.ScheduleChanges(**_schedule_values(fields)), by=by
+        edit=lambda key, fields, by: schedules.edit_schedule(
+            _schedule_id(key), schedules.ScheduleChanges(**_schedule_values(fields)), by=by
         ),
-        remove=lambda name, by: schedules.remove_schedule(_schedule_id(name), by=by),
+        remove=lambda key, by: schedules.remove_schedule(_schedule_id(key), by=by),
+        of_database=True,
         secrets=frozenset({"heartbeat_url"}),
         as_kept=_schedule_as_kept,
     ),

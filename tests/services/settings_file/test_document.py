@@ -180,7 +180,7 @@ def test_retention_and_notifiers_are_taken_but_no_secret_is_given(context: None)
     assert bring(other) == ['notifier "ops" changed: url']
     with pytest.raises(InvalidInput, match=r'"new": url is missing'):
         bring(given.replace('"ops"', '"new"'))
-    with pytest.raises(InvalidInput, match="this panel backs up"):
+    with pytest.raises(InvalidInput, match='"other": no database is named'):
         bring('[[retention]]\nname = "other"\nkeep_last = 3')
     assert bring("notifiers = []\nretention = []", exact=True) == [
         'notifier "ops" removed',
