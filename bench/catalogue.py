@@ -50,7 +50,8 @@ from app.models.types import now
 from app.postgres.embedded import EmbeddedServer
 from app.services.access import admins
 from app.services.catalogue.state import prepare_catalogue
-from app.services.databases.service import add_database, default_database
+from app.services.databases.lookup import default_database
+from app.services.databases.service import add_database
 from app.services.jobs import workers
 from app.services.retention import prune
 from app.services.retention.rules import Policy

@@ -30,7 +30,7 @@ from app.services.access import admins
 from app.services.backups.queue import FOREIGN
 from app.services.catalogue.state import prepare_catalogue
 from app.services.databases.configured import Address
-from app.services.databases.service import database_at
+from app.services.databases.lookup import database_at
 from app.services.jobs import claims
 from tests.servers import a_server
 

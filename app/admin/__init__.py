@@ -26,7 +26,7 @@ from app.admin.choice import keep_choice
 from app.auth import require_admin
 from app.extensions import csrf
 from app.services.alerts.alarms import list_open
-from app.services.databases.service import list_databases
+from app.services.databases.lookup import list_databases
 from app.services.jobs.workers import find_trouble
 
 blueprint = Blueprint("admin", __name__, url_prefix="/admin")

@@ -6,7 +6,7 @@ from flask import has_request_context, request
 
 from app.errors import InvalidInput
 from app.models import Database
-from app.services.databases.service import choose_database, list_databases
+from app.services.databases.lookup import choose_database, list_databases
 
 _ABOUT_ONE = ("assertions", "backups", "retention", "schedules")
 

@@ -12,7 +12,7 @@ from app.errors import AppError, Conflict, InvalidInput, PostgresError
 from app.models import Database
 from app.postgres.connection_check import Step
 from app.readers import seconds
-from app.services.databases import connection_test, discovery, service
+from app.services.databases import connection_test, discovery, lookup, service
 from app.services.databases.grants import DEFAULT_ROLE, grants_for
 from app.services.health.overview import read_overview
 from app.services.schedules.service import make_first_schedules
@@ -64,14 +64,14 @@ def test_new() -> ResponseReturnValue:
 @blueprint.get("/<name>")
 def show(name: str) -> ResponseReturnValue:
     """One database, and the form that changes it."""
-    database = service.get_database(name)
+    database = lookup.get_database(name)
     return _page(database, _form_of(database))
 
 
 @blueprint.post("/<name>/test")
 def test(name: str) -> ResponseReturnValue:
     """Test the connection to it."""
-    database = service.get_database(name)
+    database = lookup.get_database(name)
     return _page(database, _form_of(database), steps=connection_test.check_database(name))
 
 
@@ -113,7 +113,7 @@ def add_neighbours(name: str) -> ResponseReturnValue:
 @blueprint.post("/<name>")
 def update(name: str) -> ResponseReturnValue:
     """Change it; an empty URL stays as it is."""
-    database, form = service.get_database(name), DatabaseForm()
+    database, form = lookup.get_database(name), DatabaseForm()
     try:
         changes = _changes_of(form, url=form.url.data or None, name=form.name.data or "")
         edited = service.edit_database(name, changes, by=signed_in_admin().username)
@@ -202,9 +202,9 @@ def _grants(name: str, role: str, sql: str = "", error: AppError | None = None) 
 def _discovery(name: str, error: AppError | None = None) -> str:
     return render_template(
         "databases/discovery.html",
-        database=service.get_database(name),
+        database=lookup.get_database(name),
         neighbours=discovery.discover(name),
-        state_of=service.state_of,
+        state_of=lookup.state_of,
         error=error,
     )
 
@@ -215,7 +215,7 @@ def _page(
     return render_template(
         "databases/show.html",
         database=database,
-        state=service.state_of(database),
+        state=lookup.state_of(database),
         form=form,
         error=error,
         steps=steps,

@@ -12,7 +12,7 @@ from app.api.schemas import (
 )
 from app.auth import signed_in_admin
 from app.schemas.jobs import assertion_row
-from app.services.databases.service import choose_database
+from app.services.databases.lookup import choose_database
 from app.services.proofs import assertions as service
 
 blueprint = Blueprint("assertions", __name__, url_prefix="/assertions")

@@ -16,7 +16,7 @@ from app.models import DatabaseBackup, Status, Trigger
 from app.problems import problem
 from app.schemas.jobs import backup_details, backup_row, backups_in_list
 from app.services.backups import listing, pins, service
-from app.services.databases.service import choose_database, get_database
+from app.services.databases.lookup import choose_database, get_database
 
 blueprint = Blueprint("backups", __name__, url_prefix="/backup")
 

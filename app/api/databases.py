@@ -13,7 +13,7 @@ from app.api.schemas import (
 )
 from app.auth import signed_in_admin
 from app.schemas.databases import database_row, neighbour_row, overview_row, steps_report
-from app.services.databases import connection_test, discovery, service
+from app.services.databases import connection_test, discovery, lookup, service
 from app.services.databases.grants import grants_for
 from app.services.health.overview import read_overview
 from app.services.schedules.service import make_first_schedules
@@ -42,7 +42,7 @@ def create() -> ResponseReturnValue:
 @blueprint.get("/<name>")
 def show(name: str) -> ResponseReturnValue:
     """One database."""
-    return jsonify(database_row(service.get_database(name)))
+    return jsonify(database_row(lookup.get_database(name)))
 
 
 @blueprint.patch("/<name>")

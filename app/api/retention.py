@@ -10,7 +10,7 @@ from app.api.schemas import DatabaseQuerySchema, PlanSchema, PruneSchema, Retent
 from app.auth import signed_in_admin
 from app.models import Database
 from app.schemas.retention import pruned, retention_outlook, retention_plan
-from app.services.databases.service import choose_database
+from app.services.databases.lookup import choose_database
 from app.services.retention import policies
 from app.services.retention import prune as pruning
 from app.services.retention.rules import Policy

@@ -15,7 +15,7 @@ from app.api.schemas import (
 from app.auth import signed_in_admin
 from app.models import Schedule
 from app.schemas.schedules import firing_row, schedule_details, schedule_preview, schedule_rows
-from app.services.databases.service import choose_database
+from app.services.databases.lookup import choose_database
 from app.services.schedules import service, times
 
 blueprint = Blueprint("schedules", __name__, url_prefix="/schedules")

@@ -28,7 +28,7 @@ from app.schemas.jobs import backup_details, backup_row, backups_in_list
 from app.services.backups import listing, service, uploads
 from app.services.backups.good import is_last_good
 from app.services.databases.connections import is_sample, sample_in_use
-from app.services.databases.service import get_database
+from app.services.databases.lookup import get_database
 from app.services.proofs.records import best_proofs, list_proofs
 from app.services.recovery import try_to_reconcile
 from app.services.restores.by_hand import restore_by_hand

@@ -14,7 +14,7 @@ from app.host import own_user
 from app.postgres.conninfo import parse_url
 from app.readers import seconds
 from app.schemas.databases import database_row, overview_row
-from app.services.databases import service
+from app.services.databases import lookup, service
 from app.services.health.overview import Row, read_overview
 from app.services.schedules.service import make_first_schedules
 
@@ -136,7 +136,7 @@ def resume(name: str) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def retire(name: str, yes: bool) -> None:
     """Never back up a database again; its backups stay."""
-    service.get_database(name)
+    lookup.get_database(name)
     if not yes:
         click.confirm(f"Retire {name}? It is not backed up any more; its backups stay.", abort=True)
     service.retire_database(name, by=own_user())

@@ -16,7 +16,8 @@ from app.schemas.databases import neighbour_row, steps_report
 from app.services.databases import connection_test, discovery
 from app.services.databases.connections import sample_in_use
 from app.services.databases.grants import DEFAULT_ROLE, grants_for
-from app.services.databases.service import Changes, state_of
+from app.services.databases.lookup import state_of
+from app.services.databases.service import Changes
 from app.services.schedules.service import make_first_schedules
 
 _WORDS = {True: ("passed", "green"), False: ("failed", "red"), None: ("-", None)}

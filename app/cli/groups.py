@@ -19,8 +19,8 @@ from app.auditing import recorded
 from app.errors import AppError
 from app.services.catalogue.errors import explain
 from app.services.catalogue.state import prepare_catalogue
+from app.services.databases.lookup import choose_database
 from app.services.databases.served import refuse_another_database
-from app.services.databases.service import choose_database
 from app.services.jobs import claims
 
 

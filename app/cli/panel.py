@@ -23,8 +23,8 @@ from app.postgres.tools import find_toolchains
 from app.services.access import admins
 from app.services.databases.configured import address_in_environment, embedded_server
 from app.services.databases.connections import reached, sample_in_use
+from app.services.databases.lookup import default_database
 from app.services.databases.served import noting_database
-from app.services.databases.service import default_database
 from app.services.recovery import try_to_reconcile
 
 _START_TIMEOUT = 60.0  # seconds until the web process must answer

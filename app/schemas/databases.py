@@ -12,7 +12,7 @@ from app.postgres.connection_check import Step
 from app.schemas.base import CamelCase, Moment, row_of
 from app.services.databases.connection_test import is_passed
 from app.services.databases.discovery import Neighbour
-from app.services.databases.service import state_of
+from app.services.databases.lookup import state_of
 from app.services.health.overview import Row
 
 

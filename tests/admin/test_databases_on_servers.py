@@ -6,7 +6,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from app.services.databases.service import add_database, default_database, list_databases
+from app.services.databases.lookup import default_database, list_databases
+from app.services.databases.service import add_database
 from tests.conftest import NO_SERVER, Database
 from tests.test_auditing import form_of
 

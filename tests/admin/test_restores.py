@@ -14,7 +14,7 @@ from app.models import Kind, Level, Restore, Result, Status, Trigger
 from app.models.types import now
 from app.services.backups import good, listing
 from app.services.backups import service as backups
-from app.services.databases.service import default_database
+from app.services.databases.lookup import default_database
 from app.services.restores import service as restores
 from tests.admin.test_backups import LIST, Page, followed, row_of, seen, sent, token_on
 from tests.api.test_downloads import planted

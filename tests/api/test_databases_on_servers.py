@@ -7,7 +7,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from app.postgres.connection_check import STEPS
-from app.services.databases.service import default_database
+from app.services.databases.lookup import default_database
 from tests.conftest import NO_SERVER, Database
 
 CANARY = "canary-pw"

@@ -8,7 +8,8 @@ from click.testing import Result
 from flask import Flask
 
 from app.postgres.connection_check import STEPS
-from app.services.databases.service import add_database, default_database
+from app.services.databases.lookup import default_database
+from app.services.databases.service import add_database
 from tests.conftest import NO_SERVER, Database
 
 CANARY = "canary-pw"

@@ -20,7 +20,7 @@ from app.sealing import seal
 from app.services.alerts import deliveries
 from app.services.backups import service as backups
 from app.services.backups.queue import insert_pending
-from app.services.databases.service import default_database
+from app.services.databases.lookup import default_database
 from app.services.jobs import claims
 from app.services.jobs.outcomes import record_failure
 from tests.cli.test_panel import Home, can_connect, free_port, wait_until

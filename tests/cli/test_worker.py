@@ -14,7 +14,7 @@ from app.models.types import now
 from app.postgres.conninfo import Conninfo
 from app.queue import count_waiting
 from app.services.backups import service as backups
-from app.services.databases.service import default_database
+from app.services.databases.lookup import default_database
 from app.services.jobs import workers
 from app.services.proofs import assertions
 from app.services.restores import service as restores

@@ -35,7 +35,7 @@ from app.services.backups import service as backups
 from app.services.backups.manifests import read_manifest
 from app.services.backups.queue import list_unclaimed
 from app.services.databases.configured import Address
-from app.services.databases.service import database_at
+from app.services.databases.lookup import database_at
 from app.services.jobs import claims
 from app.services.jobs.settling import Reconciled
 from app.services.recovery import reconcile

@@ -18,6 +18,7 @@ from app.models.types import now
 from app.postgres.conninfo import Conninfo
 from app.queue import queue
 from app.services.backups import service as backups
+from app.services.databases import lookup
 from app.services.databases import service as databases
 from app.services.jobs import claims
 from app.services.schedules import service as schedules
@@ -71,7 +72,7 @@ def scheduled(names: list[str], minutes: list[int]) -> None:
         new = schedules.NewSchedule(
             name, Task.BACKUP, f"{minute} * * * *", notes="{schedule} of {due}"
         )
-        schedules.add_schedule(new, of=databases.get_database(name), created_by="ann")
+        schedules.add_schedule(new, of=lookup.get_database(name), created_by="ann")
 
 
 def completed_by_database(since: datetime) -> Counter[str]:
@@ -101,7 +102,7 @@ def test_what_can_be_backed_up_is_and_waits_for_no_dead_server(
         for _ in range(rounds):
             began, at = time.monotonic(), now()
             for name in forty:
-                of = databases.get_database(name)
+                of = lookup.get_database(name)
                 schedules.run_now(schedules.get_schedule_named(name, of).id, by="ann")
             while completed_by_database(at).keys() < set(alive):
                 scheduling.turn()
@@ -158,7 +159,7 @@ def test_a_week_of_forty_hourly_schedules(
     end = start + (7 if N > USUAL_N else 1) * timedelta(days=1)
     machine.sleep_until(end)
     for name in names:
-        of = databases.get_database(name)
+        of = lookup.get_database(name)
         paused = schedules.ScheduleChanges(enabled=False)
         schedules.edit_schedule(schedules.get_schedule_named(name, of).id, paused, by="ann")
     while db.session.scalar(select(Firing.id).where(Firing.finished_at.is_(None)).limit(1)):
@@ -168,7 +169,7 @@ def test_a_week_of_forty_hourly_schedules(
         name: judge(
             name,
             Wanted("", "UTC", frozenset({minute})).due(start, end),
-            databases.get_database(name),
+            lookup.get_database(name),
         )
         for name, minute in zip(names, minutes, strict=True)
     }

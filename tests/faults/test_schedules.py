@@ -30,7 +30,7 @@ from app.models import (
 from app.services.alerts import notifiers
 from app.services.backups import service as backups
 from app.services.databases.configured import storage
-from app.services.databases.service import default_database
+from app.services.databases.lookup import default_database
 from app.services.proofs.records import record_reading
 from app.services.retention import policies, prune
 from app.services.retention.rules import Policy

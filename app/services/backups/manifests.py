@@ -23,7 +23,7 @@ from app.models.types import camel_case, moment_text, now
 from app.postgres import ownership
 from app.services.backups.queue import FOREIGN
 from app.services.databases.configured import Address
-from app.services.databases.service import database_at
+from app.services.databases.lookup import database_at
 
 FORMAT = 1
 MAX_NOTES = 2_000  # characters

@@ -18,7 +18,7 @@ from app.services.backups.manifests import (
 )
 from app.services.databases.configured import storage
 from app.services.databases.connections import reached
-from app.services.databases.service import find_database
+from app.services.databases.lookup import find_database
 from app.services.jobs.session_names import backup_session
 from app.services.proofs.records import record_reading
 

@@ -17,7 +17,7 @@ from app.models.backup import filename_of
 from app.models.types import moment_text, now
 from app.services.audit.acting import tell
 from app.services.databases.configured import Address
-from app.services.databases.service import is_known
+from app.services.databases.lookup import is_known
 from app.services.jobs.settling import settle_dead_jobs
 
 logger = logging.getLogger(__name__)

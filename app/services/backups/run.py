@@ -31,7 +31,7 @@ from app.services.backups.read_back import ReadBack, prove_rows, read_back
 from app.services.backups.take_in import take_in
 from app.services.databases.configured import private_dir, storage
 from app.services.databases.connections import reached
-from app.services.databases.service import database_of, split_names
+from app.services.databases.lookup import database_of, split_names
 from app.services.jobs import claims
 from app.services.jobs.outcomes import record_failure
 from app.services.jobs.run import Run

@@ -38,7 +38,7 @@ from app.services.backups.queue import (
 )
 from app.services.backups.run import run_claimed
 from app.services.databases.configured import storage
-from app.services.databases.service import guarded
+from app.services.databases.lookup import guarded
 from app.services.jobs import claims
 from app.services.jobs.progress import Progress
 from app.services.jobs.run import telling

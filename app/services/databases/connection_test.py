@@ -9,7 +9,8 @@ from app.models import ActOutcome, Database
 from app.postgres.connection_check import NETWORK, STEPS, Step, check_connection
 from app.services.audit.acting import acting, tell
 from app.services.databases.connections import reached
-from app.services.databases.service import Changes, get_database, unsaved_database
+from app.services.databases.lookup import get_database
+from app.services.databases.service import Changes, unsaved_database
 
 SSH_HOST = "SSH host"  # the first step where there is one
 

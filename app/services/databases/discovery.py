@@ -12,7 +12,8 @@ from app.postgres.conninfo import url_of_neighbour
 from app.postgres.discovery import ServerDatabase, list_databases
 from app.services.audit.acting import acting, tell
 from app.services.databases.connections import connection_of, is_sample, reached
-from app.services.databases.service import Changes, add_database, free_name, get_database
+from app.services.databases.lookup import free_name, get_database
+from app.services.databases.service import Changes, add_database
 
 
 @dataclass(frozen=True)

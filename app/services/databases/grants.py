@@ -3,7 +3,7 @@
 from app.errors import InvalidInput
 from app.postgres.least_privilege import least_privilege_sql
 from app.services.databases.connections import reached
-from app.services.databases.service import get_database
+from app.services.databases.lookup import get_database
 
 DEFAULT_ROLE = "backstop"
 _MAX_BYTES = 63  # of a name, unless the server was built otherwise

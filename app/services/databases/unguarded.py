@@ -19,7 +19,7 @@ from app.models.types import now
 from app.postgres.discovery import list_databases
 from app.services.databases.connections import is_sample, reached
 from app.services.databases.discovery import made_by_restores, may_be_guarded
-from app.services.databases.service import is_active, state_of
+from app.services.databases.lookup import is_active, state_of
 
 logger = logging.getLogger(__name__)
 

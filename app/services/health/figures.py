@@ -13,7 +13,7 @@ from app.extensions import db
 from app.models import Database, DatabaseBackup, Level, Proof, Result, Status, Trigger
 from app.services.backups.good import last_good_of_each
 from app.services.databases.configured import storage
-from app.services.databases.service import list_databases
+from app.services.databases.lookup import list_databases
 from app.services.jobs.workers import is_silent, list_workers
 from app.services.proofs.records import best_of_many
 

@@ -13,7 +13,7 @@ from app.extensions import db
 from app.models import Database, Schedule, State, Task
 from app.models.types import now
 from app.services.backups.good import last_good_of_each
-from app.services.databases.service import list_databases, state_of
+from app.services.databases.lookup import list_databases, state_of
 
 
 @dataclass(frozen=True)

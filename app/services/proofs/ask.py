@@ -19,7 +19,7 @@ from app.postgres.selection import Name
 from app.postgres.supervision import Supervision
 from app.postgres.tools import Toolchain
 from app.services.databases.configured import private_dir
-from app.services.databases.service import find_database
+from app.services.databases.lookup import find_database
 from app.services.jobs import claims
 from app.services.jobs.session_names import restore_session
 from app.services.proofs.assertions import list_assertions

@@ -9,7 +9,7 @@ from app.errors import Conflict, InvalidInput, NotFound
 from app.extensions import db, writing
 from app.models import Assertion, Database
 from app.services.audit.acting import acting, tell
-from app.services.databases.service import default_database
+from app.services.databases.lookup import default_database
 
 logger = logging.getLogger(__name__)
 

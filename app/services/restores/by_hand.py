@@ -11,7 +11,7 @@ from app.postgres.tools import Toolchain, find_toolchains
 from app.services.backups.manifests import createdb_options, settings_statements
 from app.services.databases.configured import storage
 from app.services.databases.connections import connection_of
-from app.services.databases.service import find_database
+from app.services.databases.lookup import find_database
 
 _FOREIGN = (
     "A foreign dump is a program: never restore it as a superuser, who would run any code hidden in"

@@ -8,7 +8,7 @@ from app.extensions import db
 from app.models import Database, DatabaseBackup, Kind, Restore, Trigger
 from app.postgres.conninfo import Conninfo
 from app.postgres.selection import Name
-from app.services.databases.service import find_database
+from app.services.databases.lookup import find_database
 from app.services.jobs.session_names import restore_session
 from app.services.restores import scratch
 from app.services.restores.source import get_source

@@ -24,7 +24,7 @@ from app.postgres.databases import Server, at_database, neighbour, serving
 from app.postgres.tools import Version
 from app.services.databases.configured import address_in_environment, private_dir
 from app.services.databases.connections import reached
-from app.services.databases.service import default_database, find_database
+from app.services.databases.lookup import default_database, find_database
 from app.services.jobs.session_names import restore_session
 
 logger = logging.getLogger(__name__)

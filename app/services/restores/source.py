@@ -10,7 +10,7 @@ from app.postgres.archive import Entry, read_entries
 from app.services.backups.listing import get_backup
 from app.services.databases.configured import storage
 from app.services.databases.connections import can_be_reached
-from app.services.databases.service import default_database, find_database, get_database
+from app.services.databases.lookup import default_database, find_database, get_database
 from app.services.proofs.records import best_proofs
 
 

@@ -13,7 +13,7 @@ from app.extensions import db, writing
 from app.models import Database, RetentionPolicy
 from app.models.types import now
 from app.services.audit.acting import acting, tell
-from app.services.databases.service import default_database
+from app.services.databases.lookup import default_database
 from app.services.retention.candidate import Tally
 from app.services.retention.periods import PERIODS
 from app.services.retention.rules import Policy

@@ -19,7 +19,7 @@ from app.services.audit.acting import acting, tell
 from app.services.backups.good import is_good
 from app.services.backups.service import remove_backup
 from app.services.databases.configured import storage
-from app.services.databases.service import default_database, find_database
+from app.services.databases.lookup import default_database, find_database
 from app.services.retention.candidate import Candidate, Tally
 from app.services.retention.listing import list_candidates
 from app.services.retention.policies import (

@@ -12,7 +12,7 @@ from app.errors import InvalidInput
 from app.extensions import db
 from app.models import Database, DatabaseBackup, Firing, Restore, Schedule, Task
 from app.models.types import now
-from app.services.databases.service import default_database
+from app.services.databases.lookup import default_database
 from app.services.schedules.times import next_times
 
 SHOWN = 5  # times

@@ -7,7 +7,7 @@ from sqlalchemy import select
 
 from app.extensions import db
 from app.models import Database, RetentionPolicy
-from app.services.databases.service import default_database
+from app.services.databases.lookup import default_database
 from app.services.retention.policies import Standing, get_standing, standing_of
 from app.services.retention.prune import Preview, preview
 from app.services.schedules.listing import find_next_backup, next_backup_of

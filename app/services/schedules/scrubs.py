@@ -14,7 +14,7 @@ from app.errors import Interrupted
 from app.extensions import ask, writing
 from app.models import Database, Firing, Outcome, Result, Schedule, Task
 from app.models.types import now
-from app.services.databases.service import is_active
+from app.services.databases.lookup import is_active
 from app.services.jobs import claims
 from app.services.proofs.scrub import scrub
 from app.services.schedules import fire

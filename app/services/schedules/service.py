@@ -17,7 +17,7 @@ from app.models.types import now
 from app.services.alerts.heartbeats import sealed_url
 from app.services.audit.acting import acting, tell
 from app.services.backups.service import checked_notes
-from app.services.databases.service import default_database, list_databases, state_of
+from app.services.databases.lookup import default_database, list_databases, state_of
 from app.services.schedules.times import checked_times, next_times
 
 logger = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ from app.extensions import ask, db, writing
 from app.models import Database, Firing, Outcome, Schedule, State, Task
 from app.models.types import moment_text, now
 from app.services.alerts import deliveries
-from app.services.databases.service import is_active, is_known
+from app.services.databases.lookup import is_active, is_known
 from app.services.schedules import fire
 from app.services.schedules import service as schedules
 from app.services.schedules.times import times_before

@@ -2,7 +2,7 @@
 
 from app.errors import InvalidInput
 from app.models import State
-from app.services.databases import service
+from app.services.databases import lookup, service
 from app.services.schedules.service import make_first_schedules
 from app.services.settings_file.entries import Fields, Key, default_name, opened
 
@@ -18,9 +18,9 @@ def database_entries() -> dict[Key, Fields]:
             "compression": database.compression,
             "without_rows_of": database.without_rows_of,
             "max_age": database.max_age or 0,
-            "state": service.state_of(database).value,
+            "state": lookup.state_of(database).value,
         }
-        for database in service.list_databases(with_retired=True)
+        for database in lookup.list_databases(with_retired=True)
     }
 
 
@@ -59,14 +59,14 @@ def _changes(fields: Fields, url: str | None = None) -> service.Changes:
 
 def add_database(key: Key, fields: Fields, by: str) -> None:
     """Guard another database, in the state that is given. Raises InvalidInput, Conflict."""
-    database = service.add_database(key.name, fields["url"], _changes(fields), by=by)
-    make_first_schedules(database)
+    service.add_database(key.name, fields["url"], _changes(fields), by=by)
+    make_first_schedules()
     _set_state(key.name, State(fields.get("state", State.ACTIVE)), by)
 
 
 def edit_database(key: Key, fields: Fields, by: str) -> None:
     """Change a database; a state that is not given stays. Raises InvalidInput, Conflict."""
-    state = State(fields.get("state", service.state_of(service.get_database(key.name))))
+    state = State(fields.get("state", lookup.state_of(lookup.get_database(key.name))))
     if fields.keys() - {"state"}:
         service.edit_database(key.name, _changes(fields, fields.get("url")), by=by)
     _set_state(key.name, state, by)
@@ -78,7 +78,7 @@ def remove_database(key: Key, by: str) -> None:
 
 
 def _set_state(name: str, state: State, by: str) -> None:
-    previous = service.state_of(service.get_database(name))
+    previous = lookup.state_of(lookup.get_database(name))
     if state is previous:
         return
     if previous is State.RETIRED:

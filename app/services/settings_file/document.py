@@ -16,7 +16,8 @@ from app.errors import AppError, Busy, InvalidInput, NotFound
 from app.extensions import db, writing
 from app.services.alerts import notifiers
 from app.services.audit.acting import acting, tell
-from app.services.databases.service import check_url, choose_database, default_database, guarded
+from app.services.databases.lookup import choose_database, default_database, guarded
+from app.services.databases.service import check_url
 from app.services.settings_file.entries import Fields, Key, default_name
 from app.services.settings_file.sections import SECTIONS, Section
 

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from app.errors import ConfigurationError, InvalidInput
 from app.sealing import unseal
-from app.services.databases.service import default_database
+from app.services.databases.lookup import default_database
 
 Fields = dict[str, Any]
 

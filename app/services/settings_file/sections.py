@@ -10,7 +10,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from app.extensions import db
 from app.models import Assertion, Database, RetentionPolicy, Schedule, State
 from app.services.alerts import notifiers
-from app.services.databases.service import choose_database, not_retired
+from app.services.databases.lookup import choose_database, not_retired
 from app.services.proofs import assertions
 from app.services.retention import policies
 from app.services.retention.periods import length_of, length_text

@@ -31,7 +31,7 @@ from app.models.worker import HEARTBEAT
 from app.sealing import seal
 from app.services.alerts import alarms, deliveries
 from app.services.alerts.conditions import machine
-from app.services.databases.service import default_database
+from app.services.databases.lookup import default_database
 from app.services.jobs import claims
 from tests.api.test_downloads import dump_of, planted
 

@@ -6,7 +6,8 @@ from app.extensions import writing
 from app.models import Fact, ServerLook
 from app.models.types import now
 from app.services.alerts import alarms
-from app.services.databases.service import add_database, default_database, retire_database
+from app.services.databases.lookup import default_database
+from app.services.databases.service import add_database, retire_database
 
 pytestmark = pytest.mark.usefixtures("context")
 

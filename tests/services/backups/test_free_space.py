@@ -10,7 +10,7 @@ from app.models import DatabaseBackup, Status, Trigger
 from app.services.backups import service as backups
 from app.services.backups.free_space import expected_size, refuse_without_space
 from app.services.databases.configured import Address
-from app.services.databases.service import database_at, default_database
+from app.services.databases.lookup import database_at, default_database
 from app.storages import LocalStorage
 
 pytestmark = pytest.mark.usefixtures("context")

@@ -11,7 +11,7 @@ from app.models.types import now
 from app.services.alerts import alarms
 from app.services.backups import good, listing
 from app.services.databases.configured import storage
-from app.services.databases.service import default_database
+from app.services.databases.lookup import default_database
 from app.services.health.doctor.dumps import find_newest
 from app.services.health.figures import read_figures
 from app.services.retention.listing import list_candidates

@@ -24,7 +24,7 @@ from app.services.backups import listing
 from app.services.backups import queue as backup_queue
 from app.services.backups import service as backups
 from app.services.backups.manifests import read_manifest
-from app.services.databases.service import default_database
+from app.services.databases.lookup import default_database
 from app.services.jobs import claims
 from app.storages.local import LocalStorage
 from tests.conftest import Database, database_id, url_of

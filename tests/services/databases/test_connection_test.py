@@ -16,7 +16,8 @@ from app.services.databases.connection_test import (
     check_url,
     is_passed,
 )
-from app.services.databases.service import Changes, add_database, database_at, default_database
+from app.services.databases.lookup import database_at, default_database
+from app.services.databases.service import Changes, add_database
 from tests.conftest import NO_SERVER, Database, url_of
 from tests.postgres.conftest import encrypted_server
 from tests.postgres.sshd import an_sshd

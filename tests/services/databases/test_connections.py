@@ -22,7 +22,7 @@ CRM = "postgresql://reader:canary-pw@crm.example.org:6432/crm"
 def test_each_is_reached_by_its_own_url(shop: Database, new_database: Callable[..., Database]):
     other = new_database()
     own = service.add_database("other", other.url, by="ann")
-    for row, database in ((service.default_database(), shop), (own, other)):
+    for row, database in ((lookup.default_database(), shop), (own, other)):
         info = connections.connection_of(row)
         assert info.database == database.name
         with open_session(info, application_name="a test") as session:
@@ -32,7 +32,7 @@ def test_each_is_reached_by_its_own_url(shop: Database, new_database: Callable[.
 def test_one_that_the_environment_no_longer_names_cannot_be_reached(
     make_app: Callable[..., Flask],
 ):
-    old = service.default_database()
+    old = lookup.default_database()
     with make_app(database_url="postgresql://u:canary-pw@db2/crm").app_context():
         with pytest.raises(Conflict, match="DATABASE_URL names another database") as error:
             connections.connection_of(old)
@@ -46,7 +46,7 @@ def test_one_that_the_environment_no_longer_names_cannot_be_reached(
 
 def test_a_new_password_in_the_environment_is_used_at_once(make_app: Callable[..., Flask]):
     with make_app(database_url="postgresql://u:first-password@db1/crm").app_context():
-        database = service.default_database()
+        database = lookup.default_database()
         assert connections.connection_of(database).password == "first-password"
     with make_app(database_url="postgresql://u:second-password@db1/crm").app_context():
         assert connections.connection_of(database).password == "second-password"
@@ -67,13 +67,13 @@ def test_the_sample_is_known_as_such_and_is_down_until_it_is_used(
     make_app: Callable[..., Flask],
 ):
     with make_app(database_url=None).app_context():
-        sample = service.default_database()
+        sample = lookup.default_database()
         assert (sample.server, sample.dbname) == ("embedded", "ecom")
         assert connections.is_sample(sample)
         with pytest.raises(ConnectError):
             connections.connection_of(sample)
     assert not connections.is_sample(sample)
-    assert not connections.is_sample(service.default_database())
+    assert not connections.is_sample(lookup.default_database())
 
 
 def test_a_server_that_is_away_is_told_without_its_secret(caplog: pytest.LogCaptureFixture):

@@ -12,13 +12,8 @@ from app.postgres.conninfo import Conninfo
 from app.services.databases.configured import address_in_environment
 from app.services.databases.connection_test import check_database, is_passed
 from app.services.databases.discovery import Choice, Neighbour, add_neighbours, discover
-from app.services.databases.service import (
-    add_database,
-    default_database,
-    get_database,
-    list_databases,
-    retire_database,
-)
+from app.services.databases.lookup import default_database, get_database, list_databases
+from app.services.databases.service import add_database, retire_database
 from tests.conftest import NO_SERVER, Database, url_of
 
 pytestmark = pytest.mark.usefixtures("context")

@@ -6,7 +6,8 @@ from app.errors import ConnectError, InvalidInput
 from app.postgres.conninfo import Conninfo
 from app.services.databases.connection_test import check_url, is_passed
 from app.services.databases.grants import grants_for
-from app.services.databases.service import add_database, default_database
+from app.services.databases.lookup import default_database
+from app.services.databases.service import add_database
 from tests.conftest import NO_SERVER, Database, url_of
 
 pytestmark = pytest.mark.usefixtures("context")

@@ -14,7 +14,7 @@ from app.models import Database, DatabaseBackup, RetentionPolicy, State, Status,
 from app.sealing import unseal
 from app.services.backups import listing
 from app.services.backups import service as backups
-from app.services.databases import service
+from app.services.databases import lookup, service
 from app.services.databases.configured import Address
 from app.services.databases.service import Changes
 from app.services.proofs import assertions
@@ -43,7 +43,7 @@ def edit(database: str, **changes: Any) -> Database:
 
 
 def names(*, with_retired: bool = False) -> list[str]:
-    return [database.name for database in service.list_databases(with_retired=with_retired)]
+    return [database.name for database in lookup.list_databases(with_retired=with_retired)]
 
 
 def words(error: pytest.ExceptionInfo[Any]) -> str:
@@ -58,17 +58,17 @@ def queued(database: Database | None = None) -> DatabaseBackup:
 
 
 def test_the_database_of_the_environment_has_a_row_and_is_the_default():
-    database = service.default_database()
+    database = lookup.default_database()
     assert (database.name, database.server, database.dbname) == ("shop", "127.0.0.1:1", "shop")
     assert (database.url, database.from_environment) == ("", True)
-    assert service.default_database().id == database.id
-    assert service.choose_database().id == service.choose_database("shop").id == database.id
+    assert lookup.default_database().id == database.id
+    assert lookup.choose_database().id == lookup.choose_database("shop").id == database.id
     assert names() == ["shop"]
 
 
 def test_the_default_stays_what_it_is_while_others_are_added():
     add()
-    assert service.default_database().name == "shop"
+    assert lookup.default_database().name == "shop"
     assert names() == ["crm", "shop"]
 
 
@@ -77,18 +77,18 @@ def test_the_default_stays_what_it_is_while_others_are_added():
     [("Größe & Co", "gr-e-co"), ("__x", "x"), ("ü", "database"), ("a" * 63, "a" * 50)],
 )
 def test_a_name_is_made_of_any_name_on_the_server(dbname: str, name: str):
-    first = service.database_at(Address("db1:5432", dbname))
-    second = service.database_at(Address("db2:5432", dbname))
+    first = lookup.database_at(Address("db1:5432", dbname))
+    second = lookup.database_at(Address("db2:5432", dbname))
     assert (first.name, second.name) == (name, f"{name}-2")
     assert service.NAME.fullmatch(second.name)
-    assert service.database_at(Address("db1:5432", dbname)).id == first.id
+    assert lookup.database_at(Address("db1:5432", dbname)).id == first.id
 
 
 def test_who_asks_for_an_unknown_one_hears_of_those_that_there_are():
-    service.default_database()
+    lookup.default_database()
     add()
     with pytest.raises(NotFound, match="no database is named 'cmr'") as error:
-        service.get_database("cmr")
+        lookup.get_database("cmr")
     assert "crm, shop" in error.value.hint
 
 
@@ -96,31 +96,31 @@ def test_a_long_list_of_names_is_cut():
     for number in range(25):
         add(f"db{number:02d}", f"postgresql://u@db{number}.example.org/shop")
     with pytest.raises(NotFound) as error:
-        service.get_database("none")
+        lookup.get_database("none")
     assert error.value.hint.endswith("db19 and 5 more.")
 
 
 def test_the_only_one_left_is_the_default_and_of_several_one_must_be_named():
-    service.default_database()
+    lookup.default_database()
     crm = add()
     service.retire_database("shop", by="ann")
-    assert service.default_database().id == crm.id
+    assert lookup.default_database().id == crm.id
     add("wiki", "postgresql://u@wiki.example.org/wiki")
     with pytest.raises(InvalidInput, match="which database") as error:
-        service.choose_database()
+        lookup.choose_database()
     assert "crm, wiki" in error.value.hint
-    assert service.choose_database("wiki").name == "wiki"
+    assert lookup.choose_database("wiki").name == "wiki"
     for name in ("crm", "wiki"):
         service.retire_database(name, by="ann")
     with pytest.raises(InvalidInput) as error:
-        service.default_database()
+        lookup.default_database()
     assert error.value.hint == "Add one first."
 
 
 def test_two_processes_that_ask_for_the_default_at_once_make_one_row(
     app: Flask, monkeypatch: pytest.MonkeyPatch
 ):
-    both_have_looked, make = threading.Barrier(2), service._make
+    both_have_looked, make = threading.Barrier(2), lookup._make
     made: list[str] = []
 
     def make_at_once(address: Address) -> Database:
@@ -129,7 +129,7 @@ def test_two_processes_that_ask_for_the_default_at_once_make_one_row(
 
     def ask() -> None:
         with app.app_context():
-            made.append(service.default_database().id)
+            made.append(lookup.default_database().id)
 
     monkeypatch.setattr(service, "_make", make_at_once)
     askers = [threading.Thread(target=ask) for _ in range(2)]
@@ -183,7 +183,7 @@ def test_a_name_that_is_taken_is_refused():
 
 
 def test_the_same_database_is_not_guarded_twice():
-    service.default_database()
+    lookup.default_database()
     with pytest.raises(Conflict, match=r"shop on 127\.0\.0\.1:1 is guarded already, as shop"):
         add("again", "postgresql://someone-else@127.0.0.1:1/shop")
     add()
@@ -193,7 +193,7 @@ def test_the_same_database_is_not_guarded_twice():
     with pytest.raises(Conflict, match="guarded already, as crm") as error:
         edit("wiki", url=CRM)
     assert "canary" not in words(error)
-    assert service.get_database("wiki").server == "wiki.example.org:5432"
+    assert lookup.get_database("wiki").server == "wiki.example.org:5432"
 
 
 def test_the_address_of_a_retired_one_is_free():
@@ -226,7 +226,7 @@ def test_an_invalid_url_is_refused_without_its_secret(url: str, caplog: pytest.L
         edit("crm", url=url)
     assert "canary" not in words(error) + words(other) + caplog.text
     assert error.value.hint
-    assert unseal(service.get_database("crm").url) == CRM
+    assert unseal(lookup.get_database("crm").url) == CRM
 
 
 def test_a_url_without_a_host_is_refused_and_one_with_a_socket_is_not():
@@ -290,7 +290,7 @@ def test_a_new_host_or_password_changes_nothing_else():
 def test_a_new_name_is_found_and_the_old_one_is_not():
     database = add()
     assert edit("crm", name="customers").id == database.id
-    assert service.get_database("customers").id == database.id
+    assert lookup.get_database("customers").id == database.id
     with pytest.raises(NotFound):
         edit("crm", max_age=5)
 
@@ -308,7 +308,7 @@ def test_the_url_is_not_edited_while_a_backup_of_it_is_pending():
     backup = queued(add())
     with pytest.raises(Conflict, match=f"{backup.filename} of crm is still being made"):
         edit("crm", url=MOVED)
-    assert service.get_database("crm").server == "crm.example.org:6432"
+    assert lookup.get_database("crm").server == "crm.example.org:6432"
     assert edit("crm", name="customers").name == "customers"  # this does not touch the backup
     with writing() as session:
         session.get_one(DatabaseBackup, backup.id).status = Status.FAILED
@@ -316,10 +316,10 @@ def test_the_url_is_not_edited_while_a_backup_of_it_is_pending():
 
 
 def test_the_one_of_the_environment_may_get_a_url_of_its_own():
-    before = service.default_database()
+    before = lookup.default_database()
     edited = edit("shop", url="postgresql://u:canary-pw@db1/shop")
     assert (edited.id, edited.from_environment) == (before.id, False)
-    assert service.state_of(edited) is State.ACTIVE
+    assert lookup.state_of(edited) is State.ACTIVE
 
 
 # Pause, resume, retire
@@ -328,7 +328,7 @@ def test_the_one_of_the_environment_may_get_a_url_of_its_own():
 def test_a_paused_one_is_still_backed_up_on_demand():
     add()
     paused = service.pause_database("crm", by="ann")
-    assert service.state_of(paused) is State.PAUSED
+    assert lookup.state_of(paused) is State.PAUSED
     assert queued(paused).database_id == paused.id
     assert names() == ["crm"]
     assert service.resume_database("crm", by="ann").state is State.ACTIVE
@@ -342,7 +342,7 @@ def test_a_retired_one_is_never_backed_up_and_its_backups_stay():
     with writing() as session:
         session.get_one(DatabaseBackup, backup.id).status = Status.COMPLETED
     retired = service.retire_database("crm", by="ann")
-    assert service.state_of(retired) is State.RETIRED
+    assert lookup.state_of(retired) is State.RETIRED
     for make in (backups.queue_backup, backups.create_backup):
         with pytest.raises(Conflict, match="crm is retired") as error:
             make(retired, trigger=Trigger.CLI, created_by="ann")
@@ -365,42 +365,42 @@ def test_nobody_changes_the_state_of_one_that_is_not_there():
 def test_another_url_in_the_environment_retires_the_old_one_and_gives_the_new_one_a_row(
     make_app: Callable[..., Flask],
 ):
-    old = service.default_database()
+    old = lookup.default_database()
     backup = queued(old)
     policies.set_policy(Policy(keep_last=3), by="ann")
     with writing() as session:
         session.get_one(DatabaseBackup, backup.id).status = Status.COMPLETED
     with make_app(database_url="postgresql://u:canary-pw@db2/shop").app_context():
-        new = service.default_database()
+        new = lookup.default_database()
         assert (new.id != old.id, new.name, new.server) == (True, "shop-2", "db2:5432")
-        assert service.state_of(service.get_database("shop")) is State.RETIRED
+        assert lookup.state_of(lookup.get_database("shop")) is State.RETIRED
         assert names() == ["shop-2"]
         assert names(with_retired=True) == ["shop", "shop-2"]
         assert [row.id for row in listing.list_backups(old).backups] == [backup.id]
         assert listing.list_backups(new).backups == []
         assert policies.get_policy(new) == Policy()
         with pytest.raises(Conflict, match="shop is retired"):
-            queued(service.get_database("shop"))
+            queued(lookup.get_database("shop"))
         with pytest.raises(Conflict, match="DATABASE_URL no longer names shop"):
             service.resume_database("shop", by="ann")
-    assert service.state_of(service.get_database("shop")) is State.ACTIVE
-    assert service.default_database().id == old.id
+    assert lookup.state_of(lookup.get_database("shop")) is State.ACTIVE
+    assert lookup.default_database().id == old.id
     assert policies.get_policy() == Policy(keep_last=3)
     assert len(db.session.scalars(select(RetentionPolicy)).all()) == 1
 
 
 def test_a_new_password_in_the_environment_changes_no_row(make_app: Callable[..., Flask]):
-    old = service.default_database()
+    old = lookup.default_database()
     with make_app(database_url="postgresql://ann:another@127.0.0.1:1/shop").app_context():
-        assert service.default_database().id == old.id
+        assert lookup.default_database().id == old.id
     assert names(with_retired=True) == ["shop"]
 
 
 def test_an_address_that_only_an_old_row_names_counts_as_retired():
     of_row = database_id("db9:5432", "old")
-    database = service.database_of(of_row)
-    assert service.state_of(database) is State.RETIRED
+    database = lookup.database_of(of_row)
+    assert lookup.state_of(database) is State.RETIRED
     assert (database.state, database.created_at.tzinfo is None) == (State.ACTIVE, False)
     assert names() == []
     with pytest.raises(NotFound, match="belongs to none"):
-        service.database_of(database_id("elsewhere", "theirs"))
+        lookup.database_of(database_id("elsewhere", "theirs"))

@@ -10,12 +10,11 @@ from app.extensions import db, writing
 from app.models import Kind, Restore, ServerLook, Trigger, types
 from app.postgres.conninfo import Conninfo
 from app.services.databases import unguarded
+from app.services.databases.lookup import default_database, list_databases
 from app.services.databases.service import (
     Changes,
     add_database,
-    default_database,
     edit_database,
-    list_databases,
     pause_database,
     resume_database,
     retire_database,

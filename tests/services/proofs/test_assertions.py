@@ -4,7 +4,8 @@ import pytest
 from flask import Flask
 
 from app.errors import Conflict, InvalidInput, NotFound
-from app.services.databases.service import add_database, database_of
+from app.services.databases.lookup import database_of
+from app.services.databases.service import add_database
 from app.services.proofs import assertions as service
 
 pytestmark = pytest.mark.usefixtures("context")

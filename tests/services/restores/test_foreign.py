@@ -13,7 +13,7 @@ from app.postgres.conninfo import Conninfo, parse_url
 from app.postgres.tools import Toolchain
 from app.services.backups import good, listing, uploads
 from app.services.databases.configured import storage
-from app.services.databases.service import default_database
+from app.services.databases.lookup import default_database
 from app.services.proofs import records as proofs
 from app.services.recovery import reconcile
 from app.services.restores.by_hand import restore_by_hand

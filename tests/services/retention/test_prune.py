@@ -29,7 +29,7 @@ from app.services.backups import checks, good, listing
 from app.services.backups import service as backups
 from app.services.backups.pins import pin_backup, unpin_backup
 from app.services.databases.configured import storage
-from app.services.databases.service import default_database
+from app.services.databases.lookup import default_database
 from app.services.retention import policies
 from app.services.retention import prune as pruning
 from app.services.retention.candidate import Candidate

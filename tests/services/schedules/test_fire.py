@@ -30,7 +30,7 @@ from app.queue import restores_queue
 from app.services.alerts import alarms
 from app.services.backups import listing
 from app.services.backups import service as backups
-from app.services.databases.service import default_database
+from app.services.databases.lookup import default_database
 from app.services.jobs import claims
 from app.services.proofs import scrub as scrubs
 from app.services.recovery import reconcile

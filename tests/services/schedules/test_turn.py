@@ -14,6 +14,7 @@ from app.errors import Conflict
 from app.extensions import db
 from app.models import Database, DatabaseBackup, Firing, Outcome, Task
 from app.models.types import now
+from app.services.databases import lookup
 from app.services.databases import service as databases
 from app.services.schedules import service as schedules
 from app.services.schedules import turn
@@ -78,7 +79,7 @@ def test_each_database_is_backed_up_by_its_own_schedules(context: None):
         schedules.add_schedule(daily, of=database, created_by="ann")
     assert len(followed(now(), turns=1)) == 2
     backups = db.session.scalars(select(DatabaseBackup)).all()
-    assert {backup.database_id for backup in backups} == {crm.id, databases.default_database().id}
+    assert {backup.database_id for backup in backups} == {crm.id, lookup.default_database().id}
 
 
 def test_schedules_of_a_database_that_the_environment_no_longer_names_wait(

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from app.errors import Conflict, InvalidInput
 from app.extensions import db
 from app.models import State
+from app.services.databases import lookup
 from app.services.databases import service as databases
 from app.services.proofs import assertions
 from app.services.retention import policies
@@ -69,7 +70,7 @@ def test_databases_are_added_before_what_belongs_to_them():
         'schedule "nightly" of crm added',
     ]
     assert bring(CRM) == []
-    crm = databases.get_database("crm")
+    crm = lookup.get_database("crm")
     assert (crm.compression, crm.without_rows_of, crm.max_age) == (
         "zstd:3",
         ["public.events"],
@@ -102,7 +103,7 @@ def test_a_dry_run_adds_no_database():
 
 
 def test_the_default_database_is_left_out_and_may_be_named():
-    default = databases.default_database().name
+    default = lookup.default_database().name
     bring('[[assertions]]\nname = "orders"\nstatement = "SELECT true"')
     assert "database =" not in exported()
     named = f'[[assertions]]\nname = "orders"\ndatabase = "{default}"\nstatement = "SELECT true"'
@@ -115,7 +116,7 @@ def test_exact_retires_a_database_and_leaves_what_belongs_to_it():
     text = exported()
     bring(CRM)
     assert bring(text, exact=True) == ['database "crm" retired']
-    crm = databases.get_database("crm")
+    crm = lookup.get_database("crm")
     assert crm.state is State.RETIRED
     assert len(assertions.list_assertions(crm)) == 1
     assert bring(text, exact=True) == []
@@ -154,7 +155,7 @@ def test_states_are_applied_and_a_paused_one_can_come_back():
         text = f'[[databases]]\nname = "crm"\nstate = "{state}"'
         assert bring(text) == ['database "crm" changed: state']
         assert bring(text) == []
-        assert databases.get_database("crm").state.value == state
+        assert lookup.get_database("crm").state.value == state
 
 
 @pytest.mark.parametrize(
@@ -174,7 +175,7 @@ def test_a_wrong_database_is_named_without_its_secret(fields: dict[str, object],
     with pytest.raises(InvalidInput, match='database "crm": .*' + re.escape(message)) as refused:
         service.import_settings(database("crm", **fields), by="ann")
     assert "canary" not in f"{refused.value.message} {refused.value.detail} {refused.value.hint}"
-    assert "crm" not in [database.name for database in databases.list_databases()]
+    assert "crm" not in [database.name for database in lookup.list_databases()]
 
 
 def test_urls_are_checked_before_anything_is_locked(monkeypatch: pytest.MonkeyPatch):
@@ -188,7 +189,7 @@ def test_urls_are_checked_before_anything_is_locked(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_name_on_the_server_means_the_default_database_in_retention():
-    default = databases.default_database()
+    default = lookup.default_database()
     databases.edit_database(default.name, databases.Changes(name="main"), by="ann")
     bring(f'[[retention]]\nname = "{default.dbname}"\nkeep_last = 3')
     assert policies.get_policy().keep_last == 3
@@ -198,7 +199,7 @@ def test_a_name_on_the_server_means_the_default_database_in_retention():
 def test_without_a_default_database_the_file_names_each():
     bring(CRM)
     service.import_settings(database("erp"), by="ann")
-    databases.retire_database(databases.default_database().name, by="ann")
+    databases.retire_database(lookup.default_database().name, by="ann")
     assert bring(exported(), exact=True) == []
     with pytest.raises(InvalidInput, match='assertion "late": which database'):
         bring('[[assertions]]\nname = "late"\nstatement = "SELECT true"')
@@ -232,7 +233,7 @@ def test_any_databases_survive_the_way_through_a_file(
                 {"name": "same", "database": name, "statement": f"SELECT '{name}' <> ''"}
             )
             document["retention"].append({"name": name, "keep_last": 3})
-    default = {"name": databases.default_database().name}
+    default = {"name": lookup.default_database().name}
     document["databases"].append(default)
     service.import_settings(document, by="ann", exact=True)
     assert service.import_settings(document, by="ann", exact=True) == []
@@ -240,4 +241,4 @@ def test_any_databases_survive_the_way_through_a_file(
     assert bring(text) == bring(text, exact=True) == []
     assert exported() == text
     for name, fields in wanted.items():
-        assert databases.get_database(name).state.value == fields["state"]
+        assert lookup.get_database(name).state.value == fields["state"]

@@ -13,7 +13,7 @@ from app.errors import Conflict, InvalidInput
 from app.extensions import db
 from app.models import Task
 from app.services.alerts import notifiers
-from app.services.databases.service import default_database
+from app.services.databases.lookup import default_database
 from app.services.proofs import assertions
 from app.services.retention import policies
 from app.services.schedules import service as schedules

@@ -18,7 +18,7 @@ from app.services.alerts.conditions.machine import failing_notifiers, low_disk, 
 from app.services.alerts.conditions.proven import damaged, failing_drills, missing_files
 from app.services.alerts.conditions.trouble import Trouble
 from app.services.alerts.conditions.unguarded import unguarded_databases
-from app.services.databases.service import state_of
+from app.services.databases.lookup import state_of
 from app.services.databases.unguarded import list_servers
 
 __all__ = ["Trouble", "find_troubles", "missing_files"]

@@ -7,7 +7,7 @@ from app.postgres.throwaway.programs import Programs, choose_programs
 from app.postgres.throwaway.sandbox import Isolation
 from app.services.backups.good import get_newest_good
 from app.services.databases.connections import reached
-from app.services.databases.service import default_database
+from app.services.databases.lookup import default_database
 from app.services.health.doctor.findings import SHOWN, Finding, names, ok, warning
 from app.services.restores import drill_server
 

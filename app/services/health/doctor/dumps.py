@@ -10,7 +10,7 @@ from app.models import DatabaseBackup, Status
 from app.models.types import now
 from app.services.backups.good import find_newest_good
 from app.services.databases.configured import storage
-from app.services.databases.service import default_database
+from app.services.databases.lookup import default_database
 from app.services.health.doctor.findings import Finding, names, ok, problem, warning
 
 _MONTH, _DAY = timedelta(days=30), timedelta(days=1)

@@ -17,7 +17,7 @@ from app.postgres.poolers import refuse_shared_sessions
 from app.postgres.tools import Toolchain, Version, choose_toolchain, find_toolchains
 from app.services.databases.configured import embedded_server
 from app.services.databases.connections import connection_in_environment, reached
-from app.services.databases.service import default_database
+from app.services.databases.lookup import default_database
 from app.services.health.doctor.findings import (
     Finding,
     examined,
