@@ -12,7 +12,7 @@ from app.downloads import dump_response
 from app.errors import AppError, Conflict, InvalidInput
 from app.models import DatabaseBackup, Status, Trigger
 from app.services.backups import good, listing, pins, service
-from app.services.databases.lookup import get_database
+from app.services.databases.lookup import get_database, list_databases
 from app.services.jobs.progress import progress_of
 from app.services.proofs.records import best_proofs, list_proofs
 from app.services.restores.by_hand import restore_by_hand
@@ -166,6 +166,7 @@ def _list(form: NotesForm) -> str:
         next_backup=next_backup,
         proofs=best_proofs([*page.backups, *filter(None, [newest_good, newest_bad])]),
         database=database,
+        known=list_databases(),
         retention=retention,
         statuses=[status.value for status in Status],
         status=chosen.value if chosen else "",
