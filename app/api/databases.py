@@ -2,21 +2,56 @@
 
 from flask import Blueprint, jsonify, url_for
 from flask.typing import ResponseReturnValue
+from marshmallow import Schema, fields, validate
 
 from app.api.parsing import read_body, read_query
-from app.api.schemas import (
-    ChoicesSchema,
-    DatabaseChangeSchema,
-    GrantsSchema,
-    NewDatabaseSchema,
-    NothingSchema,
-)
+from app.api.schemas import NothingSchema
 from app.auth import signed_in_admin
 from app.schemas.databases import database_row, neighbour_row, overview_row, steps_report
 from app.services.databases import connection_test, discovery, lookup, service
-from app.services.databases.grants import grants_for
+from app.services.databases.grants import DEFAULT_ROLE, grants_for
 from app.services.health.overview import read_overview
 from app.services.schedules.service import make_first_schedules
+
+
+class DatabaseChangeSchema(Schema):
+    """The body of a change to a database; absent values stay."""
+
+    name = fields.String()
+    url = fields.String()
+    ssh_url = fields.String(data_key="sshUrl")
+    ssh_identity_file = fields.String(data_key="sshIdentityFile")
+    ssh_host_key = fields.String(data_key="sshHostKey")
+    compression = fields.String()
+    without_rows_of = fields.List(fields.String(), data_key="withoutRowsOf")
+    max_age = fields.Integer(strict=True, data_key="maxAge", validate=validate.Range(0, 2**31 - 1))
+
+
+class NewDatabaseSchema(DatabaseChangeSchema):
+    """The body of a request to guard a database."""
+
+    name = fields.String(required=True)
+    url = fields.String(required=True)
+
+
+class GrantsSchema(Schema):
+    """The query of the SQL of a role."""
+
+    role = fields.String(load_default=DEFAULT_ROLE)
+
+
+class ChoiceSchema(Schema):
+    """A database on a server, and our name for it."""
+
+    dbname = fields.String(required=True)
+    name = fields.String(required=True)
+
+
+class ChoicesSchema(Schema):
+    """The body of a request to guard databases of a server."""
+
+    databases = fields.List(fields.Nested(ChoiceSchema), required=True)
+
 
 blueprint = Blueprint("databases", __name__, url_prefix="/databases")
 

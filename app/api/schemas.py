@@ -9,7 +9,6 @@ from app.errors import InvalidInput
 from app.models import Kind, Status, Task
 from app.services.audit.search import MAX_LIMIT as MAX_ENTRIES
 from app.services.backups.listing import MAX_LIMIT
-from app.services.databases.grants import DEFAULT_ROLE
 from app.services.restores.service import MAX_LIMIT as MAX_RESTORES
 from app.services.restores.tables import MAX_LIMIT as MAX_TABLES
 from app.services.restores.tables import SORTS
@@ -35,45 +34,6 @@ class DatabaseQuerySchema(Schema):
     """A query or body that may name a database; empty: the default one."""
 
     database = fields.String(load_default="")
-
-
-class DatabaseChangeSchema(Schema):
-    """The body of a change to a database; absent values stay."""
-
-    name = fields.String()
-    url = fields.String()
-    ssh_url = fields.String(data_key="sshUrl")
-    ssh_identity_file = fields.String(data_key="sshIdentityFile")
-    ssh_host_key = fields.String(data_key="sshHostKey")
-    compression = fields.String()
-    without_rows_of = fields.List(fields.String(), data_key="withoutRowsOf")
-    max_age = fields.Integer(strict=True, data_key="maxAge", validate=validate.Range(0, 2**31 - 1))
-
-
-class NewDatabaseSchema(DatabaseChangeSchema):
-    """The body of a request to guard a database."""
-
-    name = fields.String(required=True)
-    url = fields.String(required=True)
-
-
-class GrantsSchema(Schema):
-    """The query of the SQL of a role."""
-
-    role = fields.String(load_default=DEFAULT_ROLE)
-
-
-class ChoiceSchema(Schema):
-    """A database on a server, and our name for it."""
-
-    dbname = fields.String(required=True)
-    name = fields.String(required=True)
-
-
-class ChoicesSchema(Schema):
-    """The body of a request to guard databases of a server."""
-
-    databases = fields.List(fields.Nested(ChoiceSchema), required=True)
 
 
 class NewBackupSchema(DatabaseQuerySchema):

@@ -278,12 +278,10 @@ def _line(backup: DatabaseBackup, proof: Proof | None) -> str:
         first_line = f"[partial] {first_line}".rstrip()
     if backup.is_pinned:
         first_line = f"[pinned: {backup.pin_reason}] {first_line}".rstrip()
-    when = moment_short(backup.created_at)
     proven = f"{_proof_words(proof)} {proof.proved_at:%Y-%m-%d}" if proof else "–"
-    return (
-        f"{backup.filename}  {state:<9}  {size:>10}  {when}  {proven:<24}"
-        f"  {backup.database}  {first_line}"
-    )
+    facts = f"{backup.filename}  {state:<9}  {size:>10}"
+    when = moment_short(backup.created_at)
+    return f"{facts}  {when}  {proven:<24}  {backup.database}  {first_line}"
 
 
 def _print_proof(proof: Proof) -> None:

@@ -91,18 +91,17 @@ def create(
     task: str,
     notes: str | None,
     heartbeat_file: Path | None,
-    paused: bool,
     as_json: bool,
     database: Database,
-    **when: str,
+    **when: Any,
 ) -> None:
     """Create a schedule, which a running worker follows."""
     new = service.NewSchedule(
         name,
         Task(task),
-        **when,
+        enabled=not when.pop("paused"),
         notes=notes or "",
-        enabled=not paused,
+        **when,
         heartbeat_url=_url_in(heartbeat_file) or "",
     )
     created = service.add_schedule(new, of=database, created_by=own_user())

@@ -48,20 +48,17 @@ def insert_pending(
 
     Raises Conflict, naming the other one, if a backup of this database is pending.
     """
-    if isinstance(of, Imported):
-        backup_id, address, database_id = of.upload, Address(FOREIGN, of.dbname), None
-    else:
-        address, database_id = Address(of.server, of.dbname), of.id
+    address = Address(FOREIGN if isinstance(of, Imported) else of.server, of.dbname)
     if _find_pending(address) is not None:
         settle_dead_jobs()  # its runner may be gone
     moment = now()
     for _ in range(1000):
         backup = DatabaseBackup(
-            id=backup_id or create_id(),
-            database_id=database_id,
+            id=of.upload if isinstance(of, Imported) else backup_id or create_id(),
+            database_id=None if isinstance(of, Imported) else of.id,
+            foreign=isinstance(of, Imported),
             server=address.server,
             database=address.dbname,
-            foreign=database_id is None,
             filename=filename_of(moment),
             created_at=moment,
             trigger=trigger,
@@ -71,8 +68,7 @@ def insert_pending(
         try:
             _insert(backup)
         except IntegrityError as error:
-            pending = _find_pending(address)
-            if pending is not None:
+            if (pending := _find_pending(address)) is not None:
                 raise _conflict(pending) from error
             moment += timedelta(milliseconds=1)  # two within one millisecond
         else:

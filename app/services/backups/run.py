@@ -10,7 +10,7 @@ from typing import Any
 from app.config import settings
 from app.errors import AppError, ConnectError, Interrupted, PostgresError
 from app.extensions import db, writing
-from app.models import DatabaseBackup
+from app.models import Database, DatabaseBackup
 from app.postgres.census import Census
 from app.postgres.command import Line, Watch
 from app.postgres.conninfo import Conninfo, client_environment
@@ -99,10 +99,7 @@ def _make(run: Run, on_line: Line) -> None:
             on_wait=run.check,
         ) as lock,
     ):
-        toolchain = choose_toolchain(find_toolchains(settings().pg_bin_dir), lock.server_version)
-        wanted = database.compression or settings().compression
-        left_out = frozenset(split_names(database.without_rows_of))
-        task = _Task(run, lock, toolchain, toolchain.compression(wanted), on_line, left_out)
+        task = _Task.of(database, run, lock, on_line)
         if lock.is_pooled:
             refuse_shared_sessions(lock.info)
         refuse_too_many_tables(lock)
@@ -118,7 +115,7 @@ def _make(run: Run, on_line: Line) -> None:
                 run.check()
                 lock.check()
 
-            read = read_back(run, staged, toolchain, contents=size, on_tick=tick)
+            read = read_back(run, staged, task.toolchain, contents=size, on_tick=tick)
             contents |= {"roles": roles}
             proven = prove_rows(contents, rows, read, without_rows_of=task.without_rows_of)
             _publish(task, staged, proven, read)
@@ -136,6 +133,14 @@ class _Task:
     compression: str
     on_line: Line
     without_rows_of: frozenset[tuple[str, str]]  # schema and name of tables
+
+    @classmethod
+    def of(cls, database: Database, run: Run, lock: Lock, on_line: Line) -> "_Task":
+        """With the programs and options for this database."""
+        toolchain = choose_toolchain(find_toolchains(settings().pg_bin_dir), lock.server_version)
+        compression = toolchain.compression(database.compression or settings().compression)
+        left_out = frozenset(split_names(database.without_rows_of))
+        return cls(run, lock, toolchain, compression, on_line, left_out)
 
     def leaves_out(self, table: Mapping[str, Any]) -> bool:
         """Whether the rows of a table are left out."""

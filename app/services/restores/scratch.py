@@ -286,15 +286,9 @@ def database_options(contents: dict[str, Any], server: Server) -> dict[str, str]
     """The options that create the database like the one that was dumped."""
     if not contents:
         return {}
-    options = {
-        name: contents[key]
-        for name, key in (
-            ("ENCODING", "encoding"),
-            ("LC_COLLATE", "collate"),
-            ("LC_CTYPE", "ctype"),
-        )
-        if contents[key]  # a foreign dump may lack its locale
-    }
+    keys = {"ENCODING": "encoding", "LC_COLLATE": "collate", "LC_CTYPE": "ctype"}
+    # A foreign dump may lack its locale.
+    options = {name: contents[key] for name, key in keys.items() if contents[key]}
     provider = {"c": "libc", "i": "icu", "b": "builtin"}.get(contents["localeProvider"] or "")
     if provider and server.version.major >= 15:  # noqa: PLR2004
         options["LOCALE_PROVIDER"] = provider
