@@ -210,7 +210,9 @@ def _apply(changes: Changes, database: Database) -> None:
         if (value := getattr(changes, name)) is not None:
             setattr(database, name, value.strip())
     if database.ssh_url:
-        parse_ssh_host(database.ssh_url, database.ssh_identity_file, database.ssh_host_key)
+        parse_ssh_host(
+            database.ssh_url, database.ssh_identity_file or "", database.ssh_host_key or ""
+        )
     if changes.compression is not None:
         try:
             database.compression = compression(changes.compression) if changes.compression else ""

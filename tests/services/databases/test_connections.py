@@ -10,7 +10,7 @@ from app.errors import ConfigurationError, Conflict, ConnectError
 from app.extensions import writing
 from app.models import Database as Row
 from app.postgres.connection import open_session
-from app.services.databases import connections, service
+from app.services.databases import connections, lookup, service
 from app.services.databases.service import Changes
 from tests.conftest import Database
 

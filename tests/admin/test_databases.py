@@ -1,0 +1,85 @@
+"""The pages of databases: at a glance, one of them, and the choice of one elsewhere."""
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from app.services.databases import lookup, service
+from tests.admin.test_backups import seen, token_on
+from tests.services.health.test_figures import counting
+
+BASE, CANARY = "/admin/databases", "canary-pw"
+
+
+def add(client: FlaskClient, name: str, url: str, status: int = 302, **more: str) -> str:
+    token = token_on(client, f"{BASE}/new")
+    form = {"csrf_token": token, "name": name, "url": url, **more}
+    answer = client.post(BASE, data=form)
+    assert answer.status_code == status, answer.text
+    return answer.text
+
+
+def test_a_database_is_added_changed_paused_and_retired(admin: FlaskClient):
+    add(admin, "crm", f"postgresql://u:{CANARY}@db2:5432/crm", max_age="26h")
+    page = seen(admin, f"{BASE}/crm")
+    assert "crm on db2:5432, active." in page.text
+    assert CANARY not in str(page)
+    token = token_on(admin, f"{BASE}/crm")
+    form = {"csrf_token": token, "name": "sales", "url": "", "max_age": "soon"}
+    assert "The age must be a duration" in admin.post(f"{BASE}/crm", data=form).text
+    assert admin.post(f"{BASE}/crm", data=form | {"max_age": "2h"}).status_code == 302
+    for verb, state in (("pause", "paused"), ("resume", "active"), ("retire", "retired")):
+        assert admin.post(f"{BASE}/sales/{verb}", data={"csrf_token": token}).status_code == 302
+        assert f"crm on db2:5432, {state}." in seen(admin, f"{BASE}/sales").text
+    assert "Retired" in seen(admin, BASE).text
+
+
+@pytest.mark.parametrize(
+    ("name", "url", "why", "status"),
+    [
+        ("Crm", "postgresql://u@h/d", "is not a valid name of a database", 422),
+        ("crm", "postgresql:///d", "names no host", 422),
+        ("crm", "jdbc:postgresql://u@h/d", "is not a PostgreSQL URL", 422),
+    ],
+)
+def test_what_cannot_be_meant_is_said(
+    admin: FlaskClient, name: str, url: str, why: str, status: int
+):
+    assert why in add(admin, name, url, status)
+
+
+def test_pages_about_one_database_follow_the_choice(admin: FlaskClient):
+    add(admin, "crm", "postgresql://u@db2:5432/crm")
+    for path in ("backup", "schedules", "retention", "assertions"):
+        page = seen(admin, f"/admin/{path}?database=crm")
+        assert "crm" in page.text
+    token = token_on(admin, "/admin/schedules/new?database=crm")
+    form = {"csrf_token": token, "name": "nightly", "task": "backup", "cron": "0 3 * * *"}
+    made = admin.post("/admin/schedules?database=crm", data=form | {"timezone": "UTC"})
+    assert made.status_code == 302
+    assert "nightly" in seen(admin, "/admin/schedules?database=crm").text
+    assert "nightly" not in seen(admin, "/admin/schedules").text
+
+
+def test_with_one_database_there_is_nothing_to_choose(admin: FlaskClient):
+    assert 'name="database"' not in str(seen(admin, "/admin/backup"))
+
+
+def test_forty_databases_cost_as_many_statements_as_four(app: Flask, admin: FlaskClient):
+    def cost() -> int:
+        with app.app_context(), counting() as statements:
+            seen(admin, BASE)
+        return len(statements)
+
+    def grow(first: int, last: int) -> None:
+        with app.app_context():
+            for number in range(first, last):
+                service.add_database(f"db{number}", f"postgresql://u@h{number}/d", by="ann")
+
+    with app.app_context():
+        lookup.default_database()
+    grow(0, 3)
+    few = cost()
+    grow(3, 39)
+    assert cost() == few
+    assert few <= 14

@@ -1,0 +1,66 @@
+"""flask database, and --database elsewhere."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+from click.testing import Result
+from flask import Flask
+
+from tests.conftest import Database
+
+Run = Callable[..., Result]
+CANARY = "canary-pw"
+
+
+@pytest.fixture
+def run(app: Flask) -> Run:
+    cli = app.test_cli_runner()
+    return lambda *words, **more: cli.invoke(args=list(words), **more)
+
+
+def test_a_database_is_added_listed_changed_and_retired(run: Run):
+    url = f"postgresql://u:{CANARY}@db2:5432/crm"
+    added = run("database", "add", "crm", "-", "--max-age", "26h", input=f"{url}\n")
+    assert added.exit_code == 0, added.output
+    assert added.stdout.startswith("crm is guarded: crm on db2:5432.\n")
+    assert "crm  active  crm on db2:5432  no backup" in run("database", "list").stdout
+    assert run("database", "edit", "crm", "--rename", "sales").stdout == "sales has been saved.\n"
+    assert run("database", "pause", "sales").exit_code == 0
+    assert "sales  paused" in run("database", "list").stdout
+    assert run("database", "resume", "sales").exit_code == 0
+    assert run("database", "retire", "sales", input="n\n").exit_code == 1
+    assert run("database", "retire", "sales", "--yes").exit_code == 0
+    rows = json.loads(run("database", "list", "--json").stdout)["databases"]
+    (row,) = [each for each in rows if each["name"] == "sales"]
+    assert (row["state"], row["maxAge"]) == ("retired", 26 * 3600)
+    assert CANARY not in run("database", "list", "--json").output
+
+
+def test_a_url_with_a_password_is_no_argument(run: Run):
+    refused = run("database", "add", "crm", f"postgresql://u:{CANARY}@db2/crm")
+    assert refused.exit_code == 1
+    assert "other users of this machine can see" in refused.stderr
+    assert CANARY not in refused.output
+    asked = run("database", "add", "crm", input=f"postgresql://u:{CANARY}@db2/crm\n")
+    assert (asked.exit_code, CANARY in asked.output) == (0, False)
+
+
+def test_commands_take_the_named_database(run: Run, new_database: Callable[..., Database]):
+    other = new_database()
+    other.run("CREATE TABLE t AS SELECT g FROM generate_series(1, 7) g")
+    assert run("database", "add", "crm", "-", input=f"{other.url}\n").exit_code == 0
+    made = run("backup", "create", "--quiet", "--database", "crm")
+    assert made.exit_code == 0, made.output
+    assert other.name in run("backup", "list", "--database", "crm").stdout
+    task = ("--task", "backup", "--cron", "0 3 * * *")
+    assert run("schedule", "create", "nightly", *task, "--database", "crm").exit_code == 0
+    assert "nightly" in run("schedule", "list", "--database", "crm").stdout
+    assert "nightly" not in run("schedule", "list").stdout
+    assert run("retention", "set", "--keep-last", "3", "--database", "crm").exit_code == 0
+    shown = json.loads(run("retention", "show", "--json", "--database", "crm").stdout)
+    assert shown["keepLast"] == 3
+    drilled = run("backup", "drill", "--latest", "--database", "crm")
+    assert drilled.exit_code == 0, drilled.output
+    missing = run("backup", "create", "--database", "none")
+    assert (missing.exit_code, "crm" in missing.stderr) == (1, True)
