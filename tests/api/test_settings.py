@@ -13,12 +13,15 @@ def test_settings_are_read_and_brought(admin: FlaskClient):
         "changes": ['assertion "orders" added'],
         "dryRun": True,
     }
-    assert admin.get(path).json == {
-        "settings": {"assertions": [], "notifiers": [], "retention": [], "schedules": []}
-    }
+    before = admin.get(path).json["settings"]
+    (default,) = before.pop("databases")
+    assert (default["state"], "url" in default) == ("active", False)
+    assert before == {"assertions": [], "notifiers": [], "retention": [], "schedules": []}
     assert admin.patch(path, json={"settings": DOCUMENT}).status_code == 200
     assert admin.get(path).json == {
-        "settings": DOCUMENT | {"notifiers": [], "retention": [], "schedules": []}
+        "settings": {"databases": [default]}
+        | DOCUMENT
+        | {"notifiers": [], "retention": [], "schedules": []}
     }
     gone = admin.patch(path, json={"settings": {"assertions": []}, "exact": True})
     assert gone.json["changes"] == ['assertion "orders" removed']

@@ -29,7 +29,10 @@ def arguments(panel: Flask, ann: FlaskClient) -> dict[str, str]:
     filename = planted(panel)
     notifier = {"name": "n", "url": "json://127.0.0.1:1/x", "enabled": False}
     assertion = {"name": "one", "statement": "SELECT true"}
+    database = {"name": "crm", "url": "postgresql://u@127.0.0.1:1/d"}
+    assert ann.post("/api/admin/databases", json=database).status_code == 201
     return {
+        "name": "crm",
         "filename": filename,
         "restore_id": planted_restore(panel, filename),
         "schedule_id": planted_schedules(panel, 1)[0],
@@ -86,7 +89,7 @@ def test_no_form_takes_json(panel: Flask, arguments: dict[str, str], value: obje
     for rule in pages_with_forms(panel):
         for content in (body, [value]):
             answer = client.post(address_of(rule, arguments), json=content, headers=headers)
-            assert answer.status_code < 500, (rule, answer.text)
+            assert answer.status_code < 500 or answer.status_code == 502, (rule, answer.text)
 
 
 def test_a_flood_of_broken_requests_of_nobody_is_recorded_once(panel: Flask):

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from app.postgres.conninfo import Conninfo
+from app.services.databases.lookup import default_database
 from tests.conftest import SMALL_SHOP, Database, url_of
 from tests.faults.kills import fall
 from tests.faults.lab import SEED, Lab
@@ -31,6 +32,8 @@ def make_lab(server: Conninfo, sqlite_template: Path) -> Iterator[Callable[..., 
         (folder / "instance").mkdir()
         shutil.copy(sqlite_template, folder / "instance" / "catalogue.db")
         made.append(Lab(folder, database, admin, **environment))
+        with made[-1].context():
+            default_database()  # no later command makes its row
         return made[-1]
 
     yield make

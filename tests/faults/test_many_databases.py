@@ -3,7 +3,7 @@
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
@@ -27,6 +27,7 @@ from tests.conftest import Database as Admin
 from tests.conftest import url_of
 from tests.faults.lab import N, chance
 from tests.faults.test_schedules import USUAL_N, Machine, Wanted, judge
+from tests.servers import programs
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
@@ -42,8 +43,13 @@ def silent_server() -> Iterator[str]:
 
 
 @pytest.fixture
+def app(make_app: Callable[..., Flask]) -> Flask:
+    return make_app(max_jobs=200, pg_bin_dir=programs(18))
+
+
+@pytest.fixture
 def forty(
-    app: Flask, context: None, server: Conninfo, server_15: Conninfo, server_18: Conninfo
+    context: None, server: Conninfo, server_15: Conninfo, server_18: Conninfo
 ) -> Iterator[list[str]]:
     """The names of forty databases; the last ten are those of the silent server."""
     names, made = [], []
@@ -67,11 +73,9 @@ def forty(
         admin.run(f"DROP DATABASE {dbname} WITH (FORCE)")
 
 
-def scheduled(names: list[str], minutes: list[int]) -> None:
-    for name, minute in zip(names, minutes, strict=True):
-        new = schedules.NewSchedule(
-            name, Task.BACKUP, f"{minute} * * * *", notes="{schedule} of {due}"
-        )
+def scheduled(names: list[str], crons: list[str]) -> None:
+    for name, cron in zip(names, crons, strict=True):
+        new = schedules.NewSchedule(name, Task.BACKUP, cron, notes="{schedule} of {due}")
         schedules.add_schedule(new, of=lookup.get_database(name), created_by="ann")
 
 
@@ -87,12 +91,10 @@ def completed_by_database(since: datetime) -> Counter[str]:
     return counted
 
 
-def test_what_can_be_backed_up_is_and_waits_for_no_dead_server(
-    app: Flask, forty: list[str], record_property
-):
+def test_what_can_be_backed_up_is_and_waits_for_no_dead_server(forty: list[str], record_property):
     """All at once, by real workers: ten rounds, or one with the usual N."""
     alive, silent = forty[:-EACH], forty[-EACH:]
-    scheduled(forty, [0] * len(forty))
+    scheduled(forty, ["0 0 1 1 *"] * len(forty))
     rounds = 10 if N > USUAL_N else 1
     seconds = []
     consumer = queue.create_consumer(workers=4, max_delay=0.1, periodic=False)
@@ -155,7 +157,7 @@ def test_a_week_of_forty_hourly_schedules(
         host, _, number = name.partition("-")
         databases.add_database(name, f"postgresql://ann@{host}:5432/many_{number}", by="ann")
     minutes = [number % 7 for number in range(len(names))]
-    scheduled(names, minutes)
+    scheduled(names, [f"{minute} * * * *" for minute in minutes])
     end = start + (7 if N > USUAL_N else 1) * timedelta(days=1)
     machine.sleep_until(end)
     for name in names:

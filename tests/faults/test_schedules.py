@@ -283,7 +283,9 @@ def test_two_workers_at_once_fire_once(context: None, monkeypatch: pytest.Monkey
     """Ten schedules are due, four workers look at the same moment, again and again."""
     machine = Machine(monkeypatch, datetime(2026, 5, 1, 10, 0, tzinfo=UTC), chance("workers", 0))
     queued: list[str] = []
-    monkeypatch.setattr(backups, "queue_backup", lambda **asked: queued.append(asked["created_by"]))
+    monkeypatch.setattr(
+        backups, "queue_backup", lambda _, **asked: queued.append(asked["created_by"])
+    )
     for number in range(10):
         schedules.add_schedule(
             schedules.NewSchedule(str(number), Task.BACKUP, "30 10 * * *"), created_by="ann"

@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 MAX_DATABASES = 1_000
+_ADDRESS_OF_FORM = "new"  # of the page that adds one
 _MAX_LEFT_OUT = 1_000  # tables
 
 
@@ -144,7 +145,7 @@ def _row(name: str) -> Database:
 
 
 def _checked_name(name: str) -> str:
-    if NAME.fullmatch(name) is None:
+    if NAME.fullmatch(name) is None or name == _ADDRESS_OF_FORM:
         raise InvalidInput(
             f"{name[:63]!r} is not a valid name of a database",
             hint="Up to 63 lower-case letters, digits, - and _; the first is a letter or digit.",

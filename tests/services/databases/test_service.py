@@ -131,7 +131,7 @@ def test_two_processes_that_ask_for_the_default_at_once_make_one_row(
         with app.app_context():
             made.append(lookup.default_database().id)
 
-    monkeypatch.setattr(service, "_make", make_at_once)
+    monkeypatch.setattr(lookup, "_make", make_at_once)
     askers = [threading.Thread(target=ask) for _ in range(2)]
     for asker in askers:
         asker.start()
