@@ -63,7 +63,8 @@ def print_done(restore: Restore) -> None:
         click.echo("counted right after loading: clients may have written since.")
         click.echo(f"Its state before is in {restore.safety_backup}.")
     else:
-        click.echo(f"{restore.database} is that of {restore.filename} (restored in {outcome}).")
+        done = f"(restored in {outcome(restore)})"
+        click.echo(f"{restore.database} is that of {restore.filename} {done}.")
         click.echo(f"The old one is kept as {restore.kept} until {_kept_until(restore)}.")
         click.echo(f"To undo it: flask restore undo {restore.id}")
     print_remarks(restore.result)

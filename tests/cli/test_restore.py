@@ -101,6 +101,8 @@ def test_a_replace_is_confirmed_undone_and_its_rest_dropped(run: Run, shop: Data
     result = run("backup", "restore", name, "--replace", input=f"{shop.name}\n")
     assert result.exit_code == 0, result.output
     assert "Connected to that now: 0 sessions." in result.stderr
+    done = r"\(restored in \d+\.\d s: 2 tables, 550 rows"
+    assert re.match(f"{shop.name} is that of {name} {done}", result.stdout)
     assert shop.run("SELECT count(*) FROM orders") == [(500,)]
     kept = re.search(r"is kept as (\S+) until ", result.stdout)
     undo = re.search(r"To undo it: flask (restore undo \S+)", result.stdout)
