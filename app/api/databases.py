@@ -114,7 +114,7 @@ def retire(name: str) -> ResponseReturnValue:
 
 @blueprint.post("/<name>/test")
 def test(name: str) -> ResponseReturnValue:
-    """Test how far one comes to it."""
+    """Test the connection to it, step by step."""
     read_body(NothingSchema())
     return steps_report(connection_test.check_database(name))
 
