@@ -13,30 +13,11 @@ from werkzeug.exceptions import HTTPException
 from app import errors
 from app.admin.appearance import chosen_theme
 from app.config import settings
-from app.problems import problem
+from app.problems import problem, status_of
 from app.services.audit.acting import refuse
 from app.services.catalogue.errors import explain
 
 logger = logging.getLogger(__name__)
-
-STATUSES: dict[type[errors.AppError], int] = {
-    errors.NotFound: 404,
-    errors.ObjectMissing: 404,
-    errors.Conflict: 409,
-    errors.InvalidInput: 422,
-    errors.NotSignedIn: 401,
-    errors.Forbidden: 403,
-    errors.TooManyAttempts: 429,
-    errors.Busy: 503,
-    errors.ConfigurationError: 500,
-    errors.PostgresError: 502,
-    errors.NotPossible: 409,
-    errors.StorageError: 502,
-    errors.StorageFull: 507,
-    errors.NotifierError: 502,
-    errors.VerificationError: 502,
-    errors.Interrupted: 503,
-}
 
 _SIGN_OUTS = ("admin.sessions.delete", "admin.sessions.delete_all", "api.sessions.delete")
 
@@ -65,11 +46,6 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(errors.AppError, _tell_app_error)
     app.register_error_handler(DatabaseError, _tell_catalogue_error)
     app.register_error_handler(HTTPException, _tell_http_error)
-
-
-def status_of(error: errors.AppError) -> int:
-    """The HTTP status of an error: that of its nearest ancestor in the table."""
-    return next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
 
 
 def refuse_other_hosts() -> None:

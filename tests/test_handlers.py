@@ -13,7 +13,7 @@ from werkzeug.test import TestResponse
 
 from app import errors
 from app.extensions import writing
-from app.handlers import STATUSES, status_of
+from app.problems import STATUSES, status_of
 from app.services.backups import listing
 from app.services.backups import service as backups
 from tests.api.test_downloads import fetched, is_problem, planted, state_of

@@ -7,6 +7,7 @@ from app.admin.choice import chosen_database
 from app.admin.forms import AssertionForm
 from app.auth import signed_in_admin
 from app.errors import AppError, Conflict, InvalidInput
+from app.problems import status_of
 from app.services.proofs import assertions as service
 
 blueprint = Blueprint("assertions", __name__, url_prefix="/assertions")
@@ -30,7 +31,7 @@ def create() -> ResponseReturnValue:
             created_by=signed_in_admin().username,
         )
     except (InvalidInput, Conflict) as error:
-        return _list(form, error), _status_of(error)
+        return _list(form, error), status_of(error)
     flash(f"Assertion {added.name} has been added; it runs in the next drill.", "success")
     return redirect(url_for(".index"))
 
@@ -53,7 +54,7 @@ def update(assertion_id: str) -> ResponseReturnValue:
             by=signed_in_admin().username,
         )
     except (InvalidInput, Conflict) as error:
-        return _page(assertion_id, form, error), _status_of(error)
+        return _page(assertion_id, form, error), status_of(error)
     flash(f"Assertion {edited.name} has been saved.", "success")
     return redirect(url_for(".index"))
 
@@ -65,10 +66,6 @@ def delete(assertion_id: str) -> ResponseReturnValue:
     service.remove_assertion(assertion_id, by=signed_in_admin().username)
     flash(f"Assertion {name} has been deleted.", "success")
     return redirect(url_for(".index"))
-
-
-def _status_of(error: AppError) -> int:
-    return 409 if isinstance(error, Conflict) else 422
 
 
 def _list(form: AssertionForm, error: AppError | None = None) -> str:

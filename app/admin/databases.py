@@ -11,6 +11,7 @@ from app.auth import signed_in_admin
 from app.errors import AppError, Conflict, InvalidInput, PostgresError
 from app.models import Database
 from app.postgres.connection_check import Step
+from app.problems import status_of
 from app.readers import seconds
 from app.services.databases import connection_test, discovery, lookup, service
 from app.services.databases.grants import DEFAULT_ROLE, grants_for
@@ -44,7 +45,7 @@ def create() -> ResponseReturnValue:
         changes = _changes_of(form)
         database = service.add_database(form.name.data or "", form.url.data or "", changes, by=by)
     except (InvalidInput, Conflict) as error:
-        return _new(form, error), _status_of(error)
+        return _new(form, error), status_of(error)
     make_first_schedules()
     flash(f"{database.name} is guarded. Back it up now, and schedule its backups.", "success")
     return redirect(url_for(".show", name=database.name))
@@ -82,8 +83,7 @@ def grants(name: str) -> ResponseReturnValue:
     try:
         sql = grants_for(name, role)
     except (InvalidInput, PostgresError) as error:
-        status = 422 if isinstance(error, InvalidInput) else 502
-        return _grants(name, role, error=error), status
+        return _grants(name, role, error=error), status_of(error)
     return _grants(name, role, sql)
 
 
@@ -103,7 +103,7 @@ def add_neighbours(name: str) -> ResponseReturnValue:
     try:
         added = discovery.add_neighbours(name, choices, by=signed_in_admin().username)
     except (InvalidInput, Conflict) as error:
-        return _discovery(name, error), _status_of(error)
+        return _discovery(name, error), status_of(error)
     make_first_schedules()
     names = ", ".join(database.name for database in added)
     flash(f"Guarded now: {names}. Back them up, and schedule their backups.", "success")
@@ -118,7 +118,7 @@ def update(name: str) -> ResponseReturnValue:
         changes = _changes_of(form, url=form.url.data or None, name=form.name.data or "")
         edited = service.edit_database(name, changes, by=signed_in_admin().username)
     except (InvalidInput, Conflict) as error:
-        return _page(database, form, error), _status_of(error)
+        return _page(database, form, error), status_of(error)
     flash(f"{edited.name} has been saved.", "success")
     return redirect(url_for(".show", name=edited.name))
 
@@ -173,10 +173,6 @@ def _length_text(length: int) -> str:
     """26h, or 90s; empty for none."""
     hours, rest = divmod(length, 3600)
     return (f"{length}s" if rest else f"{hours}h") if length else ""
-
-
-def _status_of(error: AppError) -> int:
-    return 409 if isinstance(error, Conflict) else 422
 
 
 def _form_of(database: Database) -> DatabaseForm:

@@ -11,6 +11,7 @@ from app.auth import signed_in_admin
 from app.errors import AppError, Busy, Conflict, InvalidInput, NotifierError
 from app.models import GOOD_NEWS, Fact
 from app.models.types import now
+from app.problems import status_of
 from app.services.alerts import deliveries
 from app.services.alerts import notifiers as service
 
@@ -33,7 +34,7 @@ def create() -> ResponseReturnValue:
             url=form.url.data or "", created_by=by, **_values_of(form)
         )
     except (InvalidInput, Conflict, NotifierError, Busy) as error:
-        return _list(form, error), _status_of(error)
+        return _list(form, error), status_of(error)
     flash(f"Notifier {created.name} has been created. Send a test message to it.", "success")
     return redirect(url_for(".show", notifier_id=created.id))
 
@@ -55,7 +56,7 @@ def update(notifier_id: str) -> ResponseReturnValue:
     try:
         edited = service.edit_notifier(notifier_id, by=signed_in_admin().username, **changes)
     except (InvalidInput, Conflict, NotifierError, Busy) as error:
-        return _page(notifier_id, form, error), _status_of(error)
+        return _page(notifier_id, form, error), status_of(error)
     flash(f"Notifier {edited.name} has been saved.", "success")
     return redirect(url_for(".index"))
 
@@ -100,14 +101,6 @@ def _facts_of(form: NotifierForm) -> list[str] | None:
         return chosen
     news = [fact.value for fact in GOOD_NEWS if fact.value in chosen]
     return [*news, *(fact.value for fact in Fact if fact not in GOOD_NEWS)] if news else None
-
-
-def _status_of(error: AppError) -> int:
-    if isinstance(error, NotifierError):
-        return 502
-    if isinstance(error, Busy):
-        return 503
-    return 409 if isinstance(error, Conflict) else 422
 
 
 def _list(form: NotifierForm, error: AppError | None = None) -> str:

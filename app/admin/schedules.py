@@ -10,6 +10,7 @@ from app.admin.forms import ScheduleForm
 from app.auth import signed_in_admin
 from app.errors import AppError, Conflict, InvalidInput
 from app.models import Task
+from app.problems import status_of
 from app.services.schedules import listing as reading
 from app.services.schedules import service
 from app.services.schedules.times import Preview, in_words, preview_times
@@ -53,7 +54,7 @@ def create() -> ResponseReturnValue:
         new_schedule = service.NewSchedule(**_values_of(form))
         created = service.add_schedule(new_schedule, of=chosen_database(), created_by=by)
     except (InvalidInput, Conflict) as error:
-        return _form(form, error=error), _status_of(error)
+        return _form(form, error=error), status_of(error)
     flash(f"Schedule {created.name} has been created.", "success")
     return redirect(url_for(".show", schedule_id=created.id))
 
@@ -89,7 +90,7 @@ def update(schedule_id: str) -> ResponseReturnValue:
             schedule_id, service.ScheduleChanges(**_values_of(form)), by=by
         )
     except (InvalidInput, Conflict) as error:
-        return _form(form, schedule_id, error=error), _status_of(error)
+        return _form(form, schedule_id, error=error), status_of(error)
     flash(f"Schedule {edited.name} has been saved.", "success")
     return redirect(url_for(".show", schedule_id=schedule_id))
 
@@ -138,10 +139,6 @@ def _values_of(form: ScheduleForm) -> dict[str, Any]:
     is_told = form.no_heartbeat.data or heartbeat["heartbeat_url"]  # empty and unasked: as it is
     task = reading.task_named(form.task.data or "")
     return texts | {"task": task} | (heartbeat if is_told else {})
-
-
-def _status_of(error: AppError) -> int:
-    return 409 if isinstance(error, Conflict) else 422
 
 
 def _form(
