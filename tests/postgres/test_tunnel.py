@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -292,8 +293,21 @@ def test_a_database_server_that_is_down_is_named(sshd: Sshd):
     assert error.is_passing
 
 
+@pytest.mark.parametrize("is_quicker", [False, True])
 @pytest.mark.parametrize("setting", ["PermitOpen none", "AllowTcpForwarding no"])
-def test_a_host_that_refuses_to_forward_is_named(setting: str, tmp_path: Path):
+def test_a_host_that_refuses_to_forward_is_named(
+    setting: str, is_quicker: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Also one whose refusal is there before we have said a word."""
+    connected = tunnel_module._connected
+
+    def connected_and_closed(path: Path) -> socket.socket | None:
+        if (line := connected(path)) is not None:
+            select.select([line], [], [])
+        return line
+
+    if is_quicker:
+        monkeypatch.setattr(tunnel_module, "_connected", connected_and_closed)
     with an_sshd(tmp_path / "sshd", setting) as sshd:
         error = refusal(sshd.address, at("127.0.0.1", 1))
     assert "administratively prohibited" in error.detail
