@@ -13,7 +13,7 @@ from app.postgres.connection import OWN_PATH, OnWait, Session, open_session, ser
 from app.postgres.conninfo import Conninfo
 from app.postgres.locking import OWN_SETTINGS, Lock, Pulse, watched
 from app.postgres.relay import lent
-from app.postgres.table_locks import UNLOCKED, Busy, found_too_few_locks, lock_tables
+from app.postgres.table_locks import Busy, found_too_few_locks, lock_tables, unlocked_tables
 from app.postgres.table_locks import Table as LockedTable
 from app.postgres.tools import Version
 
@@ -141,8 +141,11 @@ def _exported(session: Session, lock: Lock, lock_timeout: int, *, with_views: bo
     while attempts < _ATTEMPTS:
         _begin(session)
         try:
-            lock_tables(session, lock, busy, deadline - time.monotonic(), with_views=with_views)
-            missed = session.rows(UNLOCKED, patience=lock.patience)
+            left = deadline - time.monotonic()
+            not_possible = lock_tables(session, lock, busy, left, with_views=with_views)
+            missed = unlocked_tables(
+                session, not_possible, patience=lock.patience, with_views=with_views
+            )
         except Busy as error:
             if time.monotonic() > deadline:
                 raise _stayed_locked(error.table, lock_timeout) from None

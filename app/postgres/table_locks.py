@@ -29,12 +29,15 @@ _TABLES = _RELATIONS.replace("{kinds}", "('r', 'p')")
 _TABLES_AND_VIEWS = _RELATIONS.replace("{kinds}", "('r', 'p', 'v')")
 _NEW = "AND c.oid NOT IN (SELECT unnest(%s::oid[]))"
 
-#: The tables that the session sees in its snapshot and has not locked.
-UNLOCKED = f"""
-    {_TABLES}
+_UNLOCKED = """
     AND c.oid NOT IN (SELECT relation FROM pg_locks
                       WHERE locktype = 'relation' AND granted AND pid = pg_backend_pid())
-"""  # noqa: S608 - our own text
+"""
+
+# A table that was listed is gone by now, or is not a table any more.
+_GONE = (errors.UndefinedTable, errors.InvalidSchemaName, errors.WrongObjectType)
+# Locking a view locks what it reads: its owner may not, or it reads itself.
+_NOT_POSSIBLE = (errors.InsufficientPrivilege, errors.InvalidObjectDefinition)
 
 # The least number of locks that the server has room for, and how many sessions share it.
 # The manual: "max_locks_per_transaction * (max_connections + max_prepared_transactions)".
@@ -98,30 +101,46 @@ class Busy(Exception):
 
 def lock_tables(
     session: Session, lock: Lock, busy: Table | None, seconds: float, *, with_views: bool = False
-) -> None:
+) -> list[int]:
     """Lock all tables for reading, in a transaction without a snapshot yet.
 
     Tables that are created meanwhile are locked as well. To wait while holding other locks
-    risks a deadlock: so wait for the `busy` table first, at most so many seconds. Raises
-    Busy for the next one, psycopg2.Error.
+    risks a deadlock: so wait for the `busy` table first, at most so many seconds. Returns
+    the oids of those that cannot be locked. Raises Busy for the next one, psycopg2.Error.
     """
     if busy is not None:
         session.rows(f"SET LOCAL lock_timeout = {max(1, round(seconds * 1000))}")
-        _locks(session, [busy])
+        _refusal(session, [busy])
     session.rows(f"SET LOCAL lock_timeout = {_BRIEF}")
-    locked: list[int] = []
+    seen: list[int] = []
+    not_possible: list[int] = []
     listed = f"{_TABLES_AND_VIEWS if with_views else _TABLES} {_NEW}"
-    while new := [Table(*row) for row in lock.rows(listed, locked)]:
+    while new := [Table(*row) for row in lock.rows(listed, seen)]:
         for at in range(0, len(new), _BATCH):
             tables = new[at : at + _BATCH]
-            if not _locks(session, tables):
-                for table in tables:  # one of them is gone
-                    _locks(session, [table])
-        locked += [table.oid for table in new]
+            if _refusal(session, tables) is not None:
+                not_possible += [
+                    table.oid
+                    for table in tables
+                    if isinstance(_refusal(session, [table]), _NOT_POSSIBLE)
+                ]
+        seen += [table.oid for table in new]
+    return not_possible
 
 
-def _locks(session: Session, tables: list[Table]) -> bool:
-    """Lock the tables; False if one is gone by now, or is not a table any more.
+def unlocked_tables(
+    session: Session, not_possible: list[int], *, patience: float, with_views: bool = False
+) -> list[Table]:
+    """The tables that the session sees in its snapshot and has not locked, but could.
+
+    The first query of a transaction begins its snapshot. Raises psycopg2.Error.
+    """
+    sql = f"{_TABLES_AND_VIEWS if with_views else _TABLES} {_UNLOCKED} {_NEW}"
+    return [Table(*row) for row in session.rows(sql, not_possible, patience=patience)]
+
+
+def _refusal(session: Session, tables: list[Table]) -> psycopg2.Error | None:
+    """Lock the tables; returns the error where one is gone or cannot be locked.
 
     The server limits the wait for a lock, so our own patience is endless.
     """
@@ -131,16 +150,11 @@ def _locks(session: Session, tables: list[Table]) -> bool:
     except errors.LockNotAvailable:
         session.rows("ROLLBACK TO SAVEPOINT locking")
         raise Busy(_first_busy(session, tables)) from None
-    except (
-        errors.UndefinedTable,
-        errors.InvalidSchemaName,
-        errors.WrongObjectType,
-        errors.InsufficientPrivilege,
-    ):
+    except (*_GONE, *_NOT_POSSIBLE) as error:
         session.rows(LET_GO.format("locking"))
-        return False
+        return error
     session.rows("RELEASE SAVEPOINT locking")
-    return True
+    return None
 
 
 def _locking(tables: list[Table], ending: str = "") -> str:

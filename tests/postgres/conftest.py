@@ -172,14 +172,20 @@ def make_dump(
 
 @contextmanager
 def hold_snapshot(
-    info: Conninfo, *, application_name: str, patience: float = 60, on_wait: OnWait = None
+    info: Conninfo,
+    *,
+    application_name: str,
+    patience: float = 60,
+    with_views: bool = False,
+    on_wait: OnWait = None,
 ) -> Iterator[Snapshot]:
     """Lock the database against other dumps, and take a snapshot of it."""
+    name = application_name
     with (
-        hold_lock(
-            info, application_name=application_name, patience=patience, on_wait=on_wait
-        ) as lock,
-        take_snapshot(lock, application_name=application_name, on_wait=on_wait) as snapshot,
+        hold_lock(info, application_name=name, patience=patience, on_wait=on_wait) as lock,
+        take_snapshot(
+            lock, application_name=name, with_views=with_views, on_wait=on_wait
+        ) as snapshot,
     ):
         yield snapshot
 

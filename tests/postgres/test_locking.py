@@ -64,11 +64,12 @@ def test_all_tables_are_locked_before_the_snapshot_begins(
     """What is committed between the locks and the first query is seen."""
     real = snapshot.lock_tables
 
-    def lock_tables(*values: object, **options: object) -> None:
-        real(*values, **options)
+    def lock_tables(*values: object, **options: object) -> list[int]:
+        not_possible = real(*values, **options)
         shop.run("INSERT INTO customers VALUES (1000, 'in between')")
         with pytest.raises(psycopg2.errors.LockNotAvailable):
             take(shop, "customers")
+        return not_possible
 
     monkeypatch.setattr(snapshot, "lock_tables", lock_tables)
     with hold_snapshot(parse_url(shop.url), application_name="test") as held:
@@ -99,21 +100,54 @@ def test_a_table_that_the_snapshot_sees_without_a_lock_begins_it_all_anew(
 ):
     real, begun = snapshot.lock_tables, []
 
-    def lock_tables(*values: object, **options: object) -> None:
-        real(*values, **options)
+    def lock_tables(*values: object, **options: object) -> list[int]:
+        not_possible = real(*values, **options)
         begun.append(None)
         if len(begun) < 3:
             shop.run(f"CREATE TABLE late_{len(begun)} ()")
+        return not_possible
 
     monkeypatch.setattr(snapshot, "lock_tables", lock_tables)
     with hold_snapshot(parse_url(shop.url), application_name="test"):
         assert len(begun) == 3
-    monkeypatch.setattr(snapshot, "lock_tables", lambda *_, **__: None)
+    monkeypatch.setattr(snapshot, "lock_tables", lambda *_, **__: [])
     with (
         pytest.raises(DumpError, match="faster than they can be locked"),
         hold_snapshot(parse_url(shop.url), application_name="test"),
     ):
         pass
+
+
+def test_a_view_that_the_snapshot_sees_is_locked_too(
+    shop: Database, monkeypatch: pytest.MonkeyPatch
+):
+    """pg_dump reads its definition, which is gone where somebody drops it meanwhile."""
+    real, begun = snapshot.lock_tables, []
+
+    def lock_tables(*values: object, **options: object) -> list[int]:
+        not_possible = real(*values, **options)
+        begun.append(None)
+        shop.run(f"CREATE VIEW late_{len(begun)} AS SELECT 1" if len(begun) < 3 else "SELECT 1")
+        return not_possible
+
+    monkeypatch.setattr(snapshot, "lock_tables", lock_tables)
+    with hold_snapshot(parse_url(shop.url), application_name="test", with_views=True):
+        for number in (1, 2):
+            with pytest.raises(psycopg2.errors.LockNotAvailable):
+                shop.run(f"SET lock_timeout = '100ms'; DROP VIEW late_{number}")
+
+
+def test_views_that_nobody_can_lock_are_in_nobody_s_way(shop: Database):
+    """One whose owner may not read its table, and one that reads itself."""
+    shop.run("CREATE ROLE viewer; CREATE VIEW blind AS SELECT * FROM orders")
+    try:
+        shop.run("ALTER VIEW blind OWNER TO viewer; GRANT SELECT ON blind TO PUBLIC")
+        shop.run("CREATE VIEW one AS SELECT 1 AS n; CREATE VIEW two AS SELECT n FROM one")
+        shop.run("CREATE OR REPLACE VIEW one AS SELECT n FROM two")
+        with hold_snapshot(parse_url(shop.url), application_name="test", with_views=True) as held:
+            assert held.id
+    finally:
+        shop.run("DROP OWNED BY viewer CASCADE; DROP ROLE viewer")
 
 
 def test_tables_that_are_dropped_meanwhile_are_in_nobody_s_way(
