@@ -67,7 +67,7 @@ def create_drill(filename: str) -> ResponseReturnValue:
 @blueprint.get("/backup/<filename>/restore")
 def new(filename: str) -> ResponseReturnValue:
     """The wizard: what to restore, into what, and what will happen."""
-    source, tables = get_source(filename), "\n".join(request.args.getlist("tables"))
+    source, tables = _chosen_source(filename), "\n".join(request.args.getlist("tables"))
     form = RestoreForm(formdata=None, into=proposed_name(source), tables=tables)
     return _wizard(source, form, _chosen_tables(source, form))
 
@@ -75,7 +75,7 @@ def new(filename: str) -> ResponseReturnValue:
 @blueprint.post("/backup/<filename>/restore")
 def create(filename: str) -> ResponseReturnValue:
     """Start a restore; one over the live database needs its name and the password."""
-    source, form = get_source(filename), RestoreForm()
+    source, form = _chosen_source(filename), RestoreForm()
     form.validate()
     tables = _chosen_tables(source, form)
     if form.errors:
@@ -188,6 +188,11 @@ def _act(
     return _to_page(restore.id)
 
 
+def _chosen_source(filename: str) -> Source:
+    """The backup, to restore to the database that the page names, or its own."""
+    return get_source(filename, request.values.get("to", "")[:63])
+
+
 def _chosen_tables(source: Source, form: RestoreForm) -> list[Name]:
     """The tables named on the form, whose field gets the errors."""
     lines = map(str.strip, (form.tables.data or "").splitlines())
@@ -207,7 +212,8 @@ def _start(restore: RestoreRequest, confirm: Confirm = at_the_terminal) -> Respo
     except (Conflict, PostgresError, StorageError) as error:
         flash(told(error), "danger")
         back = "admin.backups.show" if restore.kind is Kind.DRILL else ".new"
-        return redirect(url_for(back, filename=restore.source.filename))
+        to = request.values.get("to") or None
+        return redirect(url_for(back, filename=restore.source.filename, to=to))
     return _to_page(row.id)
 
 
@@ -217,6 +223,7 @@ def _wizard(source: Source, form: RestoreForm, tables: Sequence[Name]) -> str:
     return render_template(
         "restores/new.html",
         backup=source.backup,
+        target=source.database,
         form=form,
         preview=beside.preview or replace.preview or in_place.preview,
         powers=in_place.powers or beside.powers or replace.powers,

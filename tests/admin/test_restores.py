@@ -15,6 +15,7 @@ from app.models.types import now
 from app.services.backups import good, listing
 from app.services.backups import service as backups
 from app.services.databases.lookup import default_database
+from app.services.databases.service import add_database
 from app.services.restores import service as restores
 from tests.admin.test_backups import LIST, Page, followed, row_of, seen, sent, token_on
 from tests.api.test_downloads import planted
@@ -150,6 +151,32 @@ def test_the_wizard_says_what_is_in_the_way_and_takes_another_name(
     assert "The restore has been cancelled." in page.text
     assert "Cancelled by admin" in page.text
     assert "has ended already" in followed(client, sent(client, f"{url}/cancel")).text
+
+
+def test_the_wizard_restores_to_the_server_of_another_database(
+    app: Flask, new_database: Callable[..., Database]
+):
+    client, second = signed_in(app), new_database()
+    with app.app_context():
+        filename = backups.create_backup(trigger=Trigger.CLI, created_by="ann").filename
+    wizard = f"{LIST}/{filename}/restore"
+    assert not seen(client, wizard).all("select", id="to")
+    with app.app_context():
+        second_id = add_database("second", second.url, by="ann").id
+    assert seen(client, wizard).all("select", id="to")
+
+    page = seen(client, f"{wizard}?to=second")
+    assert f"Replace {second.name}" in page.text
+    assert f"Type {second.name} to confirm" in page.text
+    confirmed = {"to": "second", "mode": "replace", "password": PASSWORD}
+    refused = sent(client, wizard, confirm=filename, **confirmed)
+    assert refused.status_code == 422
+    assert f"Type {second.name} to replace it" in Page(refused).text
+    started = sent(client, f"{wizard}?to=second", confirm=second.name, **confirmed)
+    with app.app_context():
+        restore = restores.get_restore(started.location.rpartition("/")[2])
+        assert (restore.database, restore.database_id) == (second.name, second_id)
+    seen(client, f"{wizard}?to=nobody", 404)
 
 
 def test_without_a_server_the_wizard_offers_nothing(panel: Flask, ann: FlaskClient):
