@@ -1,14 +1,16 @@
 """Run flask commands that get a signal at a chosen step; started by test_steps.
 
 Reads orders from stdin, one JSON line each: {"words": […], "step": n, "when":
-"before" | "after", "signal": number, "names": FILE}. Each is carried out by a fork, which runs
-the real command line; it would take a new Python process most of a second only
-to import the application. Step 0 lets the command end. The names of the steps
-that were taken are written to the file. Answers each line with the exit status.
+"before" | "after", "signal": number, "statements": bool, "names": FILE}. Each is
+carried out by a fork, which runs the real command line; it would take a new Python
+process most of a second only to import the application. Step 0 lets the command
+end. The names of the steps that were taken are written to the file. Answers each
+line with the exit status.
 
 A step is a call that changes what lies in the folders named by FOLDERS, a
 commit that writes to the catalogue, or a statement of ours that changes
-databases and roles on the server.
+databases and roles on the server. With "statements", these alone are counted:
+the number of commits depends on the time that it all takes.
 """
 
 import atexit
@@ -37,13 +39,16 @@ FOLDERS = tuple(os.environ["FOLDERS"].split(os.pathsep))
 class Steps:
     """Counts the steps of this process, and sends it a signal at one of them."""
 
-    def __init__(self, step: int, when: str, number: int, file: Path) -> None:
+    def __init__(self, order: dict[str, Any]) -> None:
         self.names: list[str] = []
-        self._file = file
-        self._fatal, self._number = (step, when), number
+        self._file = Path(order["names"])
+        self._fatal, self._number = (order["step"], order["when"]), order["signal"]
+        self._is_counted = str.isupper if order["statements"] else bool
         self._changes: dict[int, int] = {}
 
     def take(self, name: str, call: Callable[[], Any]) -> Any:
+        if not self._is_counted(name):
+            return call()
         self.names.append(name)
         number = len(self.names)
         self._signal_at(number, "before")
@@ -113,7 +118,7 @@ def _path_of(word: Any) -> str:
 def run(order: dict[str, Any]) -> None:
     """Carry out one order; never returns."""
     os.dup2(2, 1)  # the answers alone go to our caller
-    steps = Steps(order["step"], order["when"], order["signal"], Path(order["names"]))
+    steps = Steps(order)
     atexit.register(steps.write)
     steps.watch()
     sys.argv = ["flask", *order["words"]]

@@ -115,8 +115,6 @@ def test_a_replace_that_is_killed_at_any_step_is_done_or_not(
         check(lab, stepper.process)
         return "old" if told_by(lab) == "living" else "new"
 
-    came_to = stepper.at_each_step(
-        prepare, state, least=12, moments=("after",), only=lambda name: name.isupper()
-    )
+    came_to = stepper.at_each_step(prepare, state, least=8, moments=("after",), statements=True)
     turns_once(came_to, "old", "new")
     tell(record_property, "replace", len(came_to))

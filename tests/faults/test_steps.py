@@ -36,16 +36,20 @@ class Stepper:
                 text=True,
             )
 
-    def run(self, *words: str, step: int = 0, when: str = "", number: int = 0) -> int:
+    def run(
+        self, *words: str, step: int = 0, when: str = "", number: int = 0, statements: bool = False
+    ) -> int:
         order = {"words": words, "step": step, "when": when, "signal": number}
-        order["names"] = str(self._names)
+        order |= {"statements": statements, "names": str(self._names)}
         self.process.stdin.write(json.dumps(order) + "\n")
         self.process.stdin.flush()
         return int(self.process.stdout.readline())
 
-    def names(self, *words: str) -> list[str]:
+    def names(self, *words: str, statements: bool = False) -> list[str]:
         """The names of all steps of a command that is let to its end."""
-        assert self.run(*words) == 0, (self.lab.folder / "steps.log").read_text()
+        assert self.run(*words, statements=statements) == 0, (
+            self.lab.folder / "steps.log"
+        ).read_text()
         return json.loads(self._names.read_text())
 
     def run_to(
@@ -68,27 +72,28 @@ class Stepper:
         least: int,
         number: signal.Signals = signal.SIGKILL,
         moments: tuple[str, ...] = ("before", "after"),
-        only: Callable[[str], bool] = bool,
+        statements: bool = False,
         exact: bool = False,
     ) -> list[tuple[str, str]]:
         """Signal a command at each of its steps; the state that each came to, after the oracle.
 
         A command is made ready by `prepare`, which returns its words; it must
-        have `least` steps. Only those with a name that `only` takes count. `exact`: all
-        runs take the same steps, but for commits that time brings.
+        have `least` steps. `statements`: those of the server alone. `exact`: all runs take
+        the same steps, but for commits that time brings.
         """
-        names = self.names(*prepare())
+        names = self.names(*prepare(), statements=statements)
         self.lab.check(self.process)
         assert len(names) >= least, names
         came_to: list[tuple[str, str]] = []
         for step, name in enumerate(names, 1):
-            for when in moments if only(name) else ():
+            for when in moments:
                 told = f"{when} step {step} of {len(names)}: {name}"
                 try:
                     if exact:
                         status = self.run_to(name, prepare, step, when, number)
                     else:
-                        status = self.run(*prepare(), step=step, when=when, number=number)
+                        signalled = {"step": step, "when": when, "number": number}
+                        status = self.run(*prepare(), **signalled, statements=statements)
                     # Asked to end when there was nothing left to be ended, it is done.
                     done = {0} if number == signal.SIGTERM else set()
                     assert status in {-number, 128 + number} | done
