@@ -1,10 +1,8 @@
 """flask alarm: what is wrong."""
 
-import json
-
 import click
 
-from app.cli.groups import Group
+from app.cli.groups import Group, json_option, json_text
 from app.formatting import ago_text, printable
 from app.models.types import now
 from app.schemas.alerts import alarm_row
@@ -17,13 +15,13 @@ group = Group("alarm", help="See what is wrong.")
 @group.command("list")
 @click.option("--open", "only_open", is_flag=True, help="Only open ones.")
 @click.option("--limit", type=click.IntRange(1, service.MAX_LIMIT), default=50, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def list_(only_open: bool, limit: int, as_json: bool) -> None:
     """List alarms, the newest first."""
     alarms = service.list_alarms(limit=limit, is_open=True if only_open else None)
     if as_json:
         content = {"alarms": [alarm_row(alarm) for alarm in alarms]}
-        click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+        click.echo(json_text(content))
         return
     for alarm in alarms:
         over = f", resolved {ago_text(alarm.closed_at)}" if alarm.closed_at else ""

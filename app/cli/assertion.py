@@ -1,10 +1,8 @@
 """flask assertion: what must be true in a restored database."""
 
-import json
-
 import click
 
-from app.cli.groups import Group, of_database
+from app.cli.groups import Group, json_option, json_text, of_database
 from app.formatting import printable
 from app.host import own_user
 from app.models import Database
@@ -13,17 +11,15 @@ from app.services.proofs import assertions as service
 
 group = Group("assertion", help="Manage SQL that must return true in every restored database.")
 
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
 
 @group.command("list")
-@_json
+@json_option
 @of_database
 def list_(as_json: bool, database: Database) -> None:
     """List the assertions of a database."""
     found = service.list_assertions(database)
     if as_json:
-        click.echo(_as_json({"assertions": [assertion_row(assertion) for assertion in found]}))
+        click.echo(json_text({"assertions": [assertion_row(assertion) for assertion in found]}))
         return
     for assertion in found:
         click.echo(f"{assertion.name}: {printable(' '.join(assertion.statement.split()))}")
@@ -32,7 +28,7 @@ def list_(as_json: bool, database: Database) -> None:
 @group.command("add")
 @click.argument("name")
 @click.argument("statement", metavar="SQL")
-@_json
+@json_option
 @of_database
 def add(name: str, statement: str, as_json: bool, database: Database) -> None:
     """Add an assertion: a query that returns one row with one column, true.
@@ -41,7 +37,7 @@ def add(name: str, statement: str, as_json: bool, database: Database) -> None:
     role without rights, and may only read.
     """
     added = service.add_assertion(name, statement, of=database, created_by=own_user())
-    click.echo(_as_json(assertion_row(added)) if as_json else f"{added.name} has been added.")
+    click.echo(json_text(assertion_row(added)) if as_json else f"{added.name} has been added.")
 
 
 @group.command("remove")
@@ -55,7 +51,3 @@ def remove(name: str, yes: bool, database: Database) -> None:
         click.confirm(f"Remove the assertion {assertion.name}?", abort=True)
     service.remove_assertion(assertion.id, by=own_user())
     click.echo(f"{name} has been removed.")
-
-
-def _as_json(content: object) -> str:
-    return json.dumps(content, indent=2, ensure_ascii=False)

@@ -1,13 +1,12 @@
 """flask audit: who did what."""
 
-import json
 from collections.abc import Callable
 from functools import reduce
 from typing import Any, TextIO
 
 import click
 
-from app.cli.groups import Group
+from app.cli.groups import Group, json_option, json_text
 from app.formatting import printable
 from app.models import ActOutcome
 from app.schemas.reports import audit_row
@@ -16,7 +15,6 @@ from app.services.audit.log import verify as verify_chain
 
 group = Group("audit", help="Read who did what, and prove that nobody has changed the record.")
 
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _FILTERS = (
     click.option("--actor", default="", help="Who: the full name."),
     click.option("--action", default="", help="What: backup.delete, or backup for all of them."),
@@ -35,14 +33,14 @@ def _filtered(command: Callable[..., Any]) -> Callable[..., Any]:
 @_filtered
 @click.option("--limit", default=50, show_default=True, help="How many at most.")
 @click.option("--before", help="The nextBefore of the previous page.")
-@_json
+@json_option
 def list_(limit: int, before: str | None, as_json: bool, **asked: str | None) -> None:
     """List entries, newest first."""
     page = service.list_entries(_filters(asked), before=before, limit=limit)
     if as_json:
         entries = [audit_row(entry) for entry in page.entries]
         content = {"entries": entries, "nextBefore": page.next_before}
-        click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+        click.echo(json_text(content))
         return
     for entry in page.entries:
         what = f"{entry.action} {entry.subject}".strip()
@@ -64,7 +62,7 @@ def export(file: TextIO, **asked: str | None) -> None:
 @click.option(
     "--head", default="", help="A head that was kept earlier: detects removed entries at the end."
 )
-@_json
+@json_option
 def verify(head: str, as_json: bool) -> None:
     """Prove that no entry was changed, removed or inserted since it was written.
 
@@ -72,7 +70,7 @@ def verify(head: str, as_json: bool) -> None:
     """
     entries, newest = verify_chain(head)
     if as_json:
-        click.echo(json.dumps({"entries": entries, "head": newest}, indent=2))
+        click.echo(json_text({"entries": entries, "head": newest}))
         return
     click.echo(f"{entries} {'entry is' if entries == 1 else 'entries are'} as recorded.")
     click.echo(f"Head: {newest}")

@@ -1,7 +1,6 @@
 """flask backup: create, list, show, download, annotate and delete backups."""
 
 import hashlib
-import json
 import os
 import sys
 from contextlib import suppress
@@ -10,7 +9,7 @@ from typing import Any, BinaryIO
 
 import click
 
-from app.cli.groups import Group, ending_by_signals, for_one_database
+from app.cli.groups import Group, ending_by_signals, for_one_database, json_option, json_text
 from app.cli.progress import print_asserted, progress_shown
 from app.config import CANCEL_PATIENCE
 from app.errors import AppError, Conflict, InvalidInput, VerificationError
@@ -37,13 +36,11 @@ group = Group("backup", help="Create and manage backups of the database.")
 
 _BLOCK = 1024 * 1024  # bytes
 
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
 
 @group.command("create")
 @click.option("--notes", default="", help="A note to find it by.")
 @click.option("--quiet", "-q", is_flag=True, help="Print errors only; good for cron.")
-@_json
+@json_option
 @for_one_database
 def create(notes: str, quiet: bool, as_json: bool, database: Database) -> None:
     """Back up a database now, in this terminal.
@@ -55,7 +52,7 @@ def create(notes: str, quiet: bool, as_json: bool, database: Database) -> None:
         with sample_in_use(), progress_shown(quiet=quiet) as callbacks:
             backup = service.create_backup(database, trigger=Trigger.CLI, notes=notes, **callbacks)
         if as_json:
-            click.echo(_as_json(backup_row(backup)))
+            click.echo(json_text(backup_row(backup)))
         _insist_on_completed(backup)
         _insist_on_its_rows(backup)
     if not as_json and not quiet:
@@ -71,7 +68,7 @@ def create(notes: str, quiet: bool, as_json: bool, database: Database) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--notes", default="", help="A note to find it by.")
 @click.option("--quiet", "-q", is_flag=True, help="Print errors only.")
-@_json
+@json_option
 def import_(file: Path, notes: str, quiet: bool, as_json: bool) -> None:
     """Import a dump that was made elsewhere with pg_dump -F c.
 
@@ -85,7 +82,7 @@ def import_(file: Path, notes: str, quiet: bool, as_json: bool) -> None:
                 file, notes=notes, on_progress=callbacks.get("on_progress")
             )
         if as_json:
-            click.echo(_as_json(backup_row(backup)))
+            click.echo(json_text(backup_row(backup)))
         _insist_on_completed(backup)
     if not as_json and not quiet:
         differences = _differences(backup)
@@ -122,7 +119,7 @@ def _insist_on_completed(backup: DatabaseBackup) -> None:
 @click.option("--status", type=click.Choice([status.value for status in Status]))
 @click.option("--search", default="", help="Search in names, databases, notes and pins.")
 @click.option("--database", metavar="NAME", help="Only backups of this database.")
-@_json
+@json_option
 def list_(
     *, status: str | None, search: str, database: str | None, as_json: bool, **chosen: Any
 ) -> None:
@@ -131,7 +128,7 @@ def list_(
     page = listing.list_backups(of, status=wanted, query=search, **chosen)
     if as_json:
         rows = backups_in_list(page.backups)
-        click.echo(_as_json({"backups": rows, "nextBefore": page.next_before}))
+        click.echo(json_text({"backups": rows, "nextBefore": page.next_before}))
         return
     best = best_proofs(page.backups)
     for backup in page.backups:
@@ -149,12 +146,12 @@ def roles(name: str) -> None:
 
 @group.command("show")
 @click.argument("name")
-@_json
+@json_option
 def show(name: str, as_json: bool) -> None:
     """Show all about a backup, and how to restore it by hand."""
     backup = listing.get_backup(name)
     if as_json:
-        click.echo(_as_json(backup_details(backup)))
+        click.echo(json_text(backup_details(backup)))
         return
     for key, value in backup_row(backup).items():
         if value not in ("", None) and key not in ("error", "proof"):
@@ -295,7 +292,3 @@ def _print_proof(proof: Proof) -> None:
 
 def _proof_words(proof: Proof) -> str:
     return proof.word.upper() if proof.is_failed else proof_text(proof)
-
-
-def _as_json(content: object) -> str:
-    return json.dumps(content, indent=2, ensure_ascii=False)

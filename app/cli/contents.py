@@ -1,10 +1,8 @@
 """flask backup contents: the tables that a backup holds."""
 
-import json
-
 import click
 
-from app.cli.groups import CatalogueCommand
+from app.cli.groups import CatalogueCommand, json_option, json_text
 from app.formatting import bytes_text, printable
 from app.postgres.selection import written
 from app.services.restores.tables import SORTS, list_contents
@@ -14,7 +12,7 @@ from app.services.restores.tables import SORTS, list_contents
 @click.argument("name")
 @click.option("--search", default="", help="Only tables whose names contain this.")
 @click.option("--sort", type=click.Choice(SORTS), default="name", show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def contents(name: str, search: str, sort: str, as_json: bool) -> None:
     """List the tables of a backup, with their rows and sizes.
 
@@ -23,7 +21,7 @@ def contents(name: str, search: str, sort: str, as_json: bool) -> None:
     page = list_contents(name, query=search, sort=sort)
     if as_json:
         content = {"tables": page.tables, "total": page.total}
-        click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+        click.echo(json_text(content))
         return
     for table in page.tables:
         size = "–" if table["bytes"] is None else bytes_text(table["bytes"])

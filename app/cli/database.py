@@ -1,13 +1,12 @@
 """flask database: the databases that are guarded."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from app.cli.groups import Group, read_secret
+from app.cli.groups import Group, json_option, json_text, read_secret
 from app.errors import InvalidInput
 from app.formatting import moment_short, printable
 from app.host import own_user
@@ -19,8 +18,6 @@ from app.services.health.overview import Row, read_overview
 from app.services.schedules.service import make_first_schedules
 
 group = Group("database", help="Guard one or many databases, on any number of servers.")
-
-as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def ssh_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -62,12 +59,12 @@ _max_age = click.option(
 
 
 @group.command("list")
-@as_json_option
+@json_option
 def list_(as_json: bool) -> None:
     """List all databases with their newest good backup."""
     rows = read_overview()
     if as_json:
-        click.echo(_as_json({"databases": [overview_row(row) for row in rows]}))
+        click.echo(json_text({"databases": [overview_row(row) for row in rows]}))
         return
     for row in rows:
         click.echo(_line(row))
@@ -80,7 +77,7 @@ def list_(as_json: bool) -> None:
 @_compression
 @_without_rows_of
 @_max_age
-@as_json_option
+@json_option
 def add(name: str, url: str | None, as_json: bool, **options: Any) -> None:
     """Guard the database at a URL such as postgresql://user@host:5432/dbname.
 
@@ -91,7 +88,7 @@ def add(name: str, url: str | None, as_json: bool, **options: Any) -> None:
     database = service.add_database(name, read, _changes(options), by=own_user())
     make_first_schedules()
     if as_json:
-        click.echo(_as_json(database_row(database)))
+        click.echo(json_text(database_row(database)))
         return
     click.echo(f"{name} is guarded: {printable(database.dbname)} on {printable(database.server)}.")
     click.echo(f"Back it up now:     flask backup create --database {name}")
@@ -189,7 +186,3 @@ def read_url(url: str | None) -> str:
             " asked. Change the password if this machine has other users.",
         )
     return url
-
-
-def _as_json(content: object) -> str:
-    return json.dumps(content, indent=2, ensure_ascii=False)

@@ -1,13 +1,12 @@
 """flask database: what the server of a database answers."""
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 import click
 
-from app.cli.database import as_json_option, read_url, ssh_options
-from app.cli.groups import CatalogueCommand
+from app.cli.database import read_url, ssh_options
+from app.cli.groups import CatalogueCommand, json_option, json_text
 from app.errors import InvalidInput
 from app.formatting import bytes_text, printable
 from app.host import own_user
@@ -27,7 +26,7 @@ _WORDS = {True: ("passed", "green"), False: ("failed", "red"), None: ("-", None)
 @click.argument("name", required=False)
 @click.option("--url", help="Test this URL instead, which is not saved; - for standard input.")
 @ssh_options
-@as_json_option
+@json_option
 @click.pass_context
 def test(
     context: click.Context, /, name: str | None, url: str | None, as_json: bool, **ssh: Any
@@ -44,7 +43,7 @@ def test(
         with sample_in_use():
             steps = connection_test.check_database(name or "")
     if as_json:
-        click.echo(json.dumps(steps_report(steps), indent=2, ensure_ascii=False))
+        click.echo(json_text(steps_report(steps)))
     else:
         _print(steps)
     context.exit(0 if connection_test.is_passed(steps) else 1)
@@ -72,7 +71,7 @@ def grants(name: str, *, role: str) -> None:
     multiple=True,
     help="Guard this one too, under NAME; can be repeated.",
 )
-@as_json_option
+@json_option
 def discover(name: str, *, added: tuple[str, ...], as_json: bool) -> None:
     """List the databases on the server of a database, and which are guarded.
 
@@ -86,7 +85,7 @@ def discover(name: str, *, added: tuple[str, ...], as_json: bool) -> None:
         neighbours = discovery.discover(name)
     if as_json:
         rows = [neighbour_row(neighbour) for neighbour in neighbours]
-        click.echo(json.dumps({"databases": rows}, indent=2))
+        click.echo(json_text({"databases": rows}))
         return
     for neighbour in neighbours:
         click.echo(_line(neighbour))

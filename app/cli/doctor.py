@@ -1,10 +1,8 @@
 """flask doctor: is everything ready for backups?"""
 
-import json
-
 import click
 
-from app.cli.groups import TellingCommand
+from app.cli.groups import TellingCommand, json_option, json_text
 from app.schemas.reports import doctor_report
 from app.services.health.doctor import Finding, State, examine, is_healthy
 
@@ -12,7 +10,7 @@ _COLOURS = {State.OK: "green", State.WARNING: "yellow", State.PROBLEM: "red"}
 
 
 @click.command("doctor", cls=TellingCommand)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @click.pass_context
 def doctor(context: click.Context, as_json: bool) -> None:
     """Examine server, rights, programs, disk, clock, queue, worker and catalogue.
@@ -22,7 +20,7 @@ def doctor(context: click.Context, as_json: bool) -> None:
     """
     findings = examine()
     if as_json:
-        click.echo(json.dumps(doctor_report(findings), indent=2, ensure_ascii=False))
+        click.echo(json_text(doctor_report(findings)))
     else:
         _print(findings)
     context.exit(0 if is_healthy(findings) else 1)

@@ -1,5 +1,6 @@
 """What all commands share: errors in words, and signals that unwind."""
 
+import json
 import logging
 import os
 import signal
@@ -88,6 +89,14 @@ def for_one_database(command: Callable[..., None]) -> Callable[..., None]:
         command(*arguments, database=database, **options)
 
     return chosen
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def json_text(content: object) -> str:
+    """What `--json` prints."""
+    return json.dumps(content, indent=2, ensure_ascii=False)
 
 
 def say_beside(line: str) -> None:

@@ -1,12 +1,11 @@
 """flask notifier: where messages about alarms go."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
-from app.cli.groups import Group, read_secret
+from app.cli.groups import Group, json_option, json_text, read_secret
 from app.host import own_user
 from app.models import Fact
 from app.models.types import now
@@ -15,7 +14,6 @@ from app.services.alerts import notifiers as service
 
 group = Group("notifier", help="Send alarms by mail, Slack, Telegram, Teams, webhooks and more.")
 
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _facts = click.option(
     "--fact",
     "facts",
@@ -34,12 +32,12 @@ _url = click.option(
 
 
 @group.command("list")
-@_json
+@json_option
 def list_(as_json: bool) -> None:
     """List the notifiers; their URLs are shown by scheme and host only."""
     notifiers = service.list_notifiers()
     if as_json:
-        click.echo(_as_json({"notifiers": [notifier_row(notifier) for notifier in notifiers]}))
+        click.echo(json_text({"notifiers": [notifier_row(notifier) for notifier in notifiers]}))
         return
     for notifier in notifiers:
         facts = ", ".join(notifier.facts) if notifier.facts is not None else "every alarm"
@@ -53,7 +51,7 @@ def list_(as_json: bool) -> None:
 @_facts
 @_title
 @_body
-@_json
+@json_option
 def create(
     name: str, url_file: Path | None, facts: tuple[str, ...], as_json: bool, **templates: str | None
 ) -> None:
@@ -66,7 +64,7 @@ def create(
         name, _read_url(url_file), created_by=own_user(), **_given(facts, templates)
     )
     message = f"{created.name} has been created: {created.target}."
-    click.echo(_as_json(notifier_row(created)) if as_json else message)
+    click.echo(json_text(notifier_row(created)) if as_json else message)
 
 
 @group.command("edit")
@@ -134,7 +132,3 @@ def _read_url(file: Path | None) -> str:
         asked: str = click.prompt("URL", hide_input=True)
         return asked
     return read_secret(file, "--url-file")
-
-
-def _as_json(content: object) -> str:
-    return json.dumps(content, indent=2, ensure_ascii=False)

@@ -1,11 +1,17 @@
 """flask backup drill and restore, and flask restore, which manages both."""
 
-import json
 from typing import Any
 
 import click
 
-from app.cli.groups import CatalogueCommand, Group, ending_by_signals, for_one_database
+from app.cli.groups import (
+    CatalogueCommand,
+    Group,
+    ending_by_signals,
+    for_one_database,
+    json_option,
+    json_text,
+)
 from app.cli.progress import progress_shown
 from app.cli.restore_report import outcome, print_done, print_preview, print_remarks
 from app.config import CANCEL_PATIENCE
@@ -27,7 +33,6 @@ group = Group(
     "restore", help="Manage drills and restores; flask backup drill and restore start them."
 )
 
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 _yes = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 
@@ -115,12 +120,12 @@ def restore_(name: str, *, yes: bool, replace: bool, in_place: bool, **chosen: A
 
 @group.command("list")
 @click.option("--limit", default=50, show_default=True, help="The highest number to list.")
-@_json
+@json_option
 def list_(limit: int, as_json: bool) -> None:
     """List drills and restores, newest first."""
     restores = service.list_restores(limit=limit)
     if as_json:
-        click.echo(_as_json({"restores": [restore_row(restore) for restore in restores]}))
+        click.echo(json_text({"restores": [restore_row(restore) for restore in restores]}))
         return
     for restore in restores:
         when = moment_short(restore.created_at)
@@ -133,12 +138,12 @@ def list_(limit: int, as_json: bool) -> None:
 
 @group.command("show")
 @click.argument("restore_id", metavar="ID")
-@_json
+@json_option
 def show(restore_id: str, as_json: bool) -> None:
     """Show the details of a drill or a restore."""
     restore = service.get_restore(restore_id)
     if as_json:
-        click.echo(_as_json(restore_details(restore)))
+        click.echo(json_text(restore_details(restore)))
         return
     for key, value in restore_row(restore).items():
         if value not in ("", None) and key not in ("error", "result", "canBeUndone"):
@@ -220,7 +225,3 @@ def _error_of(restore: Restore) -> AppError:
     if proof is not None and not proof.is_failed and not proof.is_passed:
         message = f"a drill is not possible here, which says nothing about the backup: {message}"
     return AppError(message, detail=restore.error_detail, hint=restore.error_hint)
-
-
-def _as_json(content: object) -> str:
-    return json.dumps(content, indent=2, ensure_ascii=False)

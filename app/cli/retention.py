@@ -1,6 +1,5 @@
 """flask retention: which backups are kept; also pruning and pinning."""
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -8,7 +7,14 @@ from typing import Any
 
 import click
 
-from app.cli.groups import CatalogueCommand, Group, for_one_database, of_database
+from app.cli.groups import (
+    CatalogueCommand,
+    Group,
+    for_one_database,
+    json_option,
+    json_text,
+    of_database,
+)
 from app.errors import AppError
 from app.formatting import bytes_text, moment_short, policy_text, printable
 from app.host import own_user
@@ -24,7 +30,6 @@ from app.services.schedules.outlook import get_outlook
 
 group = Group("retention", help="Set which backups are kept, and which are removed.")
 
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _NAMED = 20  # backups
 _COUNTS = {
     "last": "the newest N",
@@ -69,7 +74,7 @@ def _rules(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @group.command("show")
-@_json
+@json_option
 @of_database
 def show(as_json: bool, database: Database) -> None:
     """Show the policy of a database, and when it applies."""
@@ -78,7 +83,7 @@ def show(as_json: bool, database: Database) -> None:
 
 @group.command("set")
 @_rules
-@_json
+@json_option
 @for_one_database
 def set_(as_json: bool, database: Database, **rules: Any) -> None:
     """Change the policy; rules that are not given stay, and 0 turns one off.
@@ -108,7 +113,7 @@ def _tell_outlook(database: Database, *, as_json: bool) -> None:
     outlook = get_outlook(database, limit=None if as_json else _NAMED)
     if as_json:
         content = retention_outlook(outlook)
-        click.echo(_as_json(content.pop("policy") | content))
+        click.echo(json_text(content.pop("policy") | content))
         return
     click.echo(policy_text(outlook.preview.policy))
     if not outlook.standing.is_empty:
@@ -133,7 +138,7 @@ def _name_removals(preview: pruning.Preview) -> None:
 @click.command("prune", cls=CatalogueCommand)
 @click.option("--dry-run", is_flag=True, help="Only show what would be removed and kept.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@_json
+@json_option
 @for_one_database
 def prune(dry_run: bool, yes: bool, as_json: bool, database: Database) -> None:
     """Remove the backups that the retention policy does not keep.
@@ -147,7 +152,7 @@ def prune(dry_run: bool, yes: bool, as_json: bool, database: Database) -> None:
         _ask_before(database, as_json=as_json)
     done = pruning.prune(database, by=own_user())
     if as_json:
-        click.echo(_as_json(pruned(done)))
+        click.echo(json_text(pruned(done)))
     else:
         for name in done.removed:
             click.echo(f"{name}\tremoved")
@@ -173,7 +178,7 @@ def _ask_before(database: Database, *, as_json: bool) -> None:
 
 def _tell(preview: pruning.Preview, *, as_json: bool) -> None:
     if as_json:
-        click.echo(_as_json(retention_plan(preview)))
+        click.echo(json_text(retention_plan(preview)))
         return
     for word, verdicts in (("keep", preview.keeping), ("REMOVE", preview.removing)):
         for verdict in verdicts:
@@ -197,21 +202,17 @@ def _line(verdict: Verdict) -> str:
 @click.command("pin", cls=CatalogueCommand)
 @click.argument("name")
 @click.option("--reason", required=True, help="Why it is kept, for readers in a year.")
-@_json
+@json_option
 def pin(name: str, reason: str, as_json: bool) -> None:
     """Exempt a backup from every retention rule."""
     backup = pins.pin_backup(name, reason, by=own_user())
-    click.echo(_as_json(backup_row(backup)) if as_json else f"{name} has been pinned.")
+    click.echo(json_text(backup_row(backup)) if as_json else f"{name} has been pinned.")
 
 
 @click.command("unpin", cls=CatalogueCommand)
 @click.argument("name")
-@_json
+@json_option
 def unpin(name: str, as_json: bool) -> None:
     """Apply the retention rules to a backup again."""
     backup = pins.unpin_backup(name, by=own_user())
-    click.echo(_as_json(backup_row(backup)) if as_json else f"{name} has been unpinned.")
-
-
-def _as_json(content: object) -> str:
-    return json.dumps(content, indent=2, ensure_ascii=False)
+    click.echo(json_text(backup_row(backup)) if as_json else f"{name} has been unpinned.")

@@ -1,13 +1,12 @@
 """flask schedule: which tasks run automatically, and when."""
 
-import json
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
-from app.cli.groups import Group, for_one_database, of_database, read_secret
+from app.cli.groups import Group, for_one_database, json_option, json_text, of_database, read_secret
 from app.formatting import in_zone, moment_short, printable
 from app.host import own_user
 from app.models import Database, Firing, Task
@@ -18,7 +17,6 @@ from app.services.schedules.listing import list_next_times
 
 group = Group("schedule", help="Run backups, drills and scrubs automatically.")
 
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _task = click.Choice([task.value for task in Task])
 _cron_help = "Minute, hour, day of the month, month, weekday: '0 3 * * *'."
 _zone_help = "Time zone, such as Europe/Berlin."
@@ -32,14 +30,14 @@ _heartbeat = click.option(
 
 
 @group.command("list")
-@_json
+@json_option
 @of_database
 def list_(as_json: bool, database: Database) -> None:
     """List the schedules of a database."""
     schedules = service.list_schedules(database)
     last = service.last_firings(schedules)
     if as_json:
-        click.echo(_as_json({"schedules": schedule_rows(schedules, last)}))
+        click.echo(json_text({"schedules": schedule_rows(schedules, last)}))
         return
     for schedule in schedules:
         due = f"next {moment_short(schedule.next_due_at)} UTC" if schedule.next_due_at else "paused"
@@ -51,7 +49,7 @@ def list_(as_json: bool, database: Database) -> None:
 
 @group.command("show")
 @click.argument("name")
-@_json
+@json_option
 @of_database
 def show(name: str, as_json: bool, database: Database) -> None:
     """Show a schedule, its next times and its last runs."""
@@ -59,7 +57,7 @@ def show(name: str, as_json: bool, database: Database) -> None:
     firings = service.list_firings(schedule.id)
     if as_json:
         details = schedule_details(schedule, firings[0] if firings else None)
-        click.echo(_as_json(details | {"firings": [firing_row(firing) for firing in firings]}))
+        click.echo(json_text(details | {"firings": [firing_row(firing) for firing in firings]}))
         return
     click.echo(f"name: {schedule.name}")
     click.echo(f"task: {schedule.task.value}")
@@ -83,7 +81,7 @@ def show(name: str, as_json: bool, database: Database) -> None:
 @_notes
 @_heartbeat
 @click.option("--paused", is_flag=True, help="Do not start it yet.")
-@_json
+@json_option
 @for_one_database
 def create(
     name: str,
@@ -106,7 +104,7 @@ def create(
     )
     created = service.add_schedule(new, of=database, created_by=own_user())
     if as_json:
-        click.echo(_as_json(schedule_details(created, None)))
+        click.echo(json_text(schedule_details(created, None)))
         return
     click.echo(f"{created.name} has been created: {times.in_words(created.cron)}.")
     _print_times(list_next_times(created), created.timezone)
@@ -193,12 +191,12 @@ def delete(name: str, yes: bool, database: Database) -> None:
 @group.command("next")
 @click.option("--cron", required=True, help=_cron_help)
 @click.option("--timezone", default="UTC", show_default=True, help=_zone_help)
-@_json
+@json_option
 def next_(cron: str, timezone: str, as_json: bool) -> None:
     """Show when a schedule would be due; nothing is saved."""
     words, moments = times.preview_times(cron, timezone)
     if as_json:
-        click.echo(_as_json(schedule_preview(words, moments)))
+        click.echo(json_text(schedule_preview(words, moments)))
         return
     click.echo(words)
     _print_times(moments, timezone)
@@ -228,7 +226,3 @@ def _line(firing: Firing) -> str:
         since = moment_short(firing.missed_since)
         line += f", missed runs before it: {firing.missed} since {since} UTC"
     return f"{line}; {printable(firing.told)}" if firing.told else line
-
-
-def _as_json(content: Any) -> str:
-    return json.dumps(content, indent=2, ensure_ascii=False)

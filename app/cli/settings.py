@@ -1,11 +1,10 @@
 """flask settings: the settings that admins change at run time, as one file."""
 
-import json
 from typing import TextIO
 
 import click
 
-from app.cli.groups import Group
+from app.cli.groups import Group, json_option, json_text
 from app.host import own_user
 from app.services.settings_file import document as service
 
@@ -27,7 +26,7 @@ def export(file: TextIO) -> None:
     help="Remove entries that the file does not contain; databases are retired.",
 )
 @click.option("--dry-run", is_flag=True, help="Only show what would change.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def import_(file: TextIO, exact: bool, dry_run: bool, as_json: bool) -> None:
     """Apply FILE (- for standard input): all of it, or nothing.
 
@@ -37,7 +36,7 @@ def import_(file: TextIO, exact: bool, dry_run: bool, as_json: bool) -> None:
     changes = service.import_settings(document, by=own_user(), exact=exact, dry_run=dry_run)
     if as_json:
         content = {"changes": changes, "dryRun": dry_run}
-        click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+        click.echo(json_text(content))
         return
     for change in changes:
         click.echo(("would be: " if dry_run else "") + change)
