@@ -231,7 +231,10 @@ def on_catalogues(*kinds: str) -> pytest.MarkDecorator:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Models and services keep their rules on both kinds of catalogue."""
+    """Models and services keep their rules on both kinds of catalogue, unless a test has chosen."""
+    chosen = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
+    if "catalogue_url" in chosen:
+        return
     folder = metafunc.definition.path.parent
     is_room = folder.parent.name == "services" and folder.name not in ("drills", "restores")
     on_both = is_room or folder.name in ("models", "services")

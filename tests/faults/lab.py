@@ -48,6 +48,9 @@ SEED = int(os.environ["FAULTS_SEED"])
 #: How often each target is hit; a long run sets FAULTS_N=1000.
 N = int(os.environ.get("FAULTS_N") or 4)
 
+#: Up to this N a run takes what it is short of time for by samples: CI is such a run.
+USUAL_N = 8
+
 #: Who waits is run at once, and even if it was asked for by a clock that runs ahead.
 _ANY_AGE = timedelta(days=-4000)
 

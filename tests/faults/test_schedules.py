@@ -37,11 +37,10 @@ from app.services.retention.rules import Policy
 from app.services.schedules import fire
 from app.services.schedules import service as schedules
 from app.services.schedules import turn as scheduling
-from tests.faults.lab import N, chance
+from tests.faults.lab import USUAL_N, N, chance
 
 pytestmark = pytest.mark.faults
 
-USUAL_N = 8  # what each target gets in CI
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 
@@ -214,10 +213,10 @@ def test_twenty_schedules_over_thirty_days_of_trouble(
 ):
     """Crashes, failures, sleep and a clock that jumps; both changes of clocks lie in it.
 
-    Twelve days with the usual N.
+    Nine days with the usual N.
     """
-    days = 30 if N > USUAL_N else 12
-    start = datetime(2026, 10, 21, 11, 22, tzinfo=UTC)
+    days = 30 if N > USUAL_N else 9
+    start = datetime(2026, 10, 24, 11, 22, tzinfo=UTC)
     luck = chance("schedules", 0)
     machine = Machine(monkeypatch, start, luck, crashes=0.01, failures=0.2)
     wanted = {f"schedule {number}": each for number, each in enumerate(twenty())}
@@ -255,8 +254,8 @@ def test_twenty_schedules_over_thirty_days_of_trouble(
 
 @pytest.mark.timeout(600)
 def test_an_hourly_schedule_over_a_year(context: None, monkeypatch: pytest.MonkeyPatch):
-    """A month of it with the usual N."""
-    days = 365 if N > USUAL_N else 31
+    """Ten days of it with the usual N."""
+    days = 365 if N > USUAL_N else 10
     start = datetime(2026, 8, 20, tzinfo=UTC)
     machine = Machine(monkeypatch, start, chance("a year", 0))
     hourly = Wanted("10 * * * *", "America/St_Johns", frozenset({10}))

@@ -13,13 +13,13 @@ from app.models import DatabaseBackup, Trigger
 from app.services.backups import run as backup_run
 from app.services.backups import service as backups
 from app.services.proofs import records as proofs
-from tests.conftest import Database
-from tests.faults.lab import N
+from tests.conftest import Database, on_catalogues
+from tests.faults.lab import USUAL_N, N
 
-pytestmark = pytest.mark.usefixtures("context")
+# The catalogue has no part in this.
+pytestmark = [pytest.mark.usefixtures("context"), on_catalogues("sqlite")]
 
 ROWS = 300
-_SHORT = 8  # of N, as the usual run has it
 TRUNCATE = f"""
     BEGIN; TRUNCATE moved; INSERT INTO moved SELECT n, 'x' FROM generate_series(1, {ROWS}) n; COMMIT
 """
@@ -107,8 +107,8 @@ def test_every_row_is_there_whatever_others_do_to_its_table(change: str, moving:
 @pytest.mark.parametrize("change", CHANGES)
 def test_every_row_is_there_in_many_backups(change: str, moving: Database):
     """Fifty beside TRUNCATE; beside the others a long run of the faults makes as many."""
-    with changing(moving, CHANGES[change], pause=0.7 if N > _SHORT else 0) as took:
-        for _ in range(50 if N > _SHORT or change == "truncate" else 6):
+    with changing(moving, CHANGES[change], pause=0.7 if N > USUAL_N else 0) as took:
+        for _ in range(50 if N > USUAL_N or change == "truncate" else 6):
             assert rows_of(backed_up())["moved"] == ROWS
     assert took
 
