@@ -1,6 +1,6 @@
 """Functions that differ between operating systems: accounts, processes, locks on files.
 
-They work on Linux and macOS. app/postgres/launch.py, which is not part of this process,
+They work on Linux and macOS. app/programs/launch.py, which is not part of this process,
 does the same for limits and for programs that end with us.
 """
 

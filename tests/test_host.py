@@ -13,7 +13,7 @@ from flask import Flask
 from app import host
 from app.config import ROOT
 from app.models import Trigger
-from app.postgres.command import LAUNCH
+from app.programs.command import LAUNCH
 from app.services.backups import service as backups
 from app.services.jobs import claims
 

@@ -16,10 +16,10 @@ from app.cli.groups import CatalogueCommand, unwind_on_signals
 from app.cli.web import cannot_listen
 from app.config import ROOT, settings
 from app.errors import AppError, ConfigurationError
-from app.postgres import launch
 from app.postgres.connection import open_session
 from app.postgres.embedded import EmbeddedServer
 from app.postgres.tools import find_toolchains
+from app.programs import launch
 from app.services.access import admins
 from app.services.databases.configured import address_in_environment, embedded_server
 from app.services.databases.connections import reached, sample_in_use

@@ -8,13 +8,13 @@ import re
 from collections.abc import Iterator
 
 from app.errors import PostgresError
-from app.postgres import command
 from app.postgres.connection import hint_for, quoted
 from app.postgres.conninfo import Conninfo
 from app.postgres.databases import Server
 from app.postgres.encodings import printable
 from app.postgres.supervision import Supervision
 from app.postgres.tools import Toolchain
+from app.programs import command
 
 _OLDEST = 14  # the first server that can check tables too
 _FOUND = 2  # the exit status of pg_amcheck when it finds something

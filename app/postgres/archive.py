@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from app.errors import AppError, DumpError, PostgresError, StorageError, ToolError
-from app.postgres import command
 from app.postgres.encodings import python_codec
 from app.postgres.tools import Toolchain
+from app.programs import command
 
 MAGIC = b"PGDMP"
 _CUSTOM = 1

@@ -13,10 +13,11 @@ from psycopg2.extensions import connection as Connection  # noqa: N812 - it is a
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 from app.errors import AppError, ConnectError, PostgresError
-from app.postgres.conninfo import Conninfo, masked
+from app.postgres.conninfo import Conninfo
 from app.postgres.encodings import allow_any_bytes
 from app.postgres.hints import HINTS, REFUSALS
 from app.postgres.tools import Version
+from app.programs.masking import masked
 
 allow_any_bytes()
 

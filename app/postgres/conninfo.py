@@ -4,7 +4,7 @@ import getpass
 import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,10 +15,10 @@ from psycopg2.extensions import make_dsn, parse_dsn
 
 from app import locks
 from app.errors import ConfigurationError
+from app.programs.masking import LONG_ENOUGH
 
 _SCHEMES = ("postgres", "postgresql")
 _PASSFILE = "pgpass-"
-_LONG_ENOUGH = 6  # characters of a secret that is masked inside words too
 
 # Settings of our programs that override those of the database and the role, by the first
 # major version that knows them.
@@ -67,16 +67,6 @@ def undisturbed(info: Conninfo, major: int, *, quotes: str = "off") -> Conninfo:
     return replace(info, parameters={**info.parameters, "options": " ".join(options).strip()})
 
 
-def masked(text: str, secrets: Iterable[str]) -> str:
-    """The text without secrets; short ones are masked as whole words only."""
-    for secret in secrets:
-        if len(secret) >= _LONG_ENOUGH:
-            text = text.replace(secret, "*****")
-        else:
-            text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "*****", text)
-    return text
-
-
 def parse_url(url: str, *, called: str = "DATABASE_URL") -> Conninfo:
     """Parse a libpq URL, also in the forms of Prisma and SQLAlchemy; errors name it as `called`.
 
@@ -103,8 +93,8 @@ def parse_url(url: str, *, called: str = "DATABASE_URL") -> Conninfo:
             hint="sslpassword and passwords with line breaks are not supported.",
         )
     notices = tuple(f"{called}: {name} is unknown to libpq and was ignored" for name in dropped)
-    if 0 < len(password) < _LONG_ENOUGH:
-        notices += (f"{called}: a password of {_LONG_ENOUGH} characters or more is masked better",)
+    if 0 < len(password) < LONG_ENOUGH:
+        notices += (f"{called}: a password of {LONG_ENOUGH} characters or more is masked better",)
     return Conninfo(parameters, password, server=_server(parameters), notices=notices)
 
 

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from app.errors import PostgresError
-from app.postgres import command
 from app.postgres.archive import Entry, read_entries
 from app.postgres.connection import hint_for
 from app.postgres.conninfo import Conninfo
@@ -18,6 +17,7 @@ from app.postgres.databases import Server
 from app.postgres.restore import LAST, NEVER
 from app.postgres.supervision import Supervision
 from app.postgres.tools import Toolchain
+from app.programs import command
 
 # Not definitions, or created only after the comparison.
 _NOT_COMPARED = frozenset(

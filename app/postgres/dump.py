@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from app.errors import AppError, DumpError, StorageFull, ToolError
-from app.postgres import command
 from app.postgres.connection import hint_for
 from app.postgres.conninfo import Conninfo
 from app.postgres.tools import Toolchain
+from app.programs import command
 
 
 class ObjectGone(DumpError):

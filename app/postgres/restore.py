@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.errors import PostgresError, RestoreError
-from app.postgres import command
 from app.postgres.archive import Entry
 from app.postgres.connection import quoted, unquoted
 from app.postgres.conninfo import Conninfo, undisturbed
 from app.postgres.encodings import printable
 from app.postgres.supervision import Supervision
 from app.postgres.tools import Toolchain, Version
+from app.programs import command
 
 # Created by a superuser alone, after everything they could act upon.
 LAST = ("EVENT TRIGGER", "PUBLICATION", "PUBLICATION TABLE", "PUBLICATION TABLES IN SCHEMA")

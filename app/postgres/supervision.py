@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from app.postgres import command
+from app.programs import command
 
 
 @dataclass(frozen=True)

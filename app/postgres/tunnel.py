@@ -25,12 +25,12 @@ import psycopg2
 from app import locks
 from app.errors import ConfigurationError, ConnectError, PostgresError
 from app.pausing import pause
-from app.postgres.background import Background, beside
 from app.postgres.connection import OnWait
 from app.postgres.conninfo import Conninfo
 from app.postgres.doorway import LOOPBACK, doorway
 from app.postgres.embedded.cluster import is_fit_for_socket
 from app.postgres.ssh_host import SshHost, find_program, fingerprint, is_host, ssh_error
+from app.programs.background import Background, beside
 
 _FOLDER = "backstop-tunnel-"
 _KNOWN_HOSTS = "known_hosts"

@@ -17,7 +17,6 @@ from typing import Any
 import psutil
 import pytest
 
-from app.postgres.command import Watch
 from app.postgres.connection import OnWait, connect
 from app.postgres.conninfo import Conninfo, client_environment
 from app.postgres.dump import Limits, Request, dump
@@ -26,6 +25,7 @@ from app.postgres.embedded.accounts import account_for
 from app.postgres.locking import hold_lock
 from app.postgres.snapshot import Snapshot, take_snapshot
 from app.postgres.tools import Toolchain
+from app.programs.command import Watch
 from tests.conftest import Database, url_of
 from tests.servers import a_server, leave_out
 

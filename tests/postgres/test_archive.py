@@ -18,13 +18,13 @@ from typing import Any
 import pytest
 
 from app.errors import DumpError, PostgresError, StorageError, ToolError
-from app.postgres import command
 from app.postgres.archive import Entry, Expected, read_entries, read_header, read_whole
 from app.postgres.blocks import check_blocks
-from app.postgres.command import Watch
 from app.postgres.conninfo import Conninfo, parse_url
 from app.postgres.rows import RowCounter
 from app.postgres.tools import Toolchain, Version
+from app.programs import command
+from app.programs.command import Watch
 from tests.conftest import Database
 from tests.postgres.conftest import as_admin, at, make_dump, nothing
 from tests.servers import toolchain

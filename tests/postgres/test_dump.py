@@ -16,13 +16,13 @@ import psycopg2
 import pytest
 
 from app.errors import DumpError, PostgresError, StorageFull, ToolError
-from app.postgres import command
 from app.postgres import dump as dumping
 from app.postgres.archive import read_header, read_whole
-from app.postgres.command import Watch
 from app.postgres.conninfo import Conninfo, parse_url, write_passfile
 from app.postgres.dump import Limits
 from app.postgres.tools import Toolchain, Version, choose_toolchain, find_toolchains
+from app.programs import command
+from app.programs.command import Watch
 from tests.conftest import Database, url_of
 from tests.postgres.conftest import (
     LIMITS,

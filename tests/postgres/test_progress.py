@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.postgres import command
 from app.postgres import progress as module
-from app.postgres.command import Watch
 from app.postgres.conninfo import Conninfo, client_environment, parse_url
 from app.postgres.dump import Request, dump
 from app.postgres.progress import PAGE, DumpProgress, Table, watched
 from app.postgres.tools import Toolchain
+from app.programs import command
+from app.programs.command import Watch
 from tests.conftest import Database
 from tests.postgres.conftest import LIMITS, at, hold_snapshot, wait_until
 

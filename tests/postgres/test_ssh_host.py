@@ -7,7 +7,7 @@ import pytest
 
 from app.errors import ConnectError, InvalidInput
 from app.postgres.ssh_host import fingerprint, parse_host_key, parse_ssh_host, scan_host_key
-from tests.postgres.sshd import an_sshd, new_key
+from tests.sshd import an_sshd, new_key
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
 CANARY = "canary-secret"

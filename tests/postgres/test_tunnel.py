@@ -27,7 +27,7 @@ from app.postgres.tools import Toolchain
 from app.postgres.tunnel import tunnel
 from tests.conftest import Database
 from tests.postgres.conftest import encrypted_server, make_dump, wait_until
-from tests.postgres.sshd import Sshd, an_sshd, new_key
+from tests.sshd import Sshd, an_sshd, new_key
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 from app.errors import ToolError
-from app.postgres.background import run_alone
+from app.programs.background import run_alone
 
 logger = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from app import host
 from app.errors import ConfigurationError, ToolError
-from app.postgres.background import run_alone
 from app.postgres.embedded.accounts import Account
+from app.programs.background import run_alone
 
 #: An account for drills alone; Backstop does not create it.
 ACCOUNT = "backstop-drill"

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from app.errors import ConnectError, NotPossible
-from app.postgres.background import Background, beside, run_alone
 from app.postgres.connection import open_session
 from app.postgres.conninfo import Conninfo, undisturbed
 from app.postgres.embedded.cluster import PORT, is_fit_for_socket
 from app.postgres.throwaway.programs import Programs
 from app.postgres.throwaway.remains import SOCKETS, remove
 from app.postgres.throwaway.sandbox import Isolation, Places, Sandbox
+from app.programs.background import Background, beside, run_alone
 
 SERVER = "the server for this drill"  # its name in messages
 

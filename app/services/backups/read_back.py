@@ -11,11 +11,11 @@ from typing import Any
 from app.errors import Interrupted
 from app.postgres.archive import Entry, Expected, Header, read_entries, read_header, read_whole
 from app.postgres.census import Census
-from app.postgres.command import Watch
 from app.postgres.encodings import printable
 from app.postgres.rows import RowCounter
 from app.postgres.snapshot import Table
 from app.postgres.tools import Toolchain
+from app.programs.command import Watch
 from app.services.backups.manifests import Measured
 from app.services.databases.configured import storage
 from app.services.jobs import claims

@@ -12,7 +12,6 @@ from app.errors import AppError, ConnectError, Interrupted, PostgresError
 from app.extensions import db, writing
 from app.models import Database, DatabaseBackup
 from app.postgres.census import Census
-from app.postgres.command import Line, Watch
 from app.postgres.conninfo import Conninfo, client_environment
 from app.postgres.counting import Counting, counting
 from app.postgres.dump import Limits, ObjectGone, Request, dump, dump_roles
@@ -24,6 +23,7 @@ from app.postgres.relay import alone
 from app.postgres.snapshot import Snapshot, take_snapshot
 from app.postgres.table_locks import refuse_too_many_tables
 from app.postgres.tools import Toolchain, choose_toolchain, find_toolchains
+from app.programs.command import Line, Watch
 from app.services.backups.free_space import refuse_without_space
 from app.services.backups.manifests import build_manifest
 from app.services.backups.publication import end_sessions_of, record_success

@@ -23,7 +23,7 @@ from app.logs import errors_logged
 from app.models import ActOutcome, Database, DatabaseBackup, Restore, Status, Trigger
 from app.models.types import moment_text, now
 from app.pausing import pause
-from app.postgres.command import Line
+from app.programs.command import Line
 from app.queue import FAILURES, proofs_queue, queue
 from app.services.audit.acting import acting, tell
 from app.services.backups.listing import get_backup

@@ -14,9 +14,9 @@ from app.extensions import db, writing
 from app.models import AnyJob, DatabaseBackup, Restore, Status
 from app.models.job import LEASE
 from app.models.types import now
-from app.postgres.command import Log
 from app.postgres.dump import took_too_long
 from app.postgres.progress import DumpProgress
+from app.programs.command import Log
 from app.services.jobs import claims
 from app.services.jobs.progress import Progress, progress_of
 

@@ -21,10 +21,10 @@ from app.models import (
 )
 from app.models.types import now
 from app.postgres.archive import Expected, read_entries, read_whole
-from app.postgres.command import Watch
 from app.postgres.differences import differences
 from app.postgres.rows import RowCounter
 from app.postgres.tools import Toolchain, find_toolchains
+from app.programs.command import Watch
 from app.services.databases.configured import storage
 from app.services.proofs.records import judge
 from app.storages import sha256_of

@@ -25,7 +25,6 @@ from app.errors import (
 from app.postgres import ownership
 from app.postgres.archive import Entry
 from app.postgres.census import STATEMENTS, Census
-from app.postgres.command import Line
 from app.postgres.connection import quoted
 from app.postgres.conninfo import Conninfo
 from app.postgres.databases import Server, at_database, serving
@@ -41,6 +40,7 @@ from app.postgres.throwaway.around import (
 )
 from app.postgres.throwaway.server import Throwaway
 from app.postgres.tools import Toolchain, find_toolchains
+from app.programs.command import Line
 from app.services.proofs import ask
 from app.services.proofs.ask import Asserted
 from app.services.restores import obstacles, scratch

@@ -14,7 +14,6 @@ from app.postgres import lending, ownership
 from app.postgres.archive import Entry
 from app.postgres.blame import code_of, judge
 from app.postgres.census import Census
-from app.postgres.command import Line
 from app.postgres.connection import quoted
 from app.postgres.conninfo import Conninfo, client_environment
 from app.postgres.databases import Server, serving
@@ -22,6 +21,7 @@ from app.postgres.load_watch import Limits, LoadWatch
 from app.postgres.restore import Loading, NotLoaded, Options, Plan, load, took_too_long
 from app.postgres.supervision import Supervision
 from app.postgres.tools import Toolchain, Version
+from app.programs.command import Line
 from app.services.databases.configured import private_dir, storage
 from app.services.jobs import claims
 from app.services.jobs.progress import Progress

@@ -20,12 +20,12 @@ from app.extensions import writing
 from app.models import Kind, Restore
 from app.models.types import now
 from app.postgres.archive import Entry, read_entries
-from app.postgres.command import Line
 from app.postgres.conninfo import Conninfo
 from app.postgres.databases import Server, maintenance, serving
 from app.postgres.locking import hold_lock
 from app.postgres.restore import Options, Plan
 from app.postgres.selection import narrowed, select
+from app.programs.command import Line
 from app.services.backups.free_space import refuse_restore_without_space
 from app.services.backups.service import create_backup
 from app.services.databases.configured import storage

@@ -14,8 +14,8 @@ from app.extensions import db, writing
 from app.logs import errors_logged
 from app.models import ActOutcome, Kind, Restore, Status
 from app.pausing import pause
-from app.postgres.command import Line
 from app.postgres.selection import Name
+from app.programs.command import Line
 from app.queue import FAILURES, proofs_queue, restores_queue
 from app.services.access.sign_in import Confirm, at_the_terminal
 from app.services.audit.acting import acting, tell

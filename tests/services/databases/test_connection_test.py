@@ -20,7 +20,7 @@ from app.services.databases.lookup import database_at, default_database
 from app.services.databases.service import Changes, add_database
 from tests.conftest import NO_SERVER, Database, url_of
 from tests.postgres.conftest import encrypted_server
-from tests.postgres.sshd import an_sshd
+from tests.sshd import an_sshd
 
 pytestmark = pytest.mark.usefixtures("context")
 

@@ -14,7 +14,7 @@ from app.services.databases import service
 from app.services.restores import service as restores
 from app.services.restores.request import RestoreRequest
 from app.services.restores.source import get_source
-from tests.postgres.sshd import Sshd, an_sshd
+from tests.sshd import Sshd, an_sshd
 
 pytestmark = pytest.mark.usefixtures("context")
 

@@ -15,9 +15,9 @@ from flask import Flask
 
 from app.config import ROOT, Settings
 from app.models import Kind, Result
-from app.postgres import background
 from app.postgres.throwaway import sandbox
 from app.postgres.throwaway.sandbox import Isolation, Places
+from app.programs import background
 from app.services.backups import uploads
 from app.services.restores import drill_server
 from tests.attacks.archives import running

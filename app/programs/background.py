@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from typing import IO
 
 from app.errors import ToolError
-from app.postgres.command import LAUNCH
+from app.programs.command import LAUNCH
 
 _TICK = 0.02  # seconds
 _LONGEST = 64 * 1024  # bytes of output that are kept

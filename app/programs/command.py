@@ -23,7 +23,7 @@ import psutil
 
 from app.errors import ToolError
 from app.pausing import pause
-from app.postgres.conninfo import masked
+from app.programs.masking import masked
 
 LAUNCH = str(Path(__file__).with_name("launch.py"))
 _TICK = 0.25  # seconds between two calls of `on_tick` while a program is silent

@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from app.errors import ToolError
-from app.postgres import command
-from app.postgres.command import Bounds, Outcome, Watch
+from app.programs import command
+from app.programs.command import Bounds, Outcome, Watch
 from tests.postgres.conftest import PATIENCE, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -415,7 +415,7 @@ def test_nothing_stays_open_afterwards():
 
 RUN_SLEEP = """
 import sys, threading
-from app.postgres.command import Watch, run
+from app.programs.command import Watch, run
 
 def attend():
     run(["/bin/sh", "-c", "echo $$ >&2; exec sleep 60"], timeout=60,
@@ -468,7 +468,7 @@ def test_a_bound_program_lives_on_when_another_thread_ends():
     assert [each.status for each in outcomes] == [0]
 
 
-LAUNCH = [PYTHON, str(ROOT / "app/postgres/launch.py")]
+LAUNCH = [PYTHON, str(ROOT / "app/programs/launch.py")]
 
 
 def test_a_program_is_not_started_when_its_parent_is_gone_already():
