@@ -3,6 +3,7 @@
     AppError
     ├── NotFound            no such backup, admin or page
     ├── Conflict            something else is in the way
+    │   └── ObjectExists    a store has an object of this key already
     ├── InvalidInput        invalid input
     │   └── WrongPassword   the password was requested again, and is wrong
     ├── NotSignedIn         nobody is signed in, or the password is wrong
@@ -16,9 +17,12 @@
     │   ├── DumpError       pg_dump failed, or its dump is damaged
     │   ├── RestoreError    the backup cannot be restored
     │   └── NotPossible     the server lacks something that the backup needs
-    ├── StorageError        the storage of the dumps failed
+    ├── StorageError        the storage of the dumps, or a store of copies, failed
     │   ├── ObjectMissing   the file is not there
-    │   └── StorageFull     no space left
+    │   ├── ObjectLocked    the store keeps an object from being removed
+    │   ├── StorageFull     no space left
+    │   ├── StoreDenied     a store refuses the credentials, or the right
+    │   └── StoreUnreachable  a store does not answer, or not now
     ├── NotifierError       a notifier did not accept a message
     ├── VerificationError   a file was changed
     └── Interrupted         the runner was stopped, or lost its claim
@@ -77,6 +81,15 @@ class Conflict(AppError):
     def is_passing(self) -> bool:
         """It is temporary."""
         return True
+
+
+class ObjectExists(Conflict):
+    """A store has an object of this key already."""
+
+    @property
+    def is_passing(self) -> bool:
+        """It stays."""
+        return False
 
 
 class InvalidInput(AppError):
@@ -153,15 +166,32 @@ class NotPossible(PostgresError):
 
 
 class StorageError(AppError):
-    """The storage of the dumps failed."""
+    """The storage of the dumps, or a store of copies, failed."""
 
 
 class ObjectMissing(StorageError):
     """The file is not there."""
 
 
+class ObjectLocked(StorageError):
+    """A store keeps an object from being removed: retention, or a legal hold."""
+
+
 class StorageFull(StorageError):
     """No space left on the storage."""
+
+
+class StoreDenied(StorageError):
+    """A store refuses the credentials, or what was asked of it."""
+
+
+class StoreUnreachable(StorageError):
+    """A store does not answer, or not now."""
+
+    @property
+    def is_passing(self) -> bool:
+        """It is temporary, as far as anybody knows."""
+        return True
 
 
 class NotifierError(AppError):

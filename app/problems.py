@@ -22,6 +22,7 @@ STATUSES: dict[type[AppError], int] = {
     errors.PostgresError: 502,
     errors.NotPossible: 409,
     errors.StorageError: 502,
+    errors.ObjectLocked: 409,
     errors.StorageFull: 507,
     errors.NotifierError: 502,
     errors.VerificationError: 502,

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from enum import Enum
 from typing import IO
 
 from app.errors import ToolError
@@ -20,6 +21,14 @@ from app.programs.command import LAUNCH
 
 _TICK = 0.02  # seconds
 _LONGEST = 64 * 1024  # bytes of output that are kept
+
+
+class Pipe(Enum):
+    """Which end of a program we hold."""
+
+    NONE = "none"
+    INPUT = "input"
+    OUTPUT = "output"
 
 
 class Background:
@@ -37,6 +46,21 @@ class Background:
         """Its exit status; None while it runs, negative for the signal that ended it."""
         return self._process.poll()
 
+    @property
+    def pipe(self) -> IO[bytes]:
+        """Our end of its input or output; unbuffered."""
+        held = self._process.stdin or self._process.stdout
+        if held is None:
+            raise ValueError("this program was started without a pipe")
+        return held
+
+    def wait(self, patience: float) -> int:
+        """Its exit status. Raises TimeoutError if it has not ended after so many seconds."""
+        try:
+            return self._process.wait(patience)
+        except subprocess.TimeoutExpired:
+            raise TimeoutError from None
+
     def end(self, *, politely: Sequence[tuple[int, float]] = ()) -> None:
         """End it and its group: by each signal and its seconds of grace, then by force."""
         for number, seconds in politely:
@@ -48,6 +72,9 @@ class Background:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        for held in (self._process.stdin, self._process.stdout):
+            if held is not None:
+                held.close()
 
 
 @contextmanager
@@ -58,8 +85,9 @@ def beside(
     log: IO[bytes],
     memory: int = 0,
     politely: Sequence[tuple[int, float]] = (),
+    pipe: Pipe = Pipe.NONE,
 ) -> Iterator[Background]:
-    """Run a program during a with block; it writes to `log`.
+    """Run a program during a with block; it writes to `log`, unless we hold its output.
 
     `environment` is its whole environment. `memory` limits the address space of each of its
     processes, in bytes. Raises ToolError if it cannot be started.
@@ -72,9 +100,10 @@ def beside(
         process = subprocess.Popen(
             launch,
             env=dict(environment),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
+            stdin=subprocess.PIPE if pipe is Pipe.INPUT else subprocess.DEVNULL,
+            stdout=subprocess.PIPE if pipe is Pipe.OUTPUT else log,
             stderr=log,
+            bufsize=0,
             cwd="/",
             process_group=0,
             umask=0o077,
