@@ -1,7 +1,7 @@
 """Test a store step by step with a small object, and tell what its service lacks."""
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 
@@ -40,7 +40,7 @@ def check_store(store: Store) -> Iterator[Step]:
     yield from (Step(name, None, "not tried") for name in STEPS[tried:])
 
 
-def _steps(store: Store) -> Iterator[Step]:
+def _steps(store: Store) -> Generator[Step, None, None]:
     key = f"{_PREFIX}{secrets.token_hex(8)}"
     tests = (_write, _read, _list, _refuse, _remove)
     content = secrets.token_bytes(1024)

@@ -17,7 +17,7 @@ from app.stores.chunks import Chunks
 from app.stores.store import CHUNK, Protections, StoredObject, checked, folder_of
 
 if TYPE_CHECKING:
-    from obstore.store import ClientConfig, RetryConfig
+    from obstore.store import AzureConfig, ClientConfig, GCSConfig, RetryConfig
 
 Service = AzureStore | GCSStore | S3Store
 
@@ -190,15 +190,16 @@ def part_size(expected: int) -> int:
 
 def open_google(address: StoreAddress, credentials: Mapping[str, str], timeout: float) -> Objects:
     """A bucket of Google Cloud; without credentials, the environment's or the instance's."""
-    config = {"service_account_key": credentials.get("service_account_key")}
+    config: GCSConfig = {}
+    if "service_account_key" in credentials:
+        config["service_account_key"] = credentials["service_account_key"]
     if "endpoint" in address.options:
         config["base_url"] = address.options["endpoint"]
-    given = {name: value for name, value in config.items() if value}
     return _opened(
         address,
         credentials,
         lambda limits, retry: GCSStore(
-            address.place, config=given, client_options=limits, retry_config=retry
+            address.place, config=config, client_options=limits, retry_config=retry
         ),
         timeout,
     )
@@ -207,18 +208,18 @@ def open_google(address: StoreAddress, credentials: Mapping[str, str], timeout: 
 def open_azure(address: StoreAddress, credentials: Mapping[str, str], timeout: float) -> Objects:
     """A container of Azure; without credentials, the environment's or the instance's."""
     account, container = address.place.split("/")
-    names = {"access_key": "account_key", "sas_token": "sas_key"}
-    given = {names[name]: value for name, value in credentials.items()}
+    config: AzureConfig = {"account_name": account}
+    if "access_key" in credentials:
+        config["account_key"] = credentials["access_key"]
+    if "sas_token" in credentials:
+        config["sas_key"] = credentials["sas_token"]
     if "endpoint" in address.options:
-        given["endpoint"] = address.options["endpoint"]
+        config["endpoint"] = address.options["endpoint"]
     return _opened(
         address,
         credentials,
         lambda limits, retry: AzureStore(
-            container,
-            config={"account_name": account, **given},
-            client_options=limits,
-            retry_config=retry,
+            container, config=config, client_options=limits, retry_config=retry
         ),
         timeout,
     )

@@ -11,7 +11,7 @@ import secrets
 import shutil
 import sysconfig
 import tempfile
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -194,7 +194,7 @@ class RcloneStore:
         if ended.status != 0:
             raise store_error(doing, words_of(ended.log), self.secrets)
 
-    def _argv(self, *words: str) -> list[str]:
+    def _argv(self, *words: str) -> Sequence[str]:
         return [
             find_rclone(), *words, "--log-level=ERROR", "--retries=1", "--low-level-retries=2",
             f"--timeout={self.timeout}s", f"--contimeout={min(self.timeout, 10)}s",

@@ -17,22 +17,10 @@ _RSA = "rsa-sha2-512 rsa-sha2-256"
 _SSH_PORT = 22
 
 #: Backends that are this machine itself, or lead to others that nobody has checked.
-_NOT_ELSEWHERE = frozenset(
-    [
-        "alias",
-        "archive",
-        "cache",
-        "chunker",
-        "combine",
-        "compress",
-        "crypt",
-        "hasher",
-        "http",
-        "local",
-        "memory",
-        "union",
-    ]
-)
+_NOT_ELSEWHERE = (
+    "alias", "archive", "cache", "chunker", "combine", "compress", "crypt", "hasher", "http",
+    "local", "memory", "union",
+)  # fmt: skip
 #: Options that run a program here or there.
 _RUNS_A_PROGRAM = re.compile(r"command|^ssh$")
 
@@ -46,9 +34,8 @@ def open_sftp(address: StoreAddress, credentials: Mapping[str, str], timeout: fl
             hint=f"It looks like {FORMS['sftp']}; ssh-keyscan shows the key, which must be"
             " compared with the host's own.",
         )
-    if "identity_file" not in address.options and not {"password", "private_key"} & set(
-        credentials
-    ):
+    given = {*address.options, *credentials}
+    if not given & {"identity_file", "password", "private_key"}:
         raise InvalidInput(
             "there are no credentials for the SSH host",
             hint="Set identity_file=… in the URL, or give a private key or a password.",
@@ -88,7 +75,7 @@ def open_rclone(
     if not are_passwords or backend in _NOT_ELSEWHERE:
         raise InvalidInput(
             f"rclone has no backend {backend} that is a store",
-            hint="Choose one of its overview of storage systems, in one word as it is written there.",
+            hint="Choose one of its overview of storage systems, as `rclone config` writes it.",
         )
     settings = {"type": backend}
     for name, value in (dict(address.options) | dict(credentials)).items():
