@@ -38,7 +38,7 @@ _CAUSES = (
     ),
     _Cause(
         r"PermanentRedirect|TemporaryRedirect|AuthorizationHeaderMalformed|IllegalLocation"
-        r"|redirect without LOCATION|301 Moved Permanently|IncorrectEndpoint",
+        r"|redirect without LOCATION|status code: 301|IncorrectEndpoint",
         StorageError,
         "the bucket is in another region",
         "Set region=… in the store's URL to the region of the bucket.",
@@ -65,21 +65,21 @@ _CAUSES = (
     _Cause(
         r"InvalidAccessKeyId|SignatureDoesNotMatch|AuthenticationFailed|Unauthenticated"
         r"|InvalidToken|AuthFailure|InvalidClientTokenId|NoCredentials|Unable to locate credentials"
-        r"|unable to authenticate|401 Unauthorized|invalid_grant",
+        r"|unable to authenticate|status code: 401|invalid_grant",
         StoreDenied,
         "the credentials are wrong",
         "Check the key and its secret, and that they belong to this service.",
     ),
     _Cause(
         r"AccessDenied|AllAccessDisabled|AuthorizationFailure|AuthorizationPermissionMismatch"
-        r"|403 Forbidden|PermissionDenied|[Pp]ermission denied|InsufficientAccountPermissions",
+        r"|status code: 403|PermissionDenied|[Pp]ermission denied|InsufficientAccountPermissions",
         StoreDenied,
         "access is denied",
         "The credentials must allow to write, read, list and remove objects below the prefix.",
     ),
     _Cause(
-        r"QuotaExceeded|StorageFull|InsufficientStorage|507 |EntityTooLarge|[Nn]o space left"
-        r"|disk quota|quota exceeded",
+        r"QuotaExceeded|StorageFull|InsufficientStorage|status code: 507|EntityTooLarge"
+        r"|[Nn]o space left|disk quota|quota exceeded",
         StorageFull,
         "no space is left",
         "Free some space there, or keep fewer copies.",
@@ -98,7 +98,7 @@ _CAUSES = (
     ),
     _Cause(
         r"SlowDown|ServerBusy|InternalError|ServiceUnavailable|OperationTimedOut|OperationAborted"
-        r"|ConditionalRequestConflict|TooManyRequests|\b50[0234] [A-Z]|\b429 ",
+        r"|ConditionalRequestConflict|TooManyRequests|status code: (?:50[0-4]|429)",
         StoreUnreachable,
         "the service has trouble",
         "Try again later.",
@@ -110,10 +110,10 @@ _CAUSES = (
         _NETWORK_HINT,
     ),
     _Cause(
-        r"TimedOut|[Tt]imed? ?out|no answer|ConnectionRefused|connection refused|ConnectionReset"
-        r"|connection reset|IncompleteMessage|ConnectionClosed|connection lost|connection error"
-        r"|unexpected EOF|[Uu]nexpectedEof|NoContentRange|BrokenPipe|request or response body"
-        r"|Connection (?:broken|was closed)|error sending request",
+        r"TimedOut|[Tt]imed out|(?:Read|Connect)Timeout|no answer|Connection[A-Z]|BrokenPipe"
+        r"|[Cc]onnection (?:refused|reset|lost|error|broken|was closed|closed)|IncompleteMessage"
+        r"|[Uu]nexpected ?E[Oo][Ff]|error sending request|request or response body"
+        r"|Content-Range header not present",
         StoreUnreachable,
         "it does not answer, or the connection broke",
         _NETWORK_HINT,
@@ -124,9 +124,10 @@ _REGION = re.compile(r"<Region>([a-z0-9-]+)</Region>|expecting '([a-z0-9-]+)'")
 
 def store_error(doing: str, words: str, secrets: Iterable[str] = ()) -> StorageError:
     """The error of a service's words; `doing` begins its message."""
-    detail = masked(_summary(words), secrets)
+    said = _said(words)
+    detail = masked(_sentence(said), secrets)
     for cause in _CAUSES:
-        if re.search(cause.pattern, words):
+        if re.search(cause.pattern, f"{said} {_status(words)}"):
             region = _REGION.search(words)
             hint = cause.hint
             if region and "region=…" in hint:
@@ -135,19 +136,25 @@ def store_error(doing: str, words: str, secrets: Iterable[str] = ()) -> StorageE
     return StorageError(doing, detail=detail, hint="The service's own log may say more.")
 
 
-def _summary(words: str) -> str:
-    """What the service says, as a sentence, without URLs, which may be signed."""
+def _said(words: str) -> str:
+    """A service's code and message; where it has none, what failed and the root of that."""
     code = re.search(r"<Code>(.*?)</Code>", words, re.DOTALL)
     message = re.search(r"<Message>(.*?)</Message>", words, re.DOTALL)
     if code:
-        text = f"{code[1]}: {message[1]}" if message else code[1]
-    else:
-        text = words.partition("\n\nDebug source")[0]
-        causes = re.findall(
-            r"\b(TimedOut|ConnectionRefused|ConnectionReset|UnknownIssuer)\b", words
-        )
-        text += f" ({causes[-1]})" if causes else ""
-    text = " ".join(re.sub(r"https?://\S+", "…", text).split())
+        return f"{code[1]}: {message[1]}" if message else code[1]
+    told, _, debug = words.partition("\n\nDebug source")
+    roots = re.findall(r"\b(TimedOut|Connection[A-Z]\w+|UnknownIssuer|InvalidContentType)\b", debug)
+    return f"{told} ({roots[-1]})" if roots else told
+
+
+def _status(words: str) -> str:
+    status = re.search(r"status code: [0-9]+", words)
+    return status[0] if status else ""
+
+
+def _sentence(said: str) -> str:
+    """What was said in one line, without URLs, which may be signed."""
+    text = " ".join(re.sub(r"https?://\S+", "…", said).split())
     kept = "".join(character for character in text if character.isprintable())[:_LONGEST]
     return f"{kept.rstrip('.')}."
 

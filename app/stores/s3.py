@@ -231,7 +231,7 @@ def _blamed(doing: str, error: Exception, secrets: tuple[str, ...]) -> StorageEr
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", "")
         words = (
             f"<Code>{answer.get('Code')}</Code><Message>{answer.get('Message')}</Message>{region}"
-            f" {status} "
+            f"status code: {status}"
         )
     else:
         words = f"{type(error).__name__}: {error}"
