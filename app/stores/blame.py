@@ -65,14 +65,15 @@ _CAUSES = (
     _Cause(
         r"InvalidAccessKeyId|SignatureDoesNotMatch|AuthenticationFailed|Unauthenticated"
         r"|InvalidToken|AuthFailure|InvalidClientTokenId|NoCredentials|Unable to locate credentials"
-        r"|unable to authenticate|status code: 401|invalid_grant",
+        r"|unable to authenticate|status code: 401|401 Unauthorized|invalid_grant",
         StoreDenied,
         "the credentials are wrong",
         "Check the key and its secret, and that they belong to this service.",
     ),
     _Cause(
         r"AccessDenied|AllAccessDisabled|AuthorizationFailure|AuthorizationPermissionMismatch"
-        r"|status code: 403|PermissionDenied|[Pp]ermission denied|InsufficientAccountPermissions",
+        r"|status code: 403|403 Forbidden|PermissionDenied|[Pp]ermission denied"
+        r"|InsufficientAccountPermissions",
         StoreDenied,
         "access is denied",
         "The credentials must allow to write, read, list and remove objects below the prefix.",

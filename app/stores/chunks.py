@@ -18,6 +18,8 @@ class Chunks:
             for chunk in self._chunks:
                 self._count(chunk)
                 yield chunk
+        except GeneratorExit:  # the store wants no more
+            raise
         except BaseException as error:
             self.failure = error
             raise

@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import quote
 
 import botocore.session
+import pytest
 import requests
 
 from app.stores import Store, open_store
@@ -163,6 +164,21 @@ def an_sftp_server(folder: Path) -> Iterator[Place]:
         query = f"?host_key={quote(sshd.address.host_key)}&identity_file={folder / 'identity'}"
         location = f"{str(sshd.address).replace('ssh://', 'sftp://')}{data}"
         yield Place(location, query, folder=data)
+
+
+@contextmanager
+def a_webdav_server(folder: Path, password: str) -> Iterator[Place]:
+    """One of rclone's own; its options are in its environment."""
+    folder.mkdir()
+    port = free_port()
+    argv = [program("rclone"), "serve", "webdav", folder, "--addr", f"127.0.0.1:{port}"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RCLONE_CONFIG", "")
+        patch.setenv("RCLONE_USER", "ann")
+        patch.setenv("RCLONE_PASS", password)
+        with running(argv, port, folder.with_name("webdav.log")):
+            query = f"?url=http://127.0.0.1:{port}&vendor=rclone&user=ann"
+            yield Place("rclone://webdav", query, {"pass": password}, folder)
 
 
 #: Python that is killed by a test does not measure coverage.

@@ -301,13 +301,12 @@ def test_a_server_that_accepts_and_never_answers_ends_in_an_error():
             open_store(url, KEYS, timeout=0.1).put("a.dump", [b"1"])
 
 
-def test_nobody_there_and_no_such_host_are_told():
-    for endpoint in ("http://127.0.0.1:1", "https://nowhere.invalid"):
-        store = open_store(f"s3://{BUCKET}/p?endpoint={endpoint}", KEYS, timeout=2)
-        for attempt in ATTEMPTS:
-            with pytest.raises(StoreUnreachable) as refused:
-                attempt(store)
-            assert "firewall" in refused.value.hint
+def test_a_port_where_nobody_listens_is_told():
+    store = open_store(f"s3://{BUCKET}/p?endpoint=http://127.0.0.1:1", KEYS, timeout=2)
+    for attempt in ATTEMPTS:
+        with pytest.raises(StoreUnreachable) as refused:
+            attempt(store)
+        assert "firewall" in refused.value.hint
 
 
 def test_https_to_a_server_without_it_is_told(localbucket: Place):
