@@ -145,7 +145,8 @@ class FileStore:
         with self._errors("partials cannot be removed"):
             for _, entry in self._entries(f"{_PARTIAL}/"):
                 with suppress(FileNotFoundError), self._folder([_PARTIAL]) as folder:
-                    if entry.stat(follow_symlinks=False).st_mtime <= latest:
+                    status = entry.stat(follow_symlinks=False)
+                    if stat.S_ISREG(status.st_mode) and status.st_mtime <= latest:
                         os.unlink(entry.name, dir_fd=folder)
                         removed += 1
         return removed

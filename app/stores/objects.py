@@ -17,7 +17,7 @@ from app.stores.chunks import Chunks
 from app.stores.store import CHUNK, Protections, StoredObject, checked, folder_of
 
 if TYPE_CHECKING:
-    from obstore.store import AzureConfig, ClientConfig, GCSConfig, RetryConfig
+    from obstore.store import AzureConfig, AzureCredential, ClientConfig, GCSConfig, RetryConfig
 
 Service = AzureStore | GCSStore | S3Store
 
@@ -209,20 +209,29 @@ def open_azure(address: StoreAddress, credentials: Mapping[str, str], timeout: f
     """A container of Azure; without credentials, the environment's or the instance's."""
     account, container = address.place.split("/")
     config: AzureConfig = {"account_name": account}
-    if "access_key" in credentials:
-        config["account_key"] = credentials["access_key"]
-    if "sas_token" in credentials:
-        config["sas_key"] = credentials["sas_token"]
     if "endpoint" in address.options:
         config["endpoint"] = address.options["endpoint"]
     return _opened(
         address,
         credentials,
         lambda limits, retry: AzureStore(
-            container, config=config, client_options=limits, retry_config=retry
+            container,
+            config=config,
+            client_options=limits,
+            retry_config=retry,
+            credential_provider=_given_to_azure(credentials),
         ),
         timeout,
     )
+
+
+def _given_to_azure(credentials: Mapping[str, str]) -> "Callable[[], AzureCredential] | None":
+    """The credentials, so that none of the environment mixes with them."""
+    if "sas_token" in credentials:
+        return lambda: {"sas_token": credentials["sas_token"], "expires_at": None}
+    if "access_key" in credentials:
+        return lambda: {"access_key": credentials["access_key"], "expires_at": None}
+    return None
 
 
 def _opened(

@@ -22,9 +22,10 @@ from app.programs.streaming import Ended, drain, feed
 from app.stores.address import StoreAddress
 from app.stores.blame import missing, store_error
 from app.stores.chunks import Chunks
-from app.stores.store import Protections, StoredObject, checked, folder_of
+from app.stores.store import Protections, StoredObject, checked, folder_of, is_key
 
 _PARTIAL = ".partial"
+_RENAMING = 30  # times the timeout
 _MISSING = (3, 4)  # rclone's status for a folder or file that is not there
 _OURS = ("PATH", "HOME", "TMPDIR", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy",
          "https_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR")  # fmt: skip
@@ -112,7 +113,7 @@ class RcloneStore:
         old = [
             key
             for key, found in self._entries(f"{_PARTIAL}/")
-            if found.modified <= latest and checked(key.partition("/")[2])
+            if found.modified <= latest and is_key(key.partition("/")[2])
         ]
         for key in old:
             self._try("partials cannot be removed", "deletefile", self._path(key))
@@ -180,12 +181,15 @@ class RcloneStore:
         return ended
 
     def _do(self, doing: str, *words: str) -> None:
-        self._check(doing, self._run(doing, *words))
+        """Rename, which takes long where rclone has to copy."""
+        self._check(doing, self._run(doing, *words, patience=_RENAMING * self.timeout))
 
-    def _run(self, doing: str, *words: str) -> Ended:
+    def _run(self, doing: str, *words: str, patience: float = 0) -> Ended:
         with self._environment() as environment, self._silence(doing):
             status, log = run_alone(
-                self._argv(*words), environment=environment, timeout=2 * self.timeout
+                self._argv(*words),
+                environment=environment,
+                timeout=patience or 2 * self.timeout,
             )
         return Ended(status, log)
 

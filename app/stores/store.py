@@ -78,9 +78,14 @@ class Store(Protocol):
 
 def checked(key: str) -> str:
     """The same key. Raises ObjectMissing for one that we never write: it could be a path."""
-    if len(key) > _LONGEST_KEY or not _KEY.fullmatch(key):
+    if not is_key(key):
         raise ObjectMissing("no object of ours has such a key")
     return key
+
+
+def is_key(key: str) -> bool:
+    """Whether we may have written it."""
+    return len(key) <= _LONGEST_KEY and _KEY.fullmatch(key) is not None
 
 
 def folder_of(prefix: str) -> str | None:

@@ -64,6 +64,7 @@ def test_wrong_credentials_are_named_and_kept_secret(azurite: Place, moto: Place
     try:
         for store in (
             azurite.open(prefix, access_key="c2VjcmV0IGFuZCB3cm9uZyE="),
+            azurite.open(prefix, sas_token="sv=2021-08-06&sp=rwdl&sr=c&sig=secret-and-wrong"),
             moto.open(prefix, access_key_id="AKIANOBODY", secret_access_key="secret-and-wrong"),
         ):
             for attempt in ATTEMPTS:
