@@ -23,7 +23,7 @@ test: $(VENV)/.installed-tests
 	@$(MEMORY) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --cov $(ARGS)
 	@echo "Branch coverage of what keeps the promises (at least 95 %):"
 	@$(BIN)/python -m coverage report --format=total --fail-under=95 \
-		--include='app/services/*,app/storages/*,app/postgres/*,app/programs/*,app/stores/*'
+		--include='app/services/*,app/storages/*,app/postgres/*,app/programs/*,app/encryption/*,app/stores/*'
 
 check: $(VENV)/.installed-tests
 	$(BIN)/ruff format --check .
