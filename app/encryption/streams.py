@@ -163,8 +163,9 @@ def _translated(error: Exception) -> AppError:
         return InvalidInput(
             "no private key fits",
             detail="The copy is encrypted to other recipients, or its header was changed.",
-            hint="Use the private key of one of the recipients that its store had then.",
+            hint="Use the private key of a recipient that it was encrypted to.",
         )
+    words = " ".join(str(error).split())
     return VerificationError(
-        "the encrypted data was changed or is incomplete", detail=f"age: {error}."
+        "the encrypted data was changed or is incomplete", detail=f"age: {words}."
     )

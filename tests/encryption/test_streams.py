@@ -157,6 +157,13 @@ def test_swapped_chunks_are_told():
         list(decrypted([swapped], [ANN]))
 
 
+def test_an_unknown_version_is_told_in_one_line():
+    with pytest.raises(VerificationError) as caught:
+        list(decrypted([SEALED.replace(b"org/v1", b"org/v9", 1)], [ANN]))
+    assert "Unknown age format" in caught.value.detail
+    assert "\n" not in caught.value.detail
+
+
 def test_what_was_never_encrypted_is_told():
     with pytest.raises(VerificationError):
         list(decrypted([b"PGDMP" + os.urandom(5000)], [ANN]))
