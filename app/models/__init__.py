@@ -6,21 +6,24 @@ from app.models.alarm import GOOD_NEWS, Alarm, Fact
 from app.models.assertion import Assertion
 from app.models.audit_entry import ActOutcome, AuditEntry
 from app.models.backup import DatabaseBackup
+from app.models.copy import Copy, Loss
 from app.models.database import Database, State
 from app.models.delivery import Delivery, DeliveryStatus
 from app.models.job import Job, Status, Trigger
 from app.models.known_place import KnownPlace
 from app.models.notifier import Notifier
+from app.models.panel import Panel
 from app.models.proof import Level, Proof, Result
 from app.models.restore import Kind, Restore
 from app.models.retention import RetentionPolicy
 from app.models.schedule import Firing, Outcome, Schedule, Task
 from app.models.server_look import ServerLook
 from app.models.sign_in_throttle import SignInThrottle
+from app.models.store import ReadBack, Store, StoreDatabase
 from app.models.upload import Upload
 from app.models.worker import Worker
 
-AnyJob = type[DatabaseBackup] | type[Restore]  # whatever a worker runs
+AnyJob = type[DatabaseBackup] | type[Restore] | type[Copy]  # whatever a worker runs
 
 __all__ = [
     "GOOD_NEWS",
@@ -31,6 +34,7 @@ __all__ = [
     "AnyJob",
     "Assertion",
     "AuditEntry",
+    "Copy",
     "Database",
     "DatabaseBackup",
     "Delivery",
@@ -41,9 +45,12 @@ __all__ = [
     "Kind",
     "KnownPlace",
     "Level",
+    "Loss",
     "Notifier",
     "Outcome",
+    "Panel",
     "Proof",
+    "ReadBack",
     "Restore",
     "Result",
     "RetentionPolicy",
@@ -52,6 +59,8 @@ __all__ = [
     "SignInThrottle",
     "State",
     "Status",
+    "Store",
+    "StoreDatabase",
     "Task",
     "Trigger",
     "Upload",

@@ -34,6 +34,9 @@ _WORDS: dict[str, list[Any]] = {
     "alarms.server": ["db1:5432", ""],
     "alarms.database": ["shop", ""],
     "databases.state": ["active"],
+    "stores.read_back": ["always", "sample", "never"],
+    "copies.status": ["COMPLETED", "COMPLETED", "FAILED"],
+    "copies.loss": [None, "damaged", None],
     "databases.name": ["shop", "crm", "wiki"],
     "databases.dbname": ["shop", "crm", "wiki"],
     "databases.without_rows_of": [[]],
@@ -73,7 +76,8 @@ def plant(connection: Connection, rows: int = 3) -> None:
     metadata = reflected(connection)
     for table in metadata.sorted_tables:
         if connection.scalar(sa.select(sa.func.count()).select_from(table)) == 0:
-            connection.execute(table.insert(), [_row(table, n) for n in range(rows)])
+            planted = [_row(table, n) | _referring(connection, table, n) for n in range(rows)]
+            connection.execute(table.insert(), planted)
 
 
 def rows_of(connection: Connection) -> Rows:
@@ -130,6 +134,17 @@ def reflected(connection: Connection) -> MetaData:
     metadata.reflect(connection)
     metadata.remove(metadata.tables["alembic_version"])
     return metadata
+
+
+def _referring(connection: Connection, table: Table, number: int) -> dict[str, Any]:
+    """Ids of rows that a migration has made, whose ids nobody knows beforehand."""
+    ids: dict[str, Any] = {}
+    for column in table.columns:
+        for key in column.foreign_keys:
+            there = sorted(connection.scalars(sa.select(key.column)))
+            if there and _value(table, column, number) not in (None, *there):
+                ids[column.name] = there[number % len(there)]
+    return ids
 
 
 def _row(table: Table, number: int) -> dict[str, Any]:

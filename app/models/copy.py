@@ -1,0 +1,62 @@
+"""A copy of a backup in a store."""
+
+import enum
+from datetime import datetime
+
+from cuid2 import create_id
+from sqlalchemy import BigInteger, ForeignKey, Index, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.extensions import Model
+from app.models.job import Job
+from app.models.types import Moment, Word
+
+
+class Loss(enum.Enum):
+    """What is wrong with a copy that was good."""
+
+    MISSING = "missing"
+    DAMAGED = "damaged"
+
+
+class Copy(Job, Model):
+    """A row of `copies`, which outlives that of its backup."""
+
+    __tablename__ = "copies"
+    word = "copy"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True, default=create_id)
+    store_id: Mapped[str] = mapped_column(ForeignKey("stores.id", ondelete="CASCADE"))
+    backup_id: Mapped[str | None] = mapped_column(
+        ForeignKey("database_backups.id", ondelete="SET NULL")
+    )
+    # Facts of its backup.
+    filename: Mapped[str] = mapped_column(String(255))
+    database_id: Mapped[str | None] = mapped_column(ForeignKey("databases.id"))
+    dumped_at: Mapped[datetime] = mapped_column(Moment)
+
+    # Facts of its object, as the manifest beside it has them.
+    key: Mapped[str] = mapped_column(String(300), default="")
+    size: Mapped[int] = mapped_column(BigInteger, default=0)  # bytes
+    sha256: Mapped[str] = mapped_column(String(64), default="")
+    is_encrypted: Mapped[bool] = mapped_column(default=False)
+
+    # When it was last read back whole, and what is wrong with it since.
+    verified_at: Mapped[datetime | None] = mapped_column(Moment)
+    loss: Mapped[Loss | None] = mapped_column(Word(Loss))
+
+    # How often it was tried in vain, and when the next attempt is due.
+    attempts: Mapped[int] = mapped_column(default=0)
+    next_attempt_at: Mapped[datetime | None] = mapped_column(Moment)
+
+    __table_args__ = (
+        Index("uq_copies_of_file", "store_id", "filename", unique=True),
+        Index("ix_copies_of_backup", "backup_id"),
+        Index("ix_copies_of_status", "status", "next_attempt_at"),
+        Index("ix_copies_of_database", "database_id", "store_id", "dumped_at"),
+    )
+
+    @property
+    def is_good(self) -> bool:
+        """Whether it is whole, as far as is known."""
+        return self.is_completed and self.loss is None

@@ -1,0 +1,54 @@
+"""A store: another place where copies of backups lie."""
+
+import enum
+from datetime import datetime
+
+from cuid2 import create_id
+from sqlalchemy import JSON, BigInteger, ForeignKey, String, Text
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from app.extensions import Model
+from app.models.database import Database
+from app.models.types import Moment, Word, now
+
+
+class ReadBack(enum.Enum):
+    """Which new copies are read back and hashed."""
+
+    ALWAYS = "always"
+    SAMPLE = "sample"  # one in ten
+    NEVER = "never"
+
+
+class Store(Model):
+    """A row of `stores`."""
+
+    __tablename__ = "stores"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True, default=create_id)
+    name: Mapped[str] = mapped_column(String(63), unique=True)
+    address: Mapped[str] = mapped_column(String(1000))  # a URL without secrets
+    # Encrypted JSON; empty where the environment or the machine's role has them.
+    credentials: Mapped[str] = mapped_column(Text, default="")
+    is_paused: Mapped[bool] = mapped_column(default=False)  # nothing is copied to it
+    # Public keys of age, which encrypt its copies; without any they are not encrypted.
+    recipients: Mapped[list[str]] = mapped_column(JSON, default=list)
+    read_back: Mapped[ReadBack] = mapped_column(Word(ReadBack), default=ReadBack.ALWAYS)
+    # The most that one upload takes; None: no limit.
+    bytes_per_second: Mapped[int | None] = mapped_column(BigInteger)
+    # Whether it gets copies of all databases, also of those that are added later.
+    takes_all: Mapped[bool] = mapped_column(default=True)
+    databases: Mapped[list[Database]] = relationship(secondary="store_databases")
+    created_at: Mapped[datetime] = mapped_column(Moment, default=now)
+    created_by: Mapped[str] = mapped_column(String(255), default="")
+
+
+class StoreDatabase(Model):
+    """A row of `store_databases`: a database whose backups are copied to a store."""
+
+    __tablename__ = "store_databases"
+
+    store_id: Mapped[str] = mapped_column(
+        ForeignKey("stores.id", ondelete="CASCADE"), primary_key=True
+    )
+    database_id: Mapped[str] = mapped_column(ForeignKey("databases.id"), primary_key=True)
