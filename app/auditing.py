@@ -59,11 +59,13 @@ _HANDING_OUT = ("download", "export")
 _VERBS = {
     "add": "create",
     "drop": "drop_kept",
+    "make": "create",
     "edit": "update",
     "notes": "update",
     "remove": "delete",
     "set": "update",
 }
+_SINGULAR = {"copies": "copy", "settings": "settings"}
 _NAMES = {
     "account.update": "admin.password",
     "backup.drill": "drill.create",
@@ -74,6 +76,8 @@ _NAMES = {
     "database.test_new": "database.test",
     "restore.create_drill": "drill.create",
     "settings.import": "settings.update",
+    "store.recovery-key": "store.recovery_key",
+    "store.test_new": "store.test",
 }
 
 # Arguments of commands that name the subject; others are not recorded.
@@ -130,7 +134,7 @@ def recorded(ctx: click.Context) -> Iterator[None]:
 
 
 def _action(resource: str, verb: str) -> str:
-    singular = resource if resource == "settings" else resource.removesuffix("s")
+    singular = _SINGULAR.get(resource, resource.removesuffix("s"))
     name = f"{singular}.{_VERBS.get(verb, verb)}".strip(".")
     return _NAMES.get(name, name)
 

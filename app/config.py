@@ -72,6 +72,8 @@ class Settings:
     max_jobs: int = _set(200, read.number(1, 10_000))  # backups that may wait or run at once
     workers: int = _set(2, read.number(1, 32))  # backups that one worker runs at once
     server_backups: int = _set(1, read.number(1, 32))  # backups of one server that run at once
+    copies: int = _set(2, read.number(1, 16))  # copies that one worker makes at once
+    verify_copies: int = _set(10 * 1024**3, read.off_or(read.size))  # bytes read back a day
     worker_stop: str = _set("interrupt", read.matching("interrupt|wait", "interrupt or wait"))
     # When an alarm is raised; 0: never.
     alarm_max_age: int = _set(26 * 3600, read.off_or(read.seconds))  # of the newest good backup

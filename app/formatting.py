@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -10,6 +11,7 @@ from flask import Flask
 
 from app.models import Level, Proof, Task
 from app.models.types import moment_text
+from app.readers import RATES
 from app.services.jobs.progress import Progress
 from app.services.retention.periods import PERIODS, length_text
 from app.services.retention.rules import Policy
@@ -37,6 +39,7 @@ def init_app(app: Flask) -> None:
     """Register the filters."""
     app.jinja_env.filters.update(
         bytes=bytes_text,
+        rate=rate_text,
         duration=duration_text,
         ago=ago_text,
         progress=progress_text,
@@ -61,6 +64,14 @@ def task_text(task: Task) -> str:
 def bytes_text(size: int) -> str:
     """1.2 MiB"""
     return humanize.naturalsize(size, binary=True)
+
+
+def rate_text(rate: int | None) -> str:
+    """10MB, as people type it; empty without a limit"""
+    if not rate:
+        return ""
+    units = sorted(RATES.items(), key=itemgetter(1), reverse=True)
+    return next(f"{rate // size}{unit}" for unit, size in units if rate % size == 0)
 
 
 def duration_text(duration: timedelta | None) -> str:

@@ -151,8 +151,9 @@ class Queue(Huey):  # type: ignore[misc]  # huey has no types
 queue = Queue("backstop")  # backups
 restores_queue = Queue("backstop-restores")
 proofs_queue = Queue("backstop-proofs")  # drills and imports
+copies_queue = Queue("backstop-copies")  # to and from stores
 
-QUEUES = (queue, restores_queue, proofs_queue)
+QUEUES = (queue, restores_queue, proofs_queue, copies_queue)
 
 
 def init_queues(app: Flask, url: str, secret_key: str) -> None:

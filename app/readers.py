@@ -18,6 +18,7 @@ _DAY = 86_400  # seconds
 _HOST = re.compile(r"[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]")
 _DURATIONS = {"": 1, "s": 1, "min": 60, "h": 3600, "d": _DAY}
 _SIZES = {"MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
+RATES = {"B": 1, "kB": 10**3, "KiB": 1024, "MB": 10**6, "MiB": 1024**2, "GB": 10**9, "GiB": 1024**3}
 
 Reader = Callable[[str], Any]
 
@@ -56,6 +57,14 @@ def size(text: str) -> int:
     value = _in_units(text, _SIZES)
     if not value:
         raise ValueError("must be a size such as 500MiB, 20GiB or 1TiB")
+    return value
+
+
+def rate(text: str) -> int:
+    """Bytes in a second."""
+    value = _in_units(text.removesuffix("/s"), RATES)
+    if not value:
+        raise ValueError("must be a rate such as 10MB or 500KiB, in a second")
     return value
 
 

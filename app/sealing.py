@@ -28,7 +28,7 @@ def unseal(sealed: str) -> str:
         raise ConfigurationError(
             "a stored secret cannot be decrypted",
             detail="SECRET_KEY is not the one that encrypted it.",
-            hint="Restore the old SECRET_KEY, or enter the URL again.",
+            hint="Restore the old SECRET_KEY, or enter the secret again.",
         ) from error
 
 

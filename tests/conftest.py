@@ -381,6 +381,8 @@ def settings_in(folder: Path, database_url: str, **changes: Any) -> Settings:
         max_jobs=4,
         workers=1,
         server_backups=1,
+        copies=1,
+        verify_copies=1024**3,
         worker_stop="interrupt",
         api_wait=30,
         upload_limit=1,

@@ -12,6 +12,7 @@ from app.admin import (
     audit,
     backups,
     contents,
+    copies,
     databases,
     doctor,
     notifiers,
@@ -20,13 +21,16 @@ from app.admin import (
     schedules,
     sessions,
     settings,
+    stores,
     uploads,
 )
 from app.admin.choice import keep_choice
 from app.auth import require_admin
 from app.extensions import csrf
 from app.services.alerts.alarms import list_open
+from app.services.backups.listing import has_dump
 from app.services.databases.lookup import list_databases
+from app.services.jobs.progress import progress_of
 from app.services.jobs.workers import find_trouble
 
 blueprint = Blueprint("admin", __name__, url_prefix="/admin")
@@ -37,6 +41,7 @@ blueprint.register_blueprint(assertions.blueprint)
 blueprint.register_blueprint(audit.blueprint)
 blueprint.register_blueprint(backups.blueprint)
 blueprint.register_blueprint(contents.blueprint)
+blueprint.register_blueprint(copies.blueprint)
 blueprint.register_blueprint(databases.blueprint)
 blueprint.register_blueprint(doctor.blueprint)
 blueprint.register_blueprint(notifiers.blueprint)
@@ -45,6 +50,7 @@ blueprint.register_blueprint(retention.blueprint)
 blueprint.register_blueprint(schedules.blueprint)
 blueprint.register_blueprint(sessions.blueprint)
 blueprint.register_blueprint(settings.blueprint)
+blueprint.register_blueprint(stores.blueprint)
 blueprint.register_blueprint(uploads.blueprint)
 
 blueprint.url_defaults(keep_choice)
@@ -66,7 +72,12 @@ def _guard() -> None:
 @blueprint.context_processor
 def _band() -> dict[str, object]:
     """What the band over each page tells of."""
-    return {"list_open_alarms": list_open, "list_databases": list_databases}
+    return {
+        "list_open_alarms": list_open,
+        "list_databases": list_databases,
+        "progress_of": progress_of,
+        "has_dump": has_dump,
+    }
 
 
 @blueprint.get("/")

@@ -12,6 +12,7 @@ from app.downloads import dump_response
 from app.errors import AppError, Conflict, InvalidInput
 from app.models import DatabaseBackup, Status, Trigger
 from app.services.backups import good, listing, pins, service
+from app.services.copies import service as copies
 from app.services.databases.lookup import get_database, list_databases
 from app.services.jobs.progress import progress_of
 from app.services.proofs.records import best_proofs, list_proofs
@@ -186,6 +187,8 @@ def _page(backup: DatabaseBackup, form: NotesForm) -> str:
         progress=progress_of(backup),
         by_hand=restore_by_hand(backup),
         proofs=list_proofs(backup.id),
+        copies=copies.list_copies(filename=backup.filename),
+        stores=copies.names_of_stores(),
     )
 
 

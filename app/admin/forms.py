@@ -27,6 +27,7 @@ from app.services.retention.policies import MAX_PLACES
 from app.services.schedules import service as schedules
 from app.services.schedules.times import MAX_CRON
 
+NAME = {"required": True, "maxlength": 63, "autocapitalize": "none", "spellcheck": False}
 _MODES = [kind.value for kind in Kind if kind is not Kind.DRILL]
 
 
@@ -78,9 +79,7 @@ class NotesForm(Form):
 class DatabaseForm(Form):
     """A database to guard, or its changes."""
 
-    name = StringField(
-        render_kw={"required": True, "maxlength": 63, "autocapitalize": "none", "spellcheck": False}
-    )
+    name = StringField(render_kw=NAME)
     # Shown again after a test, to the person who entered it; never the stored one.
     url = PasswordField(
         "Connection URL",

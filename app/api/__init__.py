@@ -9,6 +9,7 @@ from app.api import (
     audit,
     backups,
     contents,
+    copies,
     databases,
     doctor,
     notifiers,
@@ -17,6 +18,7 @@ from app.api import (
     schedules,
     sessions,
     settings,
+    stores,
     uploads,
 )
 from app.auth import require_admin
@@ -28,6 +30,7 @@ blueprint.register_blueprint(assertions.blueprint)
 blueprint.register_blueprint(audit.blueprint)
 blueprint.register_blueprint(backups.blueprint)
 blueprint.register_blueprint(contents.blueprint)
+blueprint.register_blueprint(copies.blueprint)
 blueprint.register_blueprint(databases.blueprint)
 blueprint.register_blueprint(doctor.blueprint)
 blueprint.register_blueprint(notifiers.blueprint)
@@ -36,6 +39,7 @@ blueprint.register_blueprint(retention.blueprint)
 blueprint.register_blueprint(schedules.blueprint)
 blueprint.register_blueprint(sessions.blueprint)
 blueprint.register_blueprint(settings.blueprint)
+blueprint.register_blueprint(stores.blueprint)
 blueprint.register_blueprint(uploads.blueprint)
 
 

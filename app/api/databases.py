@@ -7,7 +7,8 @@ from marshmallow import Schema, fields, validate
 from app.api.parsing import read_body, read_query
 from app.api.schemas import NothingSchema
 from app.auth import signed_in_admin
-from app.schemas.databases import database_row, neighbour_row, overview_row, steps_report
+from app.schemas.databases import database_row, neighbour_row, overview_row
+from app.schemas.reports import steps_report
 from app.services.databases import connection_test, discovery, lookup, service
 from app.services.databases.grants import DEFAULT_ROLE, grants_for
 from app.services.health.overview import read_overview

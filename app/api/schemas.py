@@ -21,7 +21,7 @@ def _number(name: str) -> fields.Integer:
     return fields.Integer(strict=True, load_default=None, allow_none=True, data_key=name)
 
 
-class _Flag(fields.Field[bool]):
+class Flag(fields.Field[bool]):
     """Exactly true or false: this is too important to guess."""
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> bool:
@@ -60,8 +60,8 @@ class SettingsSchema(Schema):
     """The body of an import of settings."""
 
     settings = fields.Dict(keys=fields.String(), required=True)
-    exact = _Flag(load_default=False)
-    dry_run = _Flag(load_default=False, data_key="dryRun")
+    exact = Flag(load_default=False)
+    dry_run = Flag(load_default=False, data_key="dryRun")
 
 
 class NothingSchema(Schema):
@@ -88,7 +88,7 @@ class NewRestoreSchema(ConfirmedSchema):
     to = fields.String(load_default="")  # a database, by its name
     into = fields.String(load_default="")
     confirm = fields.String(load_default="")
-    confirm_superuser = _Flag(load_default=False, data_key="confirmSuperuser")
+    confirm_superuser = Flag(load_default=False, data_key="confirmSuperuser")
     tables = fields.List(
         fields.Nested(TableSchema), load_default=list, validate=validate.Length(max=MAX_TABLES)
     )
@@ -158,7 +158,7 @@ class NotifierChangeSchema(Schema):
     facts = fields.List(fields.String(), allow_none=True, validate=validate.Length(max=100))
     title = fields.String()
     body = fields.String()
-    enabled = _Flag()
+    enabled = Flag()
 
 
 class NewNotifierSchema(NotifierChangeSchema):
@@ -176,7 +176,7 @@ class ScheduleChangeSchema(Schema):
     cron = fields.String()
     timezone = fields.String()
     notes = fields.String()
-    enabled = _Flag()
+    enabled = Flag()
     heartbeat_url = fields.String(data_key="heartbeatUrl")
 
 
@@ -260,7 +260,7 @@ class PlanSchema(DatabaseQuerySchema):
 class PruneSchema(DatabaseQuerySchema):
     """The body of a prune."""
 
-    dry_run = _Flag(load_default=False, data_key="dryRun")
+    dry_run = Flag(load_default=False, data_key="dryRun")
 
 
 class ListSchema(DatabaseQuerySchema):

@@ -9,6 +9,7 @@ from app.cli import (
     audit,
     backup,
     contents,
+    copy,
     database,
     database_server,
     doctor,
@@ -20,6 +21,7 @@ from app.cli import (
     schedule,
     server,
     settings,
+    store,
     web,
     worker,
 )
@@ -43,12 +45,14 @@ def init_app(app: Flask) -> None:
     for command in (database_server.discover, database_server.grants, database_server.test):
         database.group.add_command(command)
     app.cli.add_command(database.group)
+    app.cli.add_command(copy.group)
     app.cli.add_command(notifier.group)
     app.cli.add_command(retention.group)
     app.cli.add_command(restore.group)
     app.cli.add_command(schedule.group)
     app.cli.add_command(server.group)
     app.cli.add_command(settings.group)
+    app.cli.add_command(store.group)
     app.cli.add_command(doctor.doctor)
     app.cli.add_command(panel.panel)
     app.cli.add_command(web.web)

@@ -1,25 +1,23 @@
 """flask database: what the server of a database answers."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from app.cli.database import read_url, ssh_options
 from app.cli.groups import CatalogueCommand, json_option, json_text
+from app.cli.steps import print_steps
 from app.errors import InvalidInput
 from app.formatting import bytes_text, printable
 from app.host import own_user
-from app.postgres.connection_check import Step
-from app.schemas.databases import neighbour_row, steps_report
+from app.schemas.databases import neighbour_row
+from app.schemas.reports import steps_report
 from app.services.databases import connection_test, discovery
 from app.services.databases.connections import sample_in_use
 from app.services.databases.grants import DEFAULT_ROLE, grants_for
 from app.services.databases.lookup import state_of
 from app.services.databases.service import Changes
 from app.services.schedules.service import make_first_schedules
-
-_WORDS = {True: ("passed", "green"), False: ("failed", "red"), None: ("-", None)}
 
 
 @click.command("test", cls=CatalogueCommand)
@@ -45,7 +43,7 @@ def test(
     if as_json:
         click.echo(json_text(steps_report(steps)))
     else:
-        _print(steps)
+        print_steps(steps)
     context.exit(0 if connection_test.is_passed(steps) else 1)
 
 
@@ -104,13 +102,3 @@ def _line(neighbour: discovery.Neighbour) -> str:
     state = f"{state_of(known).value}, as {known.name}" if known else "not guarded"
     barred = "" if neighbour.on_server.may_connect else ", the role may not connect"
     return f"{printable(neighbour.dbname)}  {text}  {state}{barred}"
-
-
-def _print(steps: Sequence[Step]) -> None:
-    width = max(len(step.name) for step in steps)
-    for step in steps:
-        word, colour = _WORDS[step.passed]
-        state = click.style(f"{word:<6}", fg=colour)
-        click.echo(f"{state}  {step.name:<{width}}  {printable(step.detail)}")
-        if step.hint:
-            click.echo(f"{'':{width + 10}}{printable(step.hint)}")

@@ -104,13 +104,15 @@ def say_beside(line: str) -> None:
     click.echo(line, err=True)
 
 
-def read_secret(file: Path, option: str) -> str:
-    """What a file holds that is too secret for an argument; - is standard input.
+def read_secret(file: Path, option: str, *, is_whole: bool = False) -> str:
+    """What a file holds that is too secret for an argument.
 
-    Raises click.BadParameter, which names the option.
+    - is a line of standard input, or the whole of it. Raises click.BadParameter, which names
+    the option.
     """
+    read = sys.stdin.read if is_whole else sys.stdin.readline
     try:
-        return (sys.stdin.readline() if str(file) == "-" else file.read_text("utf-8")).strip()
+        return (read() if str(file) == "-" else file.read_text("utf-8")).strip()
     except (OSError, UnicodeDecodeError) as error:
         raise click.BadParameter(f"{file} cannot be read.", param_hint=option) from error
 

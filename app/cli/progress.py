@@ -2,7 +2,7 @@
 
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO, cast
 
@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     Progress,
     TaskProgressColumn,
     TextColumn,
@@ -93,3 +94,17 @@ def progress_shown(*, quiet: bool) -> Iterator[dict[str, Any]]:
             )
 
         yield {"on_progress": show}
+
+
+@contextmanager
+def bytes_shown(name: str, *, total: int = 0, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """A bar for bytes on a terminal; yields what counts them."""
+    console = Console(file=cast("TextIO", _Tolerant(sys.stderr)), quiet=quiet, highlight=False)
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    words = TextColumn("{task.description}")
+    columns = (words, BarColumn(16), DownloadColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task(escape(name), total=total or None)
+        yield lambda size: progress.advance(bar, size)

@@ -4,6 +4,7 @@ import logging
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -12,10 +13,14 @@ from flask import Flask, current_app
 from app.cli.groups import CatalogueCommand, unwind_on_signals
 from app.cli.lookout import Lookout
 from app.config import settings
+from app.errors import Interrupted
 from app.logs import errors_logged
 from app.models.worker import HEARTBEAT
-from app.queue import proofs_queue, queue, restores_queue
+from app.queue import copies_queue, proofs_queue, queue, restores_queue
 from app.services.backups import service as backups
+from app.services.copies.queue import copy_what_is_due
+from app.services.copies.tidy import tidy_stores
+from app.services.copies.verify import verify_what_is_due
 from app.services.databases.connections import sample_in_use
 from app.services.databases.served import noting_database
 from app.services.databases.unguarded import look_at_servers
@@ -33,6 +38,9 @@ _TEND_EVERY = 30.0  # seconds between two searches for lost jobs
 _SCRUB_EVERY = 30.0  # seconds between two searches for a scrub that is due
 _FORGET_EVERY = 3600.0  # seconds between two searches for old rows
 _SERVERS_EVERY = 300.0  # seconds between two searches for a server to look at
+_COPIES_EVERY = 10.0  # seconds between two searches for backups to copy
+_VERIFY_EVERY = 300.0  # seconds between two searches for a copy to read back
+_TIDY_EVERY = 6 * 3600.0  # seconds between two searches for what uploads have left
 _LAST_WORDS = 5.0  # seconds for threads to end when the worker ends
 
 
@@ -60,6 +68,9 @@ def worker() -> None:
             _Loop(app, stopping, _SCRUB_EVERY, scrub_firings.scrub_due),
             _Loop(app, stopping, _FORGET_EVERY, _forget),
             _Loop(app, stopping, _SERVERS_EVERY, look_at_servers),
+            _Loop(app, stopping, _COPIES_EVERY, copy_what_is_due),
+            _Loop(app, stopping, _VERIFY_EVERY, _verify),
+            _Loop(app, stopping, _TIDY_EVERY, tidy_stores),
         ]
         lookout = Lookout(app)
         for thread in (beating, *others, lookout):
@@ -105,6 +116,17 @@ def _tend() -> None:
         restores.run_unclaimed()
 
 
+def _verify() -> None:
+    """Read one copy back, if one is due; a worker that ends stops reading."""
+
+    def on_block(_: int) -> None:
+        if claims.is_stopping():
+            raise Interrupted("the worker ends")
+
+    with suppress(Interrupted):
+        verify_what_is_due(on_block)
+
+
 def _forget() -> None:
     """Remove old rows."""
     turn.forget()
@@ -117,7 +139,12 @@ def _start_consumers() -> list[Any]:
     An idle one of huey looks less and less often, by default each ten seconds:
     too seldom for somebody who has clicked.
     """
-    number = {queue: settings().workers, restores_queue: 1, proofs_queue: 1}
+    number = {
+        queue: settings().workers,
+        restores_queue: 1,
+        proofs_queue: 1,
+        copies_queue: settings().copies,
+    }
     consumers = [
         huey.create_consumer(workers=threads, max_delay=0.4, periodic=False)
         for huey, threads in number.items()

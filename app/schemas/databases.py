@@ -1,16 +1,12 @@
 """Databases as JSON."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from marshmallow import fields
 
 from app.models import Database
 from app.models.types import moment_text
-from app.postgres.connection_check import Step
 from app.schemas.base import CamelCase, Moment, row_of
-from app.services.databases.connection_test import is_passed
 from app.services.databases.discovery import Neighbour
 from app.services.databases.lookup import state_of
 from app.services.health.overview import Row
@@ -46,11 +42,6 @@ def overview_row(row: Row) -> dict[str, Any]:
         "nextBackupAt": moment_text(row.next_backup_at),
         "isLate": row.is_late,
     }
-
-
-def steps_report(steps: Sequence[Step]) -> dict[str, Any]:
-    """The steps of a connection test: `passed` is null for those that say nothing."""
-    return {"passed": is_passed(steps), "steps": [asdict(step) for step in steps]}
 
 
 def neighbour_row(neighbour: Neighbour) -> dict[str, Any]:

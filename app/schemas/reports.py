@@ -1,8 +1,12 @@
-"""Entries of the audit log and findings of the doctor as JSON."""
+"""Entries of the audit log, findings of the doctor and steps of tests as JSON."""
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
+from app import stores
 from app.models import AuditEntry
+from app.postgres import connection_check
 from app.services.audit import log as audit
 from app.services.health.doctor import Finding, is_healthy
 
@@ -28,3 +32,9 @@ def doctor_report(findings: list[Finding]) -> dict[str, Any]:
             for finding in findings
         ],
     }
+
+
+def steps_report(steps: Sequence[connection_check.Step | stores.Step]) -> dict[str, Any]:
+    """The steps of a test: `passed` is null for those that say nothing, or give advice."""
+    passed = all(step.passed is not False for step in steps)
+    return {"passed": passed, "steps": [asdict(step) for step in steps]}

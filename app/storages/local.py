@@ -221,6 +221,12 @@ class LocalStorage:
                 (self.folder / name).unlink(missing_ok=True)
         return lone
 
+    def remove_lone_manifest(self, staged: Staged) -> None:
+        """Remove the manifest that a lost dump has left, to publish the dump again."""
+        with storage_errors(f"the manifest of {staged.name} cannot be removed"):
+            if not self.has(staged.name):  # its stage is ours, so nobody publishes it now
+                self._manifest(staged.name).unlink(missing_ok=True)
+
     def remove_abandoned_partials(self) -> list[str]:
         """Remove the partials that no process is writing; return their names."""
         with storage_errors(f"the partials in {self.folder} cannot be tidied"):

@@ -16,12 +16,18 @@ def test_settings_are_read_and_brought(admin: FlaskClient):
     before = admin.get(path).json["settings"]
     (default,) = before.pop("databases")
     assert (default["state"], "url" in default) == ("active", False)
-    assert before == {"assertions": [], "notifiers": [], "retention": [], "schedules": []}
+    assert before == {
+        "assertions": [],
+        "notifiers": [],
+        "retention": [],
+        "schedules": [],
+        "stores": [],
+    }
     assert admin.patch(path, json={"settings": DOCUMENT}).status_code == 200
     assert admin.get(path).json == {
         "settings": {"databases": [default]}
         | DOCUMENT
-        | {"notifiers": [], "retention": [], "schedules": []}
+        | {"notifiers": [], "retention": [], "schedules": [], "stores": []}
     }
     gone = admin.patch(path, json={"settings": {"assertions": []}, "exact": True})
     assert gone.json["changes"] == ['assertion "orders" removed']

@@ -85,6 +85,11 @@ def get_backup(filename: str) -> DatabaseBackup:
     return backup
 
 
+def has_dump(filename: str) -> bool:
+    """Whether a dump of this name is in place."""
+    return storage().has(filename)
+
+
 def has_file(backup: DatabaseBackup) -> bool:
     """Whether the dump of a completed backup is in place."""
     return backup.is_completed and storage().has(backup.filename)

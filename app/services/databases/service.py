@@ -54,7 +54,7 @@ def add_database(name: str, url: str, changes: Changes | None = None, *, by: str
 
     Raises InvalidInput, or Conflict if the name or the database itself is taken.
     """
-    name = _checked_name(name)
+    name = checked_name(name)
     database = unsaved_database(url, changes)
     database.name, database.created_by = name, by[:255]
     try:
@@ -90,7 +90,7 @@ def edit_database(name: str, changes: Changes, *, by: str) -> Database:
         with writing() as session:
             database = _row(name)
             if changes.name is not None:
-                database.name = _checked_name(changes.name)
+                database.name = checked_name(changes.name)
             if changes.url:
                 _refuse_while_pending(database)
                 _point_at(database, changes.url)
@@ -144,10 +144,11 @@ def _row(name: str) -> Database:
     return database
 
 
-def _checked_name(name: str) -> str:
+def checked_name(name: str, word: str = "database") -> str:
+    """The same name of a database or the like. Raises InvalidInput."""
     if NAME.fullmatch(name) is None or name == _ADDRESS_OF_FORM:
         raise InvalidInput(
-            f"{name[:63]!r} is not a valid name of a database",
+            f"{name[:63]!r} is not a valid name of a {word}",
             hint="Up to 63 lower-case letters, digits, - and _; the first is a letter or digit.",
         )
     return name

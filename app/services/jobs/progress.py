@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from app.models import DatabaseBackup, Restore
+from app.models import Copy, DatabaseBackup, Restore
 from app.models.types import camel_case
 from app.services.databases.configured import storage
 
@@ -35,8 +35,8 @@ class Progress:
         return {key: value for key, value in self.as_json().items() if key not in unknown}
 
 
-def progress_of(job: DatabaseBackup | Restore) -> Progress | None:
-    """The progress of a running backup or restore; None if it does not run."""
+def progress_of(job: DatabaseBackup | Restore | Copy) -> Progress | None:
+    """The progress of a running job; None if it does not run."""
     if not job.is_pending or job.duration is None:
         return None
     progress = _read(job.progress or {})
@@ -44,10 +44,16 @@ def progress_of(job: DatabaseBackup | Restore) -> Progress | None:
     left = elapsed * (100 - percent) / percent if percent >= _ENOUGH_TO_GUESS else None
     return replace(
         progress,
-        bytes_written=storage().staged_size(job.filename) if job.word == "backup" else 0,
+        bytes_written=_written(job, progress),
         elapsed_seconds=round(elapsed, 3),
         seconds_left=left and round(left, 1),
     )
+
+
+def _written(job: DatabaseBackup | Restore | Copy, progress: Progress) -> int:
+    if isinstance(job, Copy):
+        return progress.bytes_written
+    return storage().staged_size(job.filename) if isinstance(job, DatabaseBackup) else 0
 
 
 def _read(stored: dict[str, Any]) -> Progress:

@@ -71,10 +71,9 @@ def import_settings(
 ) -> list[str]:
     """Apply a document, all of it or nothing. Returns the changes, in words.
 
-    Entries that it does not contain stay, unless `exact`, which removes them, and retires
-    databases; those of retired databases stay, and so does a kind of setting that it leaves
-    out. It is idempotent. Raises InvalidInput, or Conflict
-    if a setting is not possible.
+    Entries that it does not contain stay, unless `exact`, which removes them, retires databases
+    and pauses stores; those of retired databases stay, and so does a kind of setting that it
+    leaves out. It is idempotent. Raises InvalidInput, or Conflict if a setting is not possible.
     """
     wanted = _checked(document)
     _check_urls(wanted)

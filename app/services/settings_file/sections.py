@@ -25,6 +25,14 @@ from app.services.settings_file.databases import (
     remove_database,
 )
 from app.services.settings_file.entries import Fields, Key, default_name, opened
+from app.services.settings_file.stores import (
+    PAUSED,
+    add_store,
+    edit_store,
+    pause_store,
+    store_as_kept,
+    store_entries,
+)
 
 _COUNTS = (
     *("keep_last", "keep_hourly", "keep_daily", "keep_weekly", "keep_monthly", "keep_yearly"),
@@ -209,5 +217,25 @@ SECTIONS: dict[str, Section] = {
         of_database=True,
         secrets=frozenset({"heartbeat_url"}),
         as_kept=_schedule_as_kept,
+    ),
+    "stores": Section(
+        word="store",
+        fields={
+            "url": str,
+            "credentials": str,
+            "recipients": list,
+            "databases": list,
+            "read_back": str,
+            "bytes_per_second": int,
+            "state": str,
+        },
+        needed=frozenset({"url"}),
+        entries=store_entries,
+        add=add_store,
+        edit=edit_store,
+        remove=pause_store,
+        removed=PAUSED,
+        secrets=frozenset({"credentials"}),
+        as_kept=store_as_kept,
     ),
 }

@@ -49,7 +49,7 @@ def test_another_secret_key_is_told_and_breaks_nothing(make_app: Callable[..., F
         assert [each.name for each in service.list_notifiers()] == ["ops"]
         with pytest.raises(ConfigurationError, match="cannot be decrypted") as lost:
             unseal(service.get_notifier(notifier_id).url)
-        assert "enter the URL again" in lost.value.hint
+        assert "enter the secret again" in lost.value.hint
         with pytest.raises(NotifierError, match="not sent") as unsent:
             service.send_test(notifier_id, now(), by="ann")
         assert "SECRET_KEY" in unsent.value.detail

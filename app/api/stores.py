@@ -1,0 +1,120 @@
+"""Stores as JSON."""
+
+from flask import Blueprint, jsonify, url_for
+from flask.typing import ResponseReturnValue
+from marshmallow import Schema, fields
+
+from app.api.parsing import read_body
+from app.api.schemas import Flag, NothingSchema
+from app.auth import signed_in_admin
+from app.models import ReadBack
+from app.schemas.reports import steps_report
+from app.schemas.stores import store_row
+from app.services.stores import service, store_test
+from app.services.stores.lookup import get_row, list_rows
+
+
+class StoreTestSchema(Schema):
+    """The body of a test of a store that is not saved."""
+
+    url = fields.String(required=True)
+    credentials = fields.Dict(keys=fields.String(), values=fields.String())
+
+
+class StoreChangeSchema(Schema):
+    """The body of a change to a store; absent values stay."""
+
+    name = fields.String()
+    url = fields.String()
+    credentials = fields.Dict(keys=fields.String(), values=fields.String())
+    recipients = fields.List(fields.String())
+    databases = fields.List(fields.String())
+    read_back = fields.Enum(ReadBack, by_value=True, data_key="readBack")
+    bytes_per_second = fields.Integer(strict=True, data_key="bytesPerSecond")
+    take_over = Flag(load_default=False, data_key="takeOver")
+    untested = Flag(load_default=False)
+
+
+class NewStoreSchema(StoreChangeSchema):
+    """The body of a request for a store."""
+
+    name = fields.String(required=True)
+    url = fields.String(required=True)
+
+
+blueprint = Blueprint("stores", __name__, url_prefix="/stores")
+
+
+@blueprint.get("")
+def index() -> ResponseReturnValue:
+    """All stores by name, each with its copies."""
+    return jsonify({"stores": [store_row(row) for row in list_rows()]})
+
+
+@blueprint.post("")
+def create() -> ResponseReturnValue:
+    """Copy to another store."""
+    body, by = read_body(NewStoreSchema()), signed_in_admin().username
+    name, url, asking = body.pop("name"), body.pop("url"), _asking(body)
+    service.add_store(name, url, service.Changes(**body), asking=asking, by=by)
+    answer = {"success": True, "store": store_row(get_row(name))}
+    return answer, 201, {"Location": url_for(".show", name=name)}
+
+
+@blueprint.post("/test")
+def test_new() -> ResponseReturnValue:
+    """Test a store that is not saved."""
+    body = read_body(StoreTestSchema())
+    url = body.pop("url")
+    return steps_report(store_test.check_url(url, service.Changes(**body)))
+
+
+@blueprint.get("/<name>")
+def show(name: str) -> ResponseReturnValue:
+    """One store."""
+    return jsonify(store_row(get_row(name)))
+
+
+@blueprint.patch("/<name>")
+def update(name: str) -> ResponseReturnValue:
+    """Change what is given."""
+    body, by = read_body(StoreChangeSchema()), signed_in_admin().username
+    asking = _asking(body)
+    edited = service.edit_store(name, service.Changes(**body), asking=asking, by=by)
+    return {"success": True, "store": store_row(get_row(edited.name))}
+
+
+@blueprint.delete("/<name>")
+def delete(name: str) -> ResponseReturnValue:
+    """Forget it; its objects stay."""
+    read_body(NothingSchema())
+    left = service.remove_store(name, by=signed_in_admin().username)
+    return {"success": True, "copiesLeft": left, "message": f"{name} has been removed"}
+
+
+@blueprint.post("/<name>/pause")
+def pause(name: str) -> ResponseReturnValue:
+    """Copy nothing more to it."""
+    read_body(NothingSchema())
+    service.pause_store(name, by=signed_in_admin().username)
+    return {"success": True, "store": store_row(get_row(name))}
+
+
+@blueprint.post("/<name>/resume")
+def resume(name: str) -> ResponseReturnValue:
+    """Copy to it again."""
+    read_body(NothingSchema())
+    service.resume_store(name, by=signed_in_admin().username)
+    return {"success": True, "store": store_row(get_row(name))}
+
+
+@blueprint.post("/<name>/test")
+def test(name: str) -> ResponseReturnValue:
+    """Test it, step by step."""
+    read_body(NothingSchema())
+    return steps_report(store_test.check_saved(name))
+
+
+def _asking(body: dict[str, object]) -> service.Asking:
+    """How the store is asked whose it is; taken out of the body."""
+    return service.Asking(is_asked=not body.pop("untested"), take_over=bool(body.pop("take_over")))

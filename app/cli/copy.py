@@ -1,0 +1,134 @@
+"""flask copy: copies of backups in stores."""
+
+from pathlib import Path
+
+import click
+
+from app.cli.groups import Group, ending_by_signals, json_option, json_text, read_secret
+from app.cli.progress import bytes_shown
+from app.encryption import Identity, parse_identity
+from app.formatting import bytes_text, moment_short, printable
+from app.host import own_user
+from app.models import Copy, Trigger
+from app.schemas.copies import copy_row
+from app.services.copies import service
+from app.services.copies.fetch import fetch_copy
+from app.services.copies.run import run_claimed
+from app.services.copies.verify import verify_copy
+from app.services.jobs import claims
+
+group = Group("copy", help="Manage the copies of backups in stores.")
+
+_store = click.option("--store", default="", metavar="NAME", help="Only in this store.")
+_PATIENCE = 24 * 3600.0  # seconds for a copy that a worker makes
+
+_quiet = click.option("--quiet", is_flag=True, help="Print no progress.")
+
+
+@group.command("list")
+@click.option("--backup", "filename", default="", help="Only of this backup.")
+@_store
+@click.option("--limit", default=50, show_default=True, help="How many at most.")
+@json_option
+def list_(filename: str, store: str, limit: int, as_json: bool) -> None:
+    """List copies, those of the newest backups first."""
+    copies = service.list_copies(filename=filename, store=store, limit=limit)
+    names = service.names_of_stores()
+    if as_json:
+        rows = [copy_row(copy, names[copy.store_id]) for copy in copies]
+        click.echo(json_text({"copies": rows}))
+        return
+    for copy in copies:
+        click.echo(f"{copy.filename}  {names[copy.store_id]:<16} {_state(copy)}")
+    if not copies:
+        click.echo("There are no copies.", err=True)
+
+
+@group.command("make")
+@click.argument("filename", metavar="BACKUP")
+@click.argument("store")
+@_quiet
+def make(filename: str, store: str, quiet: bool) -> None:
+    """Copy a backup to a store now, in this terminal, unless it is there already."""
+    with ending_by_signals(), bytes_shown(filename, quiet=quiet):
+        copy = service.wanted_copy(filename, store, trigger=Trigger.CLI, by=own_user())
+        if copy.is_pending and claims.claim(copy.id, Copy):
+            run_claimed(copy.id)
+        service.wait_for_copy(copy.id, _PATIENCE)  # a worker may have been quicker
+        copy = service.completed(copy.id)
+    click.echo(f"{filename} is in {store} ({bytes_text(copy.size)}).")
+
+
+@group.command("verify")
+@click.argument("filename", metavar="BACKUP")
+@_store
+@_quiet
+def verify(filename: str, store: str, quiet: bool) -> None:
+    """Read a copy back and compare its SHA-256. Exits with 1 if it is missing or damaged."""
+    copy = service.find_copy(filename, store)
+    with bytes_shown(filename, total=copy.size, quiet=quiet) as on_block:
+        found = verify_copy(copy.id, on_block)
+    if found.loss is not None:
+        click.echo(f"The copy is {found.loss.value}: {found.error_message}.", err=True)
+        raise click.exceptions.Exit(1)
+    click.echo(f"The copy of {filename} is whole.")
+
+
+@group.command("fetch")
+@click.argument("filename", metavar="BACKUP")
+@_store
+@click.option(
+    "--identity",
+    "files",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A file with a private key of age; - reads it from standard input.",
+)
+@_quiet
+def fetch(filename: str, store: str, files: tuple[Path, ...], quiet: bool) -> None:
+    """Bring a copy back into the folder of the dumps, checked, so that it can be restored."""
+    copy = service.find_copy(filename, store)
+    identities = [_identity(file) for file in files]
+    with ending_by_signals(), bytes_shown(filename, total=copy.size, quiet=quiet) as on_block:
+        fetch_copy(copy.id, by=own_user(), identities=identities, on_block=on_block)
+    click.echo(f"{filename} is here again: flask backup restore {filename}")
+
+
+@group.command("cancel")
+@click.argument("copy_id", metavar="ID")
+def cancel(copy_id: str) -> None:
+    """Cancel a copy that waits or is being made."""
+    service.cancel_copy(copy_id, by=own_user())
+    click.echo("The copy has been cancelled.")
+
+
+@group.command("remove")
+@click.argument("filename", metavar="BACKUP")
+@click.argument("store")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def remove(filename: str, store: str, yes: bool) -> None:
+    """Remove a copy from its store; the backup itself stays."""
+    copy = service.get_copy_in(filename, store)
+    if not yes:
+        click.confirm(f"Remove the copy of {filename} from {store}?", abort=True)
+    service.remove_copy(copy.id, by=own_user())
+    click.echo(f"The copy of {filename} has been removed from {store}.")
+
+
+def _identity(file: Path) -> Identity:
+    """Raises InvalidInput, click.BadParameter."""
+    return parse_identity(read_secret(file, "--identity", is_whole=True))
+
+
+def _state(copy: Copy) -> str:
+    if copy.is_pending:
+        return "being made" if copy.claimed_by else "waits for a worker"
+    if copy.loss is not None:
+        return f"{copy.loss.value.upper()}: {printable(copy.error_message)}"
+    if copy.is_completed:
+        at = copy.verified_at
+        read = f"read back {moment_short(at)}" if at is not None else "not read back"
+        encrypted = ", encrypted" if copy.is_encrypted else ""
+        return f"{bytes_text(copy.size)}{encrypted}, {read}"
+    again = f"; next attempt {moment_short(copy.next_attempt_at)}" if copy.next_attempt_at else ""
+    return f"FAILED: {printable(copy.error_message)}{again}"

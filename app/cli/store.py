@@ -1,0 +1,268 @@
+"""flask store: the stores of copies."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from app.cli.groups import Group, json_option, json_text, read_secret
+from app.cli.steps import print_steps
+from app.errors import InvalidInput
+from app.formatting import bytes_text, rate_text
+from app.host import own_user
+from app.models import ReadBack
+from app.readers import off_or, rate
+from app.schemas.reports import steps_report
+from app.schemas.stores import store_row
+from app.services.stores import lookup, service, store_test
+from app.services.stores.credentials import parse_credentials
+from app.services.stores.recovery_key import make_recovery_key
+
+group = Group("store", help="Copy backups to stores: another disk, S3, Google Cloud, Azure, SFTP.")
+
+_credentials_from = click.option(
+    "--credentials-from",
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
+    help="The file with its credentials, - for standard input: name=value a line, or JSON.",
+)
+_recipients = click.option(
+    "--recipient",
+    "recipients",
+    metavar="KEY",
+    multiple=True,
+    help="Encrypt its copies to this public key of age or SSH; can be repeated.",
+)
+_databases = click.option(
+    "--database",
+    "databases",
+    metavar="NAME",
+    multiple=True,
+    help="Copy only backups of this database; can be repeated. Default: all.",
+)
+_read_back = click.option(
+    "--read-back",
+    type=click.Choice([member.value for member in ReadBack]),
+    help="Which new copies are read back and hashed; sample is one in ten.",
+)
+_limit = click.option(
+    "--limit", metavar="RATE", help="At most so many bytes a second, such as 10MB; off: no limit."
+)
+_take_over = click.option(
+    "--take-over", is_flag=True, help="Even if it belongs to another panel, which must be gone."
+)
+_untested = click.option("--untested", is_flag=True, help="Ask the store nothing yet.")
+
+
+@group.command("list")
+@json_option
+def list_(as_json: bool) -> None:
+    """List the stores, each with its copies."""
+    rows = lookup.list_rows()
+    if as_json:
+        click.echo(json_text({"stores": [store_row(row) for row in rows]}))
+        return
+    for row in rows:
+        click.echo(_line(row))
+
+
+@group.command("show")
+@click.argument("name")
+@json_option
+def show(name: str, as_json: bool) -> None:
+    """Show a store; its credentials are never shown."""
+    row = lookup.get_row(name)
+    if as_json:
+        click.echo(json_text(store_row(row)))
+        return
+    store = row.store
+    click.echo(_line(row))
+    click.echo(f"credentials: {'stored' if store.credentials else 'none stored'}")
+    names = sorted(database.name for database in store.databases)
+    click.echo(f"databases: {'all' if store.takes_all else ', '.join(names)}")
+    for recipient in store.recipients:
+        click.echo(f"recipient: {recipient}")
+    click.echo(f"read back: {store.read_back.value}")
+    click.echo(f"limit: {rate_text(store.bytes_per_second) or 'none'}")
+
+
+@group.command("add")
+@click.argument("name")
+@click.argument("url")
+@_credentials_from
+@_recipients
+@_databases
+@_read_back
+@_limit
+@_take_over
+@_untested
+@json_option
+def add(
+    name: str, url: str, *, take_over: bool, untested: bool, as_json: bool, **options: Any
+) -> None:
+    """Copy backups to the store at a URL, such as file:///mnt/nas/backups or s3://bucket/prefix.
+
+    The URL contains no secret. Without --credentials-from, S3, Google Cloud and Azure take
+    those of the environment, or of the machine's role. The store is asked at once, and
+    marked as this panel's.
+    """
+    asking = service.Asking(is_asked=not untested, take_over=take_over)
+    store = service.add_store(name, url, _changes(options), asking=asking, by=own_user())
+    if as_json:
+        click.echo(json_text(store_row(lookup.get_row(name))))
+        return
+    click.echo(f"{name} has been added: {store.address}.")
+    if not store.recipients:
+        click.echo("Its copies are not encrypted: whoever can read the store can read the data.")
+        click.echo(f"Encrypt them: flask store recovery-key {name}")
+    click.echo(f"Test it:      flask store test {name}")
+
+
+@group.command("edit")
+@click.argument("name")
+@click.option("--rename", metavar="NAME", help="The new name.")
+@click.option("--url", help="The new URL.")
+@_credentials_from
+@click.option("--no-credentials", is_flag=True, help="Forget the credentials that are stored.")
+@_recipients
+@click.option("--not-encrypted", is_flag=True, help="Encrypt new copies no more.")
+@_databases
+@click.option("--all-databases", is_flag=True, help="Copy backups of all databases.")
+@_read_back
+@_limit
+@_take_over
+@_untested
+def edit(
+    name: str,
+    *,
+    rename: str | None,
+    url: str | None,
+    take_over: bool,
+    untested: bool,
+    **options: Any,
+) -> None:
+    """Change a store; what is not given stays as it is.
+
+    Recipients that are given replace the present ones, and so do databases.
+    """
+    asking = service.Asking(is_asked=not untested, take_over=take_over)
+    changes = _changes(options, name=rename, url=url)
+    edited = service.edit_store(name, changes, asking=asking, by=own_user())
+    click.echo(f"{edited.name} has been saved.")
+
+
+@group.command("test")
+@click.argument("name", required=False)
+@click.option("--url", help="Test this URL instead, which is not saved.")
+@_credentials_from
+@json_option
+@click.pass_context
+def test(
+    context: click.Context,
+    /,
+    name: str | None,
+    url: str | None,
+    credentials_from: Path | None,
+    as_json: bool,
+) -> None:
+    """Test a store, step by step: write, read back, list and remove a small object.
+
+    Each step has passed or failed, or says nothing (-). Exits with 1 if one has failed.
+    """
+    if (name is None) == (url is None):
+        raise click.UsageError("Give either NAME or --url.")
+    if url is not None:
+        changes = service.Changes(credentials=_credentials(credentials_from))
+        steps = store_test.check_url(url, changes)
+    else:
+        steps = store_test.check_saved(name or "")
+    if as_json:
+        click.echo(json_text(steps_report(steps)))
+    else:
+        print_steps(steps)
+    context.exit(0 if store_test.is_passed(steps) else 1)
+
+
+@group.command("pause")
+@click.argument("name")
+def pause(name: str) -> None:
+    """Copy nothing more to a store until it is resumed."""
+    service.pause_store(name, by=own_user())
+    click.echo(f"{name} is paused: nothing is copied to it.")
+
+
+@group.command("resume")
+@click.argument("name")
+def resume(name: str) -> None:
+    """Copy to a paused store again."""
+    service.resume_store(name, by=own_user())
+    click.echo(f"{name} is active: backups are copied to it.")
+
+
+@group.command("remove")
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def remove(name: str, yes: bool) -> None:
+    """Forget a store and its copies; nothing is removed from the store itself."""
+    row = lookup.get_row(name)
+    if not yes:
+        question = f"Forget {name}? {row.copies} copies stay at {row.store.address}."
+        click.confirm(question, abort=True)
+    left = service.remove_store(name, by=own_user())
+    click.echo(f"{name} has been removed. {left} copies stay at {row.store.address}.")
+
+
+@group.command("recovery-key")
+@click.argument("name")
+def recovery_key(name: str) -> None:
+    """Make a key that reads all later copies in a store, and print it, only this once.
+
+    Keep it where neither this machine nor the store can lose or show it. Backstop keeps
+    the public part alone.
+    """
+    store = lookup.get_store(name)
+    identity = make_recovery_key(name, by=own_user())
+    click.echo(f"# Recovery key of the store {name}, {store.address}")
+    click.echo(f"# public key: {identity.recipient.key}")
+    click.echo(identity.secret)
+    click.echo("This key is not stored, and cannot be shown again: keep it safe.", err=True)
+
+
+def _line(row: lookup.Row) -> str:
+    store = row.store
+    state = "paused" if store.is_paused else "active"
+    encrypted = "encrypted" if store.recipients else "not encrypted"
+    lying = f"{row.copies} copies, {bytes_text(row.size)}"
+    return f"{store.name}  {state}  {store.address}  {lying}, {encrypted}"
+
+
+def _changes(
+    options: dict[str, Any], *, name: str | None = None, url: str | None = None
+) -> service.Changes:
+    given = options["read_back"]
+    return service.Changes(
+        name=name,
+        url=url,
+        credentials={}
+        if options.get("no_credentials")
+        else _credentials(options["credentials_from"]),
+        recipients=() if options.get("not_encrypted") else options["recipients"] or None,
+        databases=() if options.get("all_databases") else options["databases"] or None,
+        read_back=service.read_back_named(given) if given else None,
+        bytes_per_second=_rate(options["limit"]),
+    )
+
+
+def _credentials(file: Path | None) -> dict[str, str] | None:
+    if file is None:
+        return None
+    return parse_credentials(read_secret(file, "--credentials-from", is_whole=True))
+
+
+def _rate(limit: str | None) -> int | None:
+    if limit is None:
+        return None
+    try:
+        value: int = off_or(rate)(limit)
+    except ValueError as error:
+        raise InvalidInput(f"--limit {error}") from error
+    return value

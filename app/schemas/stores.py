@@ -1,0 +1,29 @@
+"""Stores as JSON."""
+
+from typing import Any
+
+from marshmallow import fields
+
+from app.schemas.base import CamelCase, Moment, row_of
+from app.services.stores.lookup import Row
+
+
+class StoreSchema(CamelCase):
+    """A store as the API shows it: never its credentials."""
+
+    name = fields.String()
+    address = fields.String()
+    state = fields.Function(lambda store: "paused" if store.is_paused else "active")
+    has_credentials = fields.Function(lambda store: bool(store.credentials))
+    recipients = fields.List(fields.String())
+    databases = fields.Function(lambda store: sorted(row.name for row in store.databases))
+    takes_all = fields.Boolean()
+    read_back = fields.Function(lambda store: store.read_back.value)
+    bytes_per_second = fields.Integer(allow_none=True)
+    created_at = Moment()
+    created_by = fields.String()
+
+
+def store_row(row: Row) -> dict[str, Any]:
+    """A store, without secrets, and what lies there."""
+    return row_of(StoreSchema(), row.store) | {"copies": row.copies, "size": row.size}

@@ -1,0 +1,1 @@
+"""Copies of backups in stores: made, read back, fetched, and removed."""

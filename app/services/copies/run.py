@@ -1,0 +1,238 @@
+"""Make one copy: upload, read back, and write its mark last."""
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+from app.encryption import Recipient, encrypted, parse_recipient
+from app.errors import (
+    AppError,
+    Conflict,
+    Interrupted,
+    ObjectExists,
+    ObjectMissing,
+    PostgresError,
+    StorageError,
+    VerificationError,
+)
+from app.extensions import db, writing
+from app.models import Copy, DatabaseBackup, ReadBack, Store
+from app.models.types import now
+from app.services.copies.mark import (
+    Mark,
+    Measured,
+    make_mark,
+    mark_key,
+    object_key,
+    read_mark,
+)
+from app.services.copies.transfer import Hashed, blocks_of, drained, exactly, limited
+from app.services.databases.configured import storage
+from app.services.jobs.outcomes import record_failure
+from app.services.jobs.progress import Progress
+from app.services.jobs.run import Run
+from app.services.stores.credentials import opened
+from app.services.stores.ownership import claim
+from app.stores import Store as OpenStore
+
+logger = logging.getLogger(__name__)
+
+_LIMIT = 7 * 24 * 3600  # seconds; silence ends an upload much earlier
+_BACK_OFF = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 15, 60, 360))
+_UPLOADED = 60  # per cent of a copy that is read back
+_SAMPLE = 10  # of so many copies one is read back
+
+
+class CopyRun(Run):
+    """The repeated work while a copy is made."""
+
+    job = Copy
+
+    def __init__(self, job_id: str, on_news: Callable[[], None]) -> None:
+        super().__init__(job_id, limit=_LIMIT, on_news=on_news)
+        self.total = self.uploaded = self.read = 0  # bytes
+        self.is_read_back = True
+
+    def take(self, size: int) -> None:
+        """Count bytes that are uploaded."""
+        self.uploaded += size
+        self.check()
+
+    def compare(self, size: int) -> None:
+        """Count bytes that are read back."""
+        self.read += size
+        self.check()
+
+    def measure(self) -> Progress:
+        """How far it has come."""
+        share = _UPLOADED if self.is_read_back else 99
+        total = self.total or 1
+        percent = share * self.uploaded / total + (99 - share) * self.read / total
+        return Progress(self.phase, round(min(percent, 99.0), 1), bytes_written=self.uploaded)
+
+    def _too_long(self, seconds: int) -> PostgresError:
+        return PostgresError(f"the copy took longer than {seconds // 3600} h")
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A copy to make; its rows are detached."""
+
+    run: CopyRun
+    copy: Copy
+    store: Store
+    backup: DatabaseBackup
+
+    @property
+    def filename(self) -> str:
+        return self.backup.filename
+
+    @property
+    def dump(self) -> Measured:
+        return Measured(self.backup.size, self.backup.sha256)
+
+
+def run_claimed(copy_id: str, on_news: Callable[[], None] = lambda: None) -> None:
+    """Make a copy that this process has claimed: COMPLETED, or FAILED and tried again later."""
+    run = CopyRun(copy_id, on_news)
+    try:
+        mark, is_read = _make(_task(run))
+    except AppError as error:
+        record_failure(copy_id, error, run.log.text(), job=Copy)
+        plan_next_attempt(copy_id)
+    except BaseException:
+        interrupted = Interrupted("the copy was interrupted", hint="It is tried again by itself.")
+        record_failure(copy_id, interrupted, run.log.text(), job=Copy)
+        plan_next_attempt(copy_id)
+        raise
+    else:
+        _record_success(copy_id, mark, is_read=is_read, log=run.log.text())
+
+
+def plan_next_attempt(copy_id: str) -> None:
+    """Decide when a copy that failed is tried again: not if cancelled, or without its backup."""
+    with writing() as session:
+        copy = session.get(Copy, copy_id, with_for_update=True)
+        if copy is None or copy.is_pending or copy.is_completed:
+            return
+        wait = _BACK_OFF[min(copy.attempts, len(_BACK_OFF) - 1)]
+        copy.attempts += 1
+        is_over = copy.cancelled_by is not None or copy.backup_id is None
+        copy.next_attempt_at = None if is_over else now() + wait
+
+
+def _task(run: CopyRun) -> _Task:
+    copy = db.session.get_one(Copy, run.job_id)
+    store = db.session.get_one(Store, copy.store_id)
+    backup = db.session.get(DatabaseBackup, copy.backup_id) if copy.backup_id else None
+    if backup is None or not backup.is_completed:
+        db.session.commit()
+        raise ObjectMissing("the backup is gone, so there is nothing to copy")
+    task = _Task(run, copy, store, backup)
+    for row in (copy, store, backup):
+        db.session.expunge(row)
+    db.session.commit()
+    return task
+
+
+def _make(task: _Task) -> tuple[Mark, bool]:
+    """The mark of the copy, and whether it was read back."""
+    run, target = task.run, opened(task.store)
+    run.total = task.backup.size
+    run.check(now_at_once=True)
+    claim(target)
+    mark = _mark_there(task, target)
+    is_there = mark is not None
+    run.is_read_back = is_there or _is_to_be_read(task)
+    if mark is None:
+        mark = _upload(task, target)
+    if run.is_read_back:
+        run.phase = "reading back"
+        what = f"the copy of {task.filename}"
+        try:
+            drained(exactly(target.read(mark.key), mark.stored, what), run.compare)
+        except (ObjectMissing, VerificationError):
+            if is_there:  # its mark lies; the next attempt uploads it anew
+                target.delete(mark_key(task.filename))
+            raise
+    run.check(now_at_once=True)
+    if not is_there:
+        _write_mark(task, target, mark)
+    return mark, run.is_read_back
+
+
+def _mark_there(task: _Task, target: OpenStore) -> Mark | None:
+    """The mark of a run that was killed before it could say so; a bad copy's is removed."""
+    if task.copy.loss is not None:
+        target.delete(mark_key(task.filename))  # from now on it does not count
+        return None
+    try:
+        mark = read_mark(target, task.filename)
+    except ObjectMissing:
+        return None
+    if mark.dump != task.dump:
+        raise Conflict(
+            f"the store has another copy named {task.filename}",
+            detail="Its manifest is that of another dump.",
+            hint="Another panel may use the same place: give each one a prefix of its own.",
+        )
+    task.run.log.add("found whole in the store")
+    return mark
+
+
+def _upload(task: _Task, target: OpenStore) -> Mark:
+    run, recipients = task.run, [parse_recipient(text) for text in task.store.recipients]
+    run.phase = "uploading"
+    with storage().open(task.filename) as file:
+        manifest = storage().manifest(task.filename)
+        stored = Hashed(_outgoing(task, blocks_of(file, run.take), recipients))
+        key = object_key(task.filename, is_encrypted=bool(recipients))
+        target.put(key, stored, expected_size=task.backup.size)
+    run.log.add(f"uploaded {stored.size} bytes as {key}")
+    return make_mark(
+        task.filename,
+        stored=stored.measured,
+        dump=task.dump,
+        manifest=manifest,
+        to=recipients,
+    )
+
+
+def _outgoing(task: _Task, blocks: Iterator[bytes], recipients: list[Recipient]) -> Iterator[bytes]:
+    """The dump, encrypted if the store has recipients; it must be as it was made to its end."""
+    whole = exactly(blocks, task.dump, f"the dump {task.filename}")
+    chunks = encrypted(whole, recipients) if recipients else whole
+    return limited(chunks, task.store.bytes_per_second, task.run.check)
+
+
+def _write_mark(task: _Task, target: OpenStore, mark: Mark) -> None:
+    task.run.phase = "publishing"
+    try:
+        target.put_new(mark_key(task.filename), mark.written())
+    except ObjectExists as error:
+        raise StorageError(
+            f"somebody else has written the manifest of {task.filename} meanwhile",
+            hint="Another panel may use the same place: give each one a prefix of its own.",
+        ) from error
+
+
+def _is_to_be_read(task: _Task) -> bool:
+    if task.store.read_back is ReadBack.SAMPLE:
+        return int(task.backup.sha256[:8] or "0", 16) % _SAMPLE == 0
+    return task.store.read_back is ReadBack.ALWAYS
+
+
+def _record_success(copy_id: str, mark: Mark, *, is_read: bool, log: str) -> None:
+    with writing() as session:
+        copy = session.get(Copy, copy_id, with_for_update=True)
+        if copy is None or copy.is_completed:
+            return
+        copy.key, copy.size, copy.sha256 = mark.key, mark.stored.size, mark.stored.sha256
+        copy.is_encrypted, copy.loss = mark.is_encrypted, None
+        copy.attempts, copy.next_attempt_at = 0, None
+        copy.verified_at = now() if is_read else None
+        copy.log = log
+        copy.complete(now())
+        filename = copy.filename
+    logger.info("copy completed filename=%s size=%d", filename, mark.stored.size)
