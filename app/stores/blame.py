@@ -57,7 +57,7 @@ _CAUSES = (
     ),
     _Cause(
         r"BlobImmutableDueToPolicy|BlobImmutableDueToLegalHold|retentionPolicyNotMet"
-        r"|ObjectLock|WORM|under (?:active )?(?:hold|retention)",
+        r"|ObjectLocked|protected by object lock|WORM protected|under active hold",
         ObjectLocked,
         "the object is locked",
         "It can be removed when its retention has ended.",
@@ -99,7 +99,8 @@ _CAUSES = (
     ),
     _Cause(
         r"SlowDown|ServerBusy|InternalError|ServiceUnavailable|OperationTimedOut|OperationAborted"
-        r"|ConditionalRequestConflict|TooManyRequests|status code: (?:50[0-4]|429)",
+        r"|ConditionalRequestConflict|TooManyRequests|status code: (?:50[0-4]|429)"
+        r'|mkParentDir failed: .*"Failure"',  # another made it at the same moment
         StoreUnreachable,
         "the service has trouble",
         "Try again later.",

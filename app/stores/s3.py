@@ -17,7 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.loaders import create_loader
 from obstore.store import S3Store as Bucket
 
-from app.errors import ObjectLocked, StorageError, StoreDenied
+from app.errors import ObjectExists, ObjectLocked, StorageError, StoreDenied
 from app.stores.address import StoreAddress
 from app.stores.blame import store_error
 from app.stores.objects import Objects, client
@@ -34,6 +34,7 @@ _NAMES = {
     "session_token": "aws_session_token",
 }
 _MODELS = create_loader()  # of the service; to read them takes ten times as long as the rest
+_EXISTS = ("412", "PreconditionFailed")
 _GONE = ("404", "NoSuchKey", "NotFound")
 
 
@@ -42,6 +43,22 @@ class S3Objects(Objects):
     """Objects in a bucket of S3."""
 
     boto: Any = field(kw_only=True, repr=False)
+
+    def put_new(self, key: str, content: bytes) -> None:
+        """By If-None-Match, and with the checksum that a bucket with object lock demands."""
+        with self._asked(f"{checked(key)} cannot be written"):
+            try:
+                self.boto.put_object(
+                    Bucket=self.address.place,
+                    Key=self.address.path(key),
+                    Body=content,
+                    IfNoneMatch="*",
+                    ChecksumAlgorithm="SHA256",
+                )
+            except ClientError as error:
+                if error.response["Error"]["Code"] not in _EXISTS:
+                    raise
+                raise ObjectExists(f"{key} is in the store already") from error
 
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
         """The objects page by page, with whatever key others gave them."""
@@ -148,15 +165,6 @@ def open_s3(address: StoreAddress, credentials: Mapping[str, str], timeout: floa
             hint="Give an access key and its secret, or set them in the environment.",
         )
 
-    def current() -> "S3Credential":
-        frozen = found.get_frozen_credentials()
-        return {
-            "access_key_id": frozen.access_key,
-            "secret_access_key": frozen.secret_key,
-            "token": frozen.token,
-            "expires_at": datetime.now(UTC) + _KEPT,
-        }
-
     def bucket(limits: "ClientConfig", retry: "RetryConfig") -> Bucket:
         endpoint, is_path_style = boto.meta.endpoint_url, _is_path_style(address)
         return Bucket(
@@ -170,10 +178,21 @@ def open_s3(address: StoreAddress, credentials: Mapping[str, str], timeout: floa
             },
             client_options=limits,
             retry_config=retry,
-            credential_provider=current,
+            credential_provider=lambda: _current(found),
         )
 
     return S3Objects(address, client(bucket, timeout), secrets, boto=boto)
+
+
+def _current(found: Any) -> "S3Credential":
+    """The credentials as obstore takes them; botocore renews those of a role."""
+    frozen = found.get_frozen_credentials()
+    return {
+        "access_key_id": frozen.access_key,
+        "secret_access_key": frozen.secret_key,
+        "token": frozen.token,
+        "expires_at": datetime.now(UTC) + _KEPT,
+    }
 
 
 def _boto(

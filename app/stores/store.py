@@ -49,7 +49,11 @@ class Store(Protocol):
         """
 
     def put_new(self, key: str, content: bytes) -> None:
-        """Write a small object, if there is none of this key. Raises ObjectExists."""
+        """Write a small object, if there is none of this key. Raises ObjectExists.
+
+        After a broken connection, that may be the object which this very call has written:
+        read it to know.
+        """
 
     def read(self, key: str, start: int = 0, length: int | None = None) -> Iterator[bytes]:
         """The bytes from `start`, at most `length`. Raises ObjectMissing at once.

@@ -27,6 +27,7 @@ from tests.servers import leave_out
 from tests.sshd import an_sshd
 
 BUCKET = "copies"
+STARTS = 120  # seconds; azurite has much to load
 KEYS = {"access_key_id": "AKIATESTTESTTEST", "secret_access_key": "a secret of the test"}
 AZURE_ACCOUNT = "devstoreaccount1"
 AZURE_KEY = (  # azurite's only one, which its documentation tells
@@ -64,7 +65,9 @@ def running(argv: Sequence[str | Path], port: int, log: Path) -> Iterator[None]:
     with log.open("wb") as file:
         process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
         try:
-            wait_until(lambda: process.poll() is not None or listens(port), f"{argv[0]} listens")
+            wait_until(
+                lambda: process.poll() is not None or listens(port), f"{argv[0]} listens", STARTS
+            )
             assert process.poll() is None, log.read_text()
             yield
         finally:

@@ -89,6 +89,7 @@ def test_of_two_new_objects_at_once_one_wins(store: Store):
             return None
         return content
 
+    store.put("b.json", [b"the folder is there"])  # two that make it would be in each other's way
     with ThreadPoolExecutor(2) as threads:
         written = list(filter(None, threads.map(write, [b"first", b"second"])))
     assert [all_of(store, "a.json")] == written

@@ -30,7 +30,7 @@ GIB = 1024**3
 
 #: One by obstore, one by botocore where it is S3.
 ATTEMPTS: tuple[Callable[[Store], object], ...] = (
-    lambda store: store.put_new("a", b"1"),
+    lambda store: store.put("a", [b"1"]),
     lambda store: list(store.list()),
 )
 
