@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -160,10 +161,13 @@ open_store(sys.argv[1], dict(zip(sys.argv[2::2], sys.argv[3::2]))).put("a.dump",
 
 
 @pytest.mark.parametrize("place", ["file", "moto", "azurite", "sftp"], indirect=True)
-def test_a_killed_upload_leaves_no_object(store: Store, place: Place, prefix: str):
+def test_a_killed_upload_leaves_no_object(store: Store, place: Place, prefix: str, tmp_path: Path):
+    environment = BARE | {"TMPDIR": str(tmp_path)}
     words = [word for pair in place.credentials.items() for word in pair]
     with subprocess.Popen(
-        [PYTHON, "-c", PUT_AND_WAIT, place.url(prefix), *words], stdout=subprocess.PIPE, env=BARE
+        [PYTHON, "-c", PUT_AND_WAIT, place.url(prefix), *words],
+        stdout=subprocess.PIPE,
+        env=environment,
     ) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == b"half\n"
