@@ -231,7 +231,7 @@ def _line(row: lookup.Row) -> str:
     store = row.store
     state = "paused" if store.is_paused else "active"
     encrypted = "encrypted" if store.recipients else "not encrypted"
-    lying = f"{row.copies} copies, {bytes_text(row.size)}"
+    lying = f"{row.copies} {'copy' if row.copies == 1 else 'copies'}, {bytes_text(row.size)}"
     return f"{store.name}  {state}  {store.address}  {lying}, {encrypted}"
 
 
