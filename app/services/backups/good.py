@@ -4,7 +4,7 @@ A good backup is one of ours, completed and full, with its dump in place and no 
 proof, and is not being deleted.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime
 from itertools import islice
 from typing import Any
@@ -62,6 +62,15 @@ def list_good(database_id: str, *, partial: bool = False) -> Iterator[DatabaseBa
                 and_(DatabaseBackup.created_at == moment, DatabaseBackup.id < last_id),
             )
         )
+
+
+def first_good(
+    completed: Iterable[DatabaseBackup], failing: Collection[str]
+) -> DatabaseBackup | None:
+    """The first one of ours, completed, whose dump is in place and that is not `failing`."""
+    return next(
+        (row for row in completed if row.id not in failing and storage().has(row.filename)), None
+    )
 
 
 def is_good(backup: DatabaseBackup, *, partial: bool = False) -> bool:

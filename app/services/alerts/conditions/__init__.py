@@ -7,10 +7,10 @@ looks. So a process that dies loses nothing, and nothing is found twice.
 from collections.abc import Iterator
 from datetime import datetime
 
-from app.models import Database, State
+from app.models import State
 from app.services.alerts.conditions.backups import (
     failing,
-    list_ended,
+    list_completed,
     too_old,
     unlike_the_others,
 )
@@ -25,22 +25,19 @@ __all__ = ["Trouble", "find_troubles", "missing_files"]
 
 
 def find_troubles(at: datetime) -> Iterator[Trouble]:
-    """Troubles that are cheap to find; missing files are not."""
+    """Troubles that are cheap to find; missing files are not.
+
+    The number of queries does not grow with the databases.
+    """
+    servers, completed = list_servers(), list_completed()
+    databases = [database for server in servers for database in server.databases]
     yield from damaged()
-    servers = list_servers()
-    for database in (database for server in servers for database in server.databases):
-        if state_of(database) is not State.RETIRED:
-            yield from _troubles_of(database, at)
+    yield from failing()
+    yield from too_old([row for row in databases if state_of(row) is State.ACTIVE], completed, at)
+    for database in databases:
+        yield from unlike_the_others(database, completed)
+    yield from failing_drills()
     yield from low_disk()
     yield from silent_workers(at)
     yield from failing_notifiers(at)
     yield from unguarded_databases(servers)
-
-
-def _troubles_of(database: Database, at: datetime) -> Iterator[Trouble]:
-    ended = list_ended(database)
-    yield from failing(database, ended)
-    if database.state is State.ACTIVE:
-        yield from too_old(database, at)
-    yield from unlike_the_others(database, ended)
-    yield from failing_drills(database)

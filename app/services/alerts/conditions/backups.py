@@ -1,11 +1,16 @@
-"""Backups that fail, are too old, or are unlike those before them."""
+"""Backups that fail, are too old, or are unlike those before them.
 
+Each question is asked for all databases at once.
+"""
+
+from collections import defaultdict
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from statistics import median
 
 from humanize import naturaldelta
-from sqlalchemy import Select, func, or_, select
+from sqlalchemy import ColumnElement, and_, exists, func, select
+from sqlalchemy.orm import aliased
 
 from app.config import settings
 from app.extensions import db
@@ -13,82 +18,128 @@ from app.models import Admin, Database, DatabaseBackup, Fact, Level, Proof, Stat
 from app.models.types import moment_text
 from app.postgres.connection import is_refusal
 from app.services.alerts.conditions.trouble import Trouble, ended_as, size_text, trouble_of
-from app.services.backups.good import find_newest_good
+from app.services.backups.good import find_newest_good, first_good
+from app.services.databases.lookup import not_retired
+from app.services.proofs.records import failing_backups
 
 _BEFORE = 5  # backups with which a new one is compared
 _ENOUGH = 3  # of them, before it is
 _SHORT = timedelta(minutes=1)  # what takes no longer than so much more is not slow
 
-
-def list_ended(database: Database) -> list[DatabaseBackup]:
-    """The newest backups that have ended: most often all that the questions below need."""
-    ended = _ours(database).where(DatabaseBackup.status != Status.PENDING)
-    return list(db.session.scalars(ended.limit(1 + _BEFORE)))
+#: By database: its newest completed backups, the newest first, and their numbers of tables.
+Completed = dict[str, list[tuple[DatabaseBackup, int | None]]]
 
 
-def failing(database: Database, ended: list[DatabaseBackup]) -> Iterator[Trouble]:
-    """One alarm however many have failed since the last success."""
-    if not ended or ended[0].is_completed:
-        return
-    last = ended[0]
-    good = _ours(database).where(DatabaseBackup.status == Status.COMPLETED).limit(1)
-    good_at = good.with_only_columns(DatabaseBackup.created_at).scalar_subquery()
-    failed = _ours(database).where(
-        DatabaseBackup.status == Status.FAILED,
-        or_(good_at.is_(None), DatabaseBackup.created_at > good_at),
+def list_completed() -> Completed:
+    """The backups of which the questions below are asked."""
+    newest_first = func.row_number().over(
+        partition_by=DatabaseBackup.database_id, order_by=DatabaseBackup.created_at.desc()
     )
-    counted = failed.order_by(None).with_only_columns(
-        func.count(), func.min(DatabaseBackup.finished_at)
+    ours = select(DatabaseBackup.id, newest_first.label("place")).where(*_ours(Status.COMPLETED))
+    chosen = ours.subquery()
+    first_proof = (
+        select(Proof.evidence)
+        .where(Proof.backup_id == DatabaseBackup.id, Proof.level == Level.READ)
+        .order_by(Proof.proved_at)
+        .limit(1)
+        .scalar_subquery()
     )
-    number, since = db.session.execute(counted).one()
-    times = "A backup" if number == 1 else f"{number} backups"
-    refused = is_refusal(last.error_detail)
-    yield trouble_of(
-        Fact.ACCESS_REFUSED if refused else Fact.BACKUP_FAILED,
-        database,
-        f"{times} of {database.name} failed{': the server refuses us' if refused else ''}",
-        ended_as(f"Since {moment_text(since)}. The last, {last.filename}", last),
-        since,
+    rows = (
+        select(DatabaseBackup, first_proof)
+        .join(chosen, chosen.c.id == DatabaseBackup.id)
+        .where(chosen.c.place <= 1 + _BEFORE)
+        .order_by(chosen.c.place)
     )
+    completed: Completed = defaultdict(list)
+    for backup, evidence in db.session.execute(rows):
+        tables = (evidence or {}).get("tables")
+        number = tables if isinstance(tables, int) else None
+        completed[str(backup.database_id)].append((backup, number))
+    return completed
 
 
-def too_old(database: Database, at: datetime) -> Iterator[Trouble]:
+def failing() -> Iterator[Trouble]:
+    """One alarm for each database, however many have failed since its last success."""
+    later = aliased(DatabaseBackup)
+    has_succeeded_since = exists().where(
+        later.database_id == DatabaseBackup.database_id,
+        later.created_at > DatabaseBackup.created_at,
+        *_ours(Status.COMPLETED, later),
+    )
+    failed = (
+        select(
+            DatabaseBackup.database_id,
+            func.max(DatabaseBackup.created_at).label("last"),
+            func.count().label("number"),
+            func.min(DatabaseBackup.finished_at).label("since"),
+        )
+        .where(
+            *_ours(Status.FAILED),
+            DatabaseBackup.cancelled_by.is_(None),
+            ~has_succeeded_since,
+        )
+        .group_by(DatabaseBackup.database_id)
+        .subquery()
+    )
+    is_last = and_(
+        DatabaseBackup.database_id == failed.c.database_id,
+        DatabaseBackup.created_at == failed.c.last,
+    )
+    rows = (
+        select(Database, DatabaseBackup, failed.c.number, failed.c.since)
+        .join(failed, failed.c.database_id == Database.id)
+        .join(DatabaseBackup, is_last)
+    )
+    for database, last, number, since in db.session.execute(rows):
+        times = "A backup" if number == 1 else f"{number} backups"
+        refused = is_refusal(last.error_detail)
+        yield trouble_of(
+            Fact.ACCESS_REFUSED if refused else Fact.BACKUP_FAILED,
+            database,
+            f"{times} of {database.name} failed{': the server refuses us' if refused else ''}",
+            ended_as(f"Since {moment_text(since)}. The last, {last.filename}", last),
+            since,
+        )
+
+
+def too_old(databases: list[Database], completed: Completed, at: datetime) -> Iterator[Trouble]:
     """No good one for longer than the setting allows."""
-    bound = timedelta(seconds=database.max_age or settings().alarm_max_age)
-    if not bound:
-        return
-    newest = find_newest_good(database, partial=bool(database.without_rows_of))
-    since = newest.created_at if newest else _guarded_since(database)
-    if since is None or at - since <= bound:
-        return
-    state = f"the newest is {newest.filename}" if newest else "there is none"
-    yield trouble_of(
-        Fact.BACKUP_TOO_OLD,
-        database,
-        f"No good backup of {database.name} for more than {naturaldelta(bound)}",
-        f"Of {database.dbname} on {database.server} {state}. One is expected every"
-        f" {naturaldelta(bound)} (BACKSTOP_ALARM_MAX_AGE).",
-        since + bound,
-    )
+    failed = failing_backups()
+    installed_at = db.session.scalar(select(func.min(Admin.created_at)))
+    for database in databases:
+        bound = timedelta(seconds=database.max_age or settings().alarm_max_age)
+        made = [backup for backup, _ in completed.get(database.id, [])]
+        newest = first_good(made, failed)
+        if newest is None and len(made) > _BEFORE:  # it is behind many that are not good
+            newest = find_newest_good(database, partial=bool(database.without_rows_of))
+        since = newest.created_at if newest else _guarded_since(database, installed_at)
+        if not bound or since is None or at - since <= bound:
+            continue
+        state = f"the newest is {newest.filename}" if newest else "there is none"
+        yield trouble_of(
+            Fact.BACKUP_TOO_OLD,
+            database,
+            f"No good backup of {database.name} for more than {naturaldelta(bound)}",
+            f"Of {database.dbname} on {database.server} {state}. One is expected every"
+            f" {naturaldelta(bound)} (BACKSTOP_ALARM_MAX_AGE).",
+            since + bound,
+        )
 
 
-def _guarded_since(database: Database) -> datetime | None:
+def _guarded_since(database: Database, installed_at: datetime | None) -> datetime | None:
     """Without any backup, the age of the panel counts, or of the database in it."""
-    installed_at: datetime | None = db.session.scalar(select(func.min(Admin.created_at)))
     if database.from_environment or installed_at is None:
         return installed_at
     return max(installed_at, database.created_at)
 
 
-def unlike_the_others(database: Database, ended: list[DatabaseBackup]) -> Iterator[Trouble]:
+def unlike_the_others(database: Database, completed: Completed) -> Iterator[Trouble]:
     """Smaller, slower or with fewer tables than those before: something may be wrong."""
-    completed = ended
-    if not all(backup.is_completed for backup in ended):
-        made = _ours(database).where(DatabaseBackup.status == Status.COMPLETED).limit(1 + _BEFORE)
-        completed = list(db.session.scalars(made))
-    if len(completed) <= _ENOUGH:
+    made = completed.get(database.id, [])
+    if len(made) <= _ENOUGH:
         return
-    newest, earlier = completed[0], completed[1:]
+    (newest, tables), *before = made
+    earlier = [backup for backup, _ in before]
 
     def unlike(kind: Fact, what: str, now: str, usual: str) -> Trouble:
         body = f"{newest.filename}: {now}; the median of the {len(earlier)} before it is {usual}."
@@ -106,40 +157,27 @@ def unlike_the_others(database: Database, ended: list[DatabaseBackup]) -> Iterat
     if bounds.alarm_slower and took > bound.total_seconds():
         figures = naturaldelta(took), naturaldelta(usual)
         yield unlike(Fact.BACKUP_SLOWER, "takes longer than usual", *figures)
-    tables = _tables([backup.id for backup in completed])
-    others = [tables[backup.id] for backup in earlier if backup.id in tables]
-    if newest.id not in tables or len(others) < _ENOUGH:
+    others = [number for _, number in before if number is not None]
+    if tables is None or len(others) < _ENOUGH:
         return
-    if tables[newest.id] * 100 < median(others) * bounds.alarm_fewer_tables:
-        figures = f"{tables[newest.id]} tables", f"{median(others):g}"
+    if tables * 100 < median(others) * bounds.alarm_fewer_tables:
+        figures = f"{tables} tables", f"{median(others):g}"
         yield unlike(Fact.FEWER_TABLES, "has fewer tables than usual", *figures)
 
 
-def _ours(database: Database) -> Select[DatabaseBackup]:
-    """Backups of a database that were not cancelled, newest first."""
+def _ours(
+    status: Status, backup: type[DatabaseBackup] = DatabaseBackup
+) -> tuple[ColumnElement[bool], ...]:
+    """In a query: that a guarded database is backed up like this now, and with this result."""
+    databases = select(Database.id).where(not_retired())
+    partial = databases.where(func.json_array_length(Database.without_rows_of) > 0)
     return (
-        select(DatabaseBackup)
-        .where(
-            DatabaseBackup.database_id == database.id,
-            DatabaseBackup.foreign.is_(False),
-            DatabaseBackup.is_partial.is_(bool(database.without_rows_of)),
-            DatabaseBackup.cancelled_by.is_(None),
-            DatabaseBackup.delete_requested_at.is_(None),
-        )
-        .order_by(DatabaseBackup.created_at.desc())
+        backup.database_id.in_(databases),
+        backup.status == status,
+        backup.foreign.is_(False),
+        backup.is_partial == backup.database_id.in_(partial),
+        backup.delete_requested_at.is_(None),
     )
-
-
-def _tables(ids: list[str]) -> dict[str, int]:
-    """How many tables each of these backups has, as its first proof tells."""
-    counted = select(Proof.backup_id, Proof.evidence).where(
-        Proof.backup_id.in_(ids), Proof.level == Level.READ
-    )
-    return {
-        backup_id: evidence["tables"]
-        for backup_id, evidence in db.session.execute(counted)
-        if isinstance(evidence.get("tables"), int)
-    }
 
 
 def _seconds(backup: DatabaseBackup) -> float:

@@ -10,6 +10,7 @@ from app.extensions import db
 from app.models import Database, DatabaseBackup, Fact, Kind, Level, Proof, Restore, Result, Status
 from app.services.alerts.conditions.trouble import NAMED, Trouble, ended_as, trouble_of
 from app.services.databases.configured import storage
+from app.services.databases.lookup import not_retired
 from app.services.proofs.records import was_not_possible
 
 _ASKED_AGAIN = 100  # files that seem to be missing
@@ -95,23 +96,30 @@ def damaged() -> Iterator[Trouble]:
         yield trouble_of(Fact.FILE_DAMAGED, database, title, "\n".join(lines[:NAMED]))
 
 
-def failing_drills(database: Database) -> Iterator[Trouble]:
-    """The last drill of a backup of this database that shows anything."""
+def failing_drills() -> Iterator[Trouble]:
+    """Databases of which the last drill that shows anything failed."""
+    newest_first = func.row_number().over(
+        partition_by=DatabaseBackup.database_id, order_by=Restore.created_at.desc()
+    )
     ended = (
-        select(Restore)
+        select(Restore.id, DatabaseBackup.database_id, newest_first.label("place"))
         .join(DatabaseBackup, DatabaseBackup.filename == Restore.filename)
         .where(
             Restore.kind == Kind.DRILL,
             Restore.status != Status.PENDING,
             Restore.cancelled_by.is_(None),
             ~was_not_possible(),
-            DatabaseBackup.database_id == database.id,
             DatabaseBackup.foreign.is_(False),
         )
-        .order_by(Restore.created_at.desc())
+        .subquery()
     )
-    last = db.session.scalar(ended.limit(1))
-    if last is not None and not last.is_completed:
+    failed = (
+        select(Database, Restore)
+        .join(ended, ended.c.database_id == Database.id)
+        .join(Restore, Restore.id == ended.c.id)
+        .where(ended.c.place == 1, Restore.status == Status.FAILED, not_retired())
+    )
+    for database, last in db.session.execute(failed):
         title = f"Drill of {database.name} failed"
         body = ended_as(f"The drill of {last.filename}", last)
         yield trouble_of(Fact.DRILL_FAILED, database, title, body, last.finished_at)
