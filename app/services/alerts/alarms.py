@@ -62,9 +62,11 @@ def look(at: datetime, *, files: bool = True, has_news: bool | None = None) -> N
         # Again: another process may have been quicker.
         seen = _see(at, files)
         alarms = _open_alarms()
-        for key in _changes(seen, alarms, at):
+        messages = [
             _change(session, alarms.get(key), seen.troubles.get(key), at)
-        news.tell_news(session, at)
+            for key in _changes(seen, alarms, at)
+        ]
+        queue(session, [*filter(None, messages), *news.take_news(session, at)], at)
 
 
 def list_open() -> list[Alarm]:
@@ -128,11 +130,13 @@ def _changes(
     ]
 
 
-def _change(session: Session, alarm: Alarm | None, trouble: Trouble | None, at: datetime) -> None:
+def _change(
+    session: Session, alarm: Alarm | None, trouble: Trouble | None, at: datetime
+) -> Message | None:
+    """Open, reword or close an alarm; the message about that, if one is due."""
     if trouble is None:
         assert alarm is not None  # noqa: S101 - one of them is why it changes
-        _close(session, alarm, at)
-        return
+        return _close(alarm, at)
     if alarm is None:
         alarm = Alarm(
             kind=trouble.kind,
@@ -147,27 +151,25 @@ def _change(session: Session, alarm: Alarm | None, trouble: Trouble | None, at: 
         logger.warning("alarm opened kind=%s subject=%r", trouble.kind.value, trouble.subject)
     alarm.title, alarm.body = _title(trouble), trouble.body
     session.flush()
-    if _is_due(alarm, at):
-        alarm.told_at, alarm.told = at, alarm.title
-        _queue_message(session, alarm, alarm.title, alarm.body, at)
+    if not _is_due(alarm, at):
+        return None
+    alarm.told_at, alarm.told = at, alarm.title
+    return _message(alarm, alarm.title, alarm.body)
 
 
-def _close(session: Session, alarm: Alarm, at: datetime) -> None:
+def _close(alarm: Alarm, at: datetime) -> Message | None:
     alarm.closed_at = at
     logger.info("alarm closed kind=%s subject=%r", alarm.kind.value, alarm.subject)
-    if alarm.told_at is not None:
-        lasted = f"From {moment_text(alarm.opened_at)} to {moment_text(at)}."
-        _queue_message(session, alarm, f"Resolved: {alarm.title}", f"{lasted}\n{alarm.body}", at)
+    if alarm.told_at is None:
+        return None
+    lasted = f"From {moment_text(alarm.opened_at)} to {moment_text(at)}."
+    return _message(alarm, f"Resolved: {alarm.title}", f"{lasted}\n{alarm.body}")
 
 
-def _queue_message(session: Session, alarm: Alarm, title: str, body: str, at: datetime) -> None:
+def _message(alarm: Alarm, title: str, body: str) -> Message:
     state, level = ("opened", "failure") if alarm.is_open else ("closed", "success")
-    name = {"server": alarm.server, "database": alarm.database}
-    queue(
-        session,
-        Message(f"{state}:{alarm.id}:{moment_text(at)}", alarm.kind, level, title, body, **name),
-        at,
-    )
+    key = f"{state}:{alarm.id}:{moment_text(alarm.closed_at or alarm.told_at)}"
+    return Message(key, alarm.kind, level, title, body, alarm.server, alarm.database)
 
 
 def _is_due(alarm: Alarm, at: datetime) -> bool:

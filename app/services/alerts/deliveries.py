@@ -6,8 +6,10 @@ dies between sending and recording leads to a second message: better twice than 
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import product
 from string import Template
 from typing import Any, cast
 
@@ -50,9 +52,10 @@ class Message:
     database: str = ""
 
 
-def queue(session: Session, message: Message, at: datetime) -> None:
-    """Queue a message for each notifier that wants it, within the caller's transaction."""
-    for notifier in session.scalars(select(Notifier).order_by(Notifier.name)):
+def queue(session: Session, messages: Sequence[Message], at: datetime) -> None:
+    """Queue messages for the notifiers that want them, within the caller's transaction."""
+    notifiers = session.scalars(select(Notifier).order_by(Notifier.name)).all() if messages else ()
+    for message, notifier in product(messages, notifiers):
         if notifier.wants(message.fact):
             title, body = written(notifier, message, at)
             session.add(

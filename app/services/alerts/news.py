@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.extensions import ask
 from app.models import AnyJob, DatabaseBackup, Fact, Restore, Status
-from app.services.alerts.deliveries import Message, queue
+from app.services.alerts.deliveries import Message
 
 _AT_ONCE = 200  # rows in one turn
 _STALE = timedelta(days=1)  # older ends are not news: the backup was adopted or found again
@@ -30,21 +30,19 @@ def has_news() -> bool:
     return bool(ask(select(news_waits()))[0][0])
 
 
-def tell_news(session: Session, at: datetime) -> None:
-    """Queue messages about jobs that have ended since the last turn, and remember that."""
+def take_news(session: Session, at: datetime) -> Iterator[Message]:
+    """Messages about jobs that have ended since the last turn; they are marked as told."""
     for job in _JOBS:
         ended = select(job).where(job.told_at.is_(None), job.status != Status.PENDING)
         for job_row in session.scalars(ended.order_by(job.created_at).limit(_AT_ONCE)):
             row = cast("DatabaseBackup | Restore", job_row)
             row.told_at = at
-            if row.finished_at is not None and row.finished_at > at - _STALE:
-                for message in _messages(row):
-                    queue(session, message, at)
+            is_new = row.finished_at is not None and row.finished_at > at - _STALE
+            if is_new and row.is_completed:  # one that failed has an alarm
+                yield from _messages(row)
 
 
 def _messages(row: DatabaseBackup | Restore) -> Iterator[Message]:
-    if not row.is_completed:
-        return  # it has an alarm
     took = naturaldelta(row.duration) if row.duration else "a moment"
     name = {"server": row.server, "database": row.database}
     if isinstance(row, Restore):

@@ -210,11 +210,11 @@ def _queue_messages(session: Session, firing: Firing, reason: str, at: datetime)
     _beat(session, firing, Beat.FAIL, at, reason if is_failed else f"{outcome.value}: {reason}")
     if is_failed and schedule.task is not Task.BACKUP:
         message = message_of(schedule, "failed", reason, key=f"gave-up:{firing.id}")
-        deliveries.queue(session, message, at)
+        deliveries.queue(session, [message], at)
     elif outcome is Outcome.NOT_POSSIBLE and _previous_outcome(firing) is not outcome:
         key, fact = f"not-possible:{firing.id}", Fact.NOT_POSSIBLE
         message = message_of(schedule, "was not possible", reason, key=key, fact=fact)
-        deliveries.queue(session, message, at)
+        deliveries.queue(session, [message], at)
 
 
 def _previous_outcome(firing: Firing) -> Outcome | None:

@@ -167,4 +167,4 @@ def _queue_missed(session: Session, schedule: Schedule, firing: Firing, at: date
     times = f"{firing.missed + 1} runs" if firing.missed else "a run"
     body = f"No worker was running for {times} due since {since}. Was the machine asleep?"
     what, key = "missed a run and is catching up", f"missed:{firing.id}"
-    deliveries.queue(session, fire.message_of(schedule, what, body, key=key), at)
+    deliveries.queue(session, [fire.message_of(schedule, what, body, key=key)], at)

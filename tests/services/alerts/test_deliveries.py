@@ -39,7 +39,7 @@ def notifier(name: str, url: str = "json://127.0.0.1:1", **values: str) -> None:
 def queued(key: str, at: datetime) -> None:
     with writing() as session:
         told = Message(key, Fact.DISK_LOW, "failure", f"title {key}", "text", "db:5432", "shop")
-        deliveries.queue(session, told, at)
+        deliveries.queue(session, [told], at)
 
 
 def row(key: str = "a") -> Delivery:

@@ -12,6 +12,7 @@ from app.models import (
     DatabaseBackup,
     Kind,
     Level,
+    Notifier,
     Proof,
     Restore,
     Result,
@@ -20,7 +21,7 @@ from app.models import (
 )
 from app.models.backup import filename_of
 from app.models.types import now
-from app.services.alerts import alarms
+from app.services.alerts import alarms, deliveries
 from app.services.databases.configured import storage
 from tests.services.health.test_figures import counting
 
@@ -104,3 +105,13 @@ def test_it_asks_as_little_of_databases_without_a_good_backup():
     opened = [alarm.kind.value for alarm in alarms.list_alarms(limit=200)]
     assert opened.count("backup-too-old") == 44
     assert len(of_many) == len(of_few)
+
+
+def test_it_looks_for_the_receivers_of_all_its_messages_once():
+    with writing() as session:
+        session.add(Notifier(id="n", name="n", url="sealed", target=""))
+    fill(range(4))
+    with counting() as sent:
+        alarms.look(now(), files=False)
+    assert len(deliveries.list_deliveries()) == 8
+    assert sum("FROM notifiers ORDER" in " ".join(text.split()) for text in sent) == 1
