@@ -15,7 +15,7 @@ from app.services.backups.good import last_good_of_each
 from app.services.databases.configured import storage
 from app.services.databases.lookup import list_databases
 from app.services.jobs.workers import is_silent, list_workers
-from app.services.proofs.records import best_of_many
+from app.services.proofs.records import best_proofs
 
 
 @dataclass(frozen=True)
@@ -78,32 +78,23 @@ def _count() -> tuple[dict[tuple[Status, Trigger], int], int]:
 
 def _find_newest(databases: defaultdict[str, OfDatabase]) -> None:
     """Of one moment there is one backup, or the names of two would be the same."""
-    columns = (
-        DatabaseBackup.id,
-        DatabaseBackup.filename,
-        DatabaseBackup.database_id,
-        DatabaseBackup.size,
-        DatabaseBackup.created_at,
-        DatabaseBackup.started_at,
-        DatabaseBackup.finished_at,
-    )
-    chosen = select(*columns).where(
+    chosen = select(DatabaseBackup).where(
         DatabaseBackup.status == Status.COMPLETED,
         DatabaseBackup.created_at.in_(_last_of_each(Status.COMPLETED)),
     )
-    rows = db.session.execute(chosen).all()
-    best = best_of_many([row.id for row in rows])
+    rows = db.session.scalars(chosen).all()
+    best = best_proofs(rows)
     has_file = storage().has
     for row in rows:
         proof = best.get(row.id)
         finished_at = row.finished_at or row.created_at
-        databases[row.database_id].newest = Newest(
+        databases[str(row.database_id)].newest = Newest(
             finished_at=finished_at,
             size=row.size,
             duration=finished_at - (row.started_at or finished_at),
             is_there=has_file(row.filename),
-            proof_level=proof and (0 if proof.result is Result.FAILED else proof.level),
-            proved_at=proof and proof.proved_at,
+            proof_level=None if proof is None else 0 if proof.is_failed else proof.level,
+            proved_at=None if proof is None else proof.proved_at,
         )
 
 

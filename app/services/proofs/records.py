@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, exists, select
+from sqlalchemy import ColumnElement, exists, select
 from sqlalchemy.orm import Session
 
 from app.errors import AppError, DumpError, RestoreError, VerificationError
@@ -83,14 +83,6 @@ def best_proofs(backups: Iterable[DatabaseBackup]) -> dict[str, Proof]:
     return _best(db.session.scalars(proofs.order_by(Proof.proved_at)))
 
 
-def best_of_many(backup_ids: list[str]) -> dict[str, Any]:
-    """The same for thousands of ids: rows with `level`, `proved_at` and `result`."""
-    evidence = case((Proof.result == Result.FAILED, Proof.evidence)).label("evidence")
-    columns = (Proof.backup_id, Proof.level, Proof.result, Proof.proved_at, evidence)
-    proofs = select(*columns).where(Proof.backup_id.in_(backup_ids))
-    return _best(db.session.execute(proofs.order_by(Proof.proved_at)))
-
-
 def failing_backups(database_id: str | None = None) -> list[str]:
     """The ids of the backups of one or all databases with a failure to show; usually few."""
     failed = select(Proof.backup_id).where(Proof.result == Result.FAILED)
@@ -102,11 +94,10 @@ def failing_backups(database_id: str | None = None) -> list[str]:
     return [backup_id for backup_id, proof in best.items() if proof.is_failed]
 
 
-def _best(oldest_first: Iterable[Any]) -> dict[str, Any]:
-    """Choose from proofs, or from rows with their columns."""
+def _best(oldest_first: Iterable[Proof]) -> dict[str, Proof]:
     current: set[str] | None = None  # assertions, read only if something has failed
-    passed: dict[str, list[Any]] = defaultdict(list)
-    failed: dict[str, list[Any]] = defaultdict(list)
+    passed: dict[str, list[Proof]] = defaultdict(list)
+    failed: dict[str, list[Proof]] = defaultdict(list)
     for proof in oldest_first:
         of_backup = failed[proof.backup_id]
         if proof.result is Result.FAILED:
@@ -121,7 +112,7 @@ def _best(oldest_first: Iterable[Any]) -> dict[str, Any]:
     return best | {name: proofs[-1] for name, proofs in failed.items() if proofs}
 
 
-def _still_counts(failed: Any, current: set[str]) -> bool:
+def _still_counts(failed: Proof, current: set[str]) -> bool:
     """Whether something failed besides assertions that were removed since."""
     false = [answer for answer in failed.evidence.get("assertions", []) if is_untrue(answer)]
     return (
@@ -136,6 +127,6 @@ def is_untrue(answer: dict[str, Any]) -> bool:
     return not (answer["passed"] or answer.get("unanswered"))
 
 
-def _highest(passed: list[Any]) -> Any:
+def _highest(passed: list[Proof]) -> Proof:
     """The newest of the highest level; the list begins with the oldest."""
     return max(reversed(passed), key=lambda proof: proof.level)
