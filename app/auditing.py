@@ -76,6 +76,7 @@ _NAMES = {
     "database.test_new": "database.test",
     "restore.create_drill": "drill.create",
     "settings.import": "settings.update",
+    "store.export-catalogue": "store.export_catalogue",
     "store.recovery-key": "store.recovery_key",
     "store.test_new": "store.test",
 }

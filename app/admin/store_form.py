@@ -3,7 +3,7 @@
 from wtforms import BooleanField, SelectField, SelectMultipleField, StringField, TextAreaField
 
 from app.admin.forms import NAME, Form
-from app.models import ReadBack
+from app.models import ReadBack, TakesCatalogue
 from app.services.stores.service import MAX_URL
 
 
@@ -35,6 +35,11 @@ class StoreForm(Form):
     read_back = SelectField(
         "Read back new copies",
         choices=[member.value for member in ReadBack],  # type: ignore[misc]  # the stubs are behind
+        validate_choice=False,
+    )
+    catalogue = SelectField(
+        "Export the panel's own catalogue",
+        choices=[member.value for member in TakesCatalogue],  # type: ignore[misc]  # as above
         validate_choice=False,
     )
     limit = StringField("Limit in a second", render_kw={"placeholder": "none, for example 10MB"})

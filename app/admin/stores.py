@@ -159,6 +159,9 @@ def _changes_of(
         databases=databases,
         read_back=service.read_back_named(form.read_back.data or ""),
         bytes_per_second=limit,
+        takes_catalogue=service.takes_catalogue_named(form.catalogue.data)
+        if form.catalogue.data
+        else None,
     )
 
 
@@ -176,6 +179,7 @@ def _form_of(store: Store) -> StoreForm:
             "all_databases": store.takes_all,
             "databases": [database.name for database in store.databases],
             "read_back": store.read_back.value,
+            "catalogue": store.takes_catalogue.value,
             "limit": rate_text(store.bytes_per_second),
         },
     )

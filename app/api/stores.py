@@ -7,7 +7,7 @@ from marshmallow import Schema, fields
 from app.api.parsing import read_body
 from app.api.schemas import Flag, NothingSchema
 from app.auth import signed_in_admin
-from app.models import ReadBack
+from app.models import ReadBack, TakesCatalogue
 from app.schemas.reports import steps_report
 from app.schemas.stores import store_row
 from app.services.stores import service, store_test
@@ -31,6 +31,7 @@ class StoreChangeSchema(Schema):
     databases = fields.List(fields.String())
     read_back = fields.Enum(ReadBack, by_value=True, data_key="readBack")
     bytes_per_second = fields.Integer(strict=True, data_key="bytesPerSecond")
+    takes_catalogue = fields.Enum(TakesCatalogue, by_value=True, data_key="takesCatalogue")
     take_over = Flag(load_default=False, data_key="takeOver")
     untested = Flag(load_default=False)
 

@@ -16,6 +16,7 @@ from app.cli import (
     mending,
     notifier,
     panel,
+    recover,
     restore,
     retention,
     schedule,
@@ -55,5 +56,6 @@ def init_app(app: Flask) -> None:
     app.cli.add_command(store.group)
     app.cli.add_command(doctor.doctor)
     app.cli.add_command(panel.panel)
+    app.cli.add_command(recover.recover)
     app.cli.add_command(web.web)
     app.cli.add_command(worker.worker)

@@ -4,9 +4,15 @@ from pathlib import Path
 
 import click
 
-from app.cli.groups import Group, ending_by_signals, json_option, json_text, read_secret
+from app.cli.groups import (
+    Group,
+    ending_by_signals,
+    identity_option,
+    json_option,
+    json_text,
+    read_identities,
+)
 from app.cli.progress import bytes_shown
-from app.encryption import Identity, parse_identity
 from app.formatting import bytes_text, moment_short, printable
 from app.host import own_user
 from app.models import Copy, Trigger
@@ -77,18 +83,12 @@ def verify(filename: str, store: str, quiet: bool) -> None:
 @group.command("fetch")
 @click.argument("filename", metavar="BACKUP")
 @_store
-@click.option(
-    "--identity",
-    "files",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="A file with a private key of age; - reads it from standard input.",
-)
+@identity_option
 @_quiet
-def fetch(filename: str, store: str, files: tuple[Path, ...], quiet: bool) -> None:
+def fetch(filename: str, store: str, identity_files: tuple[Path, ...], quiet: bool) -> None:
     """Bring a copy back into the folder of the dumps, checked, so that it can be restored."""
     copy = service.find_copy(filename, store)
-    identities = [_identity(file) for file in files]
+    identities = read_identities(identity_files)
     with ending_by_signals(), bytes_shown(filename, total=copy.size, quiet=quiet) as on_block:
         fetch_copy(copy.id, by=own_user(), identities=identities, on_block=on_block)
     click.echo(f"{filename} is here again: flask backup restore {filename}")
@@ -113,11 +113,6 @@ def remove(filename: str, store: str, yes: bool) -> None:
         click.confirm(f"Remove the copy of {filename} from {store}?", abort=True)
     service.remove_copy(copy.id, by=own_user())
     click.echo(f"The copy of {filename} has been removed from {store}.")
-
-
-def _identity(file: Path) -> Identity:
-    """Raises InvalidInput, click.BadParameter."""
-    return parse_identity(read_secret(file, "--identity", is_whole=True))
 
 
 def _state(copy: Copy) -> str:

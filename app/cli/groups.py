@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -17,6 +17,7 @@ from flask.cli import ScriptInfo
 from sqlalchemy.exc import DatabaseError
 
 from app.auditing import recorded
+from app.encryption import Identity, parse_identity
 from app.errors import AppError
 from app.services.catalogue.errors import explain
 from app.services.catalogue.state import prepare_catalogue
@@ -115,6 +116,21 @@ def read_secret(file: Path, option: str, *, is_whole: bool = False) -> str:
         return (read() if str(file) == "-" else file.read_text("utf-8")).strip()
     except (OSError, UnicodeDecodeError) as error:
         raise click.BadParameter(f"{file} cannot be read.", param_hint=option) from error
+
+
+identity_option = click.option(
+    "--identity",
+    "identity_files",
+    metavar="FILE",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A file with a private key of age; - reads it from standard input. Repeatable.",
+)
+
+
+def read_identities(files: Sequence[Path]) -> list[Identity]:
+    """The private keys in these files. Raises InvalidInput, click.BadParameter."""
+    return [parse_identity(read_secret(file, "--identity", is_whole=True)) for file in files]
 
 
 @contextmanager

@@ -5,26 +5,23 @@ from typing import Any
 
 import click
 
-from app.cli.groups import Group, json_option, json_text, read_secret
+from app.cli.credentials import credentials_option, read_credentials
+from app.cli.groups import Group, ending_by_signals, json_option, json_text
+from app.cli.progress import bytes_shown
 from app.cli.steps import print_steps
 from app.errors import InvalidInput
-from app.formatting import bytes_text, rate_text
+from app.formatting import bytes_text, moment_short, printable, rate_text
 from app.host import own_user
-from app.models import ReadBack
+from app.models import ReadBack, Store, TakesCatalogue
 from app.readers import off_or, rate
 from app.schemas.reports import steps_report
 from app.schemas.stores import store_row
+from app.services.rescue.exports import export_catalogue
 from app.services.stores import lookup, service, store_test
-from app.services.stores.credentials import parse_credentials
 from app.services.stores.recovery_key import make_recovery_key
 
 group = Group("store", help="Copy backups to stores: another disk, S3, Google Cloud, Azure, SFTP.")
 
-_credentials_from = click.option(
-    "--credentials-from",
-    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
-    help="The file with its credentials, - for standard input: name=value a line, or JSON.",
-)
 _recipients = click.option(
     "--recipient",
     "recipients",
@@ -46,6 +43,12 @@ _read_back = click.option(
 )
 _limit = click.option(
     "--limit", metavar="RATE", help="At most so many bytes a second, such as 10MB; off: no limit."
+)
+_catalogue = click.option(
+    "--catalogue",
+    type=click.Choice([member.value for member in TakesCatalogue]),
+    help="Whether the panel's own catalogue is exported to it each day. It has hashes of"
+    " passwords: by default only while the store has recipients.",
 )
 _take_over = click.option(
     "--take-over", is_flag=True, help="Even if it belongs to another panel, which must be gone."
@@ -83,16 +86,18 @@ def show(name: str, as_json: bool) -> None:
         click.echo(f"recipient: {recipient}")
     click.echo(f"read back: {store.read_back.value}")
     click.echo(f"limit: {rate_text(store.bytes_per_second) or 'none'}")
+    click.echo(f"catalogue: {_exported(store)}")
 
 
 @group.command("add")
 @click.argument("name")
 @click.argument("url")
-@_credentials_from
+@credentials_option
 @_recipients
 @_databases
 @_read_back
 @_limit
+@_catalogue
 @_take_over
 @_untested
 @json_option
@@ -121,7 +126,7 @@ def add(
 @click.argument("name")
 @click.option("--rename", metavar="NAME", help="The new name.")
 @click.option("--url", help="The new URL.")
-@_credentials_from
+@credentials_option
 @click.option("--no-credentials", is_flag=True, help="Forget the credentials that are stored.")
 @_recipients
 @click.option("--not-encrypted", is_flag=True, help="Encrypt new copies no more.")
@@ -129,6 +134,7 @@ def add(
 @click.option("--all-databases", is_flag=True, help="Copy backups of all databases.")
 @_read_back
 @_limit
+@_catalogue
 @_take_over
 @_untested
 def edit(
@@ -153,7 +159,7 @@ def edit(
 @group.command("test")
 @click.argument("name", required=False)
 @click.option("--url", help="Test this URL instead, which is not saved.")
-@_credentials_from
+@credentials_option
 @json_option
 @click.pass_context
 def test(
@@ -171,7 +177,7 @@ def test(
     if (name is None) == (url is None):
         raise click.UsageError("Give either NAME or --url.")
     if url is not None:
-        changes = service.Changes(credentials=_credentials(credentials_from))
+        changes = service.Changes(credentials=read_credentials(credentials_from))
         steps = store_test.check_url(url, changes)
     else:
         steps = store_test.check_saved(name or "")
@@ -227,6 +233,28 @@ def recovery_key(name: str) -> None:
     click.echo("This key is not stored, and cannot be shown again: keep it safe.", err=True)
 
 
+@group.command("export-catalogue")
+@click.argument("name")
+@click.option("--quiet", is_flag=True, help="Print no progress.")
+def export_catalogue_(name: str, quiet: bool) -> None:
+    """Export the panel's own catalogue to a store now; the newest seven exports are kept.
+
+    A worker does it each day, where the store has recipients or takes it anyway: flask store
+    edit NAME --catalogue always. flask recover restores it.
+    """
+    with ending_by_signals(), bytes_shown("catalogue", quiet=quiet) as on_block:
+        mark = export_catalogue(name, by=own_user(), on_block=on_block)
+    encrypted = "encrypted" if mark.is_encrypted else "NOT encrypted"
+    click.echo(f"The catalogue is in {name}, {encrypted}: {mark.key}")
+
+
+def _exported(store: Store) -> str:
+    """Whether the catalogue is exported to it, and when it was last."""
+    last = f", last {moment_short(store.exported_at)}" if store.exported_at else ""
+    failed = f"; FAILED: {printable(store.export_error)}" if store.export_error else ""
+    return f"{'exported each day' if store.gets_catalogue else 'not exported'}{last}{failed}"
+
+
 def _line(row: lookup.Row) -> str:
     store = row.store
     state = "paused" if store.is_paused else "active"
@@ -238,24 +266,19 @@ def _line(row: lookup.Row) -> str:
 def _changes(
     options: dict[str, Any], *, name: str | None = None, url: str | None = None
 ) -> service.Changes:
-    given = options["read_back"]
+    given, catalogue = options["read_back"], options["catalogue"]
     return service.Changes(
         name=name,
         url=url,
         credentials={}
         if options.get("no_credentials")
-        else _credentials(options["credentials_from"]),
+        else read_credentials(options["credentials_from"]),
         recipients=() if options.get("not_encrypted") else options["recipients"] or None,
         databases=() if options.get("all_databases") else options["databases"] or None,
         read_back=service.read_back_named(given) if given else None,
         bytes_per_second=_rate(options["limit"]),
+        takes_catalogue=TakesCatalogue(catalogue) if catalogue else None,
     )
-
-
-def _credentials(file: Path | None) -> dict[str, str] | None:
-    if file is None:
-        return None
-    return parse_credentials(read_secret(file, "--credentials-from", is_whole=True))
 
 
 def _rate(limit: str | None) -> int | None:

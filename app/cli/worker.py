@@ -26,6 +26,7 @@ from app.services.databases.served import noting_database
 from app.services.databases.unguarded import look_at_servers
 from app.services.jobs import claims, workers
 from app.services.recovery import is_work_pending, reconcile
+from app.services.rescue.exports import export_what_is_due
 from app.services.restores import service as restores
 from app.services.schedules import scrubs as scrub_firings
 from app.services.schedules import service as schedules
@@ -41,6 +42,7 @@ _SERVERS_EVERY = 300.0  # seconds between two searches for a server to look at
 _COPIES_EVERY = 10.0  # seconds between two searches for backups to copy
 _VERIFY_EVERY = 300.0  # seconds between two searches for a copy to read back
 _TIDY_EVERY = 6 * 3600.0  # seconds between two searches for what uploads have left
+_EXPORT_EVERY = 60.0  # seconds between two searches for a store that lacks the catalogue
 _LAST_WORDS = 5.0  # seconds for threads to end when the worker ends
 
 
@@ -60,18 +62,8 @@ def worker() -> None:
         with app.app_context(), errors_logged("making the first schedules"):
             schedules.make_first_schedules()
         ended = threading.Event()
-        # Each in a thread of its own, so that none delays another.
         beating = _Loop(app, ended, _BEAT, workers.beat)
-        others = [
-            _Loop(app, stopping, _BEAT, turn.turn),
-            _Loop(app, stopping, _TEND_EVERY, _tend),
-            _Loop(app, stopping, _SCRUB_EVERY, scrub_firings.scrub_due),
-            _Loop(app, stopping, _FORGET_EVERY, _forget),
-            _Loop(app, stopping, _SERVERS_EVERY, look_at_servers),
-            _Loop(app, stopping, _COPIES_EVERY, copy_what_is_due),
-            _Loop(app, stopping, _VERIFY_EVERY, _verify),
-            _Loop(app, stopping, _TIDY_EVERY, tidy_stores),
-        ]
+        others = _loops(app, stopping)
         lookout = Lookout(app)
         for thread in (beating, *others, lookout):
             thread.start()
@@ -88,6 +80,21 @@ def worker() -> None:
         beating.join(_LAST_WORDS)
         with app.app_context(), errors_logged("signing off"):
             workers.sign_off()
+
+
+def _loops(app: Flask, stopping: threading.Event) -> list["_Loop"]:
+    """Each in a thread of its own, so that none delays another."""
+    return [
+        _Loop(app, stopping, _BEAT, turn.turn),
+        _Loop(app, stopping, _TEND_EVERY, _tend),
+        _Loop(app, stopping, _SCRUB_EVERY, scrub_firings.scrub_due),
+        _Loop(app, stopping, _FORGET_EVERY, _forget),
+        _Loop(app, stopping, _SERVERS_EVERY, look_at_servers),
+        _Loop(app, stopping, _COPIES_EVERY, copy_what_is_due),
+        _Loop(app, stopping, _VERIFY_EVERY, _verify),
+        _Loop(app, stopping, _TIDY_EVERY, tidy_stores),
+        _Loop(app, stopping, _EXPORT_EVERY, _export),
+    ]
 
 
 class _Loop(threading.Thread):
@@ -118,13 +125,18 @@ def _tend() -> None:
 
 def _verify() -> None:
     """Read one copy back, if one is due; a worker that ends stops reading."""
-
-    def on_block(_: int) -> None:
-        if claims.is_stopping():
-            raise Interrupted("the worker ends")
-
     with suppress(Interrupted):
-        verify_what_is_due(on_block)
+        verify_what_is_due(_end_with_the_worker)
+
+
+def _export() -> None:
+    """Export the catalogue where it is due; a worker that ends stops that."""
+    export_what_is_due(_end_with_the_worker)
+
+
+def _end_with_the_worker(_: int) -> None:
+    if claims.is_stopping():
+        raise Interrupted("the worker ends")
 
 
 def _forget() -> None:

@@ -19,7 +19,7 @@ from app.models.retention import RetentionPolicy
 from app.models.schedule import Firing, Outcome, Schedule, Task
 from app.models.server_look import ServerLook
 from app.models.sign_in_throttle import SignInThrottle
-from app.models.store import ReadBack, Store, StoreDatabase
+from app.models.store import ReadBack, Store, StoreDatabase, TakesCatalogue
 from app.models.upload import Upload
 from app.models.worker import Worker
 
@@ -61,6 +61,7 @@ __all__ = [
     "Status",
     "Store",
     "StoreDatabase",
+    "TakesCatalogue",
     "Task",
     "Trigger",
     "Upload",

@@ -20,6 +20,14 @@ class ReadBack(enum.Enum):
     NEVER = "never"
 
 
+class TakesCatalogue(enum.Enum):
+    """Whether the panel's own catalogue is exported to a store: it has hashes of passwords."""
+
+    ENCRYPTED = "encrypted"  # only while the store has recipients
+    ALWAYS = "always"
+    NEVER = "never"
+
+
 class Store(Model):
     """A row of `stores`."""
 
@@ -41,6 +49,22 @@ class Store(Model):
     databases: Mapped[list[Database]] = relationship(secondary="store_databases")
     created_at: Mapped[datetime] = mapped_column(Moment, default=now)
     created_by: Mapped[str] = mapped_column(String(255), default="")
+
+    # Exports of the catalogue: the last one, when the next one is due (None: at once), and why
+    # the last attempt failed.
+    takes_catalogue: Mapped[TakesCatalogue] = mapped_column(
+        Word(TakesCatalogue), default=TakesCatalogue.ENCRYPTED, server_default="encrypted"
+    )
+    exported_at: Mapped[datetime | None] = mapped_column(Moment)
+    export_due_at: Mapped[datetime | None] = mapped_column(Moment)
+    export_error: Mapped[str] = mapped_column(Text, default="", server_default="")
+
+    @property
+    def gets_catalogue(self) -> bool:
+        """Whether the catalogue is exported to it."""
+        if self.takes_catalogue is TakesCatalogue.ENCRYPTED:
+            return bool(self.recipients)
+        return self.takes_catalogue is TakesCatalogue.ALWAYS
 
 
 class StoreDatabase(Model):

@@ -37,9 +37,8 @@ def test_a_store_is_added_listed_changed_and_removed(run: Run, nas: Path):
     line = f"nas  active  file://{nas}  0 copies, 0 Bytes, not encrypted\n"
     assert run("list").stdout == line
     shown = run("show", "nas").stdout
-    assert (
-        shown == f"{line}credentials: none stored\ndatabases: all\nread back: sample\nlimit: 10MB\n"
-    )
+    facts = "credentials: none stored\ndatabases: all\nread back: sample\nlimit: 10MB\n"
+    assert shown == f"{line}{facts}catalogue: not exported\n"
     edited = run("edit", "nas", "--rename", "disk", "--recipient", AGE, "--limit", "off")
     assert edited.stdout == "disk has been saved.\n"
     assert f"recipient: {AGE}\nread back: sample\nlimit: none\n" in run("show", "disk").stdout

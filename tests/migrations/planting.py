@@ -35,6 +35,7 @@ _WORDS: dict[str, list[Any]] = {
     "alarms.database": ["shop", ""],
     "databases.state": ["active"],
     "stores.read_back": ["always", "sample", "never"],
+    "stores.takes_catalogue": ["encrypted", "always", "never"],
     "copies.status": ["COMPLETED", "COMPLETED", "FAILED"],
     "copies.loss": [None, "damaged", None],
     "databases.name": ["shop", "crm", "wiki"],

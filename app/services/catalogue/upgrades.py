@@ -5,7 +5,7 @@ import os
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from alembic.script import Script
 from sqlalchemy import Connection
 
 from app.errors import ConfigurationError
+from app.services.catalogue.files import copy_committed, make_durable
 
 _KEPT_COPIES = 3
 _MARK = ".revision-"
@@ -96,11 +97,10 @@ def _keep_copy(path: Path, revision: str) -> Path:
     try:
         partial.unlink(missing_ok=True)
         os.close(os.open(partial, os.O_CREAT | os.O_EXCL, mode=0o600))
-        with closing(sqlite3.connect(path)) as reader:
-            reader.execute("VACUUM INTO ?", [str(partial)])
-        _make_durable(partial)
+        copy_committed(path, partial)
+        make_durable(partial)
         partial.rename(copy)
-        _make_durable(path.parent)
+        make_durable(path.parent)
         for old in list(find_copies(path).values())[_KEPT_COPIES:]:
             old.unlink()
     except (OSError, sqlite3.Error) as error:
@@ -111,11 +111,3 @@ def _keep_copy(path: Path, revision: str) -> Path:
             hint=f"Free as much space in {path.parent} as the catalogue takes, and try again.",
         ) from error
     return copy
-
-
-def _make_durable(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

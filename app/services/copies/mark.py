@@ -6,6 +6,7 @@ the manifest of the backup: encrypted where the copy is, because it names tables
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -17,6 +18,7 @@ _KIND = "backstop copy"
 _FORMAT = 1
 _CHECKSUM = "markSha256"
 _LARGEST = 512 * 1024**2  # bytes; a manifest of a million tables, encrypted, needs less
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,8 @@ def make_mark(
     )
 
 
-def read_mark(store: Store, filename: str) -> Mark:
-    """The mark of a copy, which somebody else may have written.
+def read_mark(store: Store, filename: str, *, largest: int = _LARGEST) -> Mark:
+    """The mark of a copy, which somebody else may have written; `largest` in bytes.
 
     Raises ObjectMissing without one, VerificationError where it is not as we write them,
     StorageError.
@@ -83,7 +85,7 @@ def read_mark(store: Store, filename: str) -> Mark:
     raw = bytearray()
     for chunk in store.read(mark_key(filename)):
         raw += chunk
-        if len(raw) > _LARGEST:
+        if len(raw) > largest:
             raise VerificationError(f"the manifest of the copy of {filename} is too large")
     try:
         mark = _parsed(bytes(raw))
@@ -116,6 +118,8 @@ def _measured(content: dict[str, object]) -> Measured:
     size, sha256 = content["size"], content["sha256"]
     if not (isinstance(size, int) and isinstance(sha256, str) and size >= 0):
         raise TypeError("not measured")
+    if not _SHA256.fullmatch(sha256):
+        raise ValueError("no SHA-256")
     return Measured(size, sha256)
 
 

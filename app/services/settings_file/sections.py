@@ -226,6 +226,7 @@ SECTIONS: dict[str, Section] = {
             "recipients": list,
             "databases": list,
             "read_back": str,
+            "takes_catalogue": str,
             "bytes_per_second": int,
             "state": str,
         },

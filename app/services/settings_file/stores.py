@@ -19,6 +19,7 @@ def store_entries() -> dict[Key, Fields]:
             "recipients": store.recipients,
             "databases": sorted(database.name for database in store.databases),
             "read_back": store.read_back.value,
+            "takes_catalogue": store.takes_catalogue.value,
             "bytes_per_second": store.bytes_per_second or 0,
             "state": PAUSED if store.is_paused else ACTIVE,
         }
@@ -42,6 +43,8 @@ def store_as_kept(fields: Fields) -> Fields:
         kept["databases"] = sorted(set(fields["databases"]))
     if "read_back" in fields:
         service.read_back_named(fields["read_back"])
+    if "takes_catalogue" in fields:
+        service.takes_catalogue_named(fields["takes_catalogue"])
     if fields.get("state", ACTIVE) not in (ACTIVE, PAUSED):
         raise InvalidInput(f"not a state of a store: {fields['state'][:64]!r}")
     return kept
@@ -67,6 +70,7 @@ def pause_store(key: Key, by: str) -> None:
 
 def _changes(fields: Fields) -> service.Changes:
     credentials, read_back = fields.get("credentials"), fields.get("read_back")
+    catalogue = fields.get("takes_catalogue")
     recipients, databases = (fields.get(key) for key in _LISTS)
     return service.Changes(
         url=fields.get("url"),
@@ -75,6 +79,7 @@ def _changes(fields: Fields) -> service.Changes:
         databases=None if databases is None else tuple(databases),
         read_back=service.read_back_named(read_back) if read_back else None,
         bytes_per_second=fields.get("bytes_per_second"),
+        takes_catalogue=service.takes_catalogue_named(catalogue) if catalogue else None,
     )
 
 

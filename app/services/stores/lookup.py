@@ -27,6 +27,11 @@ def get_store(name: str) -> Store:
     return found[0]
 
 
+def find_store_at(address: str) -> Store | None:
+    """The store at an address, if there is one."""
+    return next(iter(_read(select(Store).where(Store.address == address))), None)
+
+
 def list_stores() -> list[Store]:
     """All stores by name."""
     return _read(select(Store).order_by(Store.name))

@@ -13,7 +13,7 @@ from app.config import settings
 from app.encryption import parse_recipient
 from app.errors import Conflict, InvalidInput
 from app.extensions import db, writing
-from app.models import Copy, Database, ReadBack, Status, Store
+from app.models import Copy, Database, ReadBack, Status, Store, TakesCatalogue
 from app.services.audit.acting import acting, tell
 from app.services.databases.lookup import get_database
 from app.services.databases.service import checked_name
@@ -41,6 +41,7 @@ class Changes:
     databases: tuple[str, ...] | None = None  # names; empty: all, also later ones
     read_back: ReadBack | None = None
     bytes_per_second: int | None = None  # 0: no limit
+    takes_catalogue: TakesCatalogue | None = None
 
 
 @dataclass(frozen=True)
@@ -186,6 +187,15 @@ def read_back_named(word: str) -> ReadBack:
         raise InvalidInput(f"copies are read back {words}, not {word[:64]!r}") from error
 
 
+def takes_catalogue_named(word: str) -> TakesCatalogue:
+    """Whether the catalogue is exported to a store. Raises InvalidInput."""
+    try:
+        return TakesCatalogue(word)
+    except ValueError as error:
+        words = ", ".join(member.value for member in TakesCatalogue)
+        raise InvalidInput(f"the catalogue is exported {words}, not {word[:64]!r}") from error
+
+
 def _apply(changes: Changes, store: Store) -> None:
     """Raises InvalidInput."""
     if changes.url:
@@ -196,6 +206,8 @@ def _apply(changes: Changes, store: Store) -> None:
         store.recipients = checked_recipients(changes.recipients)
     if changes.read_back is not None:
         store.read_back = changes.read_back
+    if changes.takes_catalogue is not None:
+        store.takes_catalogue = changes.takes_catalogue
     if changes.bytes_per_second is not None:
         if changes.bytes_per_second and not SLOWEST <= changes.bytes_per_second < 2**63:
             raise InvalidInput(f"the limit must be at least {SLOWEST} bytes per second, or 0")

@@ -23,6 +23,7 @@ secret_access_key = {CANARY}
 recipients = ["{AGE}"]
 databases = ["crm"]
 read_back = "sample"
+takes_catalogue = "never"
 bytes_per_second = 10000000
 state = "paused"
 
@@ -87,6 +88,7 @@ def test_an_exact_document_pauses_stores_and_forgets_no_copies():
         ({"url": "s3://bucket", "databases": ["none"]}, "no database is named"),
         ({"url": "s3://bucket", "state": "gone"}, "not a state"),
         ({"url": "s3://bucket", "read_back": "seldom"}, "read back"),
+        ({"url": "s3://bucket", "takes_catalogue": "seldom"}, "the catalogue is exported"),
         ({"url": "s3://bucket", "bytes_per_second": 1}, "the limit"),
     ],
 )
