@@ -77,6 +77,7 @@ class Settings:
     worker_stop: str = _set("interrupt", read.matching("interrupt|wait", "interrupt or wait"))
     # When an alarm is raised; 0: never.
     alarm_max_age: int = _set(26 * 3600, read.off_or(read.seconds))  # of the newest good backup
+    alarm_copy_age: int = _set(6 * 3600, read.off_or(read.seconds))  # of a backup without a copy
     alarm_free_space: int = _set(1024**3, read.off_or(read.size))  # bytes left for dumps
     alarm_smaller: int = _set(50, read.off_or(read.percent))  # per cent of the usual size
     alarm_slower: int = _set(300, read.off_or(read.percent))  # per cent of the usual time

@@ -20,7 +20,7 @@ from app.errors import AppError
 from app.models import Database, Status, Trigger
 from app.queue import FAILURES, count_waiting
 from app.services.databases.configured import storage
-from app.services.health.figures import Newest, OfDatabase, read_figures
+from app.services.health.figures import Newest, OfDatabase, OfStore, read_figures
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +76,12 @@ def _of_catalogue() -> Iterator[Metric]:
         yield _each(word, about, ((name, read(each)) for name, each in newest))
     for word, about, tell in _OF_DATABASE:
         yield _each(word, about, ((name, tell(each)) for name, each in databases))
+    for word, about, count in _OF_STORE:
+        family = _gauge(f"store_{word}", about, ("store",))
+        for name, store in figures.stores.items():
+            if (value := count(store)) is not None:
+                family.add_metric([name], value)
+        yield family
     backups = _gauge("backups", "Backups in the catalogue.", ("status", "trigger"))
     for kind in product(Status, Trigger):
         backups.add_metric([word.value for word in kind], figures.backups.get(kind, 0))
@@ -151,6 +157,18 @@ _OF_DATABASE: list[tuple[str, str, Callable[[OfDatabase], float | None]]] = [
         "When a backup of this database last was restored, and was right.",
         lambda of: _seconds(of.last_drill),
     ),
+]
+
+_OF_STORE: list[tuple[str, str, Callable[[OfStore], float | None]]] = [
+    ("copies", "Good copies in the store.", lambda store: store.copies),
+    ("bytes", "Size of the good copies in the store.", lambda store: store.size),
+    (
+        "newest_copy_timestamp_seconds",
+        "When the newest backup that has a good copy in the store was made.",
+        lambda store: _seconds(store.newest),
+    ),
+    ("lost_copies", "Copies found missing or damaged in the store.", lambda store: store.lost),
+    ("pending_copies", "Copies that wait, or are being made.", lambda store: store.pending),
 ]
 
 

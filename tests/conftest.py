@@ -391,6 +391,7 @@ def settings_in(folder: Path, database_url: str, **changes: Any) -> Settings:
         metrics_listen=None,
         log_format="text",
         alarm_max_age=26 * 3600,
+        alarm_copy_age=6 * 3600,
         alarm_free_space=0,  # it would depend on the machine of the tests
         alarm_smaller=50,
         alarm_slower=300,

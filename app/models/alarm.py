@@ -31,6 +31,8 @@ class Fact(enum.Enum):
     WORKER_SILENT = "worker-silent"
     NOTIFIER_FAILED = "notifier-failed"
     UNGUARDED = "databases-unguarded"
+    COPY_OVERDUE = "copy-overdue"
+    COPY_LOST = "copy-lost"  # found missing or damaged in its store
 
 
 #: Good news: these never open an alarm.

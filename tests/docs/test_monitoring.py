@@ -15,7 +15,7 @@ from app.config import ROOT
 from app.metrics import exposition
 from app.models import Level, Status
 from app.services.jobs import workers
-from tests.services.health.test_figures import plant, prove
+from tests.services.health.test_figures import keep, plant, prove
 
 RULES = ROOT / "docs/prometheus/rules.yml"
 DASHBOARD = ROOT / "docs/grafana/backstop.json"
@@ -28,6 +28,7 @@ def exported(context: None) -> str:
     """The figures of a panel of which all is known."""
     prove(plant(1), 2, Level.RESTORED)
     plant(3, status=Status.FAILED)
+    keep("nas", 1)
     workers.beat()
     return exposition()[0].decode()
 
@@ -40,7 +41,7 @@ def named_in(path: Path) -> set[str]:
 @pytest.mark.parametrize("path", [RULES, DASHBOARD, PAGE], ids=lambda path: path.name)
 def test_every_figure_that_is_named_is_exported(exported: str, path: Path):
     samples = set(re.findall(r"^(backstop_[a-z_]+)", exported, re.MULTILINE))
-    assert len(samples) == 17
+    assert len(samples) == 22
     assert named_in(path) - samples == set()
 
 

@@ -26,7 +26,8 @@ logger = logging.getLogger(__name__)
 QUIET = timedelta(minutes=15)  # between two messages about a trouble that comes and goes
 MAX_LIMIT = 200  # alarms in one answer
 _FORGOTTEN = timedelta(days=365)
-_GROWING = (Fact.FILE_MISSING, Fact.FILE_DAMAGED, Fact.UNGUARDED)  # repeated when there are more
+#: Repeated when there are more.
+_GROWING = (Fact.FILE_MISSING, Fact.FILE_DAMAGED, Fact.UNGUARDED, Fact.COPY_LOST)
 _AGAIN = timedelta(hours=1)  # at the earliest
 _BAND = 5  # alarms shown on each page
 _TURN = 0x62616B73  # of an advisory lock: one process at a time opens and closes

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from sqlalchemy import ColumnElement, Select, and_, exists, or_, select, update
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import InstrumentedAttribute
 
 from app.errors import Interrupted
 from app.extensions import ask, db, writing
@@ -98,7 +99,7 @@ def _missing() -> Select[str, str]:
             DatabaseBackup.status == Status.COMPLETED,
             DatabaseBackup.delete_requested_at.is_(None),
             Store.is_paused.is_(False),
-            is_for_store(),
+            is_for_store(DatabaseBackup.database_id),
             ~exists().where(Copy.store_id == Store.id, Copy.filename == DatabaseBackup.filename),
         )
         .order_by(DatabaseBackup.created_at)
@@ -106,11 +107,12 @@ def _missing() -> Select[str, str]:
     )
 
 
-def is_for_store() -> ColumnElement[bool]:
-    """In a query of backups and stores: whether the store takes backups of that database."""
+def is_for_store(
+    database_id: InstrumentedAttribute[str] | InstrumentedAttribute[str | None],
+) -> ColumnElement[bool]:
+    """In a query of stores: whether the store takes backups of that database."""
     chosen = exists().where(
-        StoreDatabase.store_id == Store.id,
-        StoreDatabase.database_id == DatabaseBackup.database_id,
+        StoreDatabase.store_id == Store.id, StoreDatabase.database_id == database_id
     )
     return or_(Store.takes_all, chosen)
 

@@ -1,4 +1,4 @@
-"""Figures for monitoring: the newest backup of each database, counts, bytes and workers.
+"""Figures for monitoring: the newest backup of each database, stores, counts and workers.
 
 The number of queries does not grow with the rows.
 """
@@ -7,10 +7,10 @@ from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, and_, func, select
 
 from app.extensions import db
-from app.models import Database, DatabaseBackup, Level, Proof, Result, Status, Trigger
+from app.models import Copy, Database, DatabaseBackup, Level, Proof, Result, Status, Store, Trigger
 from app.services.backups.good import last_good_of_each
 from app.services.databases.configured import storage
 from app.services.databases.lookup import list_databases
@@ -40,11 +40,23 @@ class OfDatabase:
     last_drill: datetime | None = None  # when a drill of one of its backups last passed
 
 
+@dataclass(frozen=True)
+class OfStore:
+    """The figures of one store; only good copies count, unless they are lost or pending."""
+
+    copies: int
+    size: int  # bytes
+    newest: datetime | None  # when the newest backup with a copy there was made
+    lost: int
+    pending: int
+
+
 @dataclass
 class Figures:
     """All figures in the catalogue."""
 
     databases: list[tuple[Database, OfDatabase]]  # those with backups, and all that are guarded
+    stores: dict[str, OfStore]  # by name
     backups: dict[tuple[Status, Trigger], int]
     stored: int  # bytes of all dumps
     living: int  # workers
@@ -61,12 +73,12 @@ def read_figures() -> Figures:
         databases[database_id].last_good = moment
     _find_failures(databases)
     _find_drills(databases)
-    heard = list_workers()
+    stores, heard = _stores(), list_workers()
     silent = sum(map(is_silent, heard))
     heartbeat = max((worker.seen_at for worker in heard), default=None)
     known = [(database, databases[database.id]) for database in list_databases(with_retired=True)]
     db.session.commit()
-    return Figures(known, backups, stored, len(heard) - silent, silent, heartbeat)
+    return Figures(known, stores, backups, stored, len(heard) - silent, silent, heartbeat)
 
 
 def _count() -> tuple[dict[tuple[Status, Trigger], int], int]:
@@ -123,3 +135,24 @@ def _find_drills(databases: defaultdict[str, OfDatabase]) -> None:
     )
     for database_id, last in db.session.execute(drills):
         databases[str(database_id)].last_drill = last
+
+
+def _stores() -> dict[str, OfStore]:
+    is_good = and_(Copy.status == Status.COMPLETED, Copy.loss.is_(None))
+    counted = (
+        select(
+            Store.name,
+            func.count().filter(is_good),
+            func.coalesce(func.sum(Copy.size).filter(is_good), 0),
+            func.max(Copy.dumped_at).filter(is_good),
+            func.count().filter(Copy.loss.is_not(None)),
+            func.count().filter(Copy.status == Status.PENDING),
+        )
+        .outerjoin(Copy)
+        .group_by(Store.name)
+    )
+    rows = db.session.execute(counted.order_by(Store.name))
+    return {
+        name: OfStore(copies, int(size), newest, lost, pending)
+        for name, copies, size, newest, lost, pending in rows
+    }

@@ -11,17 +11,21 @@ from sqlalchemy import delete, event, select
 from app.extensions import db, writing
 from app.models import (
     Alarm,
+    Copy,
     DatabaseBackup,
     Delivery,
     DeliveryStatus,
     Fact,
     Kind,
     Level,
+    Loss,
     Notifier,
     Proof,
     Restore,
     Result,
     Status,
+    Store,
+    StoreDatabase,
     Trigger,
     Worker,
 )
@@ -30,10 +34,11 @@ from app.models.types import now
 from app.models.worker import HEARTBEAT
 from app.sealing import seal
 from app.services.alerts import alarms, deliveries
-from app.services.alerts.conditions import machine
+from app.services.alerts.conditions import find_troubles, machine
 from app.services.databases.lookup import default_database
 from app.services.jobs import claims
 from tests.api.test_downloads import dump_of, planted
+from tests.services.health.test_figures import counting
 
 pytestmark = pytest.mark.usefixtures("context")
 
@@ -310,6 +315,121 @@ def test_a_damaged_dump_and_a_failed_drill(plant: Plant):
     alarms.look(now())
     assert kinds() == []
     assert f"Drill of {filename} passed" in told()
+
+
+def stored(name: str = "nas", **values: Any) -> None:
+    with writing() as session:
+        longer_ago = now() - 30 * DAY
+        session.add(Store(id=name, name=name, address="", created_at=longer_ago, **values))
+
+
+def copied(filename: str, store: str = "nas", **values: Any) -> None:
+    """A good copy of a backup, unless the values say otherwise."""
+    with writing() as session:
+        backup = session.scalars(select(DatabaseBackup).filter_by(filename=filename)).one()
+        row = {
+            "id": f"{store} {backup.id}"[:32],
+            "store_id": store,
+            "backup_id": backup.id,
+            "database_id": backup.database_id,
+            "filename": filename,
+            "dumped_at": backup.created_at,
+            "status": Status.COMPLETED,
+            "trigger": Trigger.CLI,
+        }
+        session.merge(Copy(**row | values))
+
+
+def test_a_good_backup_is_to_be_in_each_store_within_some_hours(plant: Plant):
+    shop = default_database().name
+    older, newest = plant(8 * HOUR), plant(5 * HOUR)
+    alarms.look(now())
+    assert kinds() == []  # there is no store
+    stored(), stored("offsite"), stored("paused", is_paused=True), stored("others", takes_all=False)
+    alarms.look(now())
+    assert told()[-1] == f"A copy of {shop} to 2 stores is overdue"
+    copied(older, "offsite")
+    copied(older, status=Status.FAILED, error_message="no room is left")
+    alarms.look(now())
+    (alarm,) = alarms.list_open()
+    assert alarm.title == f"A copy of {shop} to nas is overdue"
+    assert f"{older} is not in nas: no room is left." in alarm.body
+    copied(newest)  # that is better than the older one
+    alarms.look(now())
+    assert kinds() == []
+    alarms.look(now() + 2 * HOUR)  # now the newest one has to be offsite, too
+    assert [alarm.title for alarm in alarms.list_open()] == [
+        f"A copy of {shop} to offsite is overdue"
+    ]
+    copied(newest, "offsite", loss=Loss.MISSING)
+    alarms.look(now() + 2 * HOUR)
+    assert sorted(kinds()) == ["copy-lost", "copy-overdue"]
+    with writing() as session:
+        session.add(StoreDatabase(store_id="others", database_id=default_database().id))
+    alarms.look(now() + 2 * HOUR)
+    overdue = next(alarm for alarm in alarms.list_open() if alarm.kind is Fact.COPY_OVERDUE)
+    assert overdue.title == f"A copy of {shop} to 2 stores is overdue"
+
+
+def test_what_is_no_good_backup_of_ours_is_not_missed_in_a_store(
+    plant: Plant, make_app: Callable[..., Flask]
+):
+    copied_one = plant(9 * HOUR)
+    stored(), stored("new")
+    copied(copied_one), copied(copied_one, "new")
+    plant(8 * HOUR, foreign=True)
+    plant(8 * HOUR - MINUTE, is_partial=True)
+    plant(7 * HOUR, status=Status.FAILED)
+    bad = plant(7 * HOUR - MINUTE)
+    with writing() as session:
+        backup = session.scalars(select(DatabaseBackup).filter_by(filename=bad)).one()
+        proof = Proof(backup_id=backup.id, level=Level.READ, result=Result.FAILED, milliseconds=1)
+        proof.evidence = {"differences": ["one"], "found": ["one"]}
+        session.add(proof)
+    alarms.look(now())
+    assert "copy-overdue" not in kinds()
+    plant(7 * HOUR)
+    with writing() as session:
+        session.get_one(Store, "new").created_at = now() - 6 * HOUR  # it takes later ones alone
+    alarms.look(now())
+    (overdue,) = (alarm for alarm in alarms.list_open() if alarm.kind is Fact.COPY_OVERDUE)
+    assert overdue.title.endswith("to nas is overdue")
+    with make_app(alarm_copy_age=0).app_context():
+        alarms.look(now())
+        assert "copy-overdue" not in kinds()
+
+
+def test_lost_copies_of_a_store_are_one_alarm_until_they_are_good_again(plant: Plant):
+    stored(), stored("offsite")
+    files = [plant(number * MINUTE) for number in range(1, 8)]
+    copied(files[0], loss=Loss.DAMAGED)
+    alarms.look(now())
+    for filename in files:
+        copied(filename, "offsite", loss=Loss.MISSING)
+    alarms.look(now())
+    assert {alarm.title for alarm in alarms.list_open()} == {
+        "A copy is missing or damaged in nas",
+        "7 copies are missing or damaged in offsite",
+    }
+    offsite = next(alarm for alarm in alarms.list_open() if alarm.subject == "offsite")
+    assert f"In offsite: {', '.join(files[:5])} and 2 more." in offsite.body
+    copied(files[0], loss=None, status=Status.PENDING)
+    alarms.look(now())
+    assert [alarm.subject for alarm in alarms.list_open()] == ["offsite"]
+
+
+def test_many_stores_and_copies_cost_a_look_as_many_statements_as_one(plant: Plant):
+    def cost() -> int:
+        with counting() as statements:
+            list(find_troubles(now()))
+        return len(statements)
+
+    filename = plant(8 * HOUR)
+    stored("first"), copied(filename, "first", loss=Loss.MISSING)
+    few = cost()
+    for number in range(20):
+        stored(f"s{number}"), copied(filename, f"s{number}", loss=Loss.MISSING)
+    assert cost() == few
 
 
 def test_a_disk_below_its_bound(make_app: Callable[..., Flask]):

@@ -12,12 +12,12 @@ from flask import Flask
 from sqlalchemy import event
 
 from app.extensions import db, writing
-from app.models import DatabaseBackup, Level, Proof, Result, Status, Trigger
+from app.models import Copy, DatabaseBackup, Level, Loss, Proof, Result, Status, Store, Trigger
 from app.models.backup import filename_of
 from app.models.types import now
 from app.services.backups.queue import FOREIGN
 from app.services.databases.configured import storage
-from app.services.health.figures import Figures, read_figures
+from app.services.health.figures import Figures, OfStore, read_figures
 from tests.conftest import database_id
 
 pytestmark = pytest.mark.usefixtures("context")
@@ -72,7 +72,7 @@ def figures_of(database: str = "shop", server: str = "db:5432") -> Any:
 
 
 def test_nothing_is_told_of_an_empty_catalogue():
-    assert read_figures() == Figures([], {}, 0, 0, 0, None)
+    assert read_figures() == Figures([], {}, {}, 0, 0, 0, None)
 
 
 def test_the_newest_completed_backup_counts_whatever_came_after():
@@ -162,11 +162,39 @@ def test_counts_and_bytes_are_of_all():
     }
 
 
+def keep(store: str, *days: float, **values: Any) -> None:
+    """Good copies in a store, unless the values say otherwise, of backups of those days."""
+    with writing() as session:
+        session.merge(Store(id=store, name=store, address=""))
+        session.flush()
+        for day in days:
+            row = {"status": Status.COMPLETED, "trigger": Trigger.SCHEDULE, "size": 10}
+            moment = START + timedelta(days=day)
+            kept = Copy(store_id=store, filename=filename_of(moment), dumped_at=moment)
+            for name, value in (row | values).items():
+                setattr(kept, name, value)
+            session.add(kept)
+
+
+def test_each_store_has_its_good_copies_and_its_lost_ones():
+    keep("empty")
+    keep("nas", 1, 3)
+    keep("nas", 4, loss=Loss.MISSING)
+    keep("nas", 5, status=Status.PENDING, size=0)
+    keep("nas", 6, status=Status.PENDING, loss=Loss.DAMAGED)
+    keep("nas", 7, status=Status.FAILED)
+    assert read_figures().stores == {
+        "empty": OfStore(0, 0, None, 0, 0),
+        "nas": OfStore(2, 20, START + timedelta(days=3), lost=2, pending=2),
+    }
+
+
 def test_many_rows_take_as_many_queries_as_few(app: Flask):
     def fill(databases: int) -> None:
         for n in range(databases):
             prove(plant(databases / 100 + n / 1000, f"shop_{databases}_{n}"), 8, Level.RESTORED)
             plant(databases / 100 + n / 1000 + 5, f"shop_{databases}_{n}", status=Status.FAILED)
+            keep(f"s{databases}_{n}", 1, 2)
 
     with counting() as few:
         read_figures()

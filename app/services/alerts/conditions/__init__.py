@@ -14,6 +14,7 @@ from app.services.alerts.conditions.backups import (
     too_old,
     unlike_the_others,
 )
+from app.services.alerts.conditions.copies import lost_copies, overdue_copies
 from app.services.alerts.conditions.machine import failing_notifiers, low_disk, silent_workers
 from app.services.alerts.conditions.proven import damaged, failing_drills, missing_files
 from app.services.alerts.conditions.trouble import Trouble
@@ -41,3 +42,5 @@ def find_troubles(at: datetime) -> Iterator[Trouble]:
     yield from silent_workers(at)
     yield from failing_notifiers(at)
     yield from unguarded_databases(servers)
+    yield from overdue_copies(at)
+    yield from lost_copies()
