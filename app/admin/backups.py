@@ -173,6 +173,7 @@ def _list(form: NotesForm) -> str:
         status=chosen.value if chosen else "",
         query=query,
         has_file=listing.has_file,
+        stores_with=copies.places_of(page.backups) if copies.names_of_stores() else {},
         progress_of=progress_of,
     )
 

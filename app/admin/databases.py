@@ -15,7 +15,7 @@ from app.problems import status_of
 from app.readers import seconds
 from app.services.databases import connection_test, discovery, lookup, service
 from app.services.databases.grants import DEFAULT_ROLE, grants_for
-from app.services.health.overview import read_overview
+from app.services.health.overview import read_overview, read_row
 from app.services.schedules.service import make_first_schedules
 
 blueprint = Blueprint("databases", __name__, url_prefix="/databases")
@@ -216,4 +216,5 @@ def _page(
         error=error,
         steps=steps,
         default_role=DEFAULT_ROLE,
+        spread=read_row(database.name).spread,
     )

@@ -9,9 +9,9 @@ from app.api.schemas import NothingSchema
 from app.auth import signed_in_admin
 from app.schemas.databases import database_row, neighbour_row, overview_row
 from app.schemas.reports import steps_report
-from app.services.databases import connection_test, discovery, lookup, service
+from app.services.databases import connection_test, discovery, service
 from app.services.databases.grants import DEFAULT_ROLE, grants_for
-from app.services.health.overview import read_overview
+from app.services.health.overview import read_overview, read_row
 from app.services.schedules.service import make_first_schedules
 
 
@@ -77,8 +77,8 @@ def create() -> ResponseReturnValue:
 
 @blueprint.get("/<name>")
 def show(name: str) -> ResponseReturnValue:
-    """One database."""
-    return jsonify(database_row(lookup.get_database(name)))
+    """One database, and how protected it is."""
+    return jsonify(overview_row(read_row(name)))
 
 
 @blueprint.patch("/<name>")

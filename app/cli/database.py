@@ -14,7 +14,7 @@ from app.postgres.conninfo import parse_url
 from app.readers import seconds
 from app.schemas.databases import database_row, overview_row
 from app.services.databases import lookup, service
-from app.services.health.overview import Row, read_overview
+from app.services.health.overview import Row, read_overview, read_row
 from app.services.schedules.service import make_first_schedules
 
 group = Group("database", help="Guard one or many databases, on any number of servers.")
@@ -61,13 +61,27 @@ _max_age = click.option(
 @group.command("list")
 @json_option
 def list_(as_json: bool) -> None:
-    """List all databases with their newest good backup."""
+    """List all databases with their newest good backup and its copies."""
     rows = read_overview()
     if as_json:
         click.echo(json_text({"databases": [overview_row(row) for row in rows]}))
         return
     for row in rows:
         click.echo(_line(row))
+
+
+@group.command("show")
+@click.argument("name")
+@json_option
+def show(name: str, as_json: bool) -> None:
+    """Show a database, and where the copies of its newest good backup are."""
+    row = read_row(name)
+    if as_json:
+        click.echo(json_text(overview_row(row)))
+        return
+    click.echo(_line(row))
+    if row.spread is not None:
+        click.echo(f"{row.spread.filename}: {row.spread.in_words()}")
 
 
 @group.command("add")
@@ -144,7 +158,8 @@ def _line(row: Row) -> str:
     good = f"last good backup {moment_short(row.last_good_at)}" if row.last_good_at else "no backup"
     database, late = row.database, "  LATE" if row.is_late else ""
     where = f"{printable(database.dbname)} on {printable(database.server)}"
-    return f"{database.name}  {row.state.value}  {where}  {good}{late}"
+    copies = f", {row.spread.in_short}" if row.spread else ""
+    return f"{database.name}  {row.state.value}  {where}  {good}{copies}{late}"
 
 
 def _changes(

@@ -20,6 +20,11 @@ class Level(enum.IntEnum):
     RESTORED = 3  # it was restored, and the result is right
     ASSERTED = 4  # pg_amcheck and the assertions found nothing wrong
 
+    @property
+    def word(self) -> str:
+        """The level for people."""
+        return _WORDS[self]
+
 
 class Result(enum.Enum):
     """How a proof came out."""
@@ -58,7 +63,7 @@ class Proof(Model):
         """The result for people."""
         if self.result is Result.FAILED:
             return "Proof failed"
-        word = _WORDS[Level(self.level)]
+        word = Level(self.level).word
         return f"{word}: not possible here" if self.result is Result.NOT_POSSIBLE else word
 
     @property

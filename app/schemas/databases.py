@@ -4,9 +4,10 @@ from typing import Any
 
 from marshmallow import fields
 
-from app.models import Database
+from app.models import Database, Level
 from app.models.types import moment_text
 from app.schemas.base import CamelCase, Moment, row_of
+from app.services.copies.places import Spread
 from app.services.databases.discovery import Neighbour
 from app.services.databases.lookup import state_of
 from app.services.health.overview import Row
@@ -41,6 +42,24 @@ def overview_row(row: Row) -> dict[str, Any]:
         "lastGoodAt": moment_text(row.last_good_at),
         "nextBackupAt": moment_text(row.next_backup_at),
         "isLate": row.is_late,
+        "newestGood": _spread(row.spread) if row.spread else None,
+    }
+
+
+def _spread(spread: Spread) -> dict[str, Any]:
+    """A backup, and where its good copies are; `store` is null for the dump here."""
+    return {
+        "filename": spread.filename,
+        "copies": len(spread.copies),
+        "places": spread.places,
+        "in": [
+            {
+                "store": copy.store or None,
+                "proof": None if copy.level is None else Level(copy.level).name.lower(),
+                "provenAt": moment_text(copy.proven_at),
+            }
+            for copy in spread.copies
+        ],
     }
 
 

@@ -4,9 +4,11 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from app.models import Loss
 from app.services.databases import lookup, service
 from tests.admin.test_backups import seen, token_on
-from tests.services.health.test_figures import counting
+from tests.services.copies.test_places import here
+from tests.services.health.test_figures import START, counting, keep, plant
 
 BASE, CANARY = "/admin/databases", "canary-pw"
 
@@ -63,6 +65,26 @@ def test_pages_about_one_database_follow_the_choice(admin: FlaskClient):
 
 def test_with_one_database_there_is_nothing_to_choose(admin: FlaskClient):
     assert seen(admin, "/admin/backup").all("select", name="database") == []
+
+
+def test_the_copies_of_the_newest_good_backup_are_seen(app: Flask, admin: FlaskClient):
+    assert "–" in seen(admin, BASE).text
+    with app.app_context():
+        plant(1), plant(2)
+        name = here(2)
+        keep("nas", 2, address="file:///mnt/nas", verified_at=START)
+        keep("lost", 2, address="s3://bucket/a", loss=Loss.MISSING)
+    assert "2 copies in 2 places" in seen(admin, BASE).text
+    page = seen(admin, f"{BASE}/shop")
+    for text in ("Newest good backup: 2 copies in 2 places", "Here: not read back", "nas : read"):
+        assert text in page.text
+    assert name in page.text
+    assert "lost" not in page.text
+    with app.app_context():
+        database = lookup.get_database("shop").name
+    listed = seen(admin, f"/admin/backup?database={database}").text
+    assert "2 places" in listed
+    assert "0 places" in listed  # neither the older dump nor a copy of it is there
 
 
 def test_forty_databases_cost_as_many_statements_as_four(app: Flask, admin: FlaskClient):

@@ -1,14 +1,19 @@
 """Over the API: databases, and what belongs to each of them."""
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from app.models import Level
+from app.models.types import moment_text
 from app.services.databases.lookup import default_database
 from app.services.databases.service import retire_database
 from tests.conftest import Database
+from tests.services.copies.test_places import here
+from tests.services.health.test_figures import START, keep, plant, prove
 
 BASE, BACKUP = "/api/admin/databases", "/api/admin/backup"
 CANARY = "canary-pw"
@@ -38,6 +43,26 @@ def test_a_database_is_added_shown_changed_and_listed(admin: FlaskClient):
     assert "sales" in [each["name"] for each in listed.get_json()["databases"]]
     for answer in (added, changed, listed):
         assert CANARY not in answer.text
+
+
+def test_a_database_says_where_its_newest_good_backup_is(app: Flask, admin: FlaskClient):
+    with app.app_context():
+        prove(plant(1), 2, Level.RESTORED)
+        name = here(1)
+        keep("nas", 1, address="file:///mnt/nas")
+    at = moment_text(START + timedelta(days=2))
+    expected = {
+        "filename": name,
+        "copies": 2,
+        "places": 2,
+        "in": [
+            {"store": None, "proof": "restored", "provenAt": at},
+            {"store": "nas", "proof": None, "provenAt": None},
+        ],
+    }
+    assert admin.get(f"{BASE}/shop").get_json()["newestGood"] == expected
+    (row,) = (row for row in admin.get(BASE).get_json()["databases"] if row["name"] == "shop")
+    assert row["newestGood"] == expected
 
 
 def test_a_database_is_paused_resumed_and_retired(admin: FlaskClient, crm: Database):

@@ -8,6 +8,8 @@ from click.testing import Result
 from flask import Flask
 
 from tests.conftest import Database
+from tests.services.copies.test_places import here
+from tests.services.health.test_figures import START, keep, plant
 
 Run = Callable[..., Result]
 CANARY = "canary-pw"
@@ -35,6 +37,21 @@ def test_a_database_is_added_listed_changed_and_retired(run: Run):
     (row,) = [each for each in rows if each["name"] == "sales"]
     assert (row["state"], row["maxAge"]) == ("retired", 26 * 3600)
     assert CANARY not in run("database", "list", "--json").output
+
+
+def test_the_copies_of_the_newest_good_backup_are_shown(app: Flask, run: Run):
+    with app.app_context():
+        plant(1)
+        name = here(1)
+        keep("nas", 1, address="file:///mnt/nas", verified_at=START)
+    shown = run("database", "show", "shop").stdout
+    assert ", 2 copies in 2 places" in shown
+    assert f"{name}: here (not read back), nas (read back)\n" in shown
+    assert ", 2 copies in 2 places" in run("database", "list").stdout
+    row = json.loads(run("database", "show", "shop", "--json").stdout)
+    assert row["newestGood"]["copies"] == 2
+    missing = run("database", "show", "nothing")
+    assert (missing.exit_code, "no database is named" in missing.stderr) == (1, True)
 
 
 def test_a_url_with_a_password_is_no_argument(run: Run):

@@ -7,7 +7,7 @@ proof, and is not being deleted.
 from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Select, and_, func, or_, select
 
@@ -17,7 +17,8 @@ from app.models import Database, DatabaseBackup, Status
 from app.services.databases.configured import storage
 from app.services.proofs.records import failing_backups
 
-_ENDED = (
+_COLUMNS = (
+    DatabaseBackup.id,
     DatabaseBackup.database_id,
     DatabaseBackup.filename,
     DatabaseBackup.created_at,
@@ -30,6 +31,14 @@ _ENDED = (
 )
 _LOOKED_BACK = 50  # backups of each database, where there are many databases
 _AT_ONCE = 20  # rows; usually the first one is good
+
+
+class NewestGood(NamedTuple):
+    """What is asked about the newest good backup of many databases."""
+
+    id: str
+    filename: str
+    ended_at: datetime
 
 
 def find_newest_good(of: Database, *, partial: bool = False) -> DatabaseBackup | None:
@@ -82,8 +91,8 @@ def is_good(backup: DatabaseBackup, *, partial: bool = False) -> bool:
     return db.session.scalar(same) is not None and storage().has(backup.filename)
 
 
-def last_good_of_each() -> dict[str, datetime | None]:
-    """When the newest good backup of each database ended, by its id; None without one.
+def newest_good_of_each() -> dict[str, NewestGood | None]:
+    """The newest good backup of each database with completed ones, by its id; None without one.
 
     The number of queries does not depend on the numbers of databases and rows.
     """
@@ -95,31 +104,33 @@ def last_good_of_each() -> dict[str, datetime | None]:
         .where(*ours)
         .group_by(DatabaseBackup.database_id)
     )
-    ended_at = _ended(select(*_ENDED).where(*ours, DatabaseBackup.created_at.in_(newest)))
-    lacking = [database_id for database_id, ended in ended_at.items() if ended is None]
+    newest_of = _first_good(select(*_COLUMNS).where(*ours, DatabaseBackup.created_at.in_(newest)))
+    lacking = [database_id for database_id, good in newest_of.items() if good is None]
     number = func.row_number().over(
         partition_by=DatabaseBackup.database_id, order_by=DatabaseBackup.created_at.desc()
     )
     others = (
-        select(*_ENDED, number.label("number"))
+        select(*_COLUMNS, number.label("number"))
         .where(*ours, DatabaseBackup.database_id.in_(lacking))
         .subquery()
     )
-    return ended_at | _ended(
-        select(*(others.c[column.name] for column in _ENDED))
+    return newest_of | _first_good(
+        select(*(others.c[column.name] for column in _COLUMNS))
         .where(others.c.number <= _LOOKED_BACK)
         .order_by(others.c.number)
     )
 
 
-def _ended(chosen: Select[*tuple[Any, ...]]) -> dict[str, datetime | None]:
-    """When the first good backup of each database ended."""
-    ended_at: dict[str, datetime | None] = {}
+def _first_good(chosen: Select[*tuple[Any, ...]]) -> dict[str, NewestGood | None]:
+    """The first good backup of each database."""
+    first: dict[str, NewestGood | None] = {}
     for row in db.session.execute(chosen):
-        if ended_at.setdefault(row.database_id, None) is None:
-            is_good = not row.is_out and storage().has(row.filename)
-            ended_at[row.database_id] = (row.finished_at or row.created_at) if is_good else None
-    return ended_at
+        if first.setdefault(row.database_id, None) is not None or row.is_out:
+            continue
+        if storage().has(row.filename):
+            ended_at = row.finished_at or row.created_at
+            first[row.database_id] = NewestGood(row.id, row.filename, ended_at)
+    return first
 
 
 def find_newest_bad(of: Database, good: DatabaseBackup | None) -> DatabaseBackup | None:

@@ -11,7 +11,7 @@ from sqlalchemy import Select, and_, func, select
 
 from app.extensions import db
 from app.models import Copy, Database, DatabaseBackup, Level, Proof, Result, Status, Store, Trigger
-from app.services.backups.good import last_good_of_each
+from app.services.backups.good import newest_good_of_each
 from app.services.databases.configured import storage
 from app.services.databases.lookup import list_databases
 from app.services.jobs.workers import is_silent, list_workers
@@ -69,8 +69,8 @@ def read_figures() -> Figures:
     backups, stored = _count()
     databases: defaultdict[str, OfDatabase] = defaultdict(OfDatabase)
     _find_newest(databases)
-    for database_id, moment in last_good_of_each().items():
-        databases[database_id].last_good = moment
+    for database_id, good in newest_good_of_each().items():
+        databases[database_id].last_good = good and good.ended_at
     _find_failures(databases)
     _find_drills(databases)
     stores, heard = _stores(), list_workers()

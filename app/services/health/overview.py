@@ -12,8 +12,9 @@ from app.config import settings
 from app.extensions import db
 from app.models import Database, Schedule, State, Task
 from app.models.types import now
-from app.services.backups.good import last_good_of_each
-from app.services.databases.lookup import list_databases, state_of
+from app.services.backups.good import newest_good_of_each
+from app.services.copies.places import Spread, spreads_of
+from app.services.databases.lookup import get_database, list_databases, state_of
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Row:
     last_good_at: datetime | None  # when its newest good backup ended
     next_backup_at: datetime | None  # by a schedule
     max_age: timedelta  # how old the newest good backup may become; zero: any age
+    spread: Spread | None  # where the copies of its newest good backup are
 
     @property
     def is_late(self) -> bool:
@@ -36,19 +38,27 @@ class Row:
 
 def read_overview(*, with_retired: bool = True) -> list[Row]:
     """A row for each database, by name."""
-    last_good, next_backups = last_good_of_each(), _next_backups()
+    newest_of, next_backups = newest_good_of_each(), _next_backups()
+    spreads = spreads_of(newest_of)
     rows = [
         Row(
             database,
             state_of(database),
-            last_good.get(database.id),
+            (newest := newest_of.get(database.id)) and newest.ended_at,
             next_backups.get(database.id),
             timedelta(seconds=database.max_age or settings().alarm_max_age),
+            spreads.get(database.id),
         )
         for database in list_databases(with_retired=with_retired)
     ]
     db.session.commit()
     return rows
+
+
+def read_row(name: str) -> Row:
+    """That of one database, also of a retired one. Raises NotFound."""
+    chosen = get_database(name).id
+    return next(row for row in read_overview() if row.database.id == chosen)
 
 
 def _next_backups() -> dict[str, datetime | None]:

@@ -162,10 +162,10 @@ def test_counts_and_bytes_are_of_all():
     }
 
 
-def keep(store: str, *days: float, **values: Any) -> None:
+def keep(store: str, *days: float, address: str = "", **values: Any) -> None:
     """Good copies in a store, unless the values say otherwise, of backups of those days."""
     with writing() as session:
-        session.merge(Store(id=store, name=store, address=""))
+        session.merge(Store(id=store, name=store, address=address))
         session.flush()
         for day in days:
             row = {"status": Status.COMPLETED, "trigger": Trigger.SCHEDULE, "size": 10}
