@@ -3,17 +3,18 @@
 from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from app.admin.choice import chosen_database
+from app.admin.choice import chosen_database, chosen_store
 from app.admin.forms import DropForm, RetentionForm
 from app.auth import signed_in_admin
 from app.errors import AppError, InvalidInput
 from app.formatting import bytes_text, policy_form
-from app.models import Database
+from app.models import Database, Store
 from app.services.retention import policies
 from app.services.retention import prune as pruning
 from app.services.retention.periods import PERIODS, length_of
 from app.services.retention.rules import Policy
 from app.services.schedules.outlook import get_outlook
+from app.services.stores.lookup import list_stores
 
 blueprint = Blueprint("retention", __name__, url_prefix="/retention")
 
@@ -23,23 +24,22 @@ _SHOWN = 200  # backups of each kind
 @blueprint.get("")
 def index() -> ResponseReturnValue:
     """The policy, and what it would do now."""
-    database = chosen_database()
-    form = RetentionForm(formdata=None, **policy_form(policies.get_policy(database)))
-    return _page(database, form)
+    policy = policies.get_policy(chosen_database(), chosen_store())
+    return _page(RetentionForm(formdata=None, **policy_form(policy)))
 
 
 @blueprint.post("")
 def update() -> ResponseReturnValue:
     """Save the policy, or preview it."""
-    database, form = chosen_database(), RetentionForm()
+    database, store, form = chosen_database(), chosen_store(), RetentionForm()
     try:
         policy = _policy_of(form)
         if "try" in request.form:
-            return _page(database, form, tried=policy)
-        policies.set_policy(policy, database, by=signed_in_admin().username)
+            return _page(form, tried=policy)
+        policies.set_policy(policy, database, store, by=signed_in_admin().username)
     except InvalidInput as error:
-        return _page(database, form, error), 422
-    outlook = get_outlook(database, limit=0)
+        return _page(form, error), 422
+    outlook = get_outlook(database, store, limit=0)
     going = outlook.preview.removed.in_words
     note = f"Nothing has been removed yet; now it would remove {going}. {outlook.in_words()}"
     flash(f"The retention policy has been saved. {note}", "success")
@@ -49,17 +49,18 @@ def update() -> ResponseReturnValue:
 @blueprint.get("/prune")
 def confirm_prune() -> ResponseReturnValue:
     """Ask before backups are removed."""
-    return _question(chosen_database(), DropForm())
+    return _question(chosen_database(), chosen_store(), DropForm())
 
 
 @blueprint.post("/prune")
 def prune() -> ResponseReturnValue:
     """Remove what the policy does not keep, if the database was named."""
-    database, form = chosen_database(), DropForm()
+    database, store, form = chosen_database(), chosen_store(), DropForm()
     if not _is_named(database, form):
-        return _question(database, form), 422
-    done = pruning.prune(database, by=signed_in_admin().username)
-    flash(f"Backups removed: {len(done.removed)}, {bytes_text(done.size)}.", "success")
+        return _question(database, store, form), 422
+    done = pruning.prune(database, store, by=signed_in_admin().username)
+    what = f"Copies removed from {store.name}" if store else "Backups removed"
+    flash(f"{what}: {len(done.removed)}, {bytes_text(done.size)}.", "success")
     for name, why in list((done.spared | done.failed).items())[:_SHOWN]:
         flash(f"{name} was not removed: {why}.", "danger" if name in done.failed else "warning")
     return redirect(url_for(".index"))
@@ -68,11 +69,12 @@ def prune() -> ResponseReturnValue:
 @blueprint.post("/confirm")
 def confirm() -> ResponseReturnValue:
     """Let scheduled backups remove what the policy does not keep, if the database was named."""
-    database, form = chosen_database(), DropForm()
+    database, store, form = chosen_database(), chosen_store(), DropForm()
     if not _is_named(database, form):
-        return _question(database, form), 422
-    policies.confirm_policy(policies.get_policy(database), database, by=signed_in_admin().username)
-    when = get_outlook(database, limit=0).in_words()
+        return _question(database, store, form), 422
+    policy, by = policies.get_policy(database, store), signed_in_admin().username
+    policies.confirm_policy(policy, database, store, by=by)
+    when = get_outlook(database, store, limit=0).in_words()
     flash(f"The retention policy is confirmed. {when}", "success")
     return redirect(url_for(".index"))
 
@@ -84,9 +86,11 @@ def _is_named(database: Database, form: DropForm) -> bool:
     return False
 
 
-def _question(database: Database, form: DropForm) -> str:
-    outlook = get_outlook(database, limit=_SHOWN)
-    return render_template("retention/prune.html", form=form, outlook=outlook, database=database)
+def _question(database: Database, store: Store | None, form: DropForm) -> str:
+    outlook = get_outlook(database, store, limit=_SHOWN)
+    return render_template(
+        "retention/prune.html", form=form, outlook=outlook, database=database, store=store
+    )
 
 
 def _policy_of(form: RetentionForm) -> Policy:
@@ -109,19 +113,19 @@ def _policy_of(form: RetentionForm) -> Policy:
     return policy
 
 
-def _page(
-    database: Database,
-    form: RetentionForm,
-    error: AppError | None = None,
-    tried: Policy | None = None,
-) -> str:
-    outlook = get_outlook(database, limit=_SHOWN)
+def _page(form: RetentionForm, error: AppError | None = None, tried: Policy | None = None) -> str:
+    database, store = chosen_database(), chosen_store()
+    outlook, preview = get_outlook(database, store, limit=_SHOWN), None
+    if tried is not None:
+        preview = pruning.preview(database, store, policy=tried, limit=_SHOWN)
     return render_template(
         "retention/index.html",
         form=form,
         error=error,
         tried=tried,
         database=database,
+        store=store,
+        stores=list_stores(),
         outlook=outlook,
-        preview=pruning.preview(database, policy=tried, limit=_SHOWN) if tried else outlook.preview,
+        preview=preview or outlook.preview,
     )

@@ -36,6 +36,12 @@ class DatabaseQuerySchema(Schema):
     database = fields.String(load_default="")
 
 
+class RetentionQuerySchema(DatabaseQuerySchema):
+    """A query or body that may name a store as well; empty: the backups here."""
+
+    store = fields.String(load_default="")
+
+
 class NewBackupSchema(DatabaseQuerySchema):
     """The body of a request for a backup."""
 
@@ -235,7 +241,7 @@ class _Length(fields.Field[timedelta]):
             raise ValidationError(f"{error.hint}") from error
 
 
-class RetentionSchema(DatabaseQuerySchema):
+class RetentionSchema(RetentionQuerySchema):
     """The body of a retention policy; absent or null means no rule."""
 
     keep_last = _number("keepLast")
@@ -251,13 +257,13 @@ class RetentionSchema(DatabaseQuerySchema):
     time_zone = fields.String(load_default="UTC", data_key="timeZone")
 
 
-class PlanSchema(DatabaseQuerySchema):
+class PlanSchema(RetentionQuerySchema):
     """The query of the preview of a prune."""
 
     limit = fields.Integer(load_default=1000, validate=validate.Range(0, MAX_PLAN))
 
 
-class PruneSchema(DatabaseQuerySchema):
+class PruneSchema(RetentionQuerySchema):
     """The body of a prune."""
 
     dry_run = Flag(load_default=False, data_key="dryRun")

@@ -24,6 +24,7 @@ from app.services.catalogue.state import prepare_catalogue
 from app.services.databases.lookup import choose_database
 from app.services.databases.served import refuse_another_database
 from app.services.jobs import claims
+from app.services.stores.lookup import choose_store
 
 
 class TellingCommand(click.Command):
@@ -88,6 +89,17 @@ def for_one_database(command: Callable[..., None]) -> Callable[..., None]:
         if database.from_environment and not other_database:
             refuse_another_database()
         command(*arguments, database=database, **options)
+
+    return chosen
+
+
+def of_store(command: Callable[..., None]) -> Callable[..., None]:
+    """A command about backups here, or about their copies in the store that is named."""
+
+    @click.option("--store", "place", metavar="NAME", help="The copies in this store instead.")
+    @wraps(command)
+    def chosen(*arguments: Any, place: str | None, **options: Any) -> None:
+        command(*arguments, store=choose_store(place), **options)
 
     return chosen
 

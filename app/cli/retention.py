@@ -14,11 +14,12 @@ from app.cli.groups import (
     json_option,
     json_text,
     of_database,
+    of_store,
 )
 from app.errors import AppError
 from app.formatting import bytes_text, moment_short, policy_text, printable
 from app.host import own_user
-from app.models import Database
+from app.models import Database, Store
 from app.schemas.jobs import backup_row
 from app.schemas.retention import pruned, retention_outlook, retention_plan
 from app.services.backups import pins
@@ -75,42 +76,47 @@ def _rules(command: Callable[..., None]) -> Callable[..., None]:
 
 @group.command("show")
 @json_option
+@of_store
 @of_database
-def show(as_json: bool, database: Database) -> None:
+def show(as_json: bool, database: Database, store: Store | None) -> None:
     """Show the policy of a database, and when it applies."""
-    _tell_outlook(database, as_json=as_json)
+    _tell_outlook(database, store, as_json=as_json)
 
 
 @group.command("set")
 @_rules
 @json_option
+@of_store
 @for_one_database
-def set_(as_json: bool, database: Database, **rules: Any) -> None:
+def set_(as_json: bool, database: Database, store: Store | None, **rules: Any) -> None:
     """Change the policy; rules that are not given stay, and 0 turns one off.
 
     Nothing is removed at once. A policy that may remove more than the previous one
     waits until it is confirmed: by flask retention confirm, or by a prune.
     """
     named = {name: value for name, value in rules.items() if value is not None}
-    policies.set_policy(replace(policies.get_policy(database), **named), database, by=own_user())
-    _tell_outlook(database, as_json=as_json)
+    policy = replace(policies.get_policy(database, store), **named)
+    policies.set_policy(policy, database, store, by=own_user())
+    _tell_outlook(database, store, as_json=as_json)
 
 
 @group.command("confirm")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@of_store
 @for_one_database
-def confirm(yes: bool, database: Database) -> None:
-    """Let scheduled backups remove what the policy does not keep."""
-    outlook = get_outlook(database, limit=_NAMED)
+def confirm(yes: bool, database: Database, store: Store | None) -> None:
+    """Let scheduled backups, or their copies, remove what the policy does not keep."""
+    outlook = get_outlook(database, store, limit=_NAMED)
     if not yes:
-        _name_removals(outlook.preview)
-        click.confirm("Let each scheduled backup remove what the policy does not keep?", abort=True)
-    policies.confirm_policy(outlook.preview.policy, database, by=own_user())
-    click.echo(get_outlook(database, limit=0).in_words())
+        _name_removals(outlook.preview, store)
+        each = f"copy to {store.name} of a scheduled backup" if store else "scheduled backup"
+        click.confirm(f"Let each {each} remove what the policy does not keep?", abort=True)
+    policies.confirm_policy(outlook.preview.policy, database, store, by=own_user())
+    click.echo(get_outlook(database, store, limit=0).in_words())
 
 
-def _tell_outlook(database: Database, *, as_json: bool) -> None:
-    outlook = get_outlook(database, limit=None if as_json else _NAMED)
+def _tell_outlook(database: Database, store: Store | None, *, as_json: bool) -> None:
+    outlook = get_outlook(database, store, limit=None if as_json else _NAMED)
     if as_json:
         content = retention_outlook(outlook)
         click.echo(json_text(content.pop("policy") | content))
@@ -118,20 +124,25 @@ def _tell_outlook(database: Database, *, as_json: bool) -> None:
     click.echo(policy_text(outlook.preview.policy))
     if not outlook.standing.is_empty:
         click.echo(outlook.in_words())
-        _name_removals(outlook.preview)
+        _name_removals(outlook.preview, store)
         if outlook.standing.waits:
-            click.echo("Confirm it: flask retention confirm")
+            click.echo(f"Confirm it: flask retention confirm{_option(store)}")
 
 
-def _name_removals(preview: pruning.Preview) -> None:
+def _option(store: Store | None) -> str:
+    return f" --store {store.name}" if store else ""
+
+
+def _name_removals(preview: pruning.Preview, store: Store | None) -> None:
     """What would be removed now, with the first names."""
-    going = preview.removed
-    click.echo(f"{going.in_words} would be removed now.")
+    going, where = preview.removed, f" from {store.name}" if store else ""
+    click.echo(f"{going.in_words} would be removed{where} now.")
     for verdict in preview.removing:
         click.echo(f"  {verdict.backup.filename}")
     if going.number > len(preview.removing):
         click.echo(
-            f"  and {going.number - len(preview.removing)} older: flask backup prune --dry-run"
+            f"  and {going.number - len(preview.removing)} older:"
+            f" flask backup prune --dry-run{_option(store)}"
         )
 
 
@@ -139,18 +150,19 @@ def _name_removals(preview: pruning.Preview) -> None:
 @click.option("--dry-run", is_flag=True, help="Only show what would be removed and kept.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
+@of_store
 @for_one_database
-def prune(dry_run: bool, yes: bool, as_json: bool, database: Database) -> None:
-    """Remove the backups that the retention policy does not keep.
+def prune(dry_run: bool, yes: bool, as_json: bool, database: Database, store: Store | None) -> None:
+    """Remove the backups, or the copies in a store, that the retention policy does not keep.
 
     Exits with 1 if one of them could not be removed.
     """
     if dry_run:
-        _tell(pruning.dry_run(database), as_json=as_json)
+        _tell(pruning.dry_run(database, store), as_json=as_json)
         return
     if not yes:
-        _ask_before(database, as_json=as_json)
-    done = pruning.prune(database, by=own_user())
+        _ask_before(database, store, as_json=as_json)
+    done = pruning.prune(database, store, by=own_user())
     if as_json:
         click.echo(json_text(pruned(done)))
     else:
@@ -168,12 +180,14 @@ def prune(dry_run: bool, yes: bool, as_json: bool, database: Database) -> None:
         )
 
 
-def _ask_before(database: Database, *, as_json: bool) -> None:
-    preview = pruning.preview(database, limit=_NAMED)
+def _ask_before(database: Database, store: Store | None, *, as_json: bool) -> None:
+    preview = pruning.preview(database, store, limit=_NAMED)
     if preview.removed.number:
         if not as_json:
-            _name_removals(preview)
-        click.confirm(f"Remove these backups of {database.name}?", abort=True, err=as_json)
+            _name_removals(preview, store)
+        what = f"copies of {database.name} from {store.name}" if store else None
+        question = f"Remove these {what or f'backups of {database.name}'}?"
+        click.confirm(question, abort=True, err=as_json)
 
 
 def _tell(preview: pruning.Preview, *, as_json: bool) -> None:

@@ -19,6 +19,7 @@ from app.models.worker import HEARTBEAT
 from app.queue import copies_queue, proofs_queue, queue, restores_queue
 from app.services.backups import service as backups
 from app.services.copies.queue import copy_what_is_due
+from app.services.copies.removal import forget_removed
 from app.services.copies.tidy import tidy_stores
 from app.services.copies.verify import verify_what_is_due
 from app.services.databases.connections import sample_in_use
@@ -28,6 +29,7 @@ from app.services.jobs import claims, workers
 from app.services.recovery import is_work_pending, reconcile
 from app.services.rescue.exports import export_what_is_due
 from app.services.restores import service as restores
+from app.services.retention.after_copies import prune_after_copies
 from app.services.schedules import scrubs as scrub_firings
 from app.services.schedules import service as schedules
 from app.services.schedules import turn
@@ -41,6 +43,7 @@ _FORGET_EVERY = 3600.0  # seconds between two searches for old rows
 _SERVERS_EVERY = 300.0  # seconds between two searches for a server to look at
 _COPIES_EVERY = 10.0  # seconds between two searches for backups to copy
 _VERIFY_EVERY = 300.0  # seconds between two searches for a copy to read back
+_PRUNE_EVERY = 60.0  # seconds between two searches for a store to prune
 _TIDY_EVERY = 6 * 3600.0  # seconds between two searches for what uploads have left
 _EXPORT_EVERY = 60.0  # seconds between two searches for a store that lacks the catalogue
 _LAST_WORDS = 5.0  # seconds for threads to end when the worker ends
@@ -92,6 +95,7 @@ def _loops(app: Flask, stopping: threading.Event) -> list["_Loop"]:
         _Loop(app, stopping, _SERVERS_EVERY, look_at_servers),
         _Loop(app, stopping, _COPIES_EVERY, copy_what_is_due),
         _Loop(app, stopping, _VERIFY_EVERY, _verify),
+        _Loop(app, stopping, _PRUNE_EVERY, prune_after_copies),
         _Loop(app, stopping, _TIDY_EVERY, tidy_stores),
         _Loop(app, stopping, _EXPORT_EVERY, _export),
     ]
@@ -142,6 +146,7 @@ def _end_with_the_worker(_: int) -> None:
 def _forget() -> None:
     """Remove old rows."""
     turn.forget()
+    forget_removed()
     workers.forget_old()
 
 

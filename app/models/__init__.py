@@ -15,7 +15,7 @@ from app.models.notifier import Notifier
 from app.models.panel import Panel
 from app.models.proof import Level, Proof, Result
 from app.models.restore import Kind, Restore
-from app.models.retention import RetentionPolicy
+from app.models.retention import KeptPolicy, RetentionPolicy, StoreRetentionPolicy
 from app.models.schedule import Firing, Outcome, Schedule, Task
 from app.models.server_look import ServerLook
 from app.models.sign_in_throttle import SignInThrottle
@@ -42,6 +42,7 @@ __all__ = [
     "Fact",
     "Firing",
     "Job",
+    "KeptPolicy",
     "Kind",
     "KnownPlace",
     "Level",
@@ -61,6 +62,7 @@ __all__ = [
     "Status",
     "Store",
     "StoreDatabase",
+    "StoreRetentionPolicy",
     "TakesCatalogue",
     "Task",
     "Trigger",

@@ -4,11 +4,11 @@ import enum
 from datetime import datetime
 
 from cuid2 import create_id
-from sqlalchemy import BigInteger, ForeignKey, Index, String
+from sqlalchemy import BigInteger, ForeignKey, Index, String, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.extensions import Model
-from app.models.job import Job
+from app.models.job import Job, Status
 from app.models.types import Moment, Word
 
 
@@ -34,6 +34,7 @@ class Copy(Job, Model):
     filename: Mapped[str] = mapped_column(String(255))
     database_id: Mapped[str | None] = mapped_column(ForeignKey("databases.id"))
     dumped_at: Mapped[datetime] = mapped_column(Moment)
+    is_partial: Mapped[bool] = mapped_column(default=False, server_default=false())
 
     # Facts of its object, as the manifest beside it has them.
     key: Mapped[str] = mapped_column(String(300), default="")
@@ -49,6 +50,11 @@ class Copy(Job, Model):
     attempts: Mapped[int] = mapped_column(default=0)
     next_attempt_at: Mapped[datetime | None] = mapped_column(Moment)
 
+    # When it was removed from its store; the row then keeps it from being made again.
+    removed_at: Mapped[datetime | None] = mapped_column(Moment)
+    # Its store does not let it go: no rule tries again before.
+    locked_until: Mapped[datetime | None] = mapped_column(Moment)
+
     __table_args__ = (
         Index("uq_copies_of_file", "store_id", "filename", unique=True),
         Index("ix_copies_of_backup", "backup_id"),
@@ -60,3 +66,9 @@ class Copy(Job, Model):
     def is_good(self) -> bool:
         """Whether it is whole, as far as is known."""
         return self.is_completed and self.loss is None
+
+    def remove(self, at: datetime) -> None:
+        """It is no longer in its store, and nobody wants it there."""
+        self.status, self.loss, self.removed_at = Status.FAILED, None, at
+        self.verified_at = self.next_attempt_at = self.locked_until = None
+        self.error_message = self.error_detail = self.error_hint = ""

@@ -1,4 +1,4 @@
-"""A retention policy: which backups of a database are kept."""
+"""Retention policies: which backups of a database are kept, here and in each store."""
 
 from datetime import datetime
 
@@ -10,13 +10,10 @@ from app.extensions import Model
 from app.models.types import Moment, now
 
 
-class RetentionPolicy(Model):
-    """A row of `retention_policies`; None switches a rule off."""
-
-    __tablename__ = "retention_policies"
+class KeptPolicy:
+    """The columns of a policy; None switches a rule off."""
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True, default=create_id)
-    database_id: Mapped[str] = mapped_column(ForeignKey("databases.id"))
     keep_last: Mapped[int | None]
     keep_hourly: Mapped[int | None]
     keep_daily: Mapped[int | None]
@@ -37,4 +34,25 @@ class RetentionPolicy(Model):
     removed_number: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
     removed_size: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
 
+
+class RetentionPolicy(KeptPolicy, Model):
+    """A row of `retention_policies`: which backups of a database are kept here."""
+
+    __tablename__ = "retention_policies"
+
+    database_id: Mapped[str] = mapped_column(ForeignKey("databases.id"))
+
     __table_args__ = (UniqueConstraint("database_id", name="uq_retention_policies_of_database"),)
+
+
+class StoreRetentionPolicy(KeptPolicy, Model):
+    """A row of `store_retention_policies`: which copies of a database are kept in a store."""
+
+    __tablename__ = "store_retention_policies"
+
+    store_id: Mapped[str] = mapped_column(ForeignKey("stores.id", ondelete="CASCADE"))
+    database_id: Mapped[str] = mapped_column(ForeignKey("databases.id"))
+
+    __table_args__ = (
+        UniqueConstraint("store_id", "database_id", name="uq_store_retention_policies_of_both"),
+    )

@@ -34,6 +34,7 @@ def retention_outlook(outlook: Outlook) -> dict[str, Any]:
     """A policy, when it is next applied, and what that removes."""
     standing, preview = outlook.standing, outlook.preview
     return {
+        "store": outlook.store.name if outlook.store else None,
         "policy": retention_policy(preview.policy),
         "confirmedAt": moment_text(standing.confirmed_at),
         "nextPruneAt": None if standing.waits else moment_text(outlook.next_backup_at),

@@ -1,5 +1,7 @@
 """Retention and pins as pages."""
 
+from pathlib import Path
+
 from flask import Flask
 from flask.testing import FlaskClient
 from markupsafe import escape
@@ -8,7 +10,7 @@ from app.services.retention import policies
 from app.services.retention.rules import Policy
 from tests.admin.test_backups import LIST, followed, row_of, seen, sent
 from tests.api.test_downloads import dump_of
-from tests.api.test_retention import ann, panel, proven  # noqa: F401 - fixtures
+from tests.api.test_retention import ann, lying_in_a_store, panel, proven  # noqa: F401 - fixtures
 
 PAGE = "/admin/retention"
 
@@ -112,3 +114,27 @@ def test_a_pinned_backup_is_unpinned_before_it_is_deleted(panel: Flask, ann: Fla
     assert dump_of(panel, name).exists()
     followed(ann, sent(ann, f"{LIST}/{name}/unpin", url))
     assert sent(ann, url, url, name="shop").location == LIST
+
+
+def test_the_policy_of_a_store_is_saved_confirmed_and_carried_out(
+    panel: Flask,  # noqa: F811
+    ann: FlaskClient,  # noqa: F811
+    tmp_path: Path,
+):
+    assert "Here" not in seen(ann, PAGE).text
+    names = lying_in_a_store(panel, tmp_path)
+    there = f"{PAGE}?store=nas"
+    page = seen(ann, seen(ann, PAGE).link("nas"))
+    assert "Which copies of shop are kept in nas" in page.text
+    page = followed(ann, sent(ann, there, there, keep_last="1"))
+    assert "now it would remove 2 backups (20 Bytes)." in page.text
+    assert "after each copy to nas of a scheduled backup" in page.text
+    assert "There is no retention policy" in seen(ann, PAGE).text
+    question = page.link("Confirm the policy…")
+    assert "Remove these copies from nas?" in seen(ann, question).text
+    page = followed(ann, sent(ann, f"{PAGE}/confirm?store=nas", question, name="shop"))
+    assert "The retention policy is confirmed." in page.text
+    page = followed(ann, sent(ann, f"{PAGE}/prune?store=nas", question, name="shop"))
+    assert "Copies removed from nas: 2, 20 Bytes." in page.text
+    assert [each["title"] for each in page.all("span") if each.get("title") in names] == names[:1]
+    assert seen(ann, "/admin/stores/nas").link("Retention") == there

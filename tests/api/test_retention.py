@@ -1,6 +1,7 @@
 """Retention and pins over the API."""
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +11,10 @@ from flask.testing import FlaskClient
 from app.extensions import writing
 from app.models import DatabaseBackup, Level, Proof, Result
 from app.models.types import now
+from app.services.stores.service import add_store
 from tests.api.test_downloads import dump_of, planted
 from tests.conftest import PASSWORD, panel_in, signed_in
+from tests.services.copies.conftest import lying
 
 RETENTION = "/api/admin/retention"
 BACKUP = "/api/admin/backup"
@@ -136,3 +139,33 @@ def test_a_pinned_backup_is_deleted_only_after_it_was_unpinned(panel: Flask, ann
     for each in (pinned, last):
         assert ann.delete(f"{BACKUP}/{each}").status_code == 200
     assert ann.get(BACKUP).get_json()["backups"] == []
+
+
+def lying_in_a_store(panel: Flask, folder: Path) -> list[str]:
+    """Three copies in a store named `nas`, the newest first."""
+    (folder / "nas").mkdir()
+    with panel.app_context():
+        nas = add_store("nas", f"file://{folder}/nas", by="ann")
+        return [lying(nas, timedelta(days=days)) for days in (1, 2, 3)]
+
+
+def test_the_policy_of_a_store_is_set_confirmed_and_carried_out(
+    panel: Flask, ann: FlaskClient, tmp_path: Path
+):
+    names = lying_in_a_store(panel, tmp_path)
+    local = ann.get(RETENTION).get_json()
+    saved = ann.put(RETENTION, json={"store": "nas", "keepLast": 1}).get_json()
+    assert (saved["store"], saved["confirmedAt"]) == ("nas", None)
+    assert saved["wouldRemove"]["filenames"] == names[1:]
+    assert ann.get(RETENTION).get_json() == local
+    plan = ann.get(f"{RETENTION}/plan?store=nas").get_json()
+    assert [each["filename"] for each in plan["removing"]] == names[1:]
+    dry = ann.post(f"{BACKUP}/prune", json={"store": "nas", "dryRun": True}).get_json()
+    assert dry["plan"] == plan
+    assert ann.post(f"{RETENTION}/confirm?store=nas").get_json()["confirmedAt"]
+    done = ann.post(f"{BACKUP}/prune", json={"store": "nas"}).get_json()
+    assert sorted(done["pruned"]["removed"]) == sorted(names[1:])
+    assert ann.get(f"{RETENTION}?store=nas").get_json()["lastRemoval"]["number"] == 2
+    left = ann.get("/api/admin/copies").get_json()["copies"]
+    assert [copy["filename"] for copy in left] == names[:1]
+    assert ann.get(f"{RETENTION}?store=nothing").status_code == 404

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from click.testing import Result
 from flask import Flask
 
 from tests.api.test_downloads import dump_of
-from tests.api.test_retention import panel, proven  # noqa: F401 - a fixture
+from tests.api.test_retention import lying_in_a_store, panel, proven  # noqa: F401 - a fixture
 
 Run = Callable[..., Result]
 
@@ -98,3 +99,34 @@ def test_a_pinned_backup_is_deleted_only_after_it_was_unpinned(run: Run, panel: 
     asked = run("backup", "delete", last, input="n\n")
     assert (asked.exit_code, "This is the last good backup of shop." in asked.output) == (1, True)
     assert run("backup", "delete", last, "--yes").output == f"{last} has been deleted.\n"
+
+
+def test_the_policy_of_a_store_is_shown_set_confirmed_and_carried_out(
+    panel: Flask,  # noqa: F811
+    run: Run,
+    tmp_path: Path,
+):
+    names = lying_in_a_store(panel, tmp_path)
+    local = run("retention", "show").output
+    told = run("retention", "set", "--store", "nas", "--keep-last", "1").output.splitlines()
+    assert "then it applies after each copy to nas of a scheduled backup" in told[1]
+    assert told[2:4] == [
+        "2 backups (20 Bytes) would be removed from nas now.", f"  {names[1]}",
+    ]  # fmt: skip
+    assert told[-1] == "Confirm it: flask retention confirm --store nas"
+    assert run("retention", "show").output == local
+    asked = run("retention", "confirm", "--store", "nas", input="n\n")
+    assert "Let each copy to nas of a scheduled backup remove" in asked.output
+    assert run("retention", "confirm", "--store", "nas", "--yes").exit_code == 0
+    shown = json.loads(run("retention", "show", "--store", "nas", "--json").output)
+    assert (shown["store"], shown["keepLast"], bool(shown["confirmedAt"])) == ("nas", 1, True)
+    dry = run("backup", "prune", "--store", "nas", "--dry-run").output
+    assert "2 would be removed, 20 Bytes." in dry
+    kept = run("backup", "prune", "--store", "nas", input="n\n")
+    assert "Remove these copies of shop from nas?" in kept.output
+    done = run("backup", "prune", "--store", "nas", "--yes").output
+    assert done.splitlines()[-1] == "2 removed, 20 Bytes."
+    assert names[0] in run("copy", "list").output
+    assert names[1] not in run("copy", "list").output
+    missing = run("retention", "show", "--store", "nothing")
+    assert (missing.exit_code, "no store is named" in missing.stderr) == (1, True)

@@ -69,6 +69,7 @@ def new_copy(backup: DatabaseBackup, store: Store, *, trigger: Trigger, by: str 
         filename=backup.filename,
         database_id=backup.database_id,
         dumped_at=backup.created_at,
+        is_partial=backup.is_partial,
         trigger=trigger,
         created_by=by[:255],
     )

@@ -15,12 +15,11 @@ from app.queue import FAILURES, copies_queue
 from app.services.audit.acting import acting, tell
 from app.services.backups.listing import get_backup
 from app.services.copies.fetch import fetch_copy
-from app.services.copies.mark import mark_key
 from app.services.copies.queue import new_copy, wake_worker
+from app.services.copies.removal import take_away
 from app.services.copies.verify import verify_copy
 from app.services.databases.configured import storage
 from app.services.jobs.settling import settle_dead_jobs
-from app.services.stores.credentials import opened
 from app.services.stores.lookup import get_store
 
 logger = logging.getLogger(__name__)
@@ -33,7 +32,8 @@ def list_copies(*, filename: str = "", store: str = "", limit: int = 100) -> lis
     """The newest copies of a backup, in a store, or all. Raises InvalidInput, NotFound."""
     if not 1 <= limit <= MAX_LIMIT:
         raise InvalidInput(f"limit must lie between 1 and {MAX_LIMIT}")
-    chosen = select(Copy).order_by(Copy.dumped_at.desc(), Copy.id).limit(limit)
+    chosen = select(Copy).where(Copy.removed_at.is_(None))
+    chosen = chosen.order_by(Copy.dumped_at.desc(), Copy.id).limit(limit)
     if filename:
         chosen = chosen.where(Copy.filename == filename)
     if store:
@@ -50,7 +50,7 @@ def names_of_stores() -> dict[str, str]:
 def get_copy(copy_id: str) -> Copy:
     """The copy with this id. Raises NotFound."""
     copy = db.session.get(Copy, copy_id, populate_existing=True)
-    if copy is None:
+    if copy is None or copy.removed_at is not None:
         raise NotFound("no copy has this id", hint="flask copy list shows all.")
     return copy
 
@@ -58,7 +58,7 @@ def get_copy(copy_id: str) -> Copy:
 def get_copy_in(filename: str, store: str) -> Copy:
     """The copy of a backup in a store, whatever its state. Raises NotFound."""
     chosen = select(Copy).where(Copy.filename == filename, Copy.store_id == get_store(store).id)
-    copy = db.session.scalar(chosen)
+    copy = db.session.scalar(chosen.where(Copy.removed_at.is_(None)))
     if copy is None:
         raise NotFound(f"{store} has no copy of {filename}")
     return copy
@@ -146,6 +146,7 @@ def insert_copy(filename: str, store: str, *, trigger: Trigger, by: str) -> Copy
         elif copy.is_good:
             raise Conflict(f"{filename} is in {target.name} already")
         else:
+            copy.trigger = trigger
             _begin_again(copy, backup, by)
         session.flush()
         copy_id = copy.id
@@ -173,25 +174,13 @@ def cancel_copy(copy_id: str, *, by: str) -> None:
 
 @acting
 def remove_copy(copy_id: str, *, by: str) -> None:
-    """Remove a copy from its store: its mark first, so that it never counts half.
+    """Remove a copy from its store, which gets it again only if somebody asks for that.
 
     Raises NotFound, Conflict while it is made, StorageError, also where it is locked.
     """
-    copy = get_copy(copy_id)
-    if copy.is_pending:
-        raise Conflict("the copy is being made", hint="Cancel it first.")
-    store = db.session.get_one(Store, copy.store_id)
-    filename, key = copy.filename, copy.key or copy.filename
-    db.session.commit()
-    target = opened(store)
-    target.delete(mark_key(filename))
-    target.delete(key)
-    with writing() as session:
-        row = session.get(Copy, copy_id)
-        if row is not None:
-            session.delete(row)
-    tell(subject=filename, detail=f"from {store.name}")
-    logger.info("copy removed filename=%s store=%r by=%r", filename, store.name, by)
+    filename, store = take_away(copy_id)
+    tell(subject=filename, detail=f"from {store}")
+    logger.info("copy not wanted filename=%s store=%r by=%r", filename, store, by)
 
 
 @acting
@@ -251,7 +240,7 @@ def wait_for_copy(copy_id: str, seconds: float) -> Copy:
 
 def _begin_again(copy: Copy, backup: DatabaseBackup, by: str) -> None:
     copy.status, copy.backup_id, copy.created_by = Status.PENDING, backup.id, by[:255]
-    copy.attempts, copy.next_attempt_at = 0, None
+    copy.attempts, copy.next_attempt_at, copy.removed_at = 0, None, None
     copy.started_at = copy.finished_at = copy.claimed_by = copy.cancelled_by = None
 
 

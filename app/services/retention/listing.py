@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, and_, case, exists, or_, select, true
+from sqlalchemy import ColumnElement, Select, and_, case, exists, or_, select, true
 
 from app.config import settings
 from app.errors import StorageError
@@ -50,17 +50,28 @@ def list_candidates(database: Database, at: datetime) -> list[Candidate]:
     ]
 
 
-def _facts() -> Select[*tuple[Any, ...]]:
+def is_proven() -> ColumnElement[bool]:
+    """In a query of backups: whether one was read back completely, or better."""
+    has_passed = exists().where(
+        Proof.backup_id == _B.id, Proof.result == Result.PASSED, Proof.level >= Level.READ
+    )
+    return case((_B.proven, true()), else_=has_passed)
+
+
+def is_drilled() -> ColumnElement[bool]:
+    """In a query of backups: whether one has passed a drill."""
     passed = Proof.result == Result.PASSED
-    has_been_read = exists().where(Proof.backup_id == _B.id, passed, Proof.level >= Level.READ)
-    drilled = select(Proof.backup_id).where(passed, Proof.level >= Level.RESTORED)
+    return _B.id.in_(select(Proof.backup_id).where(passed, Proof.level >= Level.RESTORED))
+
+
+def _facts() -> Select[*tuple[Any, ...]]:
     return select(
         _B.id,
         _B.filename,
         _B.created_at,
         _B.size,
-        case((_B.proven, true()), else_=has_been_read).label("is_proven"),
-        _B.id.in_(drilled).label("is_drilled"),
+        is_proven().label("is_proven"),
+        is_drilled().label("is_drilled"),
         _B.foreign.label("is_foreign"),
         _B.is_partial.label("is_partial"),
     )

@@ -1,4 +1,4 @@
-"""The retention policy of each database, as it is kept in the catalogue."""
+"""The retention policies of each database, here and in stores, as the catalogue keeps them."""
 
 import logging
 import re
@@ -6,11 +6,12 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Select, select
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from app.errors import Conflict, InvalidInput
 from app.extensions import db, writing
-from app.models import Database, RetentionPolicy
+from app.models import Database, KeptPolicy, RetentionPolicy, Store, StoreRetentionPolicy
 from app.models.types import now
 from app.services.audit.acting import acting, tell
 from app.services.databases.lookup import default_database
@@ -29,12 +30,15 @@ _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,3})?) *([kmgtp]?)(i?)b?", re.IGNOR
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 
 
-def get_policy(of: Database | None = None) -> Policy:
-    """The policy of a database, the default one if None; empty if none was set."""
-    return policy_of(db.session.scalar(_of(of or default_database())))
+def get_policy(of: Database | None = None, store: Store | None = None) -> Policy:
+    """The policy of a database, the default one if None; empty if none was set.
+
+    It is that of its backups here, or of its copies in a store.
+    """
+    return policy_of(_find(of or default_database(), store))
 
 
-def policy_of(row: RetentionPolicy | None) -> Policy:
+def policy_of(row: KeptPolicy | None) -> Policy:
     """The policy in a row that was already read."""
     if row is None:
         return Policy()
@@ -44,7 +48,9 @@ def policy_of(row: RetentionPolicy | None) -> Policy:
 
 
 @acting
-def set_policy(policy: Policy, of: Database | None = None, *, by: str) -> Policy:
+def set_policy(
+    policy: Policy, of: Database | None = None, store: Store | None = None, *, by: str
+) -> Policy:
     """Set the policy of a database; nothing is removed before the next prune.
 
     A policy that may remove more than the previous one must be confirmed. Raises InvalidInput.
@@ -55,30 +61,34 @@ def set_policy(policy: Policy, of: Database | None = None, *, by: str) -> Policy
     if policy.keep_within is not None:
         values["keep_within"] = policy.keep_within // _HOUR or None
     with writing() as session:
-        row = session.scalar(_of(database).with_for_update())
+        row = _find(database, store, session)
         previous = policy_of(row)
         if row is None:
-            row = RetentionPolicy(database_id=database.id)
+            row = _new(database, store)
             session.add(row)
         for key, value in values.items():
             setattr(row, key, value)
         if not policy_of(row).keeps_all_of(previous):
             row.confirmed_at = None
         row.updated_at, row.updated_by = now(), by[:255]
-    logger.info("retention policy set database=%r by=%r policy=%r", database.name, by, policy)
-    return get_policy(database)
+    name = subject_of(database, store)
+    tell(subject=name)
+    logger.info("retention policy set database=%r by=%r policy=%r", name, by, policy)
+    return get_policy(database, store)
 
 
-def last_prune(of: Database) -> datetime | None:
-    """When backups of this database were last pruned."""
-    row = db.session.scalar(_of(of))
+def last_prune(of: Database, store: Store | None = None) -> datetime | None:
+    """When backups of this database, or its copies in a store, were last pruned."""
+    row = _find(of, store)
     return row.pruned_at if row is not None else None
 
 
-def note_prune(of: Database, at: datetime, removed: Tally = _NONE) -> None:
+def note_prune(
+    of: Database, at: datetime, removed: Tally = _NONE, store: Store | None = None
+) -> None:
     """Record that backups of this database were pruned, and which amount was removed."""
     with writing() as session:
-        row = session.scalar(_of(of))
+        row = _find(of, store, session)
         if row is not None:
             row.pruned_at = at
             if removed.number:
@@ -100,12 +110,12 @@ class Standing:
         return not self.is_empty and self.confirmed_at is None
 
 
-def get_standing(of: Database | None = None) -> Standing:
+def get_standing(of: Database | None = None, store: Store | None = None) -> Standing:
     """The standing of a database's policy, the default one if None."""
-    return standing_of(db.session.scalar(_of(of or default_database())))
+    return standing_of(_find(of or default_database(), store))
 
 
-def standing_of(row: RetentionPolicy | None) -> Standing:
+def standing_of(row: KeptPolicy | None) -> Standing:
     """The standing of a policy that was already read."""
     if row is None:
         return Standing(is_empty=True, confirmed_at=None)
@@ -113,19 +123,27 @@ def standing_of(row: RetentionPolicy | None) -> Standing:
     return Standing(policy_of(row).is_empty, row.confirmed_at, row.removed_at, removed)
 
 
-def confirm_policy(policy: Policy, of: Database | None = None, *, by: str) -> None:
-    """Let scheduled backups remove what this policy does not keep.
+def confirm_policy(
+    policy: Policy, of: Database | None = None, store: Store | None = None, *, by: str
+) -> None:
+    """Let scheduled backups, or their copies, remove what this policy does not keep.
 
     Raises Conflict if the database has another one by now.
     """
     database = of or default_database()
     with writing() as session:
-        row = session.scalar(_of(database).with_for_update())
+        row = _find(database, store, session)
         if row is None or policy_of(row) != policy:
             raise Conflict("the retention policy was changed meanwhile", hint="Review it again.")
         row.confirmed_at = row.confirmed_at or now()
-    tell(subject=database.name)
-    logger.info("retention policy confirmed database=%r by=%r", database.name, by)
+    name = subject_of(database, store)
+    tell(subject=name)
+    logger.info("retention policy confirmed database=%r by=%r", name, by)
+
+
+def subject_of(database: Database, store: Store | None) -> str:
+    """What a policy is about, for the audit: shop, or shop in nas"""
+    return f"{database.name} in {store.name}" if store else database.name
 
 
 def size_of(text: str) -> int:
@@ -143,8 +161,22 @@ def size_of(text: str) -> int:
     return size
 
 
-def _of(database: Database) -> Select[RetentionPolicy]:
-    return select(RetentionPolicy).filter_by(database_id=database.id)
+def _find(
+    database: Database, store: Store | None, writer: Session | None = None
+) -> KeptPolicy | None:
+    """The row; for a `writer` it is locked."""
+    session = writer or db.session
+    if store is None:
+        here = select(RetentionPolicy).filter_by(database_id=database.id)
+        return session.scalar(here.with_for_update() if writer else here)
+    there = select(StoreRetentionPolicy).filter_by(database_id=database.id, store_id=store.id)
+    return session.scalar(there.with_for_update() if writer else there)
+
+
+def _new(database: Database, store: Store | None) -> RetentionPolicy | StoreRetentionPolicy:
+    if store is None:
+        return RetentionPolicy(database_id=database.id)
+    return StoreRetentionPolicy(database_id=database.id, store_id=store.id)
 
 
 def refuse_wrong(policy: Policy) -> None:

@@ -1,4 +1,4 @@
-"""Remove the backups that a retention policy does not keep, or list them."""
+"""Remove what a retention policy does not keep, backups here or copies in a store, or list it."""
 
 import logging
 from collections.abc import Callable
@@ -8,10 +8,10 @@ from itertools import chain
 
 from sqlalchemy import update
 
-from app.errors import AppError, Conflict, NotFound
+from app.errors import AppError, Conflict, NotFound, StoreDenied, StoreUnreachable
 from app.extensions import db, writing
 from app.logs import errors_logged
-from app.models import ActOutcome, Database, DatabaseBackup, Firing
+from app.models import ActOutcome, Database, DatabaseBackup, Firing, Store
 from app.models.types import now
 from app.queue import restores_queue
 from app.services.audit import log as audit
@@ -21,6 +21,7 @@ from app.services.backups.service import remove_backup
 from app.services.databases.configured import storage
 from app.services.databases.lookup import default_database, find_database
 from app.services.retention.candidate import Candidate, Tally
+from app.services.retention.in_stores import NothingGood, list_copy_candidates, take_from_store
 from app.services.retention.listing import list_candidates
 from app.services.retention.policies import (
     confirm_policy,
@@ -28,6 +29,7 @@ from app.services.retention.policies import (
     get_standing,
     last_prune,
     note_prune,
+    subject_of,
 )
 from app.services.retention.rules import Plan, Policy, Verdict, make_plan
 
@@ -79,19 +81,16 @@ class Pruned:
         return ActOutcome.FAILED if self.failed else ActOutcome.DONE
 
 
-class _NothingGood(Conflict):
-    """The newest good backup that the plan keeps is no longer good."""
-
-
 @acting
-def dry_run(of: Database | None = None) -> Preview:
+def dry_run(of: Database | None = None, store: Store | None = None) -> Preview:
     """What a prune would do now, as a recorded act."""
     tell(detail="dry run")
-    return preview(of)
+    return preview(of, store)
 
 
 def preview(
     of: Database | None = None,
+    store: Store | None = None,
     *,
     policy: Policy | None = None,
     at: datetime | None = None,
@@ -99,11 +98,12 @@ def preview(
 ) -> Preview:
     """What the policy of a database, or another `policy`, would remove and keep.
 
-    The default database if None. At most `limit` backups of each kind.
+    The default database if None; its backups here, or its copies in a store. At most
+    `limit` of each kind.
     """
     database, at = of or default_database(), at or now()
-    policy = policy or get_policy(database)
-    plans = _plans(database, policy, at)
+    policy = policy or get_policy(database, store)
+    plans = _plans(database, store, policy, at)
     removing, keeping = (
         sorted(chain.from_iterable(verdicts), key=lambda verdict: verdict.backup.key, reverse=True)
         for verdicts in ([plan.removing for plan in plans], [plan.keeping for plan in plans])
@@ -116,19 +116,37 @@ def preview(
 
 
 @acting
-def prune(of: Database | None = None, *, by: str, at: datetime | None = None) -> Pruned:
+def prune(
+    of: Database | None = None, store: Store | None = None, *, by: str, at: datetime | None = None
+) -> Pruned:
     """Remove what the policy of a database does not keep, as an admin asks; that confirms it.
 
     Raises Conflict if the policy changes at the same moment.
     """
     database = of or default_database()
-    policy = get_policy(database)
+    policy = get_policy(database, store)
     if not policy.is_empty:
-        confirm_policy(policy, database, by=by)
-    return _prune(database, policy, by, at or now())
+        confirm_policy(policy, database, store, by=by)
+    return _prune(database, store, policy, by, at or now())
 
 
-def _prune(database: Database, policy: Policy, by: str, at: datetime) -> Pruned:
+def prune_unattended(database: Database, store: Store | None, *, by: str, at: datetime) -> Pruned:
+    """Remove what a policy that was confirmed does not keep, and record it in the audit."""
+    report = _prune(database, store, get_policy(database, store), "schedule", at)
+    if report.in_words():
+        audit.record_unattended(
+            "retention.prune",
+            by,
+            subject=subject_of(database, store),
+            outcome=report.outcome,
+            detail=report.in_words(),
+        )
+    return report
+
+
+def _prune(
+    database: Database, store: Store | None, policy: Policy, by: str, at: datetime
+) -> Pruned:
     """Remove what a policy does not keep, oldest first.
 
     Each is checked again just before: a pin or a reader that came meanwhile wins. A
@@ -136,24 +154,27 @@ def _prune(database: Database, policy: Policy, by: str, at: datetime) -> Pruned:
     removed once the newest good backup is no longer good.
     """
     report = Pruned()
-    for plan in _plans(database, policy, at):
-        _carry_out(plan, report)
-    note_prune(database, at, Tally(len(report.removed), report.size))
-    words = report.in_words() or "nothing to remove"
-    tell(subject=database.name, outcome=report.outcome, detail=words)
+    for plan in _plans(database, store, policy, at):
+        _carry_out(plan, report, store)
+    note_prune(database, at, Tally(len(report.removed), report.size), store)
+    words, subject = report.in_words() or "nothing to remove", subject_of(database, store)
+    tell(subject=subject, outcome=report.outcome, detail=words)
     logger.info(
         "pruned database=%r by=%r removed=%d spared=%d failed=%d",
-        *(database.name, by, len(report.removed), len(report.spared), len(report.failed)),
+        *(subject, by, len(report.removed), len(report.spared), len(report.failed)),
     )
     return report
 
 
-def _carry_out(plan: Plan, report: Pruned) -> None:
+def _carry_out(plan: Plan, report: Pruned, store: Store | None) -> None:
     for verdict in reversed(plan.removing):
         backup = verdict.backup
         try:
-            remove_backup(backup.filename, _refusal(plan))
-        except _NothingGood as error:
+            if store is None:
+                remove_backup(backup.filename, _refusal(plan))
+            else:
+                take_from_store(backup.id, plan.newest_good, store)
+        except NothingGood as error:
             report.spared[backup.filename] = error.message
             break
         except (Conflict, NotFound) as error:
@@ -161,6 +182,8 @@ def _carry_out(plan: Plan, report: Pruned) -> None:
         except AppError as error:
             report.failed[backup.filename] = error.message
             logger.warning("not pruned filename=%s error=%r", backup.filename, error.message)
+            if isinstance(error, (StoreDenied, StoreUnreachable)):
+                break  # the others would fail as well
         else:
             report.removed.append(backup.filename)
             report.size += backup.size
@@ -184,24 +207,14 @@ def _prune_after(backup: DatabaseBackup) -> str:
     database = find_database(backup.database_id)
     if database is None:
         return ""
-    standing, policy = get_standing(database), get_policy(database)
+    standing = get_standing(database)
     if standing.is_empty:
         return ""
     if standing.waits:
         return _kept_back(database)
-    summary = ""
     with errors_logged("pruning"):
-        report = _prune(database, policy, "schedule", now())
-        summary = report.in_short()
-        if report.in_words():
-            audit.record_unattended(
-                "retention.prune",
-                backup.created_by,
-                subject=database.name,
-                outcome=report.outcome,
-                detail=report.in_words(),
-            )
-    return summary
+        return prune_unattended(database, None, by=backup.created_by, at=now()).in_short()
+    return ""
 
 
 def _kept_back(database: Database) -> str:
@@ -212,9 +225,12 @@ def _kept_back(database: Database) -> str:
     return ""
 
 
-def _plans(database: Database, policy: Policy, at: datetime) -> list[Plan]:
+def _plans(database: Database, store: Store | None, policy: Policy, at: datetime) -> list[Plan]:
     """One for the full backups and one for the partial ones: neither takes the other's place."""
-    candidates, pruned_at = list_candidates(database, at), last_prune(database)
+    pruned_at = last_prune(database, store)
+    candidates = (
+        list_copy_candidates(database, store, at) if store else list_candidates(database, at)
+    )
     series = ([c for c in candidates if c.is_partial is kind] for kind in (False, True))
     return [make_plan(backups, policy, at, pruned_at) for backups in series]
 
@@ -224,7 +240,7 @@ def _refusal(plan: Plan) -> Callable[[DatabaseBackup], None]:
 
     def refuse(backup: DatabaseBackup) -> None:
         if plan.newest_good is None or not _is_still_good(plan.newest_good):
-            raise _NothingGood("the newest good backup is no longer good")
+            raise NothingGood("the newest good backup is no longer good")
         if backup.is_pinned:
             raise Conflict("it was pinned meanwhile")
         if storage().is_being_read(backup.filename):

@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import select
 
 from app.extensions import db
-from app.models import Database, RetentionPolicy
+from app.models import Database, RetentionPolicy, Store
 from app.services.databases.lookup import default_database
 from app.services.retention.policies import Standing, get_standing, standing_of
 from app.services.retention.prune import Preview, preview
@@ -20,15 +20,17 @@ class Outlook:
     preview: Preview
     standing: Standing
     next_backup_at: datetime | None  # by a schedule; the policy applies after it
+    store: Store | None = None  # it is about copies there
 
     def in_words(self) -> str:
         """When the policy applies, in one or two sentences."""
         if self.standing.is_empty:
             return "It removes nothing."
+        after = f"each copy to {self.store.name} of a" if self.store else "each"
         when = (
-            f"after each scheduled backup, next at {self.next_backup_at:%Y-%m-%d %H:%M} UTC"
+            f"after {after} scheduled backup, next at {self.next_backup_at:%Y-%m-%d %H:%M} UTC"
             if self.next_backup_at
-            else "after each scheduled backup; none is scheduled now"
+            else f"after {after} scheduled backup; none is scheduled now"
         )
         if self.standing.waits:
             return (
@@ -47,8 +49,10 @@ def get_glance(of: Database | None = None) -> tuple[datetime | None, Standing]:
     return next_backup_at, standing_of(policy)
 
 
-def get_outlook(of: Database | None = None, *, limit: int | None = None) -> Outlook:
+def get_outlook(
+    of: Database | None = None, store: Store | None = None, *, limit: int | None = None
+) -> Outlook:
     """The outlook of a database, with at most `limit` backups of each kind."""
     database = of or default_database()
-    standing, next_backup_at = get_standing(database), find_next_backup(database)
-    return Outlook(preview(database, limit=limit), standing, next_backup_at)
+    standing, next_backup_at = get_standing(database, store), find_next_backup(database)
+    return Outlook(preview(database, store, limit=limit), standing, next_backup_at, store)

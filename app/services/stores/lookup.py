@@ -32,6 +32,11 @@ def find_store_at(address: str) -> Store | None:
     return next(iter(_read(select(Store).where(Store.address == address))), None)
 
 
+def choose_store(name: str | None) -> Store | None:
+    """The store of this name; none without a name. Raises NotFound."""
+    return get_store(name) if name else None
+
+
 def list_stores() -> list[Store]:
     """All stores by name."""
     return _read(select(Store).order_by(Store.name))

@@ -1,12 +1,19 @@
 """A store of each of two kinds, and backups to copy."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from app.models import DatabaseBackup, Store, Trigger
+from app.extensions import writing
+from app.models import Copy, DatabaseBackup, Status, Store, Trigger
+from app.models.backup import filename_of
+from app.models.types import now
 from app.services.backups import service as backups
+from app.services.copies.mark import mark_key
+from app.services.databases.lookup import default_database
 from app.services.stores import service as stores
 from app.services.stores.credentials import opened
 from app.services.stores.service import Changes
@@ -42,3 +49,25 @@ def made() -> DatabaseBackup:
 
 def inside(store: Store) -> OpenStore:
     return opened(store)
+
+
+def lying(store: Store, ago: timedelta, **values: Any) -> str:
+    """A good copy whose backup is gone; its name."""
+    moment = now() - ago
+    name = filename_of(moment)
+    inside(store).put(name, [b"a dump"])
+    inside(store).put_new(mark_key(name), b"{}")
+    row = {
+        "store_id": store.id,
+        "filename": name,
+        "key": name,
+        "database_id": default_database().id,
+        "dumped_at": moment,
+        "finished_at": moment,
+        "status": Status.COMPLETED,
+        "trigger": Trigger.SCHEDULE,
+        "size": 10,
+    }
+    with writing() as session:
+        session.add(Copy(**row | values))
+    return name
