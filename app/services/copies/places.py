@@ -9,7 +9,7 @@ from sqlalchemy import select
 from app.extensions import db
 from app.models import Copy, Level, Status, Store
 from app.services.backups.good import NewestGood
-from app.services.proofs.records import best_of_many
+from app.services.proofs.records import best_proofs_of
 from app.stores import parse_store_url
 
 _HERE = ""
@@ -59,7 +59,7 @@ def spreads_of(newest_of: Mapping[str, NewestGood | None]) -> dict[str, Spread]:
     The number of queries does not depend on the numbers of databases and stores.
     """
     good = {database_id: newest for database_id, newest in newest_of.items() if newest}
-    proofs = best_of_many([newest.id for newest in good.values()])
+    proofs = best_proofs_of([newest.id for newest in good.values()])
     stored = _in_stores([newest.filename for newest in good.values()])
     spreads = {}
     for database_id, newest in good.items():

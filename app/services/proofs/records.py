@@ -1,7 +1,7 @@
 """Proofs of backups: record them, and choose the one to show."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from sqlalchemy import ColumnElement, exists, select
@@ -79,7 +79,12 @@ def best_proofs(backups: Iterable[DatabaseBackup]) -> dict[str, Proof]:
     The newest failure, unless a later proof refutes it or its assertions were removed;
     otherwise the newest of the highest level that passed.
     """
-    proofs = select(Proof).where(Proof.backup_id.in_([backup.id for backup in backups]))
+    return best_proofs_of([backup.id for backup in backups])
+
+
+def best_proofs_of(backup_ids: Collection[str]) -> dict[str, Proof]:
+    """The same for backups by their ids."""
+    proofs = select(Proof).where(Proof.backup_id.in_(backup_ids))
     return _best(db.session.scalars(proofs.order_by(Proof.proved_at)))
 
 
