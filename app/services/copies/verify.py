@@ -1,13 +1,14 @@
 """Read copies back and hash them: when somebody asks, and a share of them each day."""
 
 import logging
+import time
 from collections.abc import Callable
 from datetime import timedelta
 
 from sqlalchemy import func, select
 
 from app.config import settings
-from app.errors import AppError, ObjectMissing, VerificationError
+from app.errors import AppError, Interrupted, ObjectMissing, VerificationError
 from app.extensions import db, writing
 from app.models import Copy, Loss, Status, Store
 from app.models.types import now
@@ -18,6 +19,9 @@ from app.services.stores.credentials import opened
 logger = logging.getLogger(__name__)
 
 _DAY = timedelta(days=1)
+_AGAIN = 3600.0  # seconds until a store that could not be asked is asked again
+
+_asked_in_vain: dict[str, float] = {}  # copies, and when their store could not be asked
 
 
 def verify_copy(copy_id: str, on_block: Callable[[int], None] = lambda _: None) -> Copy:
@@ -54,9 +58,11 @@ def verify_what_is_due(on_block: Callable[[int], None] = lambda _: None) -> str 
         return None
     try:
         return verify_copy(copy_id, on_block).filename
+    except Interrupted:
+        raise
     except AppError as error:
         logger.warning("copy not verified copy=%s error=%r", copy_id, error.message)
-        _postpone(copy_id)
+        _asked_in_vain[copy_id] = time.monotonic()
         return None
 
 
@@ -74,6 +80,7 @@ def _due() -> str | None:
             func.coalesce(Copy.verified_at, Copy.finished_at)
             < at - timedelta(seconds=settings().scrub_every),
             read_today.scalar_subquery() < settings().verify_copies,
+            Copy.id.not_in(_postponed()),
         )
         .order_by(func.coalesce(Copy.verified_at, Copy.finished_at))
         .limit(1)
@@ -96,8 +103,9 @@ def _record(copy_id: str, loss: Loss | None, reason: str) -> Copy:
     return db.session.get_one(Copy, copy_id)
 
 
-def _postpone(copy_id: str) -> None:
-    """A store that cannot be asked gets no second question for a while."""
-    with writing() as session:
-        copy = session.get_one(Copy, copy_id)
-        copy.verified_at = now() - timedelta(seconds=settings().scrub_every) + timedelta(hours=1)
+def _postponed() -> list[str]:
+    """Copies whose store could not be asked a while ago: others are read first."""
+    for copy_id, at in list(_asked_in_vain.items()):
+        if time.monotonic() > at + _AGAIN:
+            del _asked_in_vain[copy_id]
+    return list(_asked_in_vain)

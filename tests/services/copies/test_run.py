@@ -338,3 +338,17 @@ def test_copies_are_read_back_in_turn_within_the_budget(store: AddStore):
         session.get_one(Copy, second.id).size = 2**40  # the budget of this day is spent
     assert verify_what_is_due() is None
     assert db.session.get_one(Store, nas.id)
+
+
+def test_a_store_that_cannot_be_asked_proves_nothing(store: AddStore):
+    nas = store(read_back=ReadBack.NEVER)
+    copy = copied(made())
+    with writing() as session:
+        session.get_one(Copy, copy.id).finished_at = now() - timedelta(days=50)
+        session.get_one(Store, nas.id).address = "s3://nowhere/x?endpoint=http://127.0.0.1:1"
+    assert verify_what_is_due() is None
+    assert service.get_copy(copy.id).verified_at is None
+    assert service.get_copy(copy.id).loss is None
+    with writing() as session:
+        session.get_one(Store, nas.id).address = nas.address
+    assert verify_what_is_due() is None  # it is asked again in an hour, and others before it
