@@ -12,7 +12,7 @@ from app.config import settings
 from app.extensions import db
 from app.models import Database, Schedule, State, Task
 from app.models.types import now
-from app.services.backups.good import newest_good_of_each
+from app.services.backups.good import NewestGood, find_newest_good, newest_good_of_each
 from app.services.copies.places import Spread, spreads_of
 from app.services.databases.lookup import get_database, list_databases, state_of
 
@@ -24,6 +24,7 @@ class Row:
     database: Database
     state: State
     last_good_at: datetime | None  # when its newest good backup ended
+    fresh_at: datetime | None  # the same; or its newest partial one, if it is to leave rows out
     next_backup_at: datetime | None  # by a schedule
     max_age: timedelta  # how old the newest good backup may become; zero: any age
     spread: Spread | None  # where the copies of its newest good backup are
@@ -33,7 +34,7 @@ class Row:
         """Whether an active database has no good backup that is young enough."""
         if self.state is not State.ACTIVE or not self.max_age:
             return False
-        return (self.last_good_at or self.database.created_at) < now() - self.max_age
+        return (self.fresh_at or self.database.created_at) < now() - self.max_age
 
 
 def read_overview(*, with_retired: bool = True) -> list[Row]:
@@ -45,6 +46,7 @@ def read_overview(*, with_retired: bool = True) -> list[Row]:
             database,
             state_of(database),
             (newest := newest_of.get(database.id)) and newest.ended_at,
+            _fresh_at(database, newest),
             next_backups.get(database.id),
             timedelta(seconds=database.max_age or settings().alarm_max_age),
             spreads.get(database.id),
@@ -53,6 +55,13 @@ def read_overview(*, with_retired: bool = True) -> list[Row]:
     ]
     db.session.commit()
     return rows
+
+
+def _fresh_at(database: Database, newest: NewestGood | None) -> datetime | None:
+    ended = [newest.ended_at] if newest else []
+    if database.without_rows_of and (partial := find_newest_good(database, partial=True)):
+        ended.append(partial.finished_at or partial.created_at)
+    return max(ended, default=None)
 
 
 def read_row(name: str) -> Row:
