@@ -3,16 +3,17 @@
 from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
-from app.api.parsing import read_query
+from app.api.calls import Values, call
 from app.api.schemas import AlarmListSchema
-from app.schemas.alerts import alarm_row
+from app.schemas.alerts import AlarmSchema, alarm_row
 from app.services.alerts import alarms as service
 
 blueprint = Blueprint("alarms", __name__, url_prefix="/alarms")
 
 
 @blueprint.get("")
-def index() -> ResponseReturnValue:
+@call({200: {"alarms": [AlarmSchema]}}, query=AlarmListSchema)
+def index(query: Values) -> ResponseReturnValue:
     """Open and past ones, newest first."""
-    found = service.list_alarms(**read_query(AlarmListSchema()))
+    found = service.list_alarms(**query)
     return jsonify({"alarms": [alarm_row(alarm) for alarm in found]})

@@ -3,8 +3,9 @@
 from flask import Blueprint, Response, jsonify, stream_with_context
 from flask.typing import ResponseReturnValue
 
-from app.api.parsing import read_query
+from app.api.calls import Medium, Values, call
 from app.api.schemas import AuditExportSchema, AuditSchema
+from app.api.shapes import ENTRY
 from app.schemas.reports import audit_row
 from app.services.audit import search as service
 
@@ -12,9 +13,9 @@ blueprint = Blueprint("audit", __name__, url_prefix="/audit")
 
 
 @blueprint.get("")
-def index() -> ResponseReturnValue:
+@call({200: {"entries": [ENTRY], "nextBefore": (int, None)}}, query=AuditSchema)
+def index(query: Values) -> ResponseReturnValue:
     """The newest entries."""
-    query = read_query(AuditSchema())
     page = service.list_entries(
         service.read_filters(query), before=query["before"], limit=query["limit"]
     )
@@ -24,8 +25,9 @@ def index() -> ResponseReturnValue:
 
 
 @blueprint.get("/export")
-def export() -> ResponseReturnValue:
+@call({200: Medium("application/jsonl")}, query=AuditExportSchema)
+def export(query: Values) -> ResponseReturnValue:
     """All entries that fit, oldest first, one a line."""
-    filters = service.read_filters(read_query(AuditExportSchema()))
+    filters = service.read_filters(query)
     lines = stream_with_context(service.export_lines(filters))
     return Response(lines, mimetype="application/jsonl")

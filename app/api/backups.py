@@ -6,8 +6,9 @@ import threading
 from flask import Blueprint, Response, jsonify, request, url_for
 from flask.typing import ResponseReturnValue
 
-from app.api.parsing import read_body, read_query
+from app.api.calls import Values, call, success
 from app.api.schemas import ListSchema, NewBackupSchema, NotesSchema, NothingSchema, PinSchema
+from app.api.shapes import BACKUP, BACKUP_DETAILS, BACKUP_IN_LIST, DUMP
 from app.auth import signed_in_admin
 from app.config import CANCEL_PATIENCE, WEB_THREADS, settings
 from app.downloads import dump_response
@@ -25,9 +26,13 @@ _waiting_places = threading.BoundedSemaphore(WEB_THREADS // 2)
 
 
 @blueprint.post("")
-def create() -> ResponseReturnValue:
+@call(
+    {201: success(backup=BACKUP, message=str), 202: success(backup=BACKUP, message=str)},
+    body=NewBackupSchema,
+    refusals=[409, 502],
+)
+def create(body: Values) -> ResponseReturnValue:
     """Start a backup and wait for it as long as the client prefers."""
-    body = read_body(NewBackupSchema())
     patience = _patience()
     backup = service.queue_backup(
         choose_database(body["database"]),
@@ -44,9 +49,9 @@ def create() -> ResponseReturnValue:
 
 
 @blueprint.get("")
-def index() -> ResponseReturnValue:
+@call({200: {"backups": [BACKUP_IN_LIST], "nextBefore": (str, None)}}, query=ListSchema)
+def index(query: Values) -> ResponseReturnValue:
     """The newest backups."""
-    query = read_query(ListSchema())
     page = listing.list_backups(
         get_database(name) if (name := query["database"]) else None,
         limit=query["limit"],
@@ -58,21 +63,27 @@ def index() -> ResponseReturnValue:
 
 
 @blueprint.get("/<filename>")
+@call({200: DUMP, 206: DUMP, 304: None}, refusals=[409, 416, 502])
 def download(filename: str) -> Response:
     """The dump, or a range of it."""
     return dump_response(*service.open_backup(filename))
 
 
 @blueprint.get("/<filename>/details")
+@call({200: BACKUP_DETAILS})
 def show(filename: str) -> ResponseReturnValue:
     """Everything known of a backup."""
     return jsonify(backup_details(listing.get_backup(filename)))
 
 
 @blueprint.post("/<filename>/cancel")
+@call(
+    {200: success(backup=BACKUP, message=str), 202: success(backup=BACKUP, message=str)},
+    body=NothingSchema,
+    refusals=[409],
+)
 def cancel(filename: str) -> ResponseReturnValue:
     """Cancel a pending backup."""
-    read_body(NothingSchema())
     service.cancel_backup(filename, by=signed_in_admin().username)
     backup = service.wait_for_backup(listing.get_backup(filename).id, CANCEL_PATIENCE)
     if backup.is_completed:
@@ -87,32 +98,34 @@ def cancel(filename: str) -> ResponseReturnValue:
 
 
 @blueprint.patch("/<filename>")
-def update(filename: str) -> ResponseReturnValue:
+@call({200: success(backup=BACKUP)}, body=NotesSchema, refusals=[502, 507])
+def update(filename: str, body: Values) -> ResponseReturnValue:
     """Change the notes."""
-    backup = service.edit_notes(filename, read_body(NotesSchema())["notes"])
+    backup = service.edit_notes(filename, body["notes"])
     return {"success": True, "backup": backup_row(backup)}
 
 
 @blueprint.post("/<filename>/pin")
-def pin(filename: str) -> ResponseReturnValue:
+@call({200: success(backup=BACKUP)}, body=PinSchema, refusals=[409, 502, 507])
+def pin(filename: str, body: Values) -> ResponseReturnValue:
     """Pin a backup."""
-    reason = read_body(PinSchema())["reason"]
+    reason = body["reason"]
     backup = pins.pin_backup(filename, reason, by=signed_in_admin().username)
     return {"success": True, "backup": backup_row(backup)}
 
 
 @blueprint.delete("/<filename>/pin")
+@call({200: success(backup=BACKUP)}, body=NothingSchema, refusals=[409, 502, 507])
 def unpin(filename: str) -> ResponseReturnValue:
     """Unpin a backup."""
-    read_body(NothingSchema())
     backup = pins.unpin_backup(filename, by=signed_in_admin().username)
     return {"success": True, "backup": backup_row(backup)}
 
 
 @blueprint.delete("/<filename>")
+@call({200: success(message=str)}, body=NothingSchema, refusals=[409, 502])
 def delete(filename: str) -> ResponseReturnValue:
     """Delete a backup with its dump."""
-    read_body(NothingSchema())
     service.delete_backup(filename)
     return {"success": True, "message": f"Database backup {filename} deleted"}
 

@@ -3,17 +3,18 @@
 from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
-from app.api.parsing import read_query
+from app.api.calls import Values, call
 from app.api.schemas import ContentsSchema
+from app.api.shapes import TABLE
 from app.services.restores.tables import list_contents
 
 blueprint = Blueprint("contents", __name__)
 
 
 @blueprint.get("/backup/<filename>/contents")
-def index(filename: str) -> ResponseReturnValue:
+@call({200: {"tables": [TABLE], "total": int}}, query=ContentsSchema, refusals=[409, 502])
+def index(filename: str, query: Values) -> ResponseReturnValue:
     """Some of them at a time."""
-    query = read_query(ContentsSchema())
     found = list_contents(
         filename,
         query=query["q"],

@@ -4,10 +4,12 @@ from flask import Blueprint, jsonify, url_for
 from flask.typing import ResponseReturnValue
 from marshmallow import Schema, fields, validate
 
-from app.api.parsing import read_body, read_query
+from app.api.calls import Values, call, success
 from app.api.schemas import NothingSchema
+from app.api.shapes import DATABASE_IN_LIST, NEIGHBOUR
 from app.auth import signed_in_admin
-from app.schemas.databases import database_row, neighbour_row, overview_row
+from app.postgres.connection_check import Step
+from app.schemas.databases import DatabaseSchema, database_row, neighbour_row, overview_row
 from app.schemas.reports import steps_report
 from app.services.databases import connection_test, discovery, service
 from app.services.databases.grants import DEFAULT_ROLE, grants_for
@@ -58,15 +60,16 @@ blueprint = Blueprint("databases", __name__, url_prefix="/databases")
 
 
 @blueprint.get("")
+@call({200: {"databases": [DATABASE_IN_LIST]}})
 def index() -> ResponseReturnValue:
     """All databases by name, each with its newest good backup and its next one."""
     return jsonify({"databases": [overview_row(row) for row in read_overview()]})
 
 
 @blueprint.post("")
-def create() -> ResponseReturnValue:
+@call({201: success(database=DatabaseSchema)}, body=NewDatabaseSchema, refusals=[409])
+def create(body: Values) -> ResponseReturnValue:
     """Guard another database."""
-    body = read_body(NewDatabaseSchema())
     name, url = body.pop("name"), body.pop("url")
     changes, by = service.Changes(**body), signed_in_admin().username
     database = service.add_database(name, url, changes, by=by)
@@ -76,67 +79,72 @@ def create() -> ResponseReturnValue:
 
 
 @blueprint.get("/<name>")
+@call({200: DatabaseSchema})
 def show(name: str) -> ResponseReturnValue:
     """One database, and how protected it is."""
     return jsonify(overview_row(read_row(name)))
 
 
 @blueprint.patch("/<name>")
-def update(name: str) -> ResponseReturnValue:
+@call({200: success(database=DatabaseSchema)}, body=DatabaseChangeSchema, refusals=[409])
+def update(name: str, body: Values) -> ResponseReturnValue:
     """Change what is given."""
-    changes = service.Changes(**read_body(DatabaseChangeSchema()))
+    changes = service.Changes(**body)
     database = service.edit_database(name, changes, by=signed_in_admin().username)
     return {"success": True, "database": database_row(database)}
 
 
 @blueprint.post("/<name>/pause")
+@call({200: success(database=DatabaseSchema)}, body=NothingSchema, refusals=[409])
 def pause(name: str) -> ResponseReturnValue:
     """Stop its schedules."""
-    read_body(NothingSchema())
     database = service.pause_database(name, by=signed_in_admin().username)
     return {"success": True, "database": database_row(database)}
 
 
 @blueprint.post("/<name>/resume")
+@call({200: success(database=DatabaseSchema)}, body=NothingSchema, refusals=[409])
 def resume(name: str) -> ResponseReturnValue:
     """Back it up again."""
-    read_body(NothingSchema())
     database = service.resume_database(name, by=signed_in_admin().username)
     return {"success": True, "database": database_row(database)}
 
 
 @blueprint.post("/<name>/retire")
+@call({200: success(database=DatabaseSchema)}, body=NothingSchema, refusals=[409])
 def retire(name: str) -> ResponseReturnValue:
     """Never back it up again."""
-    read_body(NothingSchema())
     database = service.retire_database(name, by=signed_in_admin().username)
     return {"success": True, "database": database_row(database)}
 
 
 @blueprint.post("/<name>/test")
+@call({200: {"passed": bool, "steps": [Step]}}, body=NothingSchema, refusals=[409])
 def test(name: str) -> ResponseReturnValue:
     """Test the connection to it, step by step."""
-    read_body(NothingSchema())
     return steps_report(connection_test.check_database(name))
 
 
 @blueprint.get("/<name>/grants")
-def grants(name: str) -> ResponseReturnValue:
+@call({200: {"role": str, "sql": str}}, query=GrantsSchema, refusals=[409, 502])
+def grants(name: str, query: Values) -> ResponseReturnValue:
     """The SQL of a role with least rights."""
-    role = read_query(GrantsSchema())["role"]
+    role = query["role"]
     return {"role": role, "sql": grants_for(name, role)}
 
 
 @blueprint.get("/<name>/discovery")
+@call({200: {"databases": [NEIGHBOUR]}}, refusals=[409, 502])
 def discover(name: str) -> ResponseReturnValue:
     """The databases on its server."""
     return {"databases": [neighbour_row(neighbour) for neighbour in discovery.discover(name)]}
 
 
 @blueprint.post("/<name>/discovery")
-def add_neighbours(name: str) -> ResponseReturnValue:
+@call({201: success(databases=[DatabaseSchema])}, body=ChoicesSchema, refusals=[409, 502])
+def add_neighbours(name: str, body: Values) -> ResponseReturnValue:
     """Guard others on its server."""
-    choices = [discovery.Choice(**chosen) for chosen in read_body(ChoicesSchema())["databases"]]
+    choices = [discovery.Choice(**chosen) for chosen in body["databases"]]
     added = discovery.add_neighbours(name, choices, by=signed_in_admin().username)
     make_first_schedules()
     return {"success": True, "databases": [database_row(database) for database in added]}, 201

@@ -3,11 +3,12 @@
 from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
-from app.api.parsing import read_body, read_query
+from app.api.calls import Values, call, success
 from app.api.schemas import LimitSchema, NewNotifierSchema, NothingSchema, NotifierChangeSchema
+from app.api.shapes import DELIVERY
 from app.auth import signed_in_admin
 from app.models.types import now
-from app.schemas.alerts import delivery_row, notifier_row
+from app.schemas.alerts import NotifierSchema, delivery_row, notifier_row
 from app.services.alerts import deliveries
 from app.services.alerts import notifiers as service
 
@@ -15,48 +16,48 @@ blueprint = Blueprint("notifiers", __name__)
 
 
 @blueprint.get("/notifiers")
+@call({200: {"notifiers": [NotifierSchema]}})
 def index() -> ResponseReturnValue:
     """All of them, by name."""
     return jsonify({"notifiers": [notifier_row(notifier) for notifier in service.list_notifiers()]})
 
 
 @blueprint.post("/notifiers")
-def create() -> ResponseReturnValue:
+@call({201: success(notifier=NotifierSchema, message=str)}, body=NewNotifierSchema, refusals=[409])
+def create(body: Values) -> ResponseReturnValue:
     """Make one."""
-    created = service.create_notifier(
-        **read_body(NewNotifierSchema()), created_by=signed_in_admin().username
-    )
+    created = service.create_notifier(**body, created_by=signed_in_admin().username)
     told = f"Notifier {created.name} created"
     return {"success": True, "notifier": notifier_row(created), "message": told}, 201
 
 
 @blueprint.patch("/notifiers/<notifier_id>")
-def update(notifier_id: str) -> ResponseReturnValue:
+@call({200: success(notifier=NotifierSchema)}, body=NotifierChangeSchema, refusals=[409])
+def update(notifier_id: str, body: Values) -> ResponseReturnValue:
     """Change what is given."""
-    edited = service.edit_notifier(
-        notifier_id, **read_body(NotifierChangeSchema()), by=signed_in_admin().username
-    )
+    edited = service.edit_notifier(notifier_id, **body, by=signed_in_admin().username)
     return {"success": True, "notifier": notifier_row(edited)}
 
 
 @blueprint.delete("/notifiers/<notifier_id>")
+@call({200: success(message=str)}, body=NothingSchema)
 def delete(notifier_id: str) -> ResponseReturnValue:
     """Delete it."""
-    read_body(NothingSchema())
     service.remove_notifier(notifier_id, by=signed_in_admin().username)
     return {"success": True, "message": "Notifier deleted"}
 
 
 @blueprint.post("/notifiers/<notifier_id>/test")
+@call({200: success(message=str)}, body=NothingSchema, refusals=[409, 502])
 def test(notifier_id: str) -> ResponseReturnValue:
     """Send a message now, and say what came of it."""
-    read_body(NothingSchema())
     service.send_test(notifier_id, now(), by=signed_in_admin().username)
     return {"success": True, "message": "Test message sent"}
 
 
 @blueprint.get("/deliveries")
-def list_deliveries() -> ResponseReturnValue:
+@call({200: {"deliveries": [DELIVERY]}}, query=LimitSchema)
+def list_deliveries(query: Values) -> ResponseReturnValue:
     """What was sent and what waits, newest first."""
-    found = deliveries.list_deliveries(**read_query(LimitSchema()))
+    found = deliveries.list_deliveries(**query)
     return jsonify({"deliveries": [delivery_row(*row) for row in found]})

@@ -3,7 +3,7 @@
 from flask import Blueprint, jsonify, url_for
 from flask.typing import ResponseReturnValue
 
-from app.api.parsing import read_body, read_query
+from app.api.calls import Values, call, success
 from app.api.schemas import (
     ConfirmedSchema,
     NewRestoreSchema,
@@ -11,11 +11,12 @@ from app.api.schemas import (
     PreviewSchema,
     RestoreListSchema,
 )
+from app.api.shapes import RESTORE_DETAILS, RESTORE_PREVIEW
 from app.auth import confirming, signed_in_admin
 from app.config import CANCEL_PATIENCE
 from app.errors import Conflict
 from app.models import Kind, Restore, Trigger
-from app.schemas.jobs import restore_details, restore_preview, restore_row
+from app.schemas.jobs import RestoreSchema, restore_details, restore_preview, restore_row
 from app.services.restores import service
 from app.services.restores.request import RestoreRequest, refuse_unconfirmed
 from app.services.restores.source import get_source
@@ -24,9 +25,11 @@ blueprint = Blueprint("restores", __name__)
 
 
 @blueprint.post("/backup/<filename>/drills")
+@call(
+    {202: success(restore=RestoreSchema, message=str)}, body=NothingSchema, refusals=[409, 502, 507]
+)
 def create_drill(filename: str) -> ResponseReturnValue:
     """Start a drill."""
-    read_body(NothingSchema())
     drill = RestoreRequest(
         get_source(filename), Kind.DRILL, Trigger.API, signed_in_admin().username
     )
@@ -34,9 +37,13 @@ def create_drill(filename: str) -> ResponseReturnValue:
 
 
 @blueprint.post("/backup/<filename>/restores")
-def create(filename: str) -> ResponseReturnValue:
+@call(
+    {202: success(restore=RestoreSchema, message=str)},
+    body=NewRestoreSchema,
+    refusals=[409, 429, 502, 507],
+)
+def create(filename: str, body: Values) -> ResponseReturnValue:
     """Start a restore into a new database, or over the live one."""
-    body = read_body(NewRestoreSchema())
     source = get_source(filename, body["to"])
     if body["mode"] is not Kind.BESIDE:
         refuse_unconfirmed(source, body["confirm"])
@@ -54,31 +61,39 @@ def create(filename: str) -> ResponseReturnValue:
 
 
 @blueprint.get("/backup/<filename>/restores/preview")
-def preview(filename: str) -> ResponseReturnValue:
+@call({200: RESTORE_PREVIEW}, query=PreviewSchema, refusals=[409, 502, 507])
+def preview(filename: str, query: Values) -> ResponseReturnValue:
     """What a restore would do, or what blocks it."""
-    query = read_query(PreviewSchema())
     source = get_source(filename, query["to"])
     return jsonify(restore_preview(service.preview_restore(source, query["mode"], query["into"])))
 
 
 @blueprint.get("/restores")
-def index() -> ResponseReturnValue:
+@call({200: {"restores": [RestoreSchema]}}, query=RestoreListSchema)
+def index(query: Values) -> ResponseReturnValue:
     """The newest drills and restores."""
-    query = read_query(RestoreListSchema())
     restores = service.list_restores(filename=query["filename"], limit=query["limit"])
     return jsonify({"restores": [restore_row(restore) for restore in restores]})
 
 
 @blueprint.get("/restores/<restore_id>")
+@call({200: RESTORE_DETAILS})
 def show(restore_id: str) -> ResponseReturnValue:
     """One of them, with its log."""
     return jsonify(restore_details(service.get_restore(restore_id)))
 
 
 @blueprint.post("/restores/<restore_id>/cancel")
+@call(
+    {
+        200: success(restore=RestoreSchema, message=str),
+        202: success(restore=RestoreSchema, message=str),
+    },
+    body=NothingSchema,
+    refusals=[409],
+)
 def cancel(restore_id: str) -> ResponseReturnValue:
     """Cancel one that is queued or running."""
-    read_body(NothingSchema())
     service.cancel_restore(restore_id, by=signed_in_admin().username)
     restore = service.wait_for_restore(restore_id, CANCEL_PATIENCE)
     if restore.is_completed:
@@ -89,9 +104,14 @@ def cancel(restore_id: str) -> ResponseReturnValue:
 
 
 @blueprint.post("/restores/<restore_id>/undo")
-def undo(restore_id: str) -> ResponseReturnValue:
+@call(
+    {200: success(restore=RestoreSchema, message=str)},
+    body=ConfirmedSchema,
+    refusals=[409, 429, 502],
+)
+def undo(restore_id: str, body: Values) -> ResponseReturnValue:
     """Bring back the database that was replaced."""
-    confirm = confirming(read_body(ConfirmedSchema())["password"])
+    confirm = confirming(body["password"])
     aside = service.undo_restore(restore_id, by=signed_in_admin().username, confirm=confirm)
     restore = service.get_restore(restore_id)
     return _answer(
@@ -100,9 +120,14 @@ def undo(restore_id: str) -> ResponseReturnValue:
 
 
 @blueprint.delete("/restores/<restore_id>/kept")
-def drop_kept(restore_id: str) -> ResponseReturnValue:
+@call(
+    {200: success(restore=RestoreSchema, message=str)},
+    body=ConfirmedSchema,
+    refusals=[409, 429, 502],
+)
+def drop_kept(restore_id: str, body: Values) -> ResponseReturnValue:
     """Drop the database that is kept."""
-    confirm = confirming(read_body(ConfirmedSchema())["password"])
+    confirm = confirming(body["password"])
     service.drop_kept(restore_id, by=signed_in_admin().username, confirm=confirm)
     restore = service.get_restore(restore_id)
     return _answer(restore, f"Database {restore.kept} has been dropped")

@@ -5,8 +5,9 @@ from typing import Any
 from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
-from app.api.parsing import read_body, read_query
+from app.api.calls import Values, call, success
 from app.api.schemas import PlanSchema, PruneSchema, RetentionQuerySchema, RetentionSchema
+from app.api.shapes import OUTLOOK, PLAN, PRUNED
 from app.auth import signed_in_admin
 from app.models import Database, Store
 from app.schemas.retention import pruned, retention_outlook, retention_plan
@@ -21,40 +22,46 @@ blueprint = Blueprint("retention", __name__)
 
 
 @blueprint.get("/retention")
-def show() -> ResponseReturnValue:
+@call({200: OUTLOOK}, query=RetentionQuerySchema)
+def show(query: Values) -> ResponseReturnValue:
     """The policy of a database, here or in a store."""
-    return jsonify(_outlook_of(*_chosen(read_query(RetentionQuerySchema()))))
+    return jsonify(_outlook_of(*_chosen(query)))
 
 
 @blueprint.put("/retention")
-def update() -> ResponseReturnValue:
+@call({200: success(**OUTLOOK)}, body=RetentionSchema)
+def update(body: Values) -> ResponseReturnValue:
     """Replace it; nothing goes before the next prune."""
-    body = read_body(RetentionSchema())
     database, store = _chosen(body)
     policies.set_policy(Policy(**body), database, store, by=signed_in_admin().username)
     return {"success": True} | _outlook_of(database, store)
 
 
 @blueprint.post("/retention/confirm")
-def confirm() -> ResponseReturnValue:
+@call({200: success(**OUTLOOK)}, query=RetentionQuerySchema)
+def confirm(query: Values) -> ResponseReturnValue:
     """Let scheduled backups, or their copies, remove what the policy does not keep."""
-    database, store = _chosen(read_query(RetentionQuerySchema()))
+    database, store = _chosen(query)
     policy, by = policies.get_policy(database, store), signed_in_admin().username
     policies.confirm_policy(policy, database, store, by=by)
     return {"success": True} | _outlook_of(database, store)
 
 
 @blueprint.get("/retention/plan")
-def plan() -> ResponseReturnValue:
+@call({200: PLAN}, query=PlanSchema)
+def plan(query: Values) -> ResponseReturnValue:
     """What a prune would do now."""
-    query = read_query(PlanSchema())
     return jsonify(retention_plan(pruning.preview(*_chosen(query), limit=query["limit"])))
 
 
 @blueprint.post("/backup/prune")
-def prune() -> ResponseReturnValue:
+@call(
+    {200: (success(dryRun=bool, plan=PLAN), success(dryRun=bool, pruned=PRUNED))},
+    body=PruneSchema,
+    refusals=[409, 502],
+)
+def prune(body: Values) -> ResponseReturnValue:
     """Remove what the policy does not keep, or only say what that is."""
-    body = read_body(PruneSchema())
     database, store = _chosen(body)
     if body["dry_run"]:
         plan = retention_plan(pruning.dry_run(database, store))
@@ -63,7 +70,7 @@ def prune() -> ResponseReturnValue:
     return {"success": not done.failed, "dryRun": False, "pruned": pruned(done)}
 
 
-def _chosen(values: dict[str, Any]) -> tuple[Database, Store | None]:
+def _chosen(values: Values) -> tuple[Database, Store | None]:
     """The database and the store that are named, taken out of the values."""
     return choose_database(values.pop("database")), choose_store(values.pop("store"))
 

@@ -3,7 +3,7 @@
 from flask import Blueprint, jsonify, url_for
 from flask.typing import ResponseReturnValue
 
-from app.api.parsing import read_body, read_query
+from app.api.calls import Values, call, success
 from app.api.schemas import (
     DatabaseQuerySchema,
     LimitSchema,
@@ -12,9 +12,16 @@ from app.api.schemas import (
     ScheduleChangeSchema,
     SchedulePreviewSchema,
 )
+from app.api.shapes import SCHEDULE, SCHEDULE_DETAILS
 from app.auth import signed_in_admin
 from app.models import Schedule
-from app.schemas.schedules import firing_row, schedule_details, schedule_preview, schedule_rows
+from app.schemas.schedules import (
+    FiringSchema,
+    firing_row,
+    schedule_details,
+    schedule_preview,
+    schedule_rows,
+)
 from app.services.databases.lookup import choose_database
 from app.services.schedules import service, times
 
@@ -22,23 +29,28 @@ blueprint = Blueprint("schedules", __name__, url_prefix="/schedules")
 
 
 @blueprint.get("")
-def index() -> ResponseReturnValue:
+@call({200: {"schedules": [SCHEDULE]}}, query=DatabaseQuerySchema)
+def index(query: Values) -> ResponseReturnValue:
     """All of a database, by name."""
-    database = choose_database(read_query(DatabaseQuerySchema())["database"])
+    database = choose_database(query["database"])
     found = service.list_schedules(database)
     return jsonify({"schedules": schedule_rows(found, service.last_firings(found))})
 
 
 @blueprint.get("/preview")
-def preview() -> ResponseReturnValue:
+@call({200: {"words": str, "nextTimes": [str]}}, query=SchedulePreviewSchema)
+def preview(query: Values) -> ResponseReturnValue:
     """A cron expression in words, and its next times."""
-    return schedule_preview(*times.preview_times(**read_query(SchedulePreviewSchema())))
+    return schedule_preview(*times.preview_times(**query))
 
 
 @blueprint.post("")
-def create() -> ResponseReturnValue:
+@call(
+    {201: success(schedule=SCHEDULE_DETAILS, message=str)}, body=NewScheduleSchema, refusals=[409]
+)
+def create(body: Values) -> ResponseReturnValue:
     """Make one."""
-    body, by = read_body(NewScheduleSchema()), signed_in_admin().username
+    by = signed_in_admin().username
     database = choose_database(body.pop("database"))
     created = service.add_schedule(service.NewSchedule(**body), of=database, created_by=by)
     answer = {
@@ -50,43 +62,46 @@ def create() -> ResponseReturnValue:
 
 
 @blueprint.get("/<schedule_id>")
+@call({200: SCHEDULE_DETAILS})
 def show(schedule_id: str) -> ResponseReturnValue:
     """One, with its next times."""
     return _details(service.get_schedule(schedule_id))
 
 
 @blueprint.patch("/<schedule_id>")
-def update(schedule_id: str) -> ResponseReturnValue:
+@call({200: success(schedule=SCHEDULE_DETAILS)}, body=ScheduleChangeSchema, refusals=[409])
+def update(schedule_id: str, body: Values) -> ResponseReturnValue:
     """Change what is given."""
     edited = service.edit_schedule(
         schedule_id,
-        service.ScheduleChanges(**read_body(ScheduleChangeSchema())),
+        service.ScheduleChanges(**body),
         by=signed_in_admin().username,
     )
     return {"success": True, "schedule": _details(edited)}
 
 
 @blueprint.delete("/<schedule_id>")
+@call({200: success(message=str)}, body=NothingSchema)
 def delete(schedule_id: str) -> ResponseReturnValue:
     """Delete it."""
-    read_body(NothingSchema())
     service.remove_schedule(schedule_id, by=signed_in_admin().username)
     return {"success": True, "message": "Schedule deleted"}
 
 
 @blueprint.post("/<schedule_id>/run")
+@call({202: success(firing=FiringSchema, message=str)}, body=NothingSchema, refusals=[409])
 def run(schedule_id: str) -> ResponseReturnValue:
     """Run it now."""
-    read_body(NothingSchema())
     firing = service.run_now(schedule_id, by=signed_in_admin().username)
     message = "A worker will run it within 10 seconds"
     return {"success": True, "firing": firing_row(firing), "message": message}, 202
 
 
 @blueprint.get("/<schedule_id>/firings")
-def list_firings(schedule_id: str) -> ResponseReturnValue:
+@call({200: {"firings": [FiringSchema]}}, query=LimitSchema)
+def list_firings(schedule_id: str, query: Values) -> ResponseReturnValue:
     """The newest runs."""
-    found = service.list_firings(schedule_id, **read_query(LimitSchema()))
+    found = service.list_firings(schedule_id, **query)
     return jsonify({"firings": [firing_row(firing) for firing in found]})
 
 

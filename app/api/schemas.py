@@ -21,7 +21,7 @@ def _number(name: str) -> fields.Integer:
     return fields.Integer(strict=True, load_default=None, allow_none=True, data_key=name)
 
 
-class Flag(fields.Field[bool]):
+class Flag(fields.Boolean):
     """Exactly true or false: this is too important to guess."""
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> bool:
@@ -250,7 +250,9 @@ class RetentionSchema(RetentionQuerySchema):
     keep_weekly = _number("keepWeekly")
     keep_monthly = _number("keepMonthly")
     keep_yearly = _number("keepYearly")
-    keep_within = _Length(load_default=None, allow_none=True, data_key="keepWithin")
+    keep_within = _Length(
+        load_default=None, allow_none=True, data_key="keepWithin", metadata={"type": "string"}
+    )
     max_total_size = fields.Integer(
         strict=True, load_default=None, allow_none=True, data_key="maxTotalSize"
     )

@@ -3,7 +3,7 @@
 from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
-from app.api.parsing import read_body
+from app.api.calls import Values, call, success
 from app.api.schemas import SettingsSchema
 from app.auth import signed_in_admin
 from app.services.settings_file import document as service
@@ -12,19 +12,20 @@ blueprint = Blueprint("settings", __name__, url_prefix="/settings")
 
 
 @blueprint.get("")
+@call({200: {"settings": dict}})
 def show() -> ResponseReturnValue:
     """All of it, without secrets."""
     return jsonify({"settings": service.export_settings()})
 
 
 @blueprint.patch("")
-def update() -> ResponseReturnValue:
+@call({200: success(changes=[str], dryRun=bool)}, body=SettingsSchema, refusals=[409])
+def update(body: Values) -> ResponseReturnValue:
     """Keep what a document says: all of it, or nothing."""
-    asked = read_body(SettingsSchema())
     changes = service.import_settings(
-        asked["settings"],
+        body["settings"],
         by=signed_in_admin().username,
-        exact=asked["exact"],
-        dry_run=asked["dry_run"],
+        exact=body["exact"],
+        dry_run=body["dry_run"],
     )
-    return {"success": True, "changes": changes, "dryRun": asked["dry_run"]}
+    return {"success": True, "changes": changes, "dryRun": body["dry_run"]}

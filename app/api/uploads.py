@@ -11,8 +11,9 @@ from flask import Blueprint, Response, jsonify, request, url_for
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import LengthRequired
 
-from app.api.parsing import read_body
+from app.api.calls import Medium, Values, call, success
 from app.api.schemas import NewUploadSchema, NothingSchema
+from app.api.shapes import BACKUP, UPLOAD
 from app.auth import signed_in_admin
 from app.config import UPLOAD_PART
 from app.errors import InvalidInput
@@ -26,9 +27,9 @@ _BLOCK = 1024**2  # bytes
 
 
 @blueprint.post("")
-def create() -> ResponseReturnValue:
+@call({201: success(upload=UPLOAD)}, body=NewUploadSchema, refusals=[409, 507])
+def create(body: Values) -> ResponseReturnValue:
     """Announce a dump; its parts come next."""
-    body = read_body(NewUploadSchema())
     upload = service.begin_upload(
         body["name"], body["size"], notes=body["notes"], created_by=signed_in_admin().username
     )
@@ -37,6 +38,7 @@ def create() -> ResponseReturnValue:
 
 
 @blueprint.get("/<upload_id>")
+@call({200: {"upload": UPLOAD}})
 def show(upload_id: str) -> Response:
     """How far it has come."""
     upload, received = service.get_upload(upload_id)
@@ -46,6 +48,7 @@ def show(upload_id: str) -> Response:
 
 
 @blueprint.patch("/<upload_id>")
+@call({204: None}, body=Medium("application/octet-stream"), refusals=[409, 411, 507])
 def append(upload_id: str) -> ResponseReturnValue:
     """The next part, as the body."""
     request.max_content_length = UPLOAD_PART
@@ -61,9 +64,9 @@ def append(upload_id: str) -> ResponseReturnValue:
 
 
 @blueprint.post("/<upload_id>/import")
+@call({202: success(backup=BACKUP, message=str)}, body=NothingSchema, refusals=[409, 507])
 def finish(upload_id: str) -> ResponseReturnValue:
     """Make a backup of what has come whole."""
-    read_body(NothingSchema())
     backup = service.finish_upload(
         upload_id, trigger=Trigger.API, created_by=signed_in_admin().username
     )
@@ -73,6 +76,7 @@ def finish(upload_id: str) -> ResponseReturnValue:
 
 
 @blueprint.delete("/<upload_id>")
+@call({200: success(message=str)})
 def delete(upload_id: str) -> ResponseReturnValue:
     """Forget it."""
     service.get_upload(upload_id)

@@ -18,8 +18,8 @@ class AlarmSchema(CamelCase):
     title = fields.String()
     body = fields.String()
     opened_at = Moment()
-    told_at = Moment()
-    closed_at = Moment()
+    told_at = Moment(allow_none=True)
+    closed_at = Moment(allow_none=True)
 
 
 class NotifierSchema(CamelCase):
@@ -28,7 +28,7 @@ class NotifierSchema(CamelCase):
     id = fields.String()
     name = fields.String()
     target = fields.String()
-    facts = fields.Raw(allow_none=True)
+    facts = fields.List(fields.String(), allow_none=True)
     title = fields.String()
     body = fields.String()
     enabled = fields.Boolean()
@@ -46,8 +46,8 @@ class DeliverySchema(CamelCase):
     status = fields.Enum(DeliveryStatus, by_value=True)
     attempts = fields.Integer()
     created_at = Moment()
-    next_attempt_at = Moment()
-    ended_at = Moment()
+    next_attempt_at = Moment(allow_none=True)
+    ended_at = Moment(allow_none=True)
     last_error = fields.String()
 
 

@@ -7,7 +7,7 @@ from marshmallow import Schema, fields
 from app.models.types import camel_case, moment_text
 
 
-class Moment(fields.Field[Any]):
+class Moment(fields.DateTime):
     def _serialize(self, value: Any, *_: Any, **__: Any) -> str | None:
         return moment_text(value)
 

@@ -19,7 +19,7 @@ class DatabaseSchema(CamelCase):
     name = fields.String()
     server = fields.String()
     dbname = fields.String()
-    state = fields.Function(lambda database: state_of(database).value)
+    state = fields.Function(lambda database: state_of(database).value, metadata={"type": "string"})
     from_environment = fields.Boolean()
     ssh_url = fields.String()
     ssh_identity_file = fields.String()

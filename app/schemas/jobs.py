@@ -23,9 +23,9 @@ class _JobSchema(CamelCase):
     database = fields.String()
     trigger = fields.Enum(Trigger, by_value=True)
     created_by = fields.String()
-    started_at = Moment()
-    finished_at = Moment()
-    error = fields.Method("get_error")
+    started_at = Moment(allow_none=True)
+    finished_at = Moment(allow_none=True)
+    error = fields.Method("get_error", metadata={"type": ["object", "null"]})
 
     def get_error(self, job: Any) -> dict[str, str] | None:
         """Why it failed, or null."""
@@ -45,7 +45,7 @@ class BackupSchema(_JobSchema):
     notes = fields.String()
     foreign = fields.Boolean()
     is_partial = fields.Boolean()
-    pinned_at = Moment()
+    pinned_at = Moment(allow_none=True)
     pinned_by = fields.String()
     pin_reason = fields.String()
     sha256 = fields.String()
@@ -60,14 +60,14 @@ class RestoreSchema(_JobSchema):
 
     kind = fields.Enum(Kind, by_value=True)
     as_superuser = fields.Boolean()
-    tables = fields.Raw(allow_none=True)
+    tables = fields.List(fields.Dict(), allow_none=True)
     result = fields.Dict()
     safety_backup = fields.String(allow_none=True)
     kept = fields.String(allow_none=True)
-    kept_until = Moment()
-    undone_at = Moment()
+    kept_until = Moment(allow_none=True)
+    undone_at = Moment(allow_none=True)
     undone_by = fields.String(allow_none=True)
-    dropped_at = Moment()
+    dropped_at = Moment(allow_none=True)
     can_be_undone = fields.Boolean()
 
 
@@ -86,10 +86,12 @@ class AssertionSchema(CamelCase):
 class ProofSchema(CamelCase):
     """A proof in short."""
 
-    level = fields.Function(lambda proof: Level(proof.level).name.lower())
+    level = fields.Function(
+        lambda proof: Level(proof.level).name.lower(), metadata={"type": "string"}
+    )
     result = fields.Enum(Result, by_value=True)
     proved_at = Moment()
-    seconds = fields.Function(lambda proof: proof.milliseconds / 1000)
+    seconds = fields.Function(lambda proof: proof.milliseconds / 1000, metadata={"type": "number"})
     word = fields.String()
 
 

@@ -20,11 +20,13 @@ class ScheduleSchema(CamelCase):
     task = fields.Enum(Task, by_value=True)
     cron = fields.String()
     timezone = fields.String()
-    words = fields.Function(lambda schedule: in_words(schedule.cron))
+    words = fields.Function(lambda schedule: in_words(schedule.cron), metadata={"type": "string"})
     notes = fields.String()
     enabled = fields.Boolean()
-    has_heartbeat = fields.Function(lambda schedule: bool(schedule.heartbeat))
-    next_due_at = Moment()
+    has_heartbeat = fields.Function(
+        lambda schedule: bool(schedule.heartbeat), metadata={"type": "boolean"}
+    )
+    next_due_at = Moment(allow_none=True)
     server = fields.String(attribute="database.server")
     database = fields.String(attribute="database.name")
     created_at = Moment()
@@ -38,9 +40,9 @@ class FiringSchema(CamelCase):
     outcome = fields.Enum(Outcome, by_value=True)
     attempts = fields.Integer()
     missed = fields.Integer()
-    missed_since = Moment()
+    missed_since = Moment(allow_none=True)
     told = fields.String()
-    finished_at = Moment()
+    finished_at = Moment(allow_none=True)
     job_id = fields.String(allow_none=True)
 
 
