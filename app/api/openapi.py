@@ -38,7 +38,12 @@ _PROBLEM = {"success": bool, "title": str, "status": int, "detail": str, "hint":
 @call({200: dict})
 def show() -> ResponseReturnValue:
     """This document."""
-    return jsonify(_Document().build())
+    return jsonify(build_document())
+
+
+def build_document() -> dict[str, Any]:
+    """The OpenAPI document of the application."""
+    return _Document().build()
 
 
 class _Document:
