@@ -22,6 +22,8 @@ from app.schemas.base import CamelCase
 
 blueprint = Blueprint("openapi", __name__)
 
+Json = dict[str, Any]
+
 _TYPES: dict[Any, str] = {
     str: "string",
     int: "integer",
@@ -41,7 +43,7 @@ def show() -> ResponseReturnValue:
     return jsonify(build_document())
 
 
-def build_document() -> dict[str, Any]:
+def build_document() -> Json:
     """The OpenAPI document of the application."""
     return _Document().build()
 
@@ -53,8 +55,9 @@ class _Document:
         plugin = MarshmallowPlugin()
         self._spec = APISpec("Backstop", "1", "3.1.0", plugins=[plugin])
         self._converter: Any = plugin.converter  # made with the spec
+        self._schemas: set[type[Schema]] = set()  # those that are components
 
-    def build(self) -> dict[str, Any]:
+    def build(self) -> Json:
         """All of it."""
         cookie = {
             "type": "apiKey",
@@ -82,7 +85,7 @@ class _Document:
         ]
         if declared.query:
             parameters.append({"in": "query", "schema": declared.query})
-        operation: dict[str, Any] = {
+        operation: Json = {
             "operationId": rule.endpoint.removeprefix("api."),
             "summary": (view.__doc__ or "").partition("\n")[0],
             "parameters": parameters,
@@ -94,19 +97,22 @@ class _Document:
             | {str(status): "Problem" for status in sorted({*_ANY_CALL, *declared.refusals})},
         }
         if declared.body and declared.body is not NothingSchema:
-            operation["requestBody"] = self._content(declared.body)
+            is_needed = isinstance(declared.body, Medium) or any(
+                field.required for field in declared.body().fields.values()
+            )
+            operation["requestBody"] = {"required": is_needed, **self._content(declared.body)}
         path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
         methods = {method.lower() for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}}
         self._spec.path(path, operations={method: dict(operation) for method in methods})
 
-    def _content(self, shape: Shape) -> dict[str, Any]:
+    def _content(self, shape: Shape) -> Json:
         if shape is None:
             return {}
         if isinstance(shape, Medium):
             return {"content": {shape.mimetype: {}}}
         return {"content": {"application/json": {"schema": self._schema(shape)}}}
 
-    def _schema(self, shape: Shape) -> dict[str, Any]:
+    def _schema(self, shape: Shape) -> Json:
         if isinstance(shape, dict):
             return self._object(shape)
         if isinstance(shape, list):
@@ -118,7 +124,7 @@ class _Document:
             return dict(self._converter.field2property(shape))
         return self._of_type(shape)
 
-    def _of_type(self, kind: Any) -> dict[str, Any]:
+    def _of_type(self, kind: Any) -> Json:
         if kind in _TYPES:
             return {"type": _TYPES[kind]}
         if is_dataclass(kind):
@@ -126,17 +132,18 @@ class _Document:
             return self._object({camel_case(name): hint for name, hint in hints.items()})
         return self._component(kind)
 
-    def _component(self, schema: type[Schema]) -> dict[str, Any]:
+    def _component(self, schema: type[Schema]) -> Json:
         name = schema.__name__.removesuffix("Schema")
         components = self._spec.components
-        if name not in components.schemas:
-            components.schema(name, schema=schema)
+        if schema not in self._schemas:
+            self._schemas.add(schema)
+            components.schema(name, schema=schema)  # refuses a name that two have
             if issubclass(schema, CamelCase):  # an answer has all its keys
                 component = components.schemas[name]
                 component["required"] = list(component["properties"])
         return {"$ref": f"#/components/schemas/{name}"}
 
-    def _object(self, keys: dict[Any, Shape]) -> dict[str, Any]:
+    def _object(self, keys: dict[Any, Shape]) -> Json:
         if str in keys:
             return {"type": "object", "additionalProperties": self._schema(keys[str])}
         return {

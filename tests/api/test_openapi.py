@@ -67,6 +67,7 @@ def test_it_has_every_field_of_a_body(ann: FlaskClient, document: dict[str, Any]
             assert "Unknown field." not in refused.values(), (method, path)
             missing = refused_by(ann.open(path, method=method, json={"nothing": 1}))
             assert set(missing) == needed | {"nothing"}, (method, path)
+            assert operation["requestBody"]["required"] is bool(needed), (method, path)
 
 
 def test_it_has_every_field_of_a_query(ann: FlaskClient, document: dict[str, Any]):
