@@ -115,7 +115,7 @@ def pin(filename: str, body: Values) -> ResponseReturnValue:
 
 
 @blueprint.delete("/<filename>/pin")
-@call({200: success(backup=BACKUP)}, body=NothingSchema, refusals=[409, 502, 507])
+@call({200: success(backup=BACKUP)}, body=NothingSchema, refusals=[502, 507])
 def unpin(filename: str) -> ResponseReturnValue:
     """Unpin a backup."""
     backup = pins.unpin_backup(filename, by=signed_in_admin().username)

@@ -38,7 +38,7 @@ def update(body: Values) -> ResponseReturnValue:
 
 
 @blueprint.post("/retention/confirm")
-@call({200: success(**OUTLOOK)}, query=RetentionQuerySchema)
+@call({200: success(**OUTLOOK)}, query=RetentionQuerySchema, refusals=[409])
 def confirm(query: Values) -> ResponseReturnValue:
     """Let scheduled backups, or their copies, remove what the policy does not keep."""
     database, store = _chosen(query)
@@ -58,7 +58,7 @@ def plan(query: Values) -> ResponseReturnValue:
 @call(
     {200: (success(dryRun=bool, plan=PLAN), success(dryRun=bool, pruned=PRUNED))},
     body=PruneSchema,
-    refusals=[409, 502],
+    refusals=[409],
 )
 def prune(body: Values) -> ResponseReturnValue:
     """Remove what the policy does not keep, or only say what that is."""

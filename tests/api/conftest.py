@@ -10,7 +10,7 @@ from werkzeug.test import TestResponse
 from tests.api.documented import check_answer, document_of
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def answers_are_documented() -> Iterator[None]:
     """Compare them as they come."""
     original: Any = FlaskClient.open
