@@ -4,8 +4,9 @@ from flask import Blueprint, jsonify, url_for
 from flask.typing import ResponseReturnValue
 from marshmallow import Schema, fields, validate
 
-from app.api.parsing import read_body, read_query
+from app.api.calls import Values, call, success
 from app.api.schemas import NothingSchema
+from app.api.shapes import COPY
 from app.auth import signed_in_admin
 from app.config import CANCEL_PATIENCE
 from app.models import Trigger
@@ -30,56 +31,59 @@ class NewCopySchema(Schema):
 
 
 @blueprint.get("/copies")
-def index() -> ResponseReturnValue:
+@call({200: {"copies": [COPY]}}, query=CopyListSchema)
+def index(query: Values) -> ResponseReturnValue:
     """The copies of the newest backups, of one backup, or in one store."""
-    copies, names = service.list_copies(**read_query(CopyListSchema())), service.names_of_stores()
+    copies, names = service.list_copies(**query), service.names_of_stores()
     return jsonify({"copies": [copy_row(copy, names[copy.store_id]) for copy in copies]})
 
 
 @blueprint.post("/backup/<filename>/copies")
-def create(filename: str) -> ResponseReturnValue:
+@call({202: success(copy=COPY, message=str)}, body=NewCopySchema, refusals=[409])
+def create(filename: str, body: Values) -> ResponseReturnValue:
     """Copy a backup to a store."""
-    store, by = read_body(NewCopySchema())["store"], signed_in_admin().username
+    store, by = body["store"], signed_in_admin().username
     copy = service.copy_backup(filename, store, trigger=Trigger.API, by=by)
     answer = {"success": True, "copy": copy_row(copy, store), "message": "Copy started"}
     return answer, 202, {"Location": url_for(".show", copy_id=copy.id)}
 
 
 @blueprint.get("/copies/<copy_id>")
+@call({200: COPY})
 def show(copy_id: str) -> ResponseReturnValue:
     """One copy."""
     return jsonify(_row(copy_id))
 
 
 @blueprint.post("/copies/<copy_id>/cancel")
+@call({200: success(copy=COPY)}, body=NothingSchema, refusals=[409])
 def cancel(copy_id: str) -> ResponseReturnValue:
     """Cancel one that waits or is being made."""
-    read_body(NothingSchema())
     service.cancel_copy(copy_id, by=signed_in_admin().username)
     service.wait_for_copy(copy_id, CANCEL_PATIENCE)
     return {"success": True, "copy": _row(copy_id)}
 
 
 @blueprint.post("/copies/<copy_id>/verify")
+@call({202: success(message=str)}, body=NothingSchema, refusals=[409])
 def verify(copy_id: str) -> ResponseReturnValue:
     """Have a worker read it back."""
-    read_body(NothingSchema())
     service.queue_verification(copy_id, by=signed_in_admin().username)
     return {"success": True, "message": "The copy will be read back"}, 202
 
 
 @blueprint.post("/copies/<copy_id>/fetch")
+@call({202: success(message=str)}, body=NothingSchema, refusals=[409])
 def fetch(copy_id: str) -> ResponseReturnValue:
     """Have a worker bring it back, so that its backup can be restored."""
-    read_body(NothingSchema())
     service.queue_fetch(copy_id, by=signed_in_admin().username)
     return {"success": True, "message": "The copy will be fetched"}, 202
 
 
 @blueprint.delete("/copies/<copy_id>")
+@call({200: success(message=str)}, body=NothingSchema, refusals=[409, 502, 507])
 def delete(copy_id: str) -> ResponseReturnValue:
     """Remove it from its store; the backup itself stays."""
-    read_body(NothingSchema())
     service.remove_copy(copy_id, by=signed_in_admin().username)
     return {"success": True, "message": "Copy removed"}
 

@@ -6,9 +6,8 @@ from marshmallow import Schema, fields, validate
 
 from app.api.calls import Values, call, success
 from app.api.schemas import NothingSchema
-from app.api.shapes import DATABASE_IN_LIST, NEIGHBOUR
+from app.api.shapes import DATABASE_IN_LIST, NEIGHBOUR, STEPS_REPORT
 from app.auth import signed_in_admin
-from app.postgres.connection_check import Step
 from app.schemas.databases import DatabaseSchema, database_row, neighbour_row, overview_row
 from app.schemas.reports import steps_report
 from app.services.databases import connection_test, discovery, service
@@ -119,7 +118,7 @@ def retire(name: str) -> ResponseReturnValue:
 
 
 @blueprint.post("/<name>/test")
-@call({200: {"passed": bool, "steps": [Step]}}, body=NothingSchema, refusals=[409])
+@call({200: STEPS_REPORT}, body=NothingSchema, refusals=[409])
 def test(name: str) -> ResponseReturnValue:
     """Test the connection to it, step by step."""
     return steps_report(connection_test.check_database(name))

@@ -3,10 +3,13 @@
 from marshmallow import Schema
 
 from app.api.calls import Medium, Shape
+from app.postgres.connection_check import Step
 from app.schemas.alerts import DeliverySchema
+from app.schemas.copies import CopySchema
 from app.schemas.databases import DatabaseSchema
 from app.schemas.jobs import BackupSchema, ProofSchema, RestoreSchema
 from app.schemas.schedules import FiringSchema, ScheduleSchema
+from app.schemas.stores import StoreSchema
 from app.services.jobs.progress import Progress
 
 
@@ -23,6 +26,7 @@ ENTRY = {
 }
 FINDING = dict.fromkeys(("subject", "state", "told", "hint"), str)
 DOCTOR_REPORT = {"healthy": bool, "findings": [FINDING]}
+STEPS_REPORT = {"passed": bool, "steps": [Step]}
 
 DATABASE_IN_LIST = _keys_of(DatabaseSchema) | {
     "lastGoodAt": (str, None),
@@ -50,6 +54,8 @@ BACKUP_DETAILS = BACKUP_IN_LIST | {
     "brings": dict,
     "restore": ({"commands": [str], "oldestReader": int, "warning": str}, None),
 }
+COPY = _keys_of(CopySchema) | {"store": str, "progress": (Progress, None)}
+STORE = _keys_of(StoreSchema) | {"copies": int, "size": int}
 TABLE = {
     "schema": str,
     "name": str,

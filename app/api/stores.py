@@ -4,8 +4,9 @@ from flask import Blueprint, jsonify, url_for
 from flask.typing import ResponseReturnValue
 from marshmallow import Schema, fields
 
-from app.api.parsing import read_body
+from app.api.calls import Values, call, success
 from app.api.schemas import Flag, NothingSchema
+from app.api.shapes import STEPS_REPORT, STORE
 from app.auth import signed_in_admin
 from app.models import ReadBack, TakesCatalogue
 from app.schemas.reports import steps_report
@@ -47,75 +48,78 @@ blueprint = Blueprint("stores", __name__, url_prefix="/stores")
 
 
 @blueprint.get("")
+@call({200: {"stores": [STORE]}})
 def index() -> ResponseReturnValue:
     """All stores by name, each with its copies."""
     return jsonify({"stores": [store_row(row) for row in list_rows()]})
 
 
 @blueprint.post("")
-def create() -> ResponseReturnValue:
+@call({201: success(store=STORE)}, body=NewStoreSchema, refusals=[409, 502, 507])
+def create(body: Values) -> ResponseReturnValue:
     """Copy to another store."""
-    body, by = read_body(NewStoreSchema()), signed_in_admin().username
     name, url, asking = body.pop("name"), body.pop("url"), _asking(body)
-    service.add_store(name, url, service.Changes(**body), asking=asking, by=by)
+    changes, by = service.Changes(**body), signed_in_admin().username
+    service.add_store(name, url, changes, asking=asking, by=by)
     answer = {"success": True, "store": store_row(get_row(name))}
     return answer, 201, {"Location": url_for(".show", name=name)}
 
 
 @blueprint.post("/test")
-def test_new() -> ResponseReturnValue:
+@call({200: STEPS_REPORT}, body=StoreTestSchema)
+def test_new(body: Values) -> ResponseReturnValue:
     """Test a store that is not saved."""
-    body = read_body(StoreTestSchema())
     url = body.pop("url")
     return steps_report(store_test.check_url(url, service.Changes(**body)))
 
 
 @blueprint.get("/<name>")
+@call({200: STORE})
 def show(name: str) -> ResponseReturnValue:
     """One store."""
     return jsonify(store_row(get_row(name)))
 
 
 @blueprint.patch("/<name>")
-def update(name: str) -> ResponseReturnValue:
+@call({200: success(store=STORE)}, body=StoreChangeSchema, refusals=[409, 502, 507])
+def update(name: str, body: Values) -> ResponseReturnValue:
     """Change what is given."""
-    body, by = read_body(StoreChangeSchema()), signed_in_admin().username
-    asking = _asking(body)
+    asking, by = _asking(body), signed_in_admin().username
     edited = service.edit_store(name, service.Changes(**body), asking=asking, by=by)
     return {"success": True, "store": store_row(get_row(edited.name))}
 
 
 @blueprint.delete("/<name>")
+@call({200: success(copiesLeft=int, message=str)}, body=NothingSchema, refusals=[409])
 def delete(name: str) -> ResponseReturnValue:
     """Forget it; its objects stay."""
-    read_body(NothingSchema())
     left = service.remove_store(name, by=signed_in_admin().username)
     return {"success": True, "copiesLeft": left, "message": f"{name} has been removed"}
 
 
 @blueprint.post("/<name>/pause")
+@call({200: success(store=STORE)}, body=NothingSchema)
 def pause(name: str) -> ResponseReturnValue:
     """Copy nothing more to it."""
-    read_body(NothingSchema())
     service.pause_store(name, by=signed_in_admin().username)
     return {"success": True, "store": store_row(get_row(name))}
 
 
 @blueprint.post("/<name>/resume")
+@call({200: success(store=STORE)}, body=NothingSchema)
 def resume(name: str) -> ResponseReturnValue:
     """Copy to it again."""
-    read_body(NothingSchema())
     service.resume_store(name, by=signed_in_admin().username)
     return {"success": True, "store": store_row(get_row(name))}
 
 
 @blueprint.post("/<name>/test")
+@call({200: STEPS_REPORT}, body=NothingSchema)
 def test(name: str) -> ResponseReturnValue:
     """Test it, step by step."""
-    read_body(NothingSchema())
     return steps_report(store_test.check_saved(name))
 
 
-def _asking(body: dict[str, object]) -> service.Asking:
+def _asking(body: Values) -> service.Asking:
     """How the store is asked whose it is; taken out of the body."""
     return service.Asking(is_asked=not body.pop("untested"), take_over=bool(body.pop("take_over")))

@@ -21,14 +21,14 @@ class CopySchema(CamelCase):
     is_encrypted = fields.Boolean()
     dumped_at = Moment()
     created_at = Moment()
-    started_at = Moment()
-    finished_at = Moment()
-    verified_at = Moment()
+    started_at = Moment(allow_none=True)
+    finished_at = Moment(allow_none=True)
+    verified_at = Moment(allow_none=True)
     attempts = fields.Integer()
-    next_attempt_at = Moment()
+    next_attempt_at = Moment(allow_none=True)
     trigger = fields.Enum(Trigger, by_value=True)
     created_by = fields.String()
-    error = fields.Method("get_error")
+    error = fields.Method("get_error", metadata={"type": ["object", "null"]})
 
     def get_error(self, copy: Copy) -> dict[str, str] | None:
         """What went wrong last, or null."""

@@ -13,12 +13,19 @@ class StoreSchema(CamelCase):
 
     name = fields.String()
     address = fields.String()
-    state = fields.Function(lambda store: "paused" if store.is_paused else "active")
-    has_credentials = fields.Function(lambda store: bool(store.credentials))
+    state = fields.Function(
+        lambda store: "paused" if store.is_paused else "active", metadata={"type": "string"}
+    )
+    has_credentials = fields.Function(
+        lambda store: bool(store.credentials), metadata={"type": "boolean"}
+    )
     recipients = fields.List(fields.String())
-    databases = fields.Function(lambda store: sorted(row.name for row in store.databases))
+    databases = fields.Function(
+        lambda store: sorted(row.name for row in store.databases),
+        metadata={"type": "array", "items": {"type": "string"}},
+    )
     takes_all = fields.Boolean()
-    read_back = fields.Function(lambda store: store.read_back.value)
+    read_back = fields.Function(lambda store: store.read_back.value, metadata={"type": "string"})
     bytes_per_second = fields.Integer(allow_none=True)
     takes_catalogue = fields.Function(lambda store: store.takes_catalogue.value)
     exported_at = Moment()
