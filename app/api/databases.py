@@ -6,7 +6,7 @@ from marshmallow import Schema, fields, validate
 
 from app.api.calls import Values, call, success
 from app.api.schemas import NothingSchema
-from app.api.shapes import DATABASE_IN_LIST, NEIGHBOUR, STEPS_REPORT
+from app.api.shapes import DATABASE_OVERVIEW, NEIGHBOUR, STEPS_REPORT
 from app.auth import signed_in_admin
 from app.schemas.databases import DatabaseSchema, database_row, neighbour_row, overview_row
 from app.schemas.reports import steps_report
@@ -59,7 +59,7 @@ blueprint = Blueprint("databases", __name__, url_prefix="/databases")
 
 
 @blueprint.get("")
-@call({200: {"databases": [DATABASE_IN_LIST]}})
+@call({200: {"databases": [DATABASE_OVERVIEW]}})
 def index() -> ResponseReturnValue:
     """All databases by name, each with its newest good backup and its next one."""
     return jsonify({"databases": [overview_row(row) for row in read_overview()]})
@@ -78,7 +78,7 @@ def create(body: Values) -> ResponseReturnValue:
 
 
 @blueprint.get("/<name>")
-@call({200: DatabaseSchema})
+@call({200: DATABASE_OVERVIEW})
 def show(name: str) -> ResponseReturnValue:
     """One database, and how protected it is."""
     return jsonify(overview_row(read_row(name)))

@@ -28,10 +28,16 @@ FINDING = dict.fromkeys(("subject", "state", "told", "hint"), str)
 DOCTOR_REPORT = {"healthy": bool, "findings": [FINDING]}
 STEPS_REPORT = {"passed": bool, "steps": [Step]}
 
-DATABASE_IN_LIST = _keys_of(DatabaseSchema) | {
+_SPREAD = {
+    "filename": str,
+    **dict.fromkeys(("copies", "places"), int),
+    "in": [dict.fromkeys(("store", "proof", "provenAt"), (str, None))],
+}
+DATABASE_OVERVIEW = _keys_of(DatabaseSchema) | {
     "lastGoodAt": (str, None),
     "nextBackupAt": (str, None),
     "isLate": bool,
+    "newestGood": (_SPREAD, None),
 }
 NEIGHBOUR = {
     "dbname": str,
@@ -90,6 +96,7 @@ _POLICY = {
     "timeZone": str,
 }
 OUTLOOK = {
+    "store": (str, None),  # None: the backups here
     "policy": _POLICY,
     "confirmedAt": (str, None),
     "nextPruneAt": (str, None),

@@ -27,8 +27,10 @@ class StoreSchema(CamelCase):
     takes_all = fields.Boolean()
     read_back = fields.Function(lambda store: store.read_back.value, metadata={"type": "string"})
     bytes_per_second = fields.Integer(allow_none=True)
-    takes_catalogue = fields.Function(lambda store: store.takes_catalogue.value)
-    exported_at = Moment()
+    takes_catalogue = fields.Function(
+        lambda store: store.takes_catalogue.value, metadata={"type": "string"}
+    )
+    exported_at = Moment(allow_none=True)
     export_error = fields.String()
     created_at = Moment()
     created_by = fields.String()
