@@ -29,7 +29,7 @@ from app.services.backups import service as backups
 from app.services.jobs.progress import progress_of
 from tests.conftest import HELD, HOLD, Database, locked, sessions, waiting
 
-PATIENCE = 60  # seconds
+PATIENCE = 120  # seconds
 
 
 def wait_until(condition: Callable[[], object], what: str, tick: float = 0.05) -> None:

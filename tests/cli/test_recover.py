@@ -112,7 +112,7 @@ def insist_that_rows_are_back(shop: Database) -> None:
     shop.run(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 def test_all_comes_back_from_an_encrypted_store(
     panel: Panel, shop: Database, tmp_path: Path, localbucket: Place, prefix: str
 ):
@@ -143,7 +143,7 @@ def test_all_comes_back_from_an_encrypted_store(
     assert acts[-1] == ("recover", "done")
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 def test_all_comes_back_from_an_open_store_that_takes_the_catalogue(
     panel: Panel, shop: Database, tmp_path: Path, nas: Path
 ):
@@ -164,7 +164,7 @@ def test_all_comes_back_from_an_open_store_that_takes_the_catalogue(
     assert "0 copies are new" in again.stdout
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 def test_without_the_secret_key_copies_are_foreign_until_they_are_trusted(
     panel: Panel, shop: Database, tmp_path: Path, nas: Path
 ):
@@ -194,7 +194,7 @@ def test_without_the_secret_key_copies_are_foreign_until_they_are_trusted(
         assert (copy.backup_id, copy.is_good) == (backup.id, True)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 def test_an_unsigned_catalogue_and_an_encrypted_one_are_not_restored_by_the_way(
     panel: Panel, tmp_path: Path, nas: Path
 ):
@@ -224,7 +224,7 @@ def test_an_unsigned_catalogue_and_an_encrypted_one_are_not_restored_by_the_way(
         assert [admin.username for admin in admins.list_admins()] == ["admin"]
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 def test_the_newest_whole_export_and_the_newest_good_copy_are_taken(
     panel: Panel, shop: Database, tmp_path: Path, nas: Path
 ):

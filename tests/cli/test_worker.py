@@ -25,7 +25,7 @@ from tests.conftest import Database, url_of
 from tests.postgres.conftest import wait_until
 from tests.services.restores.conftest import backed_up
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(400)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from tests.cli.test_panel import free_port, wait_until
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PASSWORD = "the password that make run printed"
-PATIENCE = 150  # seconds for all blocks of a page
+PATIENCE = 400  # seconds for all blocks of a page
 
 _BLOCK = re.compile(
     r"(?:<!-- (?P<mark>not run|fails): (?P<why>[^>]+) -->\n+)?^```sh\n(?P<text>.*?)^```$",

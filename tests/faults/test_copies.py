@@ -25,7 +25,7 @@ from tests.stores.conftest import localbucket, prefix
 
 __all__ = ["localbucket", "prefix"]
 
-pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(120 + 15 * N)]
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(400 + 15 * N)]
 
 THEIRS = "backup_of-somebody-else.tar"
 RATE = 400_000  # bytes a second

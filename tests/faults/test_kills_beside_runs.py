@@ -26,7 +26,7 @@ from tests.faults.kills import (
 )
 from tests.faults.lab import Lab, N, log_of
 
-pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(120 + 15 * N)]
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(400 + 15 * N)]
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from tests.faults.test_steps import Stepper, stepper, tell, turns_once
 
 __all__ = ["stepper"]
 
-pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(120 + 15 * N)]
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(400 + 15 * N)]
 
 _KILLS = 2 * N
 _SHOP = """

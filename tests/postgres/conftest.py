@@ -29,7 +29,7 @@ from app.programs.command import Watch
 from tests.conftest import Database, url_of
 from tests.servers import a_server, leave_out
 
-PATIENCE = 20  # seconds; what should come true does so much sooner
+PATIENCE = 60  # seconds; what should come true does so much sooner
 LIMITS = Limits(lock=5, stall=30, total=60)
 
 
