@@ -166,7 +166,14 @@ def _changes_of(
     except ValueError as error:
         raise InvalidInput(f"the age {error}") from error
     texts = {key: form[key].data or "" for key in _TEXTS}
-    return service.Changes(name=name, url=url, **texts, without_rows_of=tables, max_age=max_age)
+    return service.Changes(
+        name=name,
+        url=url,
+        **texts,
+        without_rows_of=tables,
+        skips_counting=bool(form.skips_counting.data),
+        max_age=max_age,
+    )
 
 
 def _length_text(length: int) -> str:
@@ -182,6 +189,7 @@ def _form_of(database: Database) -> DatabaseForm:
             "name": database.name,
             **{key: getattr(database, key) for key in _TEXTS},
             "without_rows_of": "\n".join(database.without_rows_of),
+            "skips_counting": database.skips_counting,
             "max_age": _length_text(database.max_age or 0),
         },
     )

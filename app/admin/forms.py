@@ -98,6 +98,7 @@ class DatabaseForm(Form):
         "Tables whose rows are left out",
         render_kw={"rows": 2, "placeholder": "one a line, for example public.events"},
     )
+    skips_counting = BooleanField("Do not count the rows beside the dump")
     max_age = StringField(
         "Alarm if the newest good backup is older than",
         render_kw={"placeholder": "as the panel, for example 26h"},

@@ -5,7 +5,7 @@ from flask.typing import ResponseReturnValue
 from marshmallow import Schema, fields, validate
 
 from app.api.calls import Values, call, success
-from app.api.schemas import NothingSchema
+from app.api.schemas import Flag, NothingSchema
 from app.api.shapes import DATABASE_OVERVIEW, NEIGHBOUR, STEPS_REPORT
 from app.auth import signed_in_admin
 from app.schemas.databases import DatabaseSchema, database_row, neighbour_row, overview_row
@@ -26,6 +26,7 @@ class DatabaseChangeSchema(Schema):
     ssh_host_key = fields.String(data_key="sshHostKey")
     compression = fields.String()
     without_rows_of = fields.List(fields.String(), data_key="withoutRowsOf")
+    skips_counting = Flag(data_key="skipsCounting")
     max_age = fields.Integer(strict=True, data_key="maxAge", validate=validate.Range(0, 2**31 - 1))
 
 

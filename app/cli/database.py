@@ -51,6 +51,12 @@ _without_rows_of = click.option(
     multiple=True,
     help="Leave out the rows of this table, which makes its backups partial; can be repeated.",
 )
+_skips_counting = click.option(
+    "--skip-counting/--count",
+    "skips_counting",
+    default=None,
+    help="Do not count its rows beside the dump, or count them again.",
+)
 _max_age = click.option(
     "--max-age",
     metavar="DURATION",
@@ -90,6 +96,7 @@ def show(name: str, as_json: bool) -> None:
 @ssh_options
 @_compression
 @_without_rows_of
+@_skips_counting
 @_max_age
 @json_option
 def add(name: str, url: str | None, as_json: bool, **options: Any) -> None:
@@ -118,6 +125,7 @@ def add(name: str, url: str | None, as_json: bool, **options: Any) -> None:
 @_compression
 @_without_rows_of
 @click.option("--with-all-rows", is_flag=True, help="Leave out no rows any more.")
+@_skips_counting
 @_max_age
 def edit(name: str, *, rename: str | None, url: str | None, **options: Any) -> None:
     """Change a database; what is not given stays as it is."""
@@ -174,6 +182,7 @@ def _changes(
         **{key: options[key] for key in ("ssh_url", "ssh_identity_file", "ssh_host_key")},
         compression=options["compression"],
         without_rows_of=tables,
+        skips_counting=options["skips_counting"],
         max_age=_seconds(options["max_age"]),
     )
 

@@ -4,7 +4,7 @@ import enum
 from datetime import datetime
 
 from cuid2 import create_id
-from sqlalchemy import JSON, Index, String, Text, text
+from sqlalchemy import JSON, Index, String, Text, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.extensions import Model
@@ -49,6 +49,8 @@ class Database(Model):
     compression: Mapped[str] = mapped_column(String(32), default="")
     # Schema-qualified tables whose rows are left out, which makes a backup partial.
     without_rows_of: Mapped[list[str]] = mapped_column(JSON, default=list)
+    # Whether the rows of its tables are not counted beside the dump.
+    skips_counting: Mapped[bool] = mapped_column(default=False, server_default=false())
     # Seconds; how old the newest good backup may become.
     max_age: Mapped[int | None]
 

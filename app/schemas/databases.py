@@ -26,6 +26,7 @@ class DatabaseSchema(CamelCase):
     ssh_host_key = fields.String()
     compression = fields.String()
     without_rows_of = fields.List(fields.String())
+    skips_counting = fields.Boolean()
     max_age = fields.Integer(allow_none=True)  # seconds
     created_at = Moment()
     created_by = fields.String()

@@ -30,6 +30,11 @@ def test_a_database_is_added_changed_paused_and_retired(admin: FlaskClient):
     form = {"csrf_token": token, "name": "sales", "url": "", "max_age": "soon"}
     assert "The age must be a duration" in admin.post(f"{BASE}/crm", data=form).text
     assert admin.post(f"{BASE}/crm", data=form | {"max_age": "2h"}).status_code == 302
+    skipping = form | {"max_age": "2h", "skips_counting": "y"}
+    for changed, is_checked in ((skipping, True), (form | {"max_age": "2h"}, False)):
+        assert admin.post(f"{BASE}/sales", data=changed).status_code == 302
+        (box,) = seen(admin, f"{BASE}/sales").all("input", name="skips_counting")
+        assert ("checked" in box) is is_checked
     for verb, state in (("pause", "paused"), ("resume", "active"), ("retire", "retired")):
         assert admin.post(f"{BASE}/sales/{verb}", data={"csrf_token": token}).status_code == 302
         assert f"crm on db2:5432, {state}." in seen(admin, f"{BASE}/sales").text

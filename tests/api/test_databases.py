@@ -35,10 +35,14 @@ def test_a_database_is_added_shown_changed_and_listed(admin: FlaskClient):
     row = added.get_json()["database"]
     assert (row["name"], row["server"], row["dbname"]) == ("crm", "db2:5432", "crm")
     assert (row["state"], row["maxAge"], row["fromEnvironment"]) == ("active", 7200, False)
-    changed = admin.patch(f"{BASE}/crm", json={"name": "sales", "withoutRowsOf": ["public.log"]})
+    changed = admin.patch(
+        f"{BASE}/crm",
+        json={"name": "sales", "withoutRowsOf": ["public.log"], "skipsCounting": True},
+    )
     assert changed.get_json()["database"]["withoutRowsOf"] == ["public.log"]
     assert admin.get(f"{BASE}/crm").status_code == 404
-    assert admin.get(f"{BASE}/sales").get_json()["maxAge"] == 7200
+    kept = admin.get(f"{BASE}/sales").get_json()
+    assert (kept["maxAge"], kept["skipsCounting"]) == (7200, True)
     listed = admin.get(BASE)
     assert "sales" in [each["name"] for each in listed.get_json()["databases"]]
     for answer in (added, changed, listed):

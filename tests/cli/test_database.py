@@ -28,6 +28,10 @@ def test_a_database_is_added_listed_changed_and_retired(run: Run):
     assert added.stdout.startswith("crm is guarded: crm on db2:5432.\n")
     assert "crm  active  crm on db2:5432  no backup" in run("database", "list").stdout
     assert run("database", "edit", "crm", "--rename", "sales").stdout == "sales has been saved.\n"
+    for option, skips in (("--skip-counting", True), ("--count", False)):
+        assert run("database", "edit", "sales", option).exit_code == 0
+        row = json.loads(run("database", "show", "sales", "--json").stdout)
+        assert row["skipsCounting"] is skips
     assert run("database", "pause", "sales").exit_code == 0
     assert "sales  paused" in run("database", "list").stdout
     assert run("database", "resume", "sales").exit_code == 0

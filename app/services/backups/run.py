@@ -133,6 +133,7 @@ class _Task:
     compression: str
     on_line: Line
     without_rows_of: frozenset[tuple[str, str]]  # schema and name of tables
+    is_counted: bool
 
     @classmethod
     def of(cls, database: Database, run: Run, lock: Lock, on_line: Line) -> "_Task":
@@ -140,7 +141,8 @@ class _Task:
         toolchain = choose_toolchain(find_toolchains(settings().pg_bin_dir), lock.server_version)
         compression = toolchain.compression(database.compression or settings().compression)
         left_out = frozenset(split_names(database.without_rows_of))
-        return cls(run, lock, toolchain, compression, on_line, left_out)
+        is_counted = settings().count_rows and not database.skips_counting
+        return cls(run, lock, toolchain, compression, on_line, left_out, is_counted)
 
     def leaves_out(self, table: Mapping[str, Any]) -> bool:
         """Whether the rows of a table are left out."""
@@ -215,7 +217,7 @@ def _dump_once(
         contents = snapshot.contents()
         _record_facts(task, contents, size)
         counted = [table for table in contents["tables"] if not task.leaves_out(table)]
-        tables = counted if settings().count_rows else []
+        tables = counted if task.is_counted else []
         with counting(snapshot, tables, f"{name} rows") as counts:
             _run_pg_dump(task, staged, snapshot, counts)
 

@@ -45,6 +45,7 @@ class Changes:
     ssh_host_key: str | None = None
     compression: str | None = None  # empty: the panel's
     without_rows_of: tuple[str, ...] | None = None
+    skips_counting: bool | None = None  # of rows, beside the dump
     max_age: int | None = None  # seconds; 0: the panel's
 
 
@@ -222,6 +223,8 @@ def _apply(changes: Changes, database: Database) -> None:
             raise InvalidInput(f"the compression {error}") from error
     if changes.without_rows_of is not None:
         database.without_rows_of = checked_tables(changes.without_rows_of)
+    if changes.skips_counting is not None:
+        database.skips_counting = changes.skips_counting
     if changes.max_age is not None:
         if changes.max_age < 0:
             raise InvalidInput("the age of the newest good backup must not be negative")

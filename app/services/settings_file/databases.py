@@ -17,6 +17,7 @@ def database_entries() -> dict[Key, Fields]:
             "url": opened(database.url),
             "compression": database.compression,
             "without_rows_of": database.without_rows_of,
+            "skips_counting": database.skips_counting,
             "max_age": database.max_age or 0,
             "state": lookup.state_of(database).value,
         }
@@ -50,7 +51,7 @@ def _state(word: str) -> State:
 
 
 def _changes(fields: Fields, url: str | None = None) -> service.Changes:
-    options = {key: fields.get(key) for key in ("compression", "max_age")}
+    options = {key: fields.get(key) for key in ("compression", "skips_counting", "max_age")}
     tables = fields.get("without_rows_of")
     return service.Changes(
         url=url, without_rows_of=None if tables is None else tuple(tables), **options

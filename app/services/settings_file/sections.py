@@ -155,6 +155,7 @@ SECTIONS: dict[str, Section] = {
             "url": str,
             "compression": str,
             "without_rows_of": list,
+            "skips_counting": bool,
             "max_age": int,
             "state": str,
         },
