@@ -28,7 +28,7 @@ def test_a_dump_beyond_four_gibibytes_is_right(
         "INSERT INTO large SELECT n, repeat(md5(n::text), 32768) FROM generate_series(1, %s) n",
         ROWS,
     )
-    app = make_app(database_url=database.url, compression="none")
+    app = make_app(database_url=database.url, compression="none", dump_timeout=1200)
     with app.app_context():
         backup = backups.create_backup(trigger=Trigger.CLI, created_by="tester")
         assert backup.is_completed, backup.error_detail

@@ -19,9 +19,9 @@ from app.models.types import now
 from app.services.alerts import alarms, deliveries
 from app.services.alerts.glance import State, take_glance
 
-_TURN = 2.0  # seconds
-_OTHERS_EVERY = 6  # turns between two glances of a process that is not elected
-_LOOK_EVERY = 5 * _OTHERS_EVERY  # turns between two full looks if nothing seems to change
+_TURN = 2.5  # seconds
+_OTHERS_EVERY = 4  # turns between two glances of a process that is not elected
+_LOOK_EVERY = 6 * _OTHERS_EVERY  # turns between two full looks if nothing seems to change
 _FORGET_EVERY = 60 * _LOOK_EVERY  # turns between two searches for old rows
 _PLACES = 8  # messages under way at once
 _LOCK = "lookout.lock"  # in the instance folder

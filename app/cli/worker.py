@@ -41,11 +41,11 @@ _TEND_EVERY = 30.0  # seconds between two searches for lost jobs
 _SCRUB_EVERY = 30.0  # seconds between two searches for a scrub that is due
 _FORGET_EVERY = 3600.0  # seconds between two searches for old rows
 _SERVERS_EVERY = 300.0  # seconds between two searches for a server to look at
-_COPIES_EVERY = 10.0  # seconds between two searches for backups to copy
+_COPIES_EVERY = 30.0  # seconds between two searches for backups to copy
 _VERIFY_EVERY = 300.0  # seconds between two searches for a copy to read back
-_PRUNE_EVERY = 60.0  # seconds between two searches for a store to prune
+_PRUNE_EVERY = 300.0  # seconds between two searches for a store to prune
 _TIDY_EVERY = 6 * 3600.0  # seconds between two searches for what uploads have left
-_EXPORT_EVERY = 60.0  # seconds between two searches for a store that lacks the catalogue
+_EXPORT_EVERY = 300.0  # seconds between two searches for a store that lacks the catalogue
 _LAST_WORDS = 5.0  # seconds for threads to end when the worker ends
 
 

@@ -11,8 +11,11 @@ from werkzeug.routing import Rule
 from wtforms.fields.core import UnboundField
 
 from app.admin import forms
-from app.extensions import db
-from app.models import AuditEntry, Kind
+from app.extensions import db, writing
+from app.models import AuditEntry, Kind, Trigger
+from app.services.backups.listing import get_backup
+from app.services.copies.queue import new_copy
+from app.services.stores.service import Asking, add_store
 from tests.admin.test_backups import token_on
 from tests.api.test_downloads import planted
 from tests.api.test_restores import planted_restore
@@ -31,7 +34,15 @@ def arguments(panel: Flask, ann: FlaskClient) -> dict[str, str]:
     assertion = {"name": "one", "statement": "SELECT true"}
     database = {"name": "crm", "url": "postgresql://u@127.0.0.1:1/d"}
     assert ann.post("/api/admin/databases", json=database).status_code == 201
+    with panel.app_context():
+        store = add_store("crm", "file:///nowhere", asking=Asking(is_asked=False), by="ann")
+        with writing() as session:
+            copy = new_copy(get_backup(filename), store, trigger=Trigger.CLI)
+            session.add(copy)
+            session.flush()
+            copy_id = copy.id
     return {
+        "copy_id": copy_id,
         "name": "crm",
         "filename": filename,
         "restore_id": planted_restore(panel, filename),

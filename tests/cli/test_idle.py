@@ -11,17 +11,20 @@ from flask import Flask
 from sqlalchemy import event
 
 from app.cli import worker
-from app.cli.lookout import Lookout
+from app.cli.lookout import _TURN, Lookout
 from app.extensions import db
 from app.models import Trigger, types
 from app.models.types import now
 from app.models.worker import HEARTBEAT
 from app.services.alerts import alarms
 from app.services.backups import service as backups
+from app.services.copies.queue import copy_what_is_due
 from app.services.databases.configured import storage
 from app.services.databases.unguarded import look_at_servers
 from app.services.jobs import workers
 from app.services.recovery import try_to_reconcile
+from app.services.rescue.exports import export_what_is_due
+from app.services.retention.after_copies import prune_after_copies
 from app.services.schedules import scrubs, service, turn
 
 MINUTE = 60  # seconds, and as many statements
@@ -86,8 +89,8 @@ def test_an_idle_web_and_worker_send_at_most_a_statement_a_second(
         "web": {30: [try_to_reconcile_beside]},
         "worker": {
             10: [workers.beat, turn.turn],
-            30: [worker._tend, scrubs.scrub_due],
-            300: [look_at_servers],
+            30: [worker._tend, scrubs.scrub_due, copy_what_is_due],
+            300: [look_at_servers, worker._verify, prune_after_copies, export_what_is_due],
         },
     }
 
@@ -96,9 +99,9 @@ def test_an_idle_web_and_worker_send_at_most_a_statement_a_second(
         for task in tasks:
             with app.app_context():
                 task()
-        if number % 2 == 0:
+        if number == 0 or int(number / _TURN) != int((number - 1) / _TURN):
             with app.app_context():
-                looking[name].turn(number // 2)
+                looking[name].turn(int(number / _TURN))
 
     number = {"web": 0, "worker": 0}
     for passed in range(3 * MINUTE):
@@ -134,7 +137,7 @@ def test_a_silent_worker_is_told_soon_also_if_it_keeps_the_lookout(
         if not is_hanging:
             of_worker.resign()
         for number in range(5, 60):
-            clock(2)
+            clock(_TURN)
             of_web.turn(number)
             if alarms.list_open():
                 break
