@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from sqlalchemy import update
 
-from app.encryption import Identity, decrypted
+from app.encryption import Identity
 from app.errors import Conflict, StorageFull, VerificationError
 from app.extensions import db, writing
 from app.models import Copy, DatabaseBackup, Store
@@ -20,7 +20,7 @@ from app.services.copies.mark import (
     refuse_changed,
     refuse_without_identity,
 )
-from app.services.copies.transfer import exactly
+from app.services.copies.transfer import plain
 from app.services.databases.configured import storage
 from app.services.stores.credentials import opened
 from app.storages import Staged
@@ -78,19 +78,12 @@ def fetch_marked(
         )
     staged = storage().stage(mark.filename)
     try:
-        _write(staged, _plain(target, mark, identities), on_block)
+        what = f"the copy of {mark.filename}"
+        _write(staged, plain(target, mark, identities, what), on_block)
         storage().remove_lone_manifest(staged)
         storage().publish(staged, manifest)
     finally:
         storage().discard(staged)
-
-
-def _plain(target: OpenStore, mark: Mark, identities: Sequence[Identity]) -> Iterator[bytes]:
-    """The dump, both as it is stored and as it was made."""
-    what = f"the copy of {mark.filename}"
-    stored = exactly(target.read(mark.key), mark.stored, what)
-    plain = decrypted(stored, identities) if mark.is_encrypted else stored
-    return exactly(plain, mark.dump, what)
 
 
 def _write(staged: Staged, chunks: Iterator[bytes], on_block: Callable[[int], None]) -> None:

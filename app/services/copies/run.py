@@ -1,11 +1,10 @@
 """Make one copy: upload, read back, and write its mark last."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from app.encryption import Recipient, encrypted, parse_recipient
 from app.errors import (
     AppError,
     Conflict,
@@ -19,15 +18,8 @@ from app.errors import (
 from app.extensions import db, writing
 from app.models import Copy, DatabaseBackup, ReadBack, Store
 from app.models.types import now
-from app.services.copies.mark import (
-    Mark,
-    Measured,
-    make_mark,
-    mark_key,
-    object_key,
-    read_mark,
-)
-from app.services.copies.transfer import Hashed, blocks_of, drained, exactly, limited
+from app.services.copies.mark import Mark, Measured, mark_key, read_mark
+from app.services.copies.transfer import Outgoing, read_back, upload
 from app.services.databases.configured import storage
 from app.services.jobs.outcomes import record_failure
 from app.services.jobs.progress import Progress
@@ -151,7 +143,7 @@ def _make(task: _Task) -> tuple[Mark, bool]:
         run.phase = "reading back"
         what = f"the copy of {task.filename}"
         try:
-            drained(exactly(target.read(mark.key), mark.stored, what), run.compare)
+            read_back(target, mark, what, run.compare)
         except (ObjectMissing, VerificationError):
             if is_there:  # its mark lies; the next attempt uploads it anew
                 target.delete(mark_key(task.filename))
@@ -182,28 +174,14 @@ def _mark_there(task: _Task, target: OpenStore) -> Mark | None:
 
 
 def _upload(task: _Task, target: OpenStore) -> Mark:
-    run, recipients = task.run, [parse_recipient(text) for text in task.store.recipients]
+    run, name = task.run, task.filename
     run.phase = "uploading"
-    with storage().open(task.filename) as file:
-        manifest = storage().manifest(task.filename)
-        stored = Hashed(_outgoing(task, blocks_of(file, run.take), recipients))
-        key = object_key(task.filename, is_encrypted=bool(recipients))
-        target.put(key, stored, expected_size=task.backup.size)
-    run.log.add(f"uploaded {stored.size} bytes as {key}")
-    return make_mark(
-        task.filename,
-        stored=stored.measured,
-        dump=task.dump,
-        manifest=manifest,
-        to=recipients,
-    )
-
-
-def _outgoing(task: _Task, blocks: Iterator[bytes], recipients: list[Recipient]) -> Iterator[bytes]:
-    """The dump, encrypted if the store has recipients; it must be as it was made to its end."""
-    whole = exactly(blocks, task.dump, f"the dump {task.filename}")
-    chunks = encrypted(whole, recipients) if recipients else whole
-    return limited(chunks, task.store.bytes_per_second, task.run.check)
+    with storage().open(name) as file:
+        manifest = storage().manifest(name)
+        dump = Outgoing(name, file, task.dump, manifest, f"the dump {name}")
+        mark = upload(target, task.store, dump, run.take)
+    run.log.add(f"uploaded {mark.stored.size} bytes as {mark.key}")
+    return mark
 
 
 def _write_mark(task: _Task, target: OpenStore, mark: Mark) -> None:

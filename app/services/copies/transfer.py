@@ -1,16 +1,76 @@
-"""Bytes on their way to and from a store: hashed, counted, slowed down, and cancelled."""
+"""Bytes on their way to and from a store: hashed, counted, slowed down, and cancelled.
+
+Dumps and exports of the catalogue go the same way.
+"""
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import BinaryIO
 
+from app.encryption import Identity, decrypted, encrypted, parse_recipient
 from app.errors import VerificationError
+from app.models import Store
 from app.pausing import pause
-from app.services.copies.mark import Measured
+from app.services.copies.mark import Mark, Measured, make_mark, object_key
+from app.stores import Store as OpenStore
 
 BLOCK = 1024**2  # bytes
 _NAP = 0.25  # seconds
+
+
+OnBlock = Callable[[int], None]  # gets the size of each block in bytes
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """A file that is sent to a store."""
+
+    filename: str  # under which it is found there
+    file: BinaryIO
+    measured: Measured  # what it must be to its end
+    manifest: bytes
+    what: str  # it is, for errors
+
+
+def upload(target: OpenStore, store: Store, outgoing: Outgoing, on_block: OnBlock) -> Mark:
+    """Send a file, encrypted if the store has recipients; returns its mark, which is not written.
+
+    `on_block` also gets 0 while the limit of the store makes it wait; what it raises comes
+    out, and nothing is left. Raises VerificationError where the file was changed, StorageError.
+    """
+    recipients = [parse_recipient(text) for text in store.recipients]
+    whole = exactly(blocks_of(outgoing.file, on_block), outgoing.measured, outgoing.what)
+    chunks = encrypted(whole, recipients) if recipients else whole
+    stored = Hashed(limited(chunks, store.bytes_per_second, lambda: on_block(0)))
+    key = object_key(outgoing.filename, is_encrypted=bool(recipients))
+    target.put(key, stored, expected_size=outgoing.measured.size)
+    return make_mark(
+        outgoing.filename,
+        stored=stored.measured,
+        dump=outgoing.measured,
+        manifest=outgoing.manifest,
+        to=recipients,
+    )
+
+
+def read_back(target: OpenStore, mark: Mark, what: str, on_block: OnBlock) -> None:
+    """Read an object to its end. Raises ObjectMissing, VerificationError, StorageError."""
+    for chunk in exactly(target.read(mark.key), mark.stored, what):
+        on_block(len(chunk))
+
+
+def plain(
+    target: OpenStore, mark: Mark, identities: Sequence[Identity], what: str
+) -> Iterator[bytes]:
+    """An object as it was before it was encrypted; it must be whole both ways.
+
+    Raises as `read_back`, and InvalidInput without an identity that fits.
+    """
+    stored = exactly(target.read(mark.key), mark.stored, what)
+    chunks = decrypted(stored, identities) if mark.is_encrypted else stored
+    return exactly(chunks, mark.dump, what)
 
 
 class Hashed:
@@ -33,7 +93,7 @@ class Hashed:
         return Measured(self.size, self._digest.hexdigest())
 
 
-def blocks_of(file: BinaryIO, on_block: Callable[[int], None]) -> Iterator[bytes]:
+def blocks_of(file: BinaryIO, on_block: OnBlock) -> Iterator[bytes]:
     """A file in blocks; `on_block` gets the size of each one."""
     while block := file.read(BLOCK):
         on_block(len(block))
@@ -66,9 +126,3 @@ def exactly(chunks: Iterable[bytes], expected: Measured, what: str) -> Iterator[
         yield chunk
     if hashed.measured != expected:
         raise VerificationError(f"{what} was changed")
-
-
-def drained(chunks: Iterable[bytes], on_block: Callable[[int], None]) -> None:
-    """Read chunks to their end, for what they raise; `on_block` gets the size of each one."""
-    for chunk in chunks:
-        on_block(len(chunk))

@@ -13,7 +13,7 @@ from app.extensions import db, writing
 from app.models import Copy, Loss, Status, Store
 from app.models.types import now
 from app.services.copies.mark import Measured, read_mark, refuse_changed
-from app.services.copies.transfer import drained, exactly
+from app.services.copies.transfer import read_back
 from app.services.stores.credentials import opened
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def verify_copy(copy_id: str, on_block: Callable[[int], None] = lambda _: None) 
     try:
         mark = read_mark(target, filename)
         refuse_changed(mark, expected)
-        drained(exactly(target.read(mark.key), expected, what), on_block)
+        read_back(target, mark, what, on_block)
     except ObjectMissing as error:
         loss, reason = Loss.MISSING, error.message
     except VerificationError as error:

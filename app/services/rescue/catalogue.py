@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import exists, func, or_, select
 
-from app.encryption import Identity, decrypted
+from app.encryption import Identity
 from app.errors import AppError, ConfigurationError, Conflict, InvalidInput, ObjectMissing
 from app.extensions import Model, db
 from app.models import Admin, AuditEntry, Database, Panel, Schedule
@@ -18,7 +18,7 @@ from app.services.audit.acting import acting, tell
 from app.services.catalogue.files import checked_revision, find_file, put_in_place
 from app.services.catalogue.state import find_revisions, prepare_catalogue
 from app.services.copies.mark import Mark, read_mark, refuse_without_identity
-from app.services.copies.transfer import exactly
+from app.services.copies.transfer import plain
 from app.services.rescue.exports import KEPT
 from app.services.rescue.marks import FOLDER, LARGEST_MARK, is_signed, marked, moment_in
 from app.stores import Store
@@ -113,7 +113,7 @@ def restore_catalogue(
         raise Conflict("the catalogue has rows of its own")
     partial = path.with_name(f"{path.name}.recovered-{secrets.token_hex(8)}")
     try:
-        _write(partial, _plain(store, export.mark, identities))
+        _write(partial, plain(store, export.mark, identities, "the export"))
         _refuse_newer(checked_revision(partial))
         put_in_place(partial, path)
     except OSError as error:
@@ -133,12 +133,6 @@ def _refuse_newer(revision: str) -> None:
             detail=f"It has revision {revision[:32]!r}.",
             hint="Install the version that the lost panel ran, and recover with that.",
         )
-
-
-def _plain(store: Store, mark: Mark, identities: Sequence[Identity]) -> Iterator[bytes]:
-    stored = exactly(store.read(mark.key), mark.stored, "the export")
-    plain = decrypted(stored, identities) if mark.is_encrypted else stored
-    return exactly(plain, mark.dump, "the export")
 
 
 def _write(partial: Path, chunks: Iterator[bytes]) -> None:

@@ -6,21 +6,18 @@ its mark last.
 
 import heapq
 import logging
-from collections.abc import Callable
 from datetime import timedelta
-from typing import BinaryIO
 
 from sqlalchemy import ColumnElement, Select, String, and_, cast, exists, or_, select, update
 
-from app.encryption import encrypted, parse_recipient
 from app.errors import AppError, Conflict, NotPossible, ObjectLocked
 from app.extensions import ask, db, update_alone
 from app.models import Store, TakesCatalogue
 from app.models.types import now
 from app.services.audit.acting import acting, tell
 from app.services.catalogue.files import find_file, snapshot
-from app.services.copies.mark import Mark, Measured, make_mark, mark_key, object_key
-from app.services.copies.transfer import Hashed, blocks_of, drained, exactly, limited
+from app.services.copies.mark import Mark, Measured, mark_key, object_key
+from app.services.copies.transfer import OnBlock, Outgoing, read_back, upload
 from app.services.rescue.marks import filename_of, make_manifest, marked, moment_in, own_folder
 from app.services.stores.credentials import opened
 from app.services.stores.lookup import get_store
@@ -33,8 +30,6 @@ KEPT = 7  # exports of this panel in a store
 _EVERY = timedelta(days=1)
 _AGAIN = timedelta(hours=1)  # after an attempt that failed, or was killed
 _LEFTOVER = timedelta(days=1)  # after which an export without a mark never gets one
-
-OnBlock = Callable[[int], None]
 
 
 @acting
@@ -114,32 +109,16 @@ def _export(store: Store, target: OpenStore, on_block: OnBlock) -> Mark:
     path, filename = find_file(), filename_of(now())
     assert path is not None  # noqa: S101 - the callers have asked
     with snapshot(path) as file:
-        mark = _upload(store, target, filename, file, on_block)
-    drained(exactly(target.read(mark.key), mark.stored, "the export"), on_block)
+        sha256 = sha256_of(file)
+        measured = Measured(file.tell(), sha256)
+        file.seek(0)
+        manifest = make_manifest(filename, measured)
+        export = Outgoing(filename, file, measured, manifest, "the catalogue")
+        mark = upload(target, store, export, on_block)
+    read_back(target, mark, "the export", on_block)
     target.put_new(mark_key(filename), mark.written())
     _prune(target, filename)
     return mark
-
-
-def _upload(
-    store: Store, target: OpenStore, filename: str, file: BinaryIO, on_block: OnBlock
-) -> Mark:
-    recipients = [parse_recipient(text) for text in store.recipients]
-    sha256 = sha256_of(file)
-    dump = Measured(file.tell(), sha256)
-    file.seek(0)
-    whole = exactly(blocks_of(file, on_block), dump, "the catalogue")
-    chunks = encrypted(whole, recipients) if recipients else whole
-    stored = Hashed(limited(chunks, store.bytes_per_second, lambda: on_block(0)))
-    key = object_key(filename, is_encrypted=bool(recipients))
-    target.put(key, stored, expected_size=dump.size)
-    return make_mark(
-        filename,
-        stored=stored.measured,
-        dump=dump,
-        manifest=make_manifest(filename, dump),
-        to=recipients,
-    )
 
 
 def _prune(target: OpenStore, made: str) -> None:

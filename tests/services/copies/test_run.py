@@ -14,7 +14,7 @@ from app.models import Copy, DatabaseBackup, Loss, ReadBack, Status, Store, Trig
 from app.models.types import now
 from app.services.backups import service as backups
 from app.services.backups.listing import list_backups
-from app.services.copies import queue, run, service
+from app.services.copies import queue, run, service, transfer
 from app.services.copies.fetch import fetch_copy
 from app.services.copies.mark import mark_key, read_mark
 from app.services.copies.verify import verify_copy, verify_what_is_due
@@ -149,7 +149,7 @@ def test_a_worker_that_is_killed_in_the_middle_leaves_nothing_that_counts(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as killed:
-        killed.setattr(run, "limited", cut)
+        killed.setattr(transfer, "limited", cut)
         with pytest.raises(KeyboardInterrupt):
             copied(backup)
     (copy,) = service.list_copies()

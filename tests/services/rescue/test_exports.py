@@ -141,7 +141,7 @@ def test_a_killed_export_leaves_nothing_that_counts(
         export_what_is_due(killed)
     assert keys_in(nas) == []
     with monkeypatch.context() as cut:
-        cut.setattr(exports, "drained", lambda *_: killed(0))
+        cut.setattr(exports, "read_back", lambda *_: killed(0))
         with pytest.raises(KeyboardInterrupt):
             export_catalogue("nas", by="ann")
     assert names_in(nas) == []
