@@ -10,6 +10,7 @@ from app.auth import signed_in_admin
 from app.config import CANCEL_PATIENCE
 from app.errors import AppError
 from app.models import Copy, Trigger
+from app.services.backups.listing import has_row
 from app.services.copies import service
 
 blueprint = Blueprint("copies", __name__)
@@ -93,6 +94,6 @@ def _act(filename: str, act: Callable[[str], str]) -> ResponseReturnValue:
         flash(act(signed_in_admin().username), "success")
     except AppError as error:
         flash(told(error), "danger")
-    if service.has_backup(filename):
+    if has_row(filename):
         return redirect(url_for("admin.backups.show", filename=filename))
     return redirect(url_for("admin.stores.index"))

@@ -4,7 +4,7 @@ import enum
 from datetime import datetime
 
 from cuid2 import create_id
-from sqlalchemy import BigInteger, ForeignKey, Index, String, false
+from sqlalchemy import BigInteger, ColumnElement, ForeignKey, Index, String, and_, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.extensions import Model
@@ -66,6 +66,16 @@ class Copy(Job, Model):
     def is_good(self) -> bool:
         """Whether it is whole, as far as is known."""
         return self.is_completed and self.loss is None
+
+    @classmethod
+    def good(cls) -> ColumnElement[bool]:
+        """The same in a query."""
+        return and_(cls.status == Status.COMPLETED, cls.loss.is_(None))
+
+    def wait_again(self) -> None:
+        """Wait for another attempt, for which a loss stays known."""
+        self.status, self.next_attempt_at, self.progress = Status.PENDING, None, None
+        self.started_at = self.finished_at = self.claimed_by = self.cancelled_by = None
 
     def remove(self, at: datetime) -> None:
         """It is no longer in its store, and nobody wants it there."""

@@ -85,6 +85,12 @@ def get_backup(filename: str) -> DatabaseBackup:
     return backup
 
 
+def has_row(filename: str) -> bool:
+    """Whether a backup of this name has a row, also while it is being deleted."""
+    chosen = select(DatabaseBackup.id).where(DatabaseBackup.filename == filename)
+    return db.session.scalar(chosen) is not None
+
+
 def has_dump(filename: str) -> bool:
     """Whether a dump of this name is in place."""
     return storage().has(filename)

@@ -4,13 +4,14 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from app.encryption import Identity
 from app.errors import Conflict, StorageFull, VerificationError
 from app.extensions import db, writing
 from app.models import Copy, DatabaseBackup, Store
 from app.services.audit.acting import acting, tell
+from app.services.backups.listing import has_row
 from app.services.backups.manifests import facts_in, read_manifest
 from app.services.backups.recovery import adopt
 from app.services.copies.mark import (
@@ -95,9 +96,9 @@ def _write(staged: Staged, chunks: Iterator[bytes], on_block: Callable[[int], No
 
 def _give_row(filename: str) -> None:
     """Create the row of a backup that has none, and let its copies refer to it."""
-    by_name = DatabaseBackup.filename == filename
-    if db.session.query(DatabaseBackup.id).where(by_name).first() is None:
+    if not has_row(filename):
         adopt(filename)
-    backup = db.session.query(DatabaseBackup).where(by_name).one()
+    its_id = select(DatabaseBackup.id).where(DatabaseBackup.filename == filename)
+    of_backup = update(Copy).where(Copy.filename == filename)
     with writing() as session:
-        session.execute(update(Copy).where(Copy.filename == filename).values(backup_id=backup.id))
+        session.execute(of_backup.values(backup_id=its_id.scalar_subquery()))

@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import select
 
 from app.extensions import db
-from app.models import Copy, Level, Status, Store
+from app.models import Copy, Level, Store
 from app.services.backups.good import NewestGood
 from app.services.proofs.records import best_proofs_of
 from app.stores import parse_store_url
@@ -75,7 +75,7 @@ def _in_stores(filenames: list[str]) -> dict[str, list[GoodCopy]]:
     rows = (
         select(Copy.filename, Copy.verified_at, Store.name, Store.address)
         .join(Store)
-        .where(Copy.filename.in_(filenames), Copy.status == Status.COMPLETED, Copy.loss.is_(None))
+        .where(Copy.filename.in_(filenames), Copy.good())
         .order_by(Store.name)
     )
     stored: dict[str, list[GoodCopy]] = {}

@@ -3,7 +3,7 @@
 import logging
 from datetime import timedelta
 
-from sqlalchemy import ColumnElement, Select, and_, exists, or_, select, update
+from sqlalchemy import ColumnElement, Select, exists, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import InstrumentedAttribute
 
@@ -176,19 +176,11 @@ def _insert(backup_id: str, store_id: str) -> None:
 
 
 def _queue_again(copy_id: str) -> None:
-    again = update(Copy).where(Copy.id == copy_id, Copy.next_attempt_at <= now())
+    still_due = select(Copy).where(
+        Copy.id == copy_id, Copy.next_attempt_at <= now(), Copy.status != Status.PENDING
+    )
     with writing() as session:
-        session.execute(again.where(and_(Copy.status != Status.PENDING)).values(_PENDING_AGAIN))
+        copy = session.scalar(still_due.with_for_update())
+        if copy is not None:  # else another worker was quicker
+            copy.wait_again()
     wake_worker(copy_id)
-
-
-#: The columns of a copy that waits for its next attempt.
-_PENDING_AGAIN = {
-    Copy.status: Status.PENDING,
-    Copy.next_attempt_at: None,
-    Copy.claimed_by: None,
-    Copy.cancelled_by: None,
-    Copy.started_at: None,
-    Copy.finished_at: None,
-    Copy.progress: None,
-}

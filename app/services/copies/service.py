@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from app.errors import AppError, Conflict, InvalidInput, NotFound
 from app.extensions import db, writing
-from app.models import Copy, DatabaseBackup, Status, Store, Trigger
+from app.models import Copy, DatabaseBackup, Store, Trigger
 from app.pausing import pause
 from app.queue import FAILURES, copies_queue
 from app.services.audit.acting import acting, tell
@@ -76,28 +76,19 @@ def completed(copy_id: str) -> Copy:
     return copy
 
 
-def has_backup(filename: str) -> bool:
-    """Whether the backup of a copy still has its row."""
-    chosen = select(DatabaseBackup.id).where(DatabaseBackup.filename == filename)
-    return db.session.scalar(chosen) is not None
-
-
 def is_only(copy: Copy) -> bool:
     """Whether neither the dump nor another good copy of it is known."""
     others = select(Copy.id).where(
         Copy.filename == copy.filename,
         Copy.id != copy.id,
-        Copy.status == Status.COMPLETED,
-        Copy.loss.is_(None),
+        Copy.good(),
     )
     return not storage().has(copy.filename) and db.session.scalar(others.limit(1)) is None
 
 
 def find_copy(filename: str, store: str = "") -> Copy:
     """The good copy of a backup, in this store or any, the one verified last. Raises NotFound."""
-    chosen = select(Copy).where(
-        Copy.filename == filename, Copy.status == Status.COMPLETED, Copy.loss.is_(None)
-    )
+    chosen = select(Copy).where(Copy.filename == filename, Copy.good())
     if store:
         chosen = chosen.where(Copy.store_id == get_store(store).id)
     copy = db.session.scalar(chosen.order_by(Copy.verified_at.desc()).limit(1))
@@ -146,8 +137,9 @@ def insert_copy(filename: str, store: str, *, trigger: Trigger, by: str) -> Copy
         elif copy.is_good:
             raise Conflict(f"{filename} is in {target.name} already")
         else:
-            copy.trigger = trigger
-            _begin_again(copy, backup, by)
+            copy.wait_again()
+            copy.backup_id, copy.trigger, copy.created_by = backup.id, trigger, by[:255]
+            copy.attempts, copy.removed_at = 0, None
         session.flush()
         copy_id = copy.id
     tell(subject=filename, detail=f"to {target.name}")
@@ -238,12 +230,6 @@ def wait_for_copy(copy_id: str, seconds: float) -> Copy:
     return copy
 
 
-def _begin_again(copy: Copy, backup: DatabaseBackup, by: str) -> None:
-    copy.status, copy.backup_id, copy.created_by = Status.PENDING, backup.id, by[:255]
-    copy.attempts, copy.next_attempt_at, copy.removed_at = 0, None, None
-    copy.started_at = copy.finished_at = copy.claimed_by = copy.cancelled_by = None
-
-
 def _keep(copy_id: str, error: AppError) -> None:
     with writing() as session:
         copy = session.get(Copy, copy_id)
@@ -263,9 +249,7 @@ def _queue(task: object, *arguments: str) -> None:
 def places_of(backups: Sequence[DatabaseBackup]) -> dict[str, int]:
     """In how many stores each of these backups has a good copy, by its filename."""
     names = [backup.filename for backup in backups]
-    good = select(Copy.filename).where(
-        Copy.filename.in_(names), Copy.status == Status.COMPLETED, Copy.loss.is_(None)
-    )
+    good = select(Copy.filename).where(Copy.filename.in_(names), Copy.good())
     counted = dict.fromkeys(names, 0)
     for name in db.session.scalars(good):
         counted[name] += 1

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from app.config import settings
 from app.errors import AppError, Interrupted, ObjectMissing, VerificationError
 from app.extensions import db, writing
-from app.models import Copy, Loss, Status, Store
+from app.models import Copy, Loss, Store
 from app.models.types import now
 from app.services.copies.mark import Measured, read_mark, refuse_changed
 from app.services.copies.transfer import read_back
@@ -74,8 +74,7 @@ def _due() -> str | None:
         select(Copy.id)
         .join(Store)
         .where(
-            Copy.status == Status.COMPLETED,
-            Copy.loss.is_(None),
+            Copy.good(),
             Store.is_paused.is_(False),
             func.coalesce(Copy.verified_at, Copy.finished_at)
             < at - timedelta(seconds=settings().scrub_every),

@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Select, and_, func, select
+from sqlalchemy import Select, func, select
 
 from app.extensions import db
 from app.models import Copy, Database, DatabaseBackup, Level, Proof, Result, Status, Store, Trigger
@@ -138,7 +138,7 @@ def _find_drills(databases: defaultdict[str, OfDatabase]) -> None:
 
 
 def _stores() -> dict[str, OfStore]:
-    is_good = and_(Copy.status == Status.COMPLETED, Copy.loss.is_(None))
+    is_good = Copy.good()
     counted = (
         select(
             Store.name,

@@ -6,7 +6,7 @@ from sqlalchemy import case, select, true
 
 from app.errors import Conflict, ObjectLocked
 from app.extensions import db, writing
-from app.models import Copy, Database, DatabaseBackup, Status, Store
+from app.models import Copy, Database, DatabaseBackup, Store
 from app.models.types import now
 from app.services.copies.mark import mark_key
 from app.services.copies.removal import take_away
@@ -42,8 +42,7 @@ def list_copy_candidates(database: Database, store: Store, at: datetime) -> list
         .where(
             Copy.database_id == database.id,
             Copy.store_id == store.id,
-            Copy.status == Status.COMPLETED,
-            Copy.loss.is_(None),
+            Copy.good(),
         )
         .order_by(Copy.dumped_at, Copy.id)
     )

@@ -44,14 +44,14 @@ def list_stores() -> list[Store]:
 
 def list_rows() -> list[Row]:
     """All stores by name, each with its copies."""
-    lying = _lying()
-    return [Row(store, *lying.get(store.id, (0, 0))) for store in list_stores()]
+    counted = _count_copies()
+    return [Row(store, *counted.get(store.id, (0, 0))) for store in list_stores()]
 
 
 def get_row(name: str) -> Row:
     """A store with its copies. Raises NotFound."""
     store = get_store(name)
-    return Row(store, *_lying().get(store.id, (0, 0)))
+    return Row(store, *_count_copies().get(store.id, (0, 0)))
 
 
 def unknown(name: str) -> NotFound:
@@ -63,7 +63,7 @@ def unknown(name: str) -> NotFound:
     )
 
 
-def _lying() -> dict[str, tuple[int, int]]:
+def _count_copies() -> dict[str, tuple[int, int]]:
     """Number and bytes of the objects of copies, by the ids of their stores."""
     is_there = (Copy.status == Status.COMPLETED) & (
         Copy.loss.is_(None) | (Copy.loss != Loss.MISSING)

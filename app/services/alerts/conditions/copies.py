@@ -59,8 +59,7 @@ def _overdue(before: datetime) -> Select[Database, Store, DatabaseBackup, str]:
         Copy.database_id == Database.id,
         Copy.store_id == Store.id,
         Copy.dumped_at >= DatabaseBackup.created_at,
-        Copy.status == Status.COMPLETED,
-        Copy.loss.is_(None),
+        Copy.good(),
     )
     own_copy = and_(Copy.store_id == Store.id, Copy.filename == DatabaseBackup.filename)
     return (
