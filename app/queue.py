@@ -13,6 +13,7 @@ import hmac
 import json
 import logging
 import sqlite3
+from collections.abc import Callable
 from typing import Any
 
 from flask import Flask
@@ -134,6 +135,17 @@ class Queue(Huey):  # type: ignore[misc]  # huey has no types
             except (Rejected, ValueError, TypeError):
                 continue
         return False
+
+    def wake(self, run: Callable[[str], object], job_id: str) -> None:
+        """Queue the task that runs a job, unless it is queued already.
+
+        The row is what counts: if this fails, a worker finds it the next time it looks.
+        """
+        try:
+            if not self.holds(job_id):
+                run(job_id)
+        except FAILURES as error:
+            logger.warning("worker not woken job=%s error=%r", job_id, str(error))
 
     def read_schedule(self, *_: Any) -> list[Any]:
         """Return nothing: we schedule no tasks, so messages there are not ours."""

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from sqlalchemy import JSON, String, Text, false
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.errors import AppError
+from app.errors import AppError, Interrupted
 from app.models.types import Moment, Word, now
 
 LEASE = timedelta(seconds=60)
@@ -98,6 +98,12 @@ class Job:
         self.error_hint = error.hint
         self.error_is_passing = error.is_passing and self.cancelled_by is None
         self._end(now())
+
+    def cancel(self, by: str) -> None:
+        """Ask its runner to end it; without one, end it. The first who asks is recorded."""
+        self.cancelled_by = self.cancelled_by or by[:255]
+        if self.claimed_by is None:
+            self.fail(Interrupted(f"cancelled by {self.cancelled_by}"))
 
     def _end(self, finished_at: datetime) -> None:
         self.finished_at = finished_at

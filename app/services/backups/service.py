@@ -1,7 +1,6 @@
 """The shared backup service, for the page, the API and the terminal."""
 
 import logging
-import time
 import unicodedata
 from collections.abc import Callable
 from datetime import timedelta
@@ -22,9 +21,8 @@ from app.host import own_user
 from app.logs import errors_logged
 from app.models import ActOutcome, Database, DatabaseBackup, Restore, Status, Trigger
 from app.models.types import moment_text, now
-from app.pausing import pause
 from app.programs.command import Line
-from app.queue import FAILURES, proofs_queue, queue
+from app.queue import proofs_queue, queue
 from app.services.audit.acting import acting, tell
 from app.services.backups.listing import get_backup
 from app.services.backups.manifests import MAX_NOTES
@@ -40,13 +38,12 @@ from app.services.backups.run import run_claimed
 from app.services.databases.configured import storage
 from app.services.databases.lookup import guarded
 from app.services.jobs import claims
-from app.services.jobs.progress import Progress
+from app.services.jobs.progress import Progress, wait_for_end
 from app.services.jobs.run import telling
 from app.services.jobs.settling import settle_dead_jobs
 
 logger = logging.getLogger(__name__)
 
-_POLL = 0.1  # seconds between two queries of a row that somebody waits for
 _UNCLAIMED_TOO_LONG = timedelta(seconds=30)
 
 
@@ -153,15 +150,14 @@ def wait_for_backup(backup_id: str, seconds: float) -> DatabaseBackup:
 
     Raises NotFound if it was deleted meanwhile.
     """
-    deadline = time.monotonic() + seconds
-    while True:
+
+    def read() -> DatabaseBackup:
         backup = db.session.get(DatabaseBackup, backup_id, populate_existing=True)
         if backup is None:
             raise NotFound("the backup was deleted meanwhile")
-        if not backup.is_pending or time.monotonic() >= deadline:
-            return backup
-        db.session.commit()  # to see the changes of others
-        pause(_POLL)
+        return backup
+
+    return wait_for_end(read, seconds)
 
 
 @acting
@@ -177,9 +173,7 @@ def cancel_backup(filename: str, *, by: str) -> None:
         backup = get_backup(filename)
         if not backup.is_pending:
             raise Conflict(f"{filename} has ended already: it is {backup.status.value}")
-        backup.cancelled_by = backup.cancelled_by or by[:255]
-        if backup.claimed_by is None:
-            backup.fail(Interrupted(f"cancelled by {backup.cancelled_by}"))
+        backup.cancel(by)
     logger.info("backup cancelled filename=%s by=%r", filename, by)
 
 
@@ -272,12 +266,7 @@ def remove_backup(filename: str, refuse: Callable[[DatabaseBackup], None]) -> No
 def wake_worker(backup: DatabaseBackup) -> None:
     """Queue its task, unless that is queued already. Without a worker it waits."""
     tasks, run = (proofs_queue, run_import) if backup.foreign else (queue, run_in_turn)
-    try:
-        if not tasks.holds(backup.id):
-            run(backup.id)
-    except FAILURES as error:
-        # A worker will find the row without a task.
-        logger.warning("worker not woken filename=%s error=%r", backup.filename, str(error))
+    tasks.wake(run, backup.id)
 
 
 def _run_forgotten() -> bool:

@@ -11,7 +11,7 @@ from app.errors import Interrupted
 from app.extensions import ask, db, writing
 from app.models import Copy, DatabaseBackup, Status, Store, StoreDatabase, Trigger
 from app.models.types import now
-from app.queue import FAILURES, copies_queue
+from app.queue import copies_queue
 from app.services.copies.run import plan_next_attempt, run_claimed
 from app.services.jobs import claims
 from app.services.jobs.outcomes import record_failure
@@ -53,12 +53,7 @@ def run_copy(copy_id: str) -> None:
 
 def wake_worker(copy_id: str) -> None:
     """Queue its task, unless that is already queued."""
-    try:
-        if not copies_queue.holds(copy_id):
-            run_copy(copy_id)
-    except FAILURES as error:
-        # The row is what counts: a worker finds it the next time it looks.
-        logger.warning("worker not woken copy=%s error=%r", copy_id, str(error))
+    copies_queue.wake(run_copy, copy_id)
 
 
 def new_copy(backup: DatabaseBackup, store: Store, *, trigger: Trigger, by: str = "") -> Copy:

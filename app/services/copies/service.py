@@ -1,7 +1,6 @@
 """Copies of backups, for the page, the API and the terminal."""
 
 import logging
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -9,8 +8,8 @@ from sqlalchemy import select
 
 from app.errors import AppError, Conflict, InvalidInput, NotFound
 from app.extensions import db, writing
+from app.logs import errors_logged
 from app.models import Copy, DatabaseBackup, Store, Trigger
-from app.pausing import pause
 from app.queue import FAILURES, copies_queue
 from app.services.audit.acting import acting, tell
 from app.services.backups.listing import get_backup
@@ -19,13 +18,13 @@ from app.services.copies.queue import new_copy, wake_worker
 from app.services.copies.removal import take_away
 from app.services.copies.verify import verify_copy
 from app.services.databases.configured import storage
+from app.services.jobs.progress import wait_for_end
 from app.services.jobs.settling import settle_dead_jobs
 from app.services.stores.lookup import get_store
 
 logger = logging.getLogger(__name__)
 
 MAX_LIMIT = 500
-_POLL = 0.1  # seconds between two queries of a row that somebody waits for
 
 
 def list_copies(*, filename: str = "", store: str = "", limit: int = 100) -> list[Copy]:
@@ -149,17 +148,16 @@ def insert_copy(filename: str, store: str, *, trigger: Trigger, by: str) -> Copy
 @acting
 def cancel_copy(copy_id: str, *, by: str) -> None:
     """Cancel a pending copy, which is not tried again. Raises NotFound, Conflict if it ended."""
-    settle_dead_jobs()
+    with errors_logged("settling dead jobs"):
+        settle_dead_jobs()
     with writing() as session:
         copy = session.get(Copy, copy_id, with_for_update=True)
         if copy is None:
             raise NotFound("no copy has this id", hint="flask copy list shows all.")
         if not copy.is_pending:
             raise Conflict("the copy has ended already")
-        copy.cancelled_by = by
+        copy.cancel(by)
         copy.next_attempt_at = None
-        if copy.claimed_by is None:
-            copy.fail(Conflict(f"cancelled by {by}"))
         filename = copy.filename
     tell(subject=filename)
 
@@ -223,11 +221,7 @@ def run_fetch(copy_id: str, by: str) -> None:
 
 def wait_for_copy(copy_id: str, seconds: float) -> Copy:
     """The copy as soon as it has ended, or as it is after so many seconds. Raises NotFound."""
-    deadline = time.monotonic() + seconds
-    while (copy := get_copy(copy_id)).is_pending and time.monotonic() < deadline:
-        db.session.commit()
-        pause(_POLL)
-    return copy
+    return wait_for_end(lambda: get_copy(copy_id), seconds)
 
 
 def _keep(copy_id: str, error: AppError) -> None:

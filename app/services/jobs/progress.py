@@ -1,12 +1,19 @@
-"""How far a backup or a restore has come, as its row stores it and as faces show it."""
+"""How far a job has come, as its row stores it and as faces show it, and the wait for its end."""
 
+import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
-from app.models import Copy, DatabaseBackup, Restore
+from app.extensions import db
+from app.models import Copy, DatabaseBackup, Job, Restore
 from app.models.types import camel_case
+from app.pausing import pause
 from app.services.databases.configured import storage
 
+J = TypeVar("J", bound=Job)
+
+_POLL = 0.1  # seconds between two queries of a row that somebody waits for
 _ENOUGH_TO_GUESS = 1.0  # per cent done before the rest can be estimated
 _NOT_STORED = ("elapsed_seconds", "seconds_left")
 
@@ -48,6 +55,17 @@ def progress_of(job: DatabaseBackup | Restore | Copy) -> Progress | None:
         elapsed_seconds=round(elapsed, 3),
         seconds_left=left and round(left, 1),
     )
+
+
+def wait_for_end(read: Callable[[], J], seconds: float) -> J:
+    """The row once its job has ended, or as it is after so many seconds; `read` reads it."""
+    deadline = time.monotonic() + seconds
+    while True:
+        job = read()
+        if not job.is_pending or time.monotonic() >= deadline:
+            return job
+        db.session.commit()  # to see the changes of others
+        pause(_POLL)
 
 
 def _written(job: DatabaseBackup | Restore | Copy, progress: Progress) -> int:

@@ -1,7 +1,6 @@
 """The shared restore service: every face starts its drills and restores here."""
 
 import logging
-import time
 from collections.abc import Callable, Sequence
 
 from cuid2 import create_id
@@ -9,19 +8,18 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import undefer
 
-from app.errors import Conflict, ConnectError, Interrupted, InvalidInput, NotFound
+from app.errors import Conflict, ConnectError, InvalidInput, NotFound
 from app.extensions import db, writing
 from app.logs import errors_logged
 from app.models import ActOutcome, Kind, Restore, Status
-from app.pausing import pause
 from app.postgres.selection import Name
 from app.programs.command import Line
-from app.queue import FAILURES, proofs_queue, restores_queue
+from app.queue import proofs_queue, restores_queue
 from app.services.access.sign_in import Confirm, at_the_terminal
 from app.services.audit.acting import acting, tell
 from app.services.databases.connections import reached
 from app.services.jobs import claims
-from app.services.jobs.progress import Progress
+from app.services.jobs.progress import Progress, wait_for_end
 from app.services.jobs.run import telling
 from app.services.jobs.settling import settle_dead_jobs
 from app.services.restores import drill_server, in_place, preview, scratch, swap
@@ -33,8 +31,6 @@ from app.services.restores.source import Source
 logger = logging.getLogger(__name__)
 
 MAX_LIMIT = 200  # restores in one answer
-
-_INTERVAL = 0.1  # seconds between two looks at a row that is waited for
 
 
 @acting
@@ -98,12 +94,7 @@ def run_unclaimed() -> None:
 def _wake_worker(restore: Restore) -> None:
     """Queue its task, unless that is already queued."""
     queue, run = (proofs_queue, run_drill) if restore.is_drill else (restores_queue, run_restore)
-    try:
-        if not queue.holds(restore.id):
-            run(restore.id)
-    except FAILURES as error:
-        # The row is what counts: a worker finds it the next time it looks.
-        logger.warning("worker not woken restore=%s error=%r", restore.id, str(error))
+    queue.wake(run, restore.id)
 
 
 def get_restore(restore_id: str) -> Restore:
@@ -142,21 +133,13 @@ def cancel_restore(restore_id: str, *, by: str) -> None:
         restore = get_restore(restore_id)
         if not restore.is_pending:
             raise Conflict(f"this restore has ended already: it is {restore.status.value}")
-        restore.cancelled_by = restore.cancelled_by or by[:255]
-        if restore.claimed_by is None:
-            restore.fail(Interrupted(f"cancelled by {restore.cancelled_by}"))
+        restore.cancel(by)
     logger.info("restore cancelled id=%s by=%r", restore_id, by)
 
 
 def wait_for_restore(restore_id: str, seconds: float) -> Restore:
     """The restore once it has ended, or as it is after this time. Raises NotFound."""
-    deadline = time.monotonic() + seconds
-    while True:
-        restore = get_restore(restore_id)
-        if not restore.is_pending or time.monotonic() >= deadline:
-            return restore
-        db.session.commit()  # so that the next read sees what others have written
-        pause(_INTERVAL)
+    return wait_for_end(lambda: get_restore(restore_id), seconds)
 
 
 @acting
