@@ -10,13 +10,13 @@ from app.admin.passwords import told
 from app.auth import signed_in_admin
 from app.errors import AppError, Conflict, InvalidInput, PostgresError
 from app.models import Database
-from app.postgres.connection_check import Step
 from app.problems import status_of
 from app.readers import seconds
 from app.services.databases import connection_test, discovery, lookup, service
 from app.services.databases.grants import DEFAULT_ROLE, grants_for
 from app.services.health.overview import read_overview, read_row
 from app.services.schedules.service import make_first_schedules
+from app.steps import Step
 
 blueprint = Blueprint("databases", __name__, url_prefix="/databases")
 

@@ -18,7 +18,7 @@ from app.services.databases.lookup import list_databases
 from app.services.stores import lookup, service, store_test
 from app.services.stores.credentials import parse_credentials
 from app.services.stores.recovery_key import make_recovery_key
-from app.stores import Step
+from app.steps import Step
 
 blueprint = Blueprint("stores", __name__, url_prefix="/stores")
 

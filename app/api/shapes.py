@@ -3,7 +3,6 @@
 from marshmallow import Schema
 
 from app.api.calls import Medium, Shape
-from app.postgres.connection_check import Step
 from app.schemas.alerts import DeliverySchema
 from app.schemas.copies import CopySchema
 from app.schemas.databases import DatabaseSchema
@@ -11,6 +10,7 @@ from app.schemas.jobs import BackupSchema, ProofSchema, RestoreSchema
 from app.schemas.schedules import FiringSchema, ScheduleSchema
 from app.schemas.stores import StoreSchema
 from app.services.jobs.progress import Progress
+from app.steps import Step
 
 
 def _keys_of(schema: type[Schema]) -> dict[str, Shape]:

@@ -4,14 +4,13 @@ from collections.abc import Sequence
 
 import click
 
-from app import stores
 from app.formatting import printable
-from app.postgres import connection_check
+from app.steps import Step
 
 _WORDS = {True: ("passed", "green"), False: ("failed", "red"), None: ("-", None)}
 
 
-def print_steps(steps: Sequence[connection_check.Step | stores.Step]) -> None:
+def print_steps(steps: Sequence[Step]) -> None:
     """Print a line for each step, and its hint below."""
     width = max(len(step.name) for step in steps)
     for step in steps:

@@ -19,6 +19,7 @@ from app.schemas.stores import store_row
 from app.services.rescue.exports import export_catalogue
 from app.services.stores import lookup, service, store_test
 from app.services.stores.recovery_key import make_recovery_key
+from app.steps import is_passed
 
 group = Group("store", help="Copy backups to stores: another disk, S3, Google Cloud, Azure, SFTP.")
 
@@ -185,7 +186,7 @@ def test(
         click.echo(json_text(steps_report(steps)))
     else:
         print_steps(steps)
-    context.exit(0 if store_test.is_passed(steps) else 1)
+    context.exit(0 if is_passed(steps) else 1)
 
 
 @group.command("pause")

@@ -6,7 +6,7 @@ import socket
 import threading
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
@@ -22,6 +22,7 @@ from app.postgres.inspection import inspect, inspect_rights
 from app.postgres.lacks import lacks
 from app.postgres.poolers import is_pooled, refuse_shared_sessions
 from app.postgres.tools import Version, choose_toolchain, find_toolchains
+from app.steps import Step, untried
 
 HOST, NETWORK, TLS, SIGN_IN = "host name", "network", "TLS", "sign-in"
 VERSION, POOLER, RIGHTS, SIZE = "version", "pooler", "rights", "size"
@@ -46,16 +47,6 @@ _UNVERIFIED_HINT = "sslmode=verify-full makes sure that nobody else answers as t
 _PLAIN_HINT = "Across a network, sslmode=require keeps others from reading along."
 
 
-@dataclass(frozen=True)
-class Step:
-    """One step of the check."""
-
-    name: str  # one of STEPS
-    passed: bool | None  # None: not tried, not asked for, or not to be told
-    detail: str
-    hint: str = ""
-
-
 def check_connection(
     info: Conninfo, *, pg_bin_dir: Path | None = None, patience: float = CONNECT_TIMEOUT
 ) -> tuple[Step, ...]:
@@ -71,7 +62,7 @@ def check_connection(
             steps.append(step)
             if step.passed is False:
                 break
-    return (*steps, *(Step(name, None, "not tried") for name in STEPS[len(steps) :]))
+    return (*steps, *untried(STEPS[len(steps) :]))
 
 
 def _steps(info: Conninfo, pg_bin_dir: Path | None, patience: float) -> Generator[Step, None, None]:

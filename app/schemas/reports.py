@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from app import stores
 from app.models import AuditEntry
-from app.postgres import connection_check
 from app.services.audit import log as audit
 from app.services.health.doctor import Finding, is_healthy
+from app.steps import Step, is_passed
 
 
 def audit_row(entry: AuditEntry) -> dict[str, Any]:
@@ -34,7 +33,6 @@ def doctor_report(findings: list[Finding]) -> dict[str, Any]:
     }
 
 
-def steps_report(steps: Sequence[connection_check.Step | stores.Step]) -> dict[str, Any]:
+def steps_report(steps: Sequence[Step]) -> dict[str, Any]:
     """The steps of a test: `passed` is null for those that say nothing, or give advice."""
-    passed = all(step.passed is not False for step in steps)
-    return {"passed": passed, "steps": [asdict(step) for step in steps]}
+    return {"passed": is_passed(steps), "steps": [asdict(step) for step in steps]}

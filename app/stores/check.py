@@ -3,9 +3,9 @@
 import secrets
 from collections.abc import Generator, Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass
 
 from app.errors import ObjectExists, ObjectLocked, StorageError
+from app.steps import Step, failed_step, untried
 from app.stores.store import Protections, Store
 
 WRITE, READ, LIST, CONDITION, REMOVE = "write", "read back", "list", "refuse a second", "remove"
@@ -13,16 +13,6 @@ VERSIONING, LOCK, UNFINISHED = "versioning", "object lock", "unfinished uploads"
 STEPS = (WRITE, READ, LIST, CONDITION, REMOVE, VERSIONING, LOCK, UNFINISHED)
 
 _PREFIX = "backstop-test-"
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step of the test."""
-
-    name: str  # one of STEPS
-    passed: bool | None  # None: not tried, a warning, or not to be told
-    detail: str
-    hint: str = ""
 
 
 def check_store(store: Store) -> Iterator[Step]:
@@ -37,7 +27,7 @@ def check_store(store: Store) -> Iterator[Step]:
             yield step
             if step.passed is False:
                 break
-    yield from (Step(name, None, "not tried") for name in STEPS[tried:])
+    yield from untried(STEPS[tried:])
 
 
 def _steps(store: Store) -> Generator[Step, None, None]:
@@ -48,7 +38,7 @@ def _steps(store: Store) -> Generator[Step, None, None]:
         try:
             step = test(store, key, content)
         except StorageError as error:
-            step = _failure(name, error)
+            step = failed_step(name, error)
         if step.passed is False:
             with suppress(StorageError):
                 store.delete(key)
@@ -56,7 +46,7 @@ def _steps(store: Store) -> Generator[Step, None, None]:
     try:
         protections = store.protections()
     except StorageError as error:
-        yield _failure(VERSIONING, error)
+        yield failed_step(VERSIONING, error)
         return
     yield from _warnings(protections)
 
@@ -123,8 +113,3 @@ def _warning(name: str, is_on: bool | None, hint: str) -> Step:
     if is_on is None:
         return Step(name, None, "the service does not tell")
     return Step(name, True, "on") if is_on else Step(name, None, "off", hint)
-
-
-def _failure(name: str, error: StorageError) -> Step:
-    detail = f"{error.message}: {error.detail}" if error.detail else error.message
-    return Step(name, False, detail, error.hint)

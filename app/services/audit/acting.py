@@ -4,7 +4,7 @@ A face begins an act, with the facts that only a face knows. The service functio
 performs it (`acting`) sets its outcome: by returning, by its error, or explicitly (`tell`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import wraps
@@ -14,6 +14,7 @@ from flask import g, has_app_context
 
 from app import errors
 from app.models import ActOutcome, Trigger
+from app.steps import Step
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -66,6 +67,16 @@ def tell(**known: Any) -> None:
     act = _act()
     for name, value in known.items() if act else ():
         setattr(act, name, value)
+
+
+def tell_steps(subject: str, steps: Sequence[Step]) -> None:
+    """Add what a test was about, and which of its steps have failed."""
+    failed = [step.name for step in steps if step.passed is False]
+    tell(
+        subject=subject,
+        outcome=ActOutcome.FAILED if failed else ActOutcome.DONE,
+        detail=f"failed: {', '.join(failed)}" if failed else "",
+    )
 
 
 def refuse(detail: str, *, is_broken: bool = False) -> None:

@@ -1,16 +1,16 @@
 """Test the connection to a database step by step, whether it is saved or not."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from app.config import settings
 from app.errors import AppError
-from app.models import ActOutcome, Database
-from app.postgres.connection_check import NETWORK, STEPS, Step, check_connection
-from app.services.audit.acting import acting, tell
+from app.models import Database
+from app.postgres.connection_check import NETWORK, STEPS, check_connection
+from app.services.audit.acting import acting, tell_steps
 from app.services.databases.connections import reached
 from app.services.databases.lookup import get_database
 from app.services.databases.service import Changes, unsaved_database
+from app.steps import Step, failed_step, untried
 
 SSH_HOST = "SSH host"  # the first step where there is one
 
@@ -30,19 +30,9 @@ def check_url(url: str, changes: Changes | None = None) -> tuple[Step, ...]:
     return _check(unsaved_database(url, changes))
 
 
-def is_passed(steps: Sequence[Step]) -> bool:
-    """Whether no step has failed."""
-    return all(step.passed is not False for step in steps)
-
-
 def _check(database: Database) -> tuple[Step, ...]:
     steps = _through_ssh(database) if database.ssh_url else _directly(database)
-    failed = [step.name for step in steps if step.passed is False]
-    tell(
-        subject=database.name or f"{database.dbname} on {database.server}",
-        outcome=ActOutcome.FAILED if failed else ActOutcome.DONE,
-        detail=f"failed: {', '.join(failed)}" if failed else "",
-    )
+    tell_steps(database.name or f"{database.dbname} on {database.server}", steps)
     return steps
 
 
@@ -55,9 +45,7 @@ def _through_ssh(database: Database) -> tuple[Step, ...]:
     try:
         steps = _directly(database)
     except AppError as error:
-        detail = f"{error.message}: {error.detail}" if error.detail else error.message
-        untried = (Step(name, None, "not tried") for name in STEPS)
-        return (Step(SSH_HOST, False, detail, error.hint), *untried)
+        return (failed_step(SSH_HOST, error), *untried(STEPS))
     # The port is our end of the tunnel, which tells people nothing.
     answered = f"{database.server} accepts connections from there"
     steps = tuple(

@@ -7,14 +7,15 @@ from contextlib import contextmanager
 from app.config import WEB_THREADS
 from app.errors import AppError, Busy
 from app.extensions import db
-from app.models import ActOutcome, Store
-from app.services.audit.acting import acting, tell
+from app.models import Store
+from app.services.audit.acting import acting, tell_steps
 from app.services.stores.credentials import PATIENCE, opened
 from app.services.stores.lookup import get_store
 from app.services.stores.ownership import belongs_to, claim, find_owner
 from app.services.stores.service import Changes, unsaved_store
-from app.stores import Step, check_store
+from app.steps import Step, failed_step, is_passed, untried
 from app.stores import Store as OpenStore
+from app.stores import check_store
 from app.stores.check import STEPS as OBJECT_STEPS
 
 OPEN, OWNER = "open", "owner"
@@ -38,21 +39,11 @@ def check_url(url: str, changes: Changes | None = None) -> tuple[Step, ...]:
     return _check(unsaved_store(url, changes), _seen)
 
 
-def is_passed(steps: tuple[Step, ...]) -> bool:
-    """Whether no step has failed."""
-    return all(step.passed is not False for step in steps)
-
-
 def _check(store: Store, owner_of: Callable[[OpenStore], Step]) -> tuple[Step, ...]:
     db.session.commit()
     with _one_of_few():
         steps = tuple(_steps(store, owner_of))
-    failed = [step.name for step in steps if step.passed is False]
-    tell(
-        subject=store.name or store.address,
-        outcome=ActOutcome.FAILED if failed else ActOutcome.DONE,
-        detail=f"failed: {', '.join(failed)}" if failed else "",
-    )
+    tell_steps(store.name or store.address, steps)
     return steps
 
 
@@ -60,19 +51,19 @@ def _steps(store: Store, owner_of: Callable[[OpenStore], Step]) -> Iterator[Step
     try:
         there = opened(store, timeout=PATIENCE)
     except AppError as error:
-        yield _failure(OPEN, error)
-        yield from (Step(name, None, "not tried") for name in STEPS[1:])
+        yield failed_step(OPEN, error)
+        yield from untried(STEPS[1:])
         return
     yield Step(OPEN, True, store.address)
     steps = tuple(check_store(there))
     yield from steps
     if not is_passed(steps):
-        yield Step(OWNER, None, "not tried")
+        yield from untried([OWNER])
         return
     try:
         yield owner_of(there)
     except AppError as error:
-        yield _failure(OWNER, error)
+        yield failed_step(OWNER, error)
 
 
 def _owned(store: OpenStore) -> Step:
@@ -83,13 +74,8 @@ def _owned(store: OpenStore) -> Step:
 def _seen(store: OpenStore) -> Step:
     owner = find_owner(store)
     if owner is not None and not owner.is_us:
-        return _failure(OWNER, belongs_to(owner))
+        return failed_step(OWNER, belongs_to(owner))
     return Step(OWNER, True, "this panel" if owner else "nobody yet")
-
-
-def _failure(name: str, error: AppError) -> Step:
-    detail = f"{error.message}: {error.detail}" if error.detail else error.message
-    return Step(name, False, detail, error.hint)
 
 
 @contextmanager

@@ -14,10 +14,10 @@ from app.services.databases.connection_test import (
     SSH_HOST,
     check_database,
     check_url,
-    is_passed,
 )
 from app.services.databases.lookup import database_at, default_database
 from app.services.databases.service import Changes, add_database
+from app.steps import is_passed
 from tests.conftest import NO_SERVER, Database, url_of
 from tests.postgres.conftest import encrypted_server
 from tests.sshd import an_sshd

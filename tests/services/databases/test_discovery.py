@@ -10,10 +10,11 @@ from app.extensions import db, writing
 from app.models import Kind, Restore, Trigger
 from app.postgres.conninfo import Conninfo
 from app.services.databases.configured import address_in_environment
-from app.services.databases.connection_test import check_database, is_passed
+from app.services.databases.connection_test import check_database
 from app.services.databases.discovery import Choice, Neighbour, add_neighbours, discover
 from app.services.databases.lookup import default_database, get_database, list_databases
 from app.services.databases.service import add_database, retire_database
+from app.steps import is_passed
 from tests.conftest import NO_SERVER, Database, url_of
 
 pytestmark = pytest.mark.usefixtures("context")

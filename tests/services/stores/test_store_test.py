@@ -11,7 +11,8 @@ from app.services.audit.acting import Act, begin_act, end_act
 from app.services.stores import service, store_test
 from app.services.stores.ownership import MARKER
 from app.services.stores.service import Asking, Changes
-from app.services.stores.store_test import OPEN, OWNER, STEPS, check_saved, check_url, is_passed
+from app.services.stores.store_test import OPEN, OWNER, STEPS, check_saved, check_url
+from app.steps import is_passed
 from tests.stores.servers import KEYS, Place
 
 pytestmark = pytest.mark.usefixtures("context")
