@@ -1,4 +1,4 @@
-"""flask worker: run queued backups, drills and restores, and schedules."""
+"""flask worker: run queued backups, copies, drills and restores, and schedules."""
 
 import logging
 import signal
@@ -51,7 +51,7 @@ _LAST_WORDS = 5.0  # seconds for threads to end when the worker ends
 
 @click.command("worker", cls=CatalogueCommand)
 def worker() -> None:
-    """Run queued backups, drills and restores until SIGTERM or Ctrl-C.
+    """Run queued backups, copies, drills and restores until SIGTERM or Ctrl-C.
 
     BACKSTOP_WORKER_STOP says what happens to a running backup: it is ended cleanly
     (interrupt), or the worker waits for it until a second signal comes (wait).

@@ -58,14 +58,21 @@ def tidy_store(store: Store, *, left_for: timedelta = LEFT_FOR) -> int:
 
 
 def _lone(target: OpenStore, left_for: timedelta) -> Iterator[str]:
-    """Our old objects that have no mark."""
-    oldest = now() - left_for
+    """Our old objects that have no mark.
+
+    One listing tells which they may be; to ask for each mark would be a request for each copy.
+    """
+    latest, old, marks = now() - left_for, [], set()
     for found in target.list("backup_"):
         filename = found.key.removesuffix(".age")
-        if not NAME.fullmatch(filename) or found.modified > oldest:
-            continue
-        if target.size(mark_key(filename)) is None:
-            yield found.key
+        if NAME.fullmatch(filename) and found.modified <= latest:
+            old.append(found.key)
+        elif found.key.endswith(".json"):
+            marks.add(found.key)
+    for key in old:
+        its_mark = mark_key(key.removesuffix(".age"))
+        if its_mark not in marks and target.size(its_mark) is None:
+            yield key
 
 
 def _is_being_made(store: Store, key: str) -> bool:

@@ -1,8 +1,9 @@
 """The copies of a database in a store: as the rules of retention see them, and removed by one."""
 
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import case, select, true
+from sqlalchemy import Select, case, select, true
 
 from app.errors import Conflict, ObjectLocked
 from app.extensions import db, writing
@@ -23,8 +24,29 @@ class NothingGood(Conflict):
 
 def list_copy_candidates(database: Database, store: Store, at: datetime) -> list[Candidate]:
     """The good copies of a database in a store, oldest first, also of backups that are gone."""
+    damaged = set(failing_backups(database.id))
+    return [
+        Candidate(
+            row.id,
+            row.filename,
+            row.dumped_at,
+            row.size,
+            is_proven=bool(row.is_proven),
+            is_drilled=bool(row.is_drilled),
+            is_foreign=bool(row.foreign),
+            is_partial=row.is_partial,
+            is_damaged=row.backup_id in damaged,
+            pin=row.pin,
+            hold="locked in the store" if row.locked_until and row.locked_until > at else "",
+        )
+        for row in db.session.execute(_good_copies(database, store)).all()
+    ]
+
+
+def _good_copies(database: Database, store: Store) -> Select[*tuple[Any, ...]]:
+    """What the rules ask about each of them; a backup that is gone counts as proven."""
     is_gone = DatabaseBackup.id.is_(None)
-    good = (
+    return (
         select(
             Copy.id,
             Copy.filename,
@@ -46,23 +68,6 @@ def list_copy_candidates(database: Database, store: Store, at: datetime) -> list
         )
         .order_by(Copy.dumped_at, Copy.id)
     )
-    damaged = set(failing_backups(database.id))
-    return [
-        Candidate(
-            row.id,
-            row.filename,
-            row.dumped_at,
-            row.size,
-            is_proven=bool(row.is_proven),
-            is_drilled=bool(row.is_drilled),
-            is_foreign=bool(row.foreign),
-            is_partial=row.is_partial,
-            is_damaged=row.backup_id in damaged,
-            pin=row.pin,
-            hold="locked in the store" if row.locked_until and row.locked_until > at else "",
-        )
-        for row in db.session.execute(good).all()
-    ]
 
 
 def take_from_store(copy_id: str, newest: Candidate | None, store: Store) -> None:

@@ -1,9 +1,11 @@
 """Add, edit, pause and remove the stores of copies."""
 
+import enum
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TypeVar
 
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
@@ -23,6 +25,8 @@ from app.services.stores.ownership import claim
 from app.stores import parse_store_url
 
 logger = logging.getLogger(__name__)
+
+E = TypeVar("E", bound=enum.Enum)
 
 MAX_STORES = 50
 MAX_URL = 1000  # characters
@@ -180,20 +184,20 @@ def checked_recipients(recipients: Iterable[str]) -> list[str]:
 
 def read_back_named(word: str) -> ReadBack:
     """Which new copies are read back. Raises InvalidInput."""
-    try:
-        return ReadBack(word)
-    except ValueError as error:
-        words = ", ".join(member.value for member in ReadBack)
-        raise InvalidInput(f"copies are read back {words}, not {word[:64]!r}") from error
+    return _named(ReadBack, word, "copies are read back")
 
 
 def takes_catalogue_named(word: str) -> TakesCatalogue:
     """Whether the catalogue is exported to a store. Raises InvalidInput."""
+    return _named(TakesCatalogue, word, "the catalogue is exported")
+
+
+def _named(kind: type[E], word: str, what: str) -> E:
     try:
-        return TakesCatalogue(word)
+        return kind(word)
     except ValueError as error:
-        words = ", ".join(member.value for member in TakesCatalogue)
-        raise InvalidInput(f"the catalogue is exported {words}, not {word[:64]!r}") from error
+        words = ", ".join(str(member.value) for member in kind)
+        raise InvalidInput(f"{what} {words}, not {word[:64]!r}") from error
 
 
 def _apply(changes: Changes, store: Store) -> None:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from statistics import median
 
 from humanize import naturaldelta
-from sqlalchemy import ColumnElement, and_, exists, func, select
+from sqlalchemy import ColumnElement, Select, and_, exists, func, select
 from sqlalchemy.orm import aliased
 
 from app.config import settings
@@ -60,6 +60,20 @@ def list_completed() -> Completed:
 
 def failing() -> Iterator[Trouble]:
     """One alarm for each database, however many have failed since its last success."""
+    for database, last, number, since in db.session.execute(_failures()):
+        times = "A backup" if number == 1 else f"{number} backups"
+        refused = is_refusal(last.error_detail)
+        yield trouble_of(
+            Fact.ACCESS_REFUSED if refused else Fact.BACKUP_FAILED,
+            database,
+            f"{times} of {database.name} failed{': the server refuses us' if refused else ''}",
+            ended_as(f"Since {moment_text(since)}. The last, {last.filename}", last),
+            since,
+        )
+
+
+def _failures() -> Select[Database, DatabaseBackup, int, datetime]:
+    """Each database that fails, its last failure, their number, and when the first ended."""
     later = aliased(DatabaseBackup)
     has_succeeded_since = exists().where(
         later.database_id == DatabaseBackup.database_id,
@@ -85,21 +99,11 @@ def failing() -> Iterator[Trouble]:
         DatabaseBackup.database_id == failed.c.database_id,
         DatabaseBackup.created_at == failed.c.last,
     )
-    rows = (
+    return (
         select(Database, DatabaseBackup, failed.c.number, failed.c.since)
         .join(failed, failed.c.database_id == Database.id)
         .join(DatabaseBackup, is_last)
     )
-    for database, last, number, since in db.session.execute(rows):
-        times = "A backup" if number == 1 else f"{number} backups"
-        refused = is_refusal(last.error_detail)
-        yield trouble_of(
-            Fact.ACCESS_REFUSED if refused else Fact.BACKUP_FAILED,
-            database,
-            f"{times} of {database.name} failed{': the server refuses us' if refused else ''}",
-            ended_as(f"Since {moment_text(since)}. The last, {last.filename}", last),
-            since,
-        )
 
 
 def too_old(databases: list[Database], completed: Completed, at: datetime) -> Iterator[Trouble]:
