@@ -9,10 +9,7 @@ from playwright.sync_api import Page, expect
 from app.config import UPLOAD_PART
 from app.postgres.conninfo import parse_url
 from app.postgres.tools import Toolchain
-from tests.browser.test_pages import base, browser, page
 from tests.postgres.conftest import make_dump
-
-__all__ = ["base", "browser", "page"]
 
 pytestmark = pytest.mark.browser
 

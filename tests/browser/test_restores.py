@@ -3,20 +3,16 @@
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.test_pages import base, browser, page, sign_in
+from tests.browser.conftest import sign_in
 from tests.conftest import PASSWORD, Database
 
 pytestmark = pytest.mark.browser
-
-__all__ = ["base", "browser", "page"]
-
-PATIENCE = 30_000  # milliseconds
 
 
 def back_up(page: Page) -> None:
     page.get_by_role("button", name="Create backup").click()
     row = page.locator("tbody tr").first
-    expect(row).to_contain_text("Read back", timeout=PATIENCE)
+    expect(row).to_contain_text("Read back")
     row.get_by_role("link").first.click()
 
 
@@ -24,7 +20,7 @@ def test_a_backup_is_drilled_put_in_place_and_taken_back(page: Page, shop: Datab
     back_up(page)
     page.get_by_role("button", name="Run a drill").click()
     page.evaluate("window.stillHere = true")
-    expect(page.get_by_text("2 tables, 550 rows, no difference")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("2 tables, 550 rows, no difference")).to_be_visible()
     assert page.evaluate("window.stillHere") is True
 
     shop.run("DELETE FROM orders")
@@ -39,7 +35,7 @@ def test_a_backup_is_drilled_put_in_place_and_taken_back(page: Page, shop: Datab
     expect(page.get_by_label(f"Replace {shop.name}")).to_be_checked()
     page.get_by_label("Your password").fill(PASSWORD)
     page.get_by_role("button", name="Start the restore").click()
-    expect(page.get_by_text("It is kept as")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("It is kept as")).to_be_visible()
     assert shop.run("SELECT count(*) FROM orders") == [(500,)]
 
     page.get_by_role("link", name="Undo…").click()
