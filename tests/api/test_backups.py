@@ -24,7 +24,7 @@ from app.models import DatabaseBackup, Status
 from app.models.types import now
 from app.services.backups import listing, service
 from app.services.backups.run import record_failure
-from app.services.jobs import claims
+from app.services.jobs import claims, progress
 from tests.api.test_downloads import dump_of, is_problem, planted, state_of
 from tests.conftest import (
     Database,
@@ -605,7 +605,7 @@ def test_a_backup_that_is_deleted_while_somebody_waits_for_it_is_no_bug(
         with ThreadPoolExecutor(1) as somebody:
             somebody.submit(end_and_delete).result()
 
-    monkeypatch.setattr(service, "pause", meanwhile)
+    monkeypatch.setattr(progress, "pause", meanwhile)
     assert created(ann, "doomed", Prefer="wait=5").status_code < 500
 
 

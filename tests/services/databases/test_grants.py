@@ -4,10 +4,11 @@ import pytest
 
 from app.errors import ConnectError, InvalidInput
 from app.postgres.conninfo import Conninfo
-from app.services.databases.connection_test import check_url, is_passed
+from app.services.databases.connection_test import check_url
 from app.services.databases.grants import grants_for
 from app.services.databases.lookup import default_database
 from app.services.databases.service import add_database
+from app.steps import is_passed
 from tests.conftest import NO_SERVER, Database, url_of
 
 pytestmark = pytest.mark.usefixtures("context")
