@@ -78,6 +78,7 @@ _NAMES = {
     "settings.import": "settings.update",
     "store.export-catalogue": "store.export_catalogue",
     "store.recovery-key": "store.recovery_key",
+    "store.drill-key": "store.drill_key",
     "store.test_new": "store.test",
 }
 

@@ -8,7 +8,7 @@ from app.admin.forms import DropForm, NotesForm, PinForm
 from app.admin.passwords import refuse_field, told
 from app.auth import signed_in_admin
 from app.config import CANCEL_PATIENCE
-from app.downloads import dump_response
+from app.downloads import backup_response
 from app.errors import AppError, Conflict, InvalidInput
 from app.models import DatabaseBackup, Status, Trigger
 from app.services.backups import good, listing, pins, service
@@ -59,7 +59,7 @@ def show(filename: str) -> ResponseReturnValue:
 @blueprint.get("/<filename>/download")
 def download(filename: str) -> Response:
     """The dump."""
-    return dump_response(*service.open_backup(filename))
+    return backup_response(filename)
 
 
 @blueprint.post("/<filename>/notes")

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 
-from flask import Blueprint, flash, redirect, render_template, request, url_for
+from flask import Blueprint, Response, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from app.admin.passwords import told
 from app.auth import signed_in_admin
 from app.config import CANCEL_PATIENCE
+from app.downloads import copy_response
 from app.errors import AppError
 from app.models import Copy, Trigger
 from app.services.backups.listing import has_row
@@ -26,6 +27,12 @@ def create(filename: str) -> ResponseReturnValue:
         return f"The backup is being copied to {store}."
 
     return _act(filename, act)
+
+
+@blueprint.get("/copies/<copy_id>/download")
+def download(copy_id: str) -> Response:
+    """The copy as it lies in its store."""
+    return copy_response(copy_id)
 
 
 @blueprint.post("/copies/<copy_id>/cancel")

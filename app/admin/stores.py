@@ -1,6 +1,6 @@
 """Stores: the list, the form that adds one, and the page of each."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from flask import Blueprint, flash, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
@@ -17,7 +17,7 @@ from app.services.copies.service import list_copies
 from app.services.databases.lookup import list_databases
 from app.services.stores import lookup, service, store_test
 from app.services.stores.credentials import parse_credentials
-from app.services.stores.recovery_key import make_recovery_key
+from app.services.stores.keys import forget_drill_key, make_drill_key, make_recovery_key
 from app.steps import Step
 
 blueprint = Blueprint("stores", __name__, url_prefix="/stores")
@@ -119,6 +119,18 @@ def recovery_key(name: str) -> ResponseReturnValue:
     )
 
 
+@blueprint.post("/<name>/drill-key")
+def drill_key(name: str) -> ResponseReturnValue:
+    """Make a key with which the panel reads later copies."""
+    return _changed(name, make_drill_key, "The panel can read later copies.")
+
+
+@blueprint.post("/<name>/drill-key/forget")
+def forget_key(name: str) -> ResponseReturnValue:
+    """Forget it."""
+    return _changed(name, forget_drill_key, "The panel reads no later copy.")
+
+
 @blueprint.get("/<name>/delete")
 def confirm_delete(name: str) -> ResponseReturnValue:
     """Ask whether it shall be forgotten."""
@@ -136,6 +148,16 @@ def delete(name: str) -> ResponseReturnValue:
         return redirect(url_for(".show", name=name))
     flash(f"{name} has been removed. {left} copies stay at {address}.", "success")
     return redirect(url_for(".index"))
+
+
+def _changed(name: str, act: Callable[..., Store], message: str) -> ResponseReturnValue:
+    """Do it to a store; a refusal comes back to its page."""
+    try:
+        act(name, by=signed_in_admin().username)
+        flash(message, "success")
+    except _REFUSALS as error:
+        flash(told(error), "danger")
+    return redirect(url_for(".show", name=name))
 
 
 def _changes_of(

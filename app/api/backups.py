@@ -11,7 +11,7 @@ from app.api.schemas import ListSchema, NewBackupSchema, NotesSchema, NothingSch
 from app.api.shapes import BACKUP, BACKUP_DETAILS, BACKUP_IN_LIST, DUMP
 from app.auth import signed_in_admin
 from app.config import CANCEL_PATIENCE, WEB_THREADS, settings
-from app.downloads import dump_response
+from app.downloads import backup_response
 from app.errors import AppError, Conflict
 from app.models import DatabaseBackup, Status, Trigger
 from app.problems import problem
@@ -63,10 +63,10 @@ def index(query: Values) -> ResponseReturnValue:
 
 
 @blueprint.get("/<filename>")
-@call({200: DUMP, 206: DUMP, 304: None}, refusals=[409, 416, 502])
+@call({200: DUMP, 206: DUMP, 304: None}, refusals=[409, 416, 502, 503])
 def download(filename: str) -> Response:
     """The dump, or a range of it."""
-    return dump_response(*service.open_backup(filename))
+    return backup_response(filename)
 
 
 @blueprint.get("/<filename>/details")

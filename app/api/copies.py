@@ -1,14 +1,15 @@
 """Copies in stores as JSON."""
 
-from flask import Blueprint, jsonify, url_for
+from flask import Blueprint, Response, jsonify, url_for
 from flask.typing import ResponseReturnValue
 from marshmallow import Schema, fields, validate
 
 from app.api.calls import Values, call, success
 from app.api.schemas import NothingSchema
-from app.api.shapes import COPY
+from app.api.shapes import COPY, DUMP
 from app.auth import signed_in_admin
 from app.config import CANCEL_PATIENCE
+from app.downloads import copy_response
 from app.models import Trigger
 from app.schemas.copies import copy_row
 from app.services.copies import service
@@ -53,6 +54,13 @@ def create(filename: str, body: Values) -> ResponseReturnValue:
 def show(copy_id: str) -> ResponseReturnValue:
     """One copy."""
     return jsonify(_row(copy_id))
+
+
+@blueprint.get("/copies/<copy_id>/download")
+@call({200: DUMP, 206: DUMP, 304: None}, refusals=[409, 416, 502, 503])
+def download(copy_id: str) -> Response:
+    """The copy as it lies in its store, or a range of it; an encrypted one stays encrypted."""
+    return copy_response(copy_id)
 
 
 @blueprint.post("/copies/<copy_id>/cancel")

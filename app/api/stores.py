@@ -12,6 +12,7 @@ from app.models import ReadBack, TakesCatalogue
 from app.schemas.reports import steps_report
 from app.schemas.stores import store_row
 from app.services.stores import service, store_test
+from app.services.stores.keys import forget_drill_key, make_drill_key
 from app.services.stores.lookup import get_row, list_rows
 
 
@@ -110,6 +111,22 @@ def pause(name: str) -> ResponseReturnValue:
 def resume(name: str) -> ResponseReturnValue:
     """Copy to it again."""
     service.resume_store(name, by=signed_in_admin().username)
+    return {"success": True, "store": store_row(get_row(name))}
+
+
+@blueprint.post("/<name>/drill-key")
+@call({200: success(store=STORE)}, body=NothingSchema, refusals=[409])
+def make_key(name: str) -> ResponseReturnValue:
+    """Make a key with which the panel itself reads later copies."""
+    make_drill_key(name, by=signed_in_admin().username)
+    return {"success": True, "store": store_row(get_row(name))}
+
+
+@blueprint.delete("/<name>/drill-key")
+@call({200: success(store=STORE)}, body=NothingSchema, refusals=[409])
+def forget_key(name: str) -> ResponseReturnValue:
+    """Forget it, and encrypt to it no longer."""
+    forget_drill_key(name, by=signed_in_admin().username)
     return {"success": True, "store": store_row(get_row(name))}
 
 

@@ -1,5 +1,7 @@
 """flask copy: copies of backups in stores."""
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -13,12 +15,15 @@ from app.cli.groups import (
     read_identities,
 )
 from app.cli.progress import bytes_shown
+from app.encryption import Identity
+from app.errors import AppError, Interrupted
 from app.formatting import bytes_text, moment_short, printable
 from app.host import own_user
 from app.models import Copy, Trigger
 from app.schemas.copies import copy_row
 from app.services.copies import service
 from app.services.copies.fetch import fetch_copy
+from app.services.copies.reencrypt import list_outdated, reencrypt_copy
 from app.services.copies.run import run_claimed
 from app.services.copies.verify import verify_copy
 from app.services.jobs import claims
@@ -94,6 +99,27 @@ def fetch(filename: str, store: str, identity_files: tuple[Path, ...], quiet: bo
     click.echo(f"{filename} is here again: flask backup restore {filename}")
 
 
+@group.command("reencrypt")
+@click.argument("store")
+@click.option("--backup", "filename", default="", help="Only the copy of this backup.")
+@identity_option
+@_quiet
+def reencrypt(store: str, filename: str, identity_files: tuple[Path, ...], quiet: bool) -> None:
+    """Encrypt copies to the recipients that their store has now, after those were changed.
+
+    Each one is decrypted with the identity, and read back before it replaces the old one.
+    Copies that are encrypted to these recipients already are left alone, so that it can be
+    ended and started again. Exits with 1 if one could not be encrypted.
+    """
+    identities, ends = read_identities(identity_files), Counter[bool]()
+    with ending_by_signals():
+        for copy in list_outdated(store, filename):
+            ends[_reencrypted(copy, identities, quiet=quiet)] += 1
+    click.echo(f"{ends[True]} encrypted anew, {ends[False]} not.")
+    if ends[False]:
+        raise click.exceptions.Exit(1)
+
+
 @group.command("cancel")
 @click.argument("copy_id", metavar="ID")
 def cancel(copy_id: str) -> None:
@@ -113,6 +139,23 @@ def remove(filename: str, store: str, yes: bool) -> None:
         click.confirm(f"Remove the copy of {filename} from {store}?", abort=True)
     service.remove_copy(copy.id, by=own_user())
     click.echo(f"The copy of {filename} has been removed from {store}.")
+
+
+def _reencrypted(copy: Copy, identities: Sequence[Identity], *, quiet: bool) -> bool:
+    """Encrypt one anew, and say how that ended."""
+    name = copy.filename
+    try:
+        with bytes_shown(name, total=2 * copy.size, quiet=quiet) as on_block:
+            is_gone = reencrypt_copy(
+                copy.id, by=own_user(), identities=identities, on_block=on_block
+            )
+    except Interrupted:
+        raise
+    except AppError as error:
+        click.echo(f"{name}: {error.in_words()}", err=True)
+        return False
+    click.echo(f"{name} is encrypted anew{'' if is_gone else '; its old object stays'}.")
+    return True
 
 
 def _state(copy: Copy) -> str:

@@ -18,7 +18,7 @@ from app.schemas.reports import steps_report
 from app.schemas.stores import store_row
 from app.services.rescue.exports import export_catalogue
 from app.services.stores import lookup, service, store_test
-from app.services.stores.recovery_key import make_recovery_key
+from app.services.stores.keys import forget_drill_key, make_drill_key, make_recovery_key
 from app.steps import is_passed
 
 group = Group("store", help="Copy backups to stores: another disk, S3, Google Cloud, Azure, SFTP.")
@@ -232,6 +232,23 @@ def recovery_key(name: str) -> None:
     click.echo(f"# public key: {identity.recipient.key}")
     click.echo(identity.secret)
     click.echo("This key is not stored, and cannot be shown again: keep it safe.", err=True)
+
+
+@group.command("drill-key")
+@click.argument("name")
+@click.option("--forget", is_flag=True, help="Forget it, and encrypt to it no longer.")
+def drill_key(name: str, forget: bool) -> None:
+    """Make a key with which the panel itself reads all later copies in a store.
+
+    It lets the panel fetch encrypted copies, prove that they can be decrypted, and copy them
+    to other stores. Whoever has the catalogue and SECRET_KEY can read them too.
+    """
+    if forget:
+        forget_drill_key(name, by=own_user())
+        click.echo(f"The panel reads no later copy in {name}.")
+        return
+    make_drill_key(name, by=own_user())
+    click.echo(f"The panel reads later copies in {name}; older ones: flask copy reencrypt {name}")
 
 
 @group.command("export-catalogue")

@@ -2,9 +2,10 @@
 
 import enum
 from datetime import datetime
+from typing import Any
 
 from cuid2 import create_id
-from sqlalchemy import BigInteger, ColumnElement, ForeignKey, Index, String, and_, false
+from sqlalchemy import JSON, BigInteger, ColumnElement, ForeignKey, Index, String, and_, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.extensions import Model
@@ -41,6 +42,10 @@ class Copy(Job, Model):
     size: Mapped[int] = mapped_column(BigInteger, default=0)  # bytes
     sha256: Mapped[str] = mapped_column(String(64), default="")
     is_encrypted: Mapped[bool] = mapped_column(default=False)
+    # The public keys that it is encrypted to, sorted; None where another panel has made it.
+    recipients: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    # The same facts of an object that is about to replace it, encrypted anew.
+    replacement: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
     # When it was last read back whole, and what is wrong with it since.
     verified_at: Mapped[datetime | None] = mapped_column(Moment)
@@ -80,5 +85,5 @@ class Copy(Job, Model):
     def remove(self, at: datetime) -> None:
         """It is no longer in its store, and nobody wants it there."""
         self.status, self.loss, self.removed_at = Status.FAILED, None, at
-        self.verified_at = self.next_attempt_at = self.locked_until = None
+        self.verified_at = self.next_attempt_at = self.locked_until = self.replacement = None
         self.error_message = self.error_detail = self.error_hint = ""

@@ -41,6 +41,8 @@ class Store(Model):
     is_paused: Mapped[bool] = mapped_column(default=False)  # nothing is copied to it
     # Public keys of age, which encrypt its copies; without any they are not encrypted.
     recipients: Mapped[list[str]] = mapped_column(JSON, default=list)
+    # The secret of one of them, encrypted: with it the panel reads these copies. Mostly empty.
+    drill_key: Mapped[str] = mapped_column(Text, default="", server_default="")
     read_back: Mapped[ReadBack] = mapped_column(Word(ReadBack), default=ReadBack.ALWAYS)
     # The most that one upload takes; None: no limit.
     bytes_per_second: Mapped[int | None] = mapped_column(BigInteger)

@@ -20,6 +20,9 @@ class StoreSchema(CamelCase):
         lambda store: bool(store.credentials), metadata={"type": "boolean"}
     )
     recipients = fields.List(fields.String())
+    has_drill_key = fields.Function(
+        lambda store: bool(store.drill_key), metadata={"type": "boolean"}
+    )
     databases = fields.Function(
         lambda store: sorted(row.name for row in store.databases),
         metadata={"type": "array", "items": {"type": "string"}},

@@ -155,3 +155,20 @@ def test_twenty_stores_cost_as_many_statements_as_two(app: Flask, admin: FlaskCl
     for number in range(1, 20):
         add(admin, f"s{number}", f"s3://bucket/{number}", untested="y")
     assert cost() == few
+
+
+def test_a_drill_key_is_made_and_forgotten(app: Flask, admin: FlaskClient, nas: Path):
+    add(admin, "nas", f"file://{nas}")
+    assert "Make a recovery key first." in seen(admin, f"{BASE}/nas").text
+    send(admin, "/nas/drill-key")
+    assert "opies in nas are not encrypted" in seen(admin, f"{BASE}/nas").text
+    send(admin, "/nas/recovery-key", 200)
+    send(admin, "/nas/drill-key")
+    page = seen(admin, f"{BASE}/nas")
+    assert "The panel can read later copies." in page.text
+    assert "Forget the drill key" in page.text
+    send(admin, "/nas/drill-key/forget")
+    assert "Forget the drill key" not in seen(admin, f"{BASE}/nas").text
+    acts = [entry["action"] for entry in entries(app)]
+    assert acts[-2:] == ["store.drill_key", "store.forget_key"]
+    assert "AGE-SECRET-KEY" not in json.dumps(entries(app))

@@ -59,7 +59,7 @@ def test_a_backup_is_copied_verified_lost_fetched_and_its_copy_removed(
     damaged = run("copy", "verify", name)
     assert (damaged.exit_code, damaged.stderr) == (
         1,
-        f"The copy is damaged: the copy of {name} was changed.\n",
+        f"The copy is damaged: the copy of {name} in nas was changed.\n",
     )
     assert "DAMAGED: the copy of" in run("copy", "list", "--store", "nas").stdout
     assert f"there is no good copy of {name}" in run("copy", "fetch", name).stderr
@@ -97,3 +97,44 @@ def test_what_is_not_there_is_named(run: Run, nas: Path, name: str):
         assert refused.exit_code == 1
         assert "Error" in refused.stderr
     assert "no copy has this id" in run("copy", "cancel", name or "x").stderr
+
+
+def test_copies_are_encrypted_anew_for_new_recipients(
+    app: Flask, run: Run, nas: Path, tmp_path: Path
+):
+    folder = app.extensions["backstop.settings"].backup_dir
+    assert run("store", "add", "nas", f"file://{nas}").exit_code == 0
+    refused = run("copy", "reencrypt", "nas")
+    assert (refused.exit_code, "copies in nas are not encrypted" in refused.stderr) == (1, True)
+    names = [made(run), made(run)]
+    run("copy", "make", names[0], "nas")
+    key = tmp_path / "key.txt"
+    key.write_text(run("store", "recovery-key", "nas").stdout)
+    run("copy", "make", names[1], "nas")
+    assert run("store", "drill-key", "nas").stdout == (
+        "The panel reads later copies in nas; older ones: flask copy reencrypt nas\n"
+    )
+    without = run("copy", "reencrypt", "nas", "--quiet")
+    assert (without.exit_code, without.stdout) == (
+        1,
+        f"{names[0]} is encrypted anew.\n1 encrypted anew, 1 not.\n",
+    )
+    assert f"{names[1]}: " in without.stderr
+    assert "no private key fits" in without.stderr
+    done = run("copy", "reencrypt", "nas", "--identity", str(key), "--quiet")
+    assert (done.exit_code, done.stdout) == (
+        0,
+        f"{names[1]} is encrypted anew.\n1 encrypted anew, 0 not.\n",
+    )
+    again = run("copy", "reencrypt", "nas", "--backup", names[1])
+    assert again.stdout == "0 encrypted anew, 0 not.\n"
+    for name in names:  # the panel has a key now
+        whole = (folder / name).read_bytes()
+        (folder / name).unlink()
+        assert run("copy", "fetch", name, "--quiet").exit_code == 0
+        assert (folder / name).read_bytes() == whole
+    assert run("store", "drill-key", "nas", "--forget").exit_code == 0
+    assert run("copy", "reencrypt", "nas", "--identity", str(key), "--quiet").exit_code == 0
+    (folder / names[0]).unlink()
+    assert "the copy is encrypted" in run("copy", "fetch", names[0], "--quiet").stderr
+    assert entries(app)[-1]["action"] == "copy.fetch"

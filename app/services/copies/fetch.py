@@ -7,25 +7,15 @@ from collections.abc import Callable, Iterator, Sequence
 from sqlalchemy import select, update
 
 from app.encryption import Identity
-from app.errors import Conflict, StorageFull, VerificationError
+from app.errors import Conflict, StorageFull
 from app.extensions import db, writing
-from app.models import Copy, DatabaseBackup, Store
+from app.models import Copy, DatabaseBackup
 from app.services.audit.acting import acting, tell
 from app.services.backups.listing import has_row
-from app.services.backups.manifests import facts_in, read_manifest
 from app.services.backups.recovery import adopt
-from app.services.copies.mark import (
-    Mark,
-    Measured,
-    read_mark,
-    refuse_changed,
-    refuse_without_identity,
-)
-from app.services.copies.transfer import plain
+from app.services.copies.marked import MarkedCopy, find_marked
 from app.services.databases.configured import storage
-from app.services.stores.credentials import opened
 from app.storages import Staged
-from app.stores import Store as OpenStore
 
 logger = logging.getLogger(__name__)
 
@@ -43,44 +33,29 @@ def fetch_copy(
     `on_block` gets the size of each block that is written. Raises NotFound, Conflict if the
     dump is here, InvalidInput without an identity that fits, VerificationError, StorageError.
     """
-    copy = db.session.get_one(Copy, copy_id)
-    store = db.session.get_one(Store, copy.store_id)
-    filename, known = copy.filename, Measured(copy.size, copy.sha256)
+    filename = db.session.get_one(Copy, copy_id).filename
     db.session.commit()
     if storage().has(filename):
         raise Conflict(f"the dump {filename} is here already")
-    target = opened(store)
-    mark = read_mark(target, filename)
-    refuse_changed(mark, known)
-    fetch_marked(target, mark, identities, on_block)
+    copy = find_marked(copy_id, identities)
+    _publish(copy, on_block)
     _give_row(filename)
-    tell(subject=filename, detail=f"from {store.name}")
-    logger.info("copy fetched filename=%s store=%r by=%r", filename, store.name, by)
+    tell(subject=filename, detail=f"from {copy.store}")
+    logger.info("copy fetched filename=%s store=%r by=%r", filename, copy.store, by)
     return filename
 
 
-def fetch_marked(
-    target: OpenStore,
-    mark: Mark,
-    identities: Sequence[Identity],
-    on_block: Callable[[int], None],
-) -> None:
-    """Publish what a mark describes. Raises as `fetch_copy`."""
-    refuse_without_identity(mark, identities)
-    manifest = mark.manifest_of_backup(identities)
-    facts = facts_in(read_manifest(manifest))
-    if Measured(facts.size, facts.sha256) != mark.dump or facts.filename != mark.filename:
-        raise VerificationError(f"the manifest of the copy of {mark.filename} contradicts itself")
-    if mark.dump.size > (free := storage().free_space()):
+def _publish(copy: MarkedCopy, on_block: Callable[[int], None]) -> None:
+    filename, size, manifest = copy.mark.filename, copy.mark.dump.size, copy.manifest()
+    if size > (free := storage().free_space()):
         raise StorageFull(
-            f"{mark.filename} does not fit here",
-            detail=f"It has {mark.dump.size} bytes, and {free} are free.",
+            f"{filename} does not fit here",
+            detail=f"It has {size} bytes, and {free} are free.",
             hint="Free some space, or set BACKSTOP_BACKUP_DIR to another disk.",
         )
-    staged = storage().stage(mark.filename)
+    staged = storage().stage(filename)
     try:
-        what = f"the copy of {mark.filename}"
-        _write(staged, plain(target, mark, identities, what), on_block)
+        _write(staged, copy.dump(), on_block)
         storage().remove_lone_manifest(staged)
         storage().publish(staged, manifest)
     finally:

@@ -18,6 +18,7 @@ _KIND = "backstop copy"
 _FORMAT = 1
 _CHECKSUM = "markSha256"
 _LARGEST = 512 * 1024**2  # bytes; a manifest of a million tables, encrypted, needs less
+_ENCRYPTED = re.compile(r"(?:\.[0-9a-f]{8})?\.age\Z")  # the end of a key
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -57,18 +58,25 @@ def mark_key(filename: str) -> str:
     return f"{filename}.json"
 
 
-def object_key(filename: str, *, is_encrypted: bool) -> str:
-    """The key of the copy itself."""
-    return f"{filename}.age" if is_encrypted else filename
+def object_key(filename: str, *, is_encrypted: bool, token: str = "") -> str:
+    """The key of the copy itself; a token makes another one, for a copy encrypted anew."""
+    if not is_encrypted:
+        return filename
+    return f"{filename}.{token}.age" if token else f"{filename}.age"
+
+
+def filename_in(key: str) -> str:
+    """The filename of the backup in the key of its copy; the key itself in any other."""
+    return _ENCRYPTED.sub("", key)
 
 
 def make_mark(
-    filename: str, *, stored: Measured, dump: Measured, manifest: bytes, to: Sequence[Recipient]
+    key: str, *, stored: Measured, dump: Measured, manifest: bytes, to: Sequence[Recipient]
 ) -> Mark:
     """The mark of a copy that is encrypted `to` its recipients, if there are any."""
     return Mark(
-        filename=filename,
-        key=object_key(filename, is_encrypted=bool(to)),
+        filename=filename_in(key),
+        key=key,
         stored=stored,
         dump=dump,
         is_encrypted=bool(to),
@@ -94,7 +102,7 @@ def read_mark(store: Store, filename: str, *, largest: int = _LARGEST) -> Mark:
             f"the manifest of the copy of {filename} cannot be read",
             hint="It was changed in the store, or a newer Backstop wrote it.",
         ) from error
-    if mark.filename != filename or mark.key not in (filename, f"{filename}.age"):
+    if mark.filename != filename or filename_in(mark.key) != filename:
         raise VerificationError(f"the manifest of the copy of {filename} is that of another one")
     return mark
 
@@ -129,12 +137,6 @@ def _checksum(content: dict[str, object]) -> str:
 
 def _json(content: dict[str, object]) -> bytes:
     return json.dumps(content, indent=2, sort_keys=True).encode()
-
-
-def refuse_changed(mark: Mark, known: Measured) -> None:
-    """Raise VerificationError where a mark differs from what the catalogue knows."""
-    if mark.stored != known:
-        raise VerificationError(f"the manifest of the copy of {mark.filename} was changed")
 
 
 def refuse_without_identity(mark: Mark, identities: Sequence[Identity]) -> None:

@@ -13,6 +13,7 @@ from app.models import Copy, DatabaseBackup, Status, Store, StoreDatabase, Trigg
 from app.models.types import now
 from app.queue import copies_queue
 from app.services.copies.run import plan_next_attempt, run_claimed
+from app.services.copies.source import has_source
 from app.services.jobs import claims
 from app.services.jobs.outcomes import record_failure
 from app.services.jobs.settling import Reconciled, settles
@@ -121,7 +122,7 @@ def _due() -> Select[str]:
         .where(
             Copy.status != Status.PENDING,
             Copy.next_attempt_at <= now(),
-            Copy.backup_id.is_not(None),
+            has_source(),
             Store.is_paused.is_(False),
         )
         .limit(_PER_TURN)

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
+from sqlalchemy import select
+
 from app.errors import (
     AppError,
     Conflict,
@@ -19,8 +21,8 @@ from app.extensions import db, writing
 from app.models import Copy, DatabaseBackup, ReadBack, Store
 from app.models.types import now
 from app.services.copies.mark import Mark, Measured, mark_key, read_mark
-from app.services.copies.transfer import Outgoing, read_back, upload
-from app.services.databases.configured import storage
+from app.services.copies.source import Source, has_source, open_source
+from app.services.copies.transfer import Outgoing, read_back, reported, upload
 from app.services.jobs.outcomes import record_failure
 from app.services.jobs.progress import Progress
 from app.services.jobs.run import Run
@@ -74,22 +76,27 @@ class _Task:
     run: CopyRun
     copy: Copy
     store: Store
-    backup: DatabaseBackup
+    backup: DatabaseBackup | None
 
     @property
     def filename(self) -> str:
-        return self.backup.filename
+        return self.copy.filename
 
-    @property
-    def dump(self) -> Measured:
-        return Measured(self.backup.size, self.backup.sha256)
+
+@dataclass(frozen=True)
+class _Made:
+    """A copy that counts."""
+
+    mark: Mark
+    is_read: bool
+    recipients: list[str] | None  # None: found in the store
 
 
 def run_claimed(copy_id: str, on_news: Callable[[], None] = lambda: None) -> None:
     """Make a copy that this process has claimed: COMPLETED, or FAILED and tried again later."""
     run = CopyRun(copy_id, on_news)
     try:
-        mark, is_read = _make(_task(run))
+        made = _make(_task(run))
     except AppError as error:
         record_failure(copy_id, error, run.log.text(), job=Copy)
         plan_next_attempt(copy_id)
@@ -99,18 +106,19 @@ def run_claimed(copy_id: str, on_news: Callable[[], None] = lambda: None) -> Non
         plan_next_attempt(copy_id)
         raise
     else:
-        _record_success(copy_id, mark, is_read=is_read, log=run.log.text())
+        _record_success(copy_id, made, run.log.text())
 
 
 def plan_next_attempt(copy_id: str) -> None:
-    """Decide when a copy that failed is tried again: not if cancelled, or without its backup."""
+    """Decide when a copy that failed is tried again: not if cancelled, or without a source."""
     with writing() as session:
         copy = session.get(Copy, copy_id, with_for_update=True)
         if copy is None or copy.is_pending or copy.is_completed:
             return
         wait = _BACK_OFF[min(copy.attempts, len(_BACK_OFF) - 1)]
         copy.attempts += 1
-        is_over = copy.cancelled_by is not None or copy.backup_id is None
+        sources = select(Copy.id).where(Copy.id == copy_id, has_source())
+        is_over = copy.cancelled_by is not None or session.scalar(sources) is None
         copy.next_attempt_at = None if is_over else now() + wait
 
 
@@ -118,27 +126,25 @@ def _task(run: CopyRun) -> _Task:
     copy = db.session.get_one(Copy, run.job_id)
     store = db.session.get_one(Store, copy.store_id)
     backup = db.session.get(DatabaseBackup, copy.backup_id) if copy.backup_id else None
-    if backup is None or not backup.is_completed:
-        db.session.commit()
-        raise ObjectMissing("the backup is gone, so there is nothing to copy")
     task = _Task(run, copy, store, backup)
-    for row in (copy, store, backup):
+    for row in filter(None, (copy, store, backup)):
         db.session.expunge(row)
     db.session.commit()
     return task
 
 
-def _make(task: _Task) -> tuple[Mark, bool]:
-    """The mark of the copy, and whether it was read back."""
+def _make(task: _Task) -> _Made:
+    """Upload it, unless it is there, read it back and mark it."""
     run, target = task.run, opened(task.store)
-    run.total = task.backup.size
     run.check(now_at_once=True)
     claim(target)
-    mark = _mark_there(task, target)
-    is_there = mark is not None
-    run.is_read_back = is_there or _is_to_be_read(task)
-    if mark is None:
-        mark = _upload(task, target)
+    with open_source(task.copy, task.backup) as source:
+        run.total = source.dump.size
+        mark = _mark_there(task, target, source.dump)
+        is_there = mark is not None
+        run.is_read_back = is_there or _is_to_be_read(task.store, source.dump)
+        if mark is None:
+            mark = _upload(task, target, source)
     if run.is_read_back:
         run.phase = "reading back"
         what = f"the copy of {task.filename}"
@@ -149,12 +155,13 @@ def _make(task: _Task) -> tuple[Mark, bool]:
                 target.delete(mark_key(task.filename))
             raise
     run.check(now_at_once=True)
-    if not is_there:
-        _write_mark(task, target, mark)
-    return mark, run.is_read_back
+    if is_there:
+        return _Made(mark, True, None)
+    _write_mark(task, target, mark)
+    return _Made(mark, run.is_read_back, sorted(task.store.recipients))
 
 
-def _mark_there(task: _Task, target: OpenStore) -> Mark | None:
+def _mark_there(task: _Task, target: OpenStore, dump: Measured) -> Mark | None:
     """The mark of a run that was killed before it could say so; a bad copy's is removed."""
     if task.copy.loss is not None:
         target.delete(mark_key(task.filename))  # from now on it does not count
@@ -163,7 +170,7 @@ def _mark_there(task: _Task, target: OpenStore) -> Mark | None:
         mark = read_mark(target, task.filename)
     except ObjectMissing:
         return None
-    if mark.dump != task.dump:
+    if mark.dump != dump:
         raise Conflict(
             f"the store has another copy named {task.filename}",
             detail="Its manifest is that of another dump.",
@@ -173,14 +180,13 @@ def _mark_there(task: _Task, target: OpenStore) -> Mark | None:
     return mark
 
 
-def _upload(task: _Task, target: OpenStore) -> Mark:
-    run, name = task.run, task.filename
+def _upload(task: _Task, target: OpenStore, source: Source) -> Mark:
+    run = task.run
     run.phase = "uploading"
-    with storage().open(name) as file:
-        manifest = storage().manifest(name)
-        dump = Outgoing(name, file, task.dump, manifest, f"the dump {name}")
-        mark = upload(target, task.store, dump, run.take)
-    run.log.add(f"uploaded {mark.stored.size} bytes as {mark.key}")
+    blocks = reported(source.blocks, run.take)
+    dump = Outgoing(task.filename, blocks, source.dump, source.manifest, source.what)
+    mark = upload(target, task.store, dump, run.check)
+    run.log.add(f"uploaded {mark.stored.size} bytes of {source.what} as {mark.key}")
     return mark
 
 
@@ -195,21 +201,22 @@ def _write_mark(task: _Task, target: OpenStore, mark: Mark) -> None:
         ) from error
 
 
-def _is_to_be_read(task: _Task) -> bool:
-    if task.store.read_back is ReadBack.SAMPLE:
-        return int(task.backup.sha256[:8] or "0", 16) % _SAMPLE == 0
-    return task.store.read_back is ReadBack.ALWAYS
+def _is_to_be_read(store: Store, dump: Measured) -> bool:
+    if store.read_back is ReadBack.SAMPLE:
+        return int(dump.sha256[:8], 16) % _SAMPLE == 0
+    return store.read_back is ReadBack.ALWAYS
 
 
-def _record_success(copy_id: str, mark: Mark, *, is_read: bool, log: str) -> None:
+def _record_success(copy_id: str, made: _Made, log: str) -> None:
+    mark = made.mark
     with writing() as session:
         copy = session.get(Copy, copy_id, with_for_update=True)
         if copy is None or copy.is_completed:
             return
         copy.key, copy.size, copy.sha256 = mark.key, mark.stored.size, mark.stored.sha256
-        copy.is_encrypted, copy.loss = mark.is_encrypted, None
+        copy.is_encrypted, copy.recipients, copy.loss = mark.is_encrypted, made.recipients, None
         copy.attempts, copy.next_attempt_at = 0, None
-        copy.verified_at = now() if is_read else None
+        copy.verified_at = now() if made.is_read else None
         copy.log = log
         copy.complete(now())
         filename = copy.filename

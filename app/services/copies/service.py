@@ -118,11 +118,12 @@ def wanted_copy(filename: str, store: str, *, trigger: Trigger, by: str) -> Copy
 def insert_copy(filename: str, store: str, *, trigger: Trigger, by: str) -> Copy:
     """The row of a copy that is to be made, also of one that failed or was lost.
 
-    Raises NotFound, and Conflict if it is there or under way, or the dump is not here.
+    Raises NotFound, and Conflict if it is there or under way, or there is nothing to copy.
     """
     backup, target = get_backup(filename), get_store(store)
-    if not backup.is_completed or not storage().has(filename):
-        raise Conflict(f"the dump {filename} is not here, so it cannot be copied")
+    has_dump = storage().has(filename) or places_of([backup])[filename]
+    if not backup.is_completed or not has_dump:
+        raise Conflict(f"neither the dump {filename} nor a copy of it is there")
     if target.is_paused:
         raise Conflict(f"{target.name} is paused", hint=f"flask store resume {target.name}")
     with writing() as session:
@@ -192,7 +193,7 @@ def queue_fetch(copy_id: str, *, by: str) -> None:
         raise Conflict("there is no copy to fetch yet")
     if storage().has(copy.filename):
         raise Conflict(f"the dump {copy.filename} is here already")
-    if copy.is_encrypted:
+    if copy.is_encrypted and not db.session.get_one(Store, copy.store_id).drill_key:
         raise InvalidInput(
             "the copy is encrypted, and the panel has no key",
             hint=f"In a terminal: flask copy fetch {copy.filename} --identity FILE",

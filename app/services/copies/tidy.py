@@ -1,6 +1,7 @@
 """Remove from the stores what killed uploads have left."""
 
 import logging
+from collections import defaultdict
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -10,7 +11,7 @@ from app.errors import AppError
 from app.extensions import db
 from app.models import Copy, Status, Store
 from app.models.types import now
-from app.services.copies.mark import mark_key
+from app.services.copies.mark import filename_in, mark_key, read_mark
 from app.services.stores.credentials import opened
 from app.services.stores.ownership import find_owner
 from app.storages.local import NAME
@@ -58,27 +59,29 @@ def tidy_store(store: Store, *, left_for: timedelta = LEFT_FOR) -> int:
 
 
 def _lone(target: OpenStore, left_for: timedelta) -> Iterator[str]:
-    """Our old objects that have no mark.
+    """Our old objects that no mark names.
 
     One listing tells which they may be; to ask for each mark would be a request for each copy.
     """
-    latest, old, marks = now() - left_for, [], set()
+    latest, old, marks = now() - left_for, defaultdict[str, list[str]](list), set()
     for found in target.list("backup_"):
-        filename = found.key.removesuffix(".age")
+        filename = filename_in(found.key)
         if NAME.fullmatch(filename) and found.modified <= latest:
-            old.append(found.key)
+            old[filename].append(found.key)
         elif found.key.endswith(".json"):
             marks.add(found.key)
-    for key in old:
-        its_mark = mark_key(key.removesuffix(".age"))
-        if its_mark not in marks and target.size(its_mark) is None:
-            yield key
+    for filename, keys in old.items():
+        if mark_key(filename) not in marks and target.size(mark_key(filename)) is None:
+            yield from keys
+        elif len(keys) > 1:  # it was encrypted anew
+            named = read_mark(target, filename).key
+            yield from (key for key in keys if key != named)
 
 
 def _is_being_made(store: Store, key: str) -> bool:
     pending = select(Copy.id).where(
         Copy.store_id == store.id,
-        Copy.filename == key.removesuffix(".age"),
+        Copy.filename == filename_in(key),
         Copy.status == Status.PENDING,
     )
     is_pending = db.session.scalar(pending) is not None

@@ -6,6 +6,7 @@ Dumps and exports of the catalogue go the same way.
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -28,26 +29,31 @@ class Outgoing:
     """A file that is sent to a store."""
 
     filename: str  # under which it is found there
-    file: BinaryIO
+    blocks: Iterable[bytes]
     measured: Measured  # what it must be to its end
     manifest: bytes
     what: str  # it is, for errors
+    token: str = ""  # in its key, where an older copy stays meanwhile
 
 
-def upload(target: OpenStore, store: Store, outgoing: Outgoing, on_block: OnBlock) -> Mark:
+def upload(
+    target: OpenStore, store: Store, outgoing: Outgoing, on_wait: Callable[[], None]
+) -> Mark:
     """Send a file, encrypted if the store has recipients; returns its mark, which is not written.
 
-    `on_block` also gets 0 while the limit of the store makes it wait; what it raises comes
-    out, and nothing is left. Raises VerificationError where the file was changed, StorageError.
+    `on_wait` is called while the limit of the store makes it wait; what that or the blocks
+    raise comes out, and nothing is left. Raises VerificationError where they are not what they
+    must be, StorageError.
     """
     recipients = [parse_recipient(text) for text in store.recipients]
-    whole = exactly(blocks_of(outgoing.file, on_block), outgoing.measured, outgoing.what)
+    whole = exactly(outgoing.blocks, outgoing.measured, outgoing.what)
     chunks = encrypted(whole, recipients) if recipients else whole
-    stored = Hashed(limited(chunks, store.bytes_per_second, lambda: on_block(0)))
-    key = object_key(outgoing.filename, is_encrypted=bool(recipients))
+    stored = Hashed(limited(chunks, store.bytes_per_second, on_wait))
+    is_encrypted = bool(recipients)
+    key = object_key(outgoing.filename, is_encrypted=is_encrypted, token=outgoing.token)
     target.put(key, stored, expected_size=outgoing.measured.size)
     return make_mark(
-        outgoing.filename,
+        key,
         stored=stored.measured,
         dump=outgoing.measured,
         manifest=outgoing.manifest,
@@ -93,11 +99,27 @@ class Hashed:
         return Measured(self.size, self._digest.hexdigest())
 
 
-def blocks_of(file: BinaryIO, on_block: OnBlock) -> Iterator[bytes]:
-    """A file in blocks; `on_block` gets the size of each one."""
+def blocks_of(file: BinaryIO) -> Iterator[bytes]:
+    """A file in blocks."""
     while block := file.read(BLOCK):
+        yield block
+
+
+def reported(blocks: Iterable[bytes], on_block: OnBlock) -> Iterator[bytes]:
+    """The same blocks; `on_block` gets the size of each one before somebody takes it."""
+    for block in blocks:
         on_block(len(block))
         yield block
+
+
+def in_own_thread(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The same chunks, taken in another thread.
+
+    The library that writes to a store cannot read from one while it waits for a chunk.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        while (chunk := thread.submit(next, chunks, None).result()) is not None:
+            yield chunk
 
 
 def limited(

@@ -17,7 +17,7 @@ from app.models.types import now
 from app.services.audit.acting import acting, tell
 from app.services.catalogue.files import find_file, snapshot
 from app.services.copies.mark import Mark, Measured, mark_key, object_key
-from app.services.copies.transfer import OnBlock, Outgoing, read_back, upload
+from app.services.copies.transfer import OnBlock, Outgoing, blocks_of, read_back, reported, upload
 from app.services.rescue.marks import filename_of, make_manifest, marked, moment_in, own_folder
 from app.services.stores.credentials import opened
 from app.services.stores.lookup import get_store
@@ -113,8 +113,9 @@ def _export(store: Store, target: OpenStore, on_block: OnBlock) -> Mark:
         measured = Measured(file.tell(), sha256)
         file.seek(0)
         manifest = make_manifest(filename, measured)
-        export = Outgoing(filename, file, measured, manifest, "the catalogue")
-        mark = upload(target, store, export, on_block)
+        blocks = reported(blocks_of(file), on_block)
+        export = Outgoing(filename, blocks, measured, manifest, "the catalogue")
+        mark = upload(target, store, export, lambda: on_block(0))
     read_back(target, mark, "the export", on_block)
     target.put_new(mark_key(filename), mark.written())
     _prune(target, filename)

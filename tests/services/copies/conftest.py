@@ -12,15 +12,20 @@ from app.models import Copy, DatabaseBackup, Status, Store, Trigger
 from app.models.backup import filename_of
 from app.models.types import now
 from app.services.backups import service as backups
+from app.services.copies import queue, service
 from app.services.copies.mark import mark_key
 from app.services.databases.lookup import default_database
 from app.services.stores import service as stores
 from app.services.stores.credentials import opened
+from app.services.stores.ownership import MARKER
 from app.services.stores.service import Changes
 from app.stores import Store as OpenStore
 from tests.stores.conftest import localbucket, prefix
 
 __all__ = ["localbucket", "prefix"]
+
+
+AddStore = Callable[..., Store]
 
 
 @pytest.fixture(params=["file", "s3"])
@@ -71,3 +76,31 @@ def lying(store: Store, ago: timedelta, **values: Any) -> str:
     with writing() as session:
         session.add(Copy(**row | values))
     return name
+
+
+def copied(backup: DatabaseBackup) -> Copy:
+    """Make the one copy that is due, as a worker does."""
+    queue.copy_what_is_due()
+    (copy,) = service.list_copies(filename=backup.filename)
+    queue.run_copy.call_local(copy.id)
+    return service.get_copy(copy.id)
+
+
+def keys_in(store: Store) -> set[str]:
+    return {found.key for found in inside(store).list()} - {MARKER}
+
+
+def content(store: Store, key: str) -> bytes:
+    return b"".join(inside(store).read(key))
+
+
+def spoil(store: Store, key: str) -> None:
+    changed = bytearray(content(store, key))
+    changed[len(changed) // 2] ^= 1
+    inside(store).put(key, [bytes(changed)])
+
+
+def due_again(copy: Copy) -> None:
+    """Let its next attempt be due now."""
+    with writing() as session:
+        session.get_one(Copy, copy.id).next_attempt_at = now()

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -24,33 +24,9 @@ from app.services.jobs.settling import settle_dead_jobs
 from app.services.stores import service as stores
 from app.services.stores.ownership import MARKER
 from tests.conftest import on_catalogues
-from tests.services.copies.conftest import inside, made
+from tests.services.copies.conftest import AddStore, content, copied, inside, keys_in, made, spoil
 
 pytestmark = on_catalogues("sqlite")
-
-AddStore = Callable[..., Store]
-
-
-def copied(backup: DatabaseBackup) -> Copy:
-    """Make the one copy that is due, as a worker does."""
-    queue.copy_what_is_due()
-    (copy,) = service.list_copies(filename=backup.filename)
-    queue.run_copy.call_local(copy.id)
-    return service.get_copy(copy.id)
-
-
-def keys_in(store: Store) -> set[str]:
-    return {found.key for found in inside(store).list()} - {MARKER}
-
-
-def content(store: Store, key: str) -> bytes:
-    return b"".join(inside(store).read(key))
-
-
-def spoil(store: Store, key: str) -> None:
-    changed = bytearray(content(store, key))
-    changed[len(changed) // 2] ^= 1
-    inside(store).put(key, [bytes(changed)])
 
 
 def test_a_new_backup_is_copied_marked_and_read_back(store: AddStore):

@@ -15,8 +15,8 @@ from app.models.types import now
 from app.services.databases.service import add_database
 from app.services.stores import lookup, service
 from app.services.stores.credentials import opened, parse_credentials
+from app.services.stores.keys import make_recovery_key
 from app.services.stores.ownership import MARKER, claim, panel_id
-from app.services.stores.recovery_key import make_recovery_key
 from app.services.stores.service import Asking, Changes
 from app.stores import open_store
 
