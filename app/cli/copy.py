@@ -161,6 +161,8 @@ def _reencrypted(copy: Copy, identities: Sequence[Identity], *, quiet: bool) -> 
 def _state(copy: Copy) -> str:
     if copy.is_pending:
         return "being made" if copy.claimed_by else "waits for a worker"
+    if copy.removing_since is not None:
+        return "being removed"
     if copy.loss is not None:
         return f"{copy.loss.value.upper()}: {printable(copy.error_message)}"
     if copy.is_completed:

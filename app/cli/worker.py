@@ -19,7 +19,7 @@ from app.models.worker import HEARTBEAT
 from app.queue import copies_queue, proofs_queue, queue, restores_queue
 from app.services.backups import service as backups
 from app.services.copies.queue import copy_what_is_due
-from app.services.copies.removal import forget_removed
+from app.services.copies.removal import finish_removals, forget_removed
 from app.services.copies.tidy import tidy_stores
 from app.services.copies.verify import verify_what_is_due
 from app.services.databases.connections import sample_in_use
@@ -144,8 +144,9 @@ def _end_with_the_worker(_: int) -> None:
 
 
 def _forget() -> None:
-    """Remove old rows."""
+    """Remove old rows, and what a killed process has begun to remove."""
     turn.forget()
+    finish_removals()
     forget_removed()
     workers.forget_old()
 

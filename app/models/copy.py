@@ -55,6 +55,8 @@ class Copy(Job, Model):
     attempts: Mapped[int] = mapped_column(default=0)
     next_attempt_at: Mapped[datetime | None] = mapped_column(Moment)
 
+    # When its removal was begun: from then on it does not count, whatever is left of it.
+    removing_since: Mapped[datetime | None] = mapped_column(Moment)
     # When it was removed from its store; the row then keeps it from being made again.
     removed_at: Mapped[datetime | None] = mapped_column(Moment)
     # Its store does not let it go: no rule tries again before.
@@ -70,12 +72,14 @@ class Copy(Job, Model):
     @property
     def is_good(self) -> bool:
         """Whether it is whole, as far as is known."""
-        return self.is_completed and self.loss is None
+        return self.is_completed and self.loss is None and self.removing_since is None
 
     @classmethod
     def good(cls) -> ColumnElement[bool]:
         """The same in a query."""
-        return and_(cls.status == Status.COMPLETED, cls.loss.is_(None))
+        return and_(
+            cls.status == Status.COMPLETED, cls.loss.is_(None), cls.removing_since.is_(None)
+        )
 
     def wait_again(self) -> None:
         """Wait for another attempt, for which a loss stays known."""
@@ -85,5 +89,6 @@ class Copy(Job, Model):
     def remove(self, at: datetime) -> None:
         """It is no longer in its store, and nobody wants it there."""
         self.status, self.loss, self.removed_at = Status.FAILED, None, at
-        self.verified_at = self.next_attempt_at = self.locked_until = self.replacement = None
+        self.verified_at = self.next_attempt_at = self.locked_until = None
+        self.replacement = self.removing_since = None
         self.error_message = self.error_detail = self.error_hint = ""

@@ -1,4 +1,4 @@
-"""Keys of the panel that read encrypted copies, and whom a copy is encrypted to."""
+"""Keys of the panel that read encrypted copies, their recipients, and removals under way."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -15,10 +15,12 @@ def upgrade() -> None:
     with op.batch_alter_table("copies") as batch:
         batch.add_column(sa.Column("recipients", sa.JSON(), nullable=True))
         batch.add_column(sa.Column("replacement", sa.JSON(), nullable=True))
+        batch.add_column(sa.Column("removing_since", sa.DateTime(timezone=True), nullable=True))
 
 
 def downgrade() -> None:
     with op.batch_alter_table("copies") as batch:
+        batch.drop_column("removing_since")
         batch.drop_column("replacement")
         batch.drop_column("recipients")
     with op.batch_alter_table("stores") as batch:

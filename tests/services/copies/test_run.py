@@ -8,13 +8,13 @@ from datetime import timedelta
 import pytest
 
 from app.encryption import decrypted, make_identity
-from app.errors import Conflict, InvalidInput, NotFound, VerificationError
+from app.errors import Conflict, InvalidInput, NotFound, StorageError, VerificationError
 from app.extensions import db, writing
 from app.models import Copy, DatabaseBackup, Loss, ReadBack, Status, Store, Trigger
 from app.models.types import now
 from app.services.backups import service as backups
 from app.services.backups.listing import list_backups
-from app.services.copies import queue, run, service, transfer
+from app.services.copies import queue, removal, run, service, transfer
 from app.services.copies.fetch import fetch_copy
 from app.services.copies.mark import mark_key, read_mark
 from app.services.copies.verify import verify_copy, verify_what_is_due
@@ -328,3 +328,44 @@ def test_a_store_that_cannot_be_asked_proves_nothing(store: AddStore):
     with writing() as session:
         session.get_one(Store, nas.id).address = nas.address
     assert verify_what_is_due() is None  # it is asked again in an hour, and others before it
+
+
+def test_a_removal_that_was_killed_is_finished_later(
+    store: AddStore, monkeypatch: pytest.MonkeyPatch
+):
+    nas, backup = store(), made()
+    copy = copied(backup)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(inside(nas)), "delete", killed)
+        with pytest.raises(KeyboardInterrupt):
+            service.remove_copy(copy.id, by="ann")
+    assert not service.get_copy(copy.id).is_good  # whatever is left of it
+    assert service.places_of([backup]) == {backup.filename: 0}
+    removal.finish_removals()
+    assert keys_in(nas) != set()  # its process may still live
+    with writing() as session:
+        session.get_one(Copy, copy.id).removing_since = now() - timedelta(hours=1)
+    removal.finish_removals()
+    assert keys_in(nas) == set()
+    with pytest.raises(NotFound):
+        service.get_copy(copy.id)
+
+
+def test_a_copy_that_the_store_does_not_let_go_counts_again(
+    store: AddStore, monkeypatch: pytest.MonkeyPatch
+):
+    nas, backup = store(), made()
+    copy = copied(backup)
+
+    def refused(*_: object) -> None:
+        raise StorageError("access denied")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(inside(nas)), "delete", refused)
+        with pytest.raises(StorageError):
+            service.remove_copy(copy.id, by="ann")
+    assert service.get_copy(copy.id).is_good
