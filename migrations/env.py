@@ -28,7 +28,8 @@ def _wanted() -> Any:
 
 def run_migrations() -> None:
     """Bring the catalogue to the wanted revision."""
-    with db.engine.connect() as plain:
+    engine = context.config.attributes.get("engine") or db.engine
+    with engine.connect() as plain:
         upgrade = Upgrade(plain, context.config.attributes.get("say"))
         connection = plain.execution_options(begin_with="BEGIN IMMEDIATE")
         context.configure(

@@ -33,6 +33,7 @@ class Fact(enum.Enum):
     UNGUARDED = "databases-unguarded"
     COPY_OVERDUE = "copy-overdue"
     COPY_LOST = "copy-lost"  # found missing or damaged in its store
+    EXPORT_OVERDUE = "export-overdue"  # of the catalogue, to a store that takes it
 
 
 #: Good news: these never open an alarm.

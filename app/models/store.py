@@ -4,7 +4,17 @@ import enum
 from datetime import datetime
 
 from cuid2 import create_id
-from sqlalchemy import JSON, BigInteger, ForeignKey, String, Text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    ColumnElement,
+    ForeignKey,
+    String,
+    Text,
+    and_,
+    cast,
+    or_,
+)
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.extensions import Model
@@ -67,6 +77,13 @@ class Store(Model):
         if self.takes_catalogue is TakesCatalogue.ENCRYPTED:
             return bool(self.recipients)
         return self.takes_catalogue is TakesCatalogue.ALWAYS
+
+    @classmethod
+    def getting_catalogue(cls) -> ColumnElement[bool]:
+        """The same in a query."""
+        has_recipients = cast(cls.recipients, String) != "[]"
+        is_safe = and_(cls.takes_catalogue == TakesCatalogue.ENCRYPTED, has_recipients)
+        return or_(cls.takes_catalogue == TakesCatalogue.ALWAYS, is_safe)
 
 
 class StoreDatabase(Model):

@@ -25,7 +25,7 @@ from app.services.stores import service as stores
 from app.services.stores.lookup import get_store, list_stores
 from app.services.stores.ownership import MARKER, panel_id
 from app.services.stores.service import Changes
-from tests.conftest import PASSWORD, Database, settings_in
+from tests.conftest import PASSWORD, Database, as_catalogue, settings_in
 from tests.stores.conftest import localbucket, prefix
 from tests.stores.servers import Place
 from tests.test_auditing import entries
@@ -165,6 +165,21 @@ def test_all_comes_back_from_an_open_store_that_takes_the_catalogue(
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.timeout(400)
+def test_a_catalogue_is_recovered_to_postgresql(
+    panel: Panel, tmp_path: Path, nas: Path, new_database: Callable[..., Database]
+):
+    changes = Changes(takes_catalogue=TakesCatalogue.ALWAYS)
+    filename = lose(panel("lost"), tmp_path / "lost", f"file://{nas}", changes)
+    new = panel("new", catalogue_url=as_catalogue(new_database().url))
+    back = recover(new, nas, "--yes")
+    assert back.exit_code == 0, back.output
+    with new.app_context():
+        assert get_backup(filename).notes == "the last one"
+        assert len(list_schedules()) == 1
+    assert entries(new)[-1]["action"] == "recover"
+
+
 def test_without_the_secret_key_copies_are_foreign_until_they_are_trusted(
     panel: Panel, shop: Database, tmp_path: Path, nas: Path
 ):

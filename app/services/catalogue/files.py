@@ -2,7 +2,9 @@
 
 import os
 import secrets
+import shutil
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -16,6 +18,7 @@ from app.errors import ConfigurationError, VerificationError
 from app.extensions import db
 
 _EXPORT = ".export-"
+_LOCK = "lock"
 
 
 def find_file() -> Path | None:
@@ -67,6 +70,23 @@ def snapshot(path: Path) -> Iterator[BinaryIO]:
             yield file
         finally:
             partial.unlink()
+
+
+@contextmanager
+def private_folder(parent: Path) -> Iterator[Path]:
+    """A folder in another one that is ours, for the time of the block.
+
+    Removes what killed processes have left of theirs. Raises OSError.
+    """
+    for left in parent.glob(f"{_EXPORT}*"):
+        if locks.remove_unlocked(left / _LOCK):
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=_EXPORT, dir=parent) as name:
+        descriptor = locks.create_locked(Path(name, _LOCK))
+        try:
+            yield Path(name)
+        finally:
+            os.close(descriptor)
 
 
 def checked_revision(path: Path) -> str:

@@ -12,7 +12,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from flask import current_app
-from sqlalchemy import inspect, text
+from sqlalchemy import Engine, inspect, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DatabaseError, OperationalError
 
@@ -48,6 +48,15 @@ def prepare_catalogue(say: Callable[[str], None] | None = None) -> None:
             detail=f"{_shown_url()}: {explained.detail}",
             hint=explained.hint,
         ) from error
+
+
+def prepare_file(
+    engine: Engine, say: Callable[[str], None] | None = None, revision: str = "head"
+) -> None:
+    """Create or upgrade a catalogue in a file that is not ours; `say` as above."""
+    migrations = _migrations()
+    migrations.attributes |= {"say": say, "engine": engine}
+    command.upgrade(migrations, revision)
 
 
 def _newer_version() -> ConfigurationError:

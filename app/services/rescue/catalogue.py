@@ -3,19 +3,20 @@
 import heapq
 import logging
 import os
-import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import exists, func, or_, select
+from sqlalchemy import Connection, Select, exists, func, or_, select
 
+from app.config import settings
 from app.encryption import Identity
 from app.errors import AppError, ConfigurationError, Conflict, InvalidInput, ObjectMissing
 from app.extensions import Model, db
 from app.models import Admin, AuditEntry, Database, Panel, Schedule
 from app.services.audit.acting import acting, tell
-from app.services.catalogue.files import checked_revision, find_file, put_in_place
+from app.services.catalogue.files import checked_revision, find_file, private_folder, put_in_place
+from app.services.catalogue.portable import restore_rows
 from app.services.catalogue.state import find_revisions, prepare_catalogue
 from app.services.copies.mark import Mark, read_mark, refuse_without_identity
 from app.services.copies.transfer import plain
@@ -53,15 +54,28 @@ class Restored:
 
 def has_own_rows() -> bool:
     """Whether this panel has anything of its own, but for attempts to recover it."""
+    found = bool(db.session.scalar(_any_own_row()))
+    db.session.commit()
+    return found
+
+
+def _refuse_own_rows(connection: Connection) -> None:
+    if connection.scalar(_any_own_row()):
+        raise _has_rows()
+
+
+def _any_own_row() -> Select[bool]:
     tables = [
         exists().select_from(table)
         for name, table in Model.metadata.tables.items()
         if name not in (*_BY_ITSELF, AuditEntry.__tablename__)
     ]
     others = exists().where(AuditEntry.action != _ACTION)
-    found = bool(db.session.scalar(select(or_(others, *tables))))
-    db.session.commit()
-    return found
+    return select(or_(others, *tables))
+
+
+def _has_rows() -> Conflict:
+    return Conflict("the catalogue has rows of its own")
 
 
 def find_exports(store: Store) -> list[str]:
@@ -103,23 +117,19 @@ def restore_catalogue(
     without an identity that fits, ConfigurationError for one of a newer Backstop.
     """
     path = find_file()
-    if path is None:
-        raise Conflict(
-            "an export cannot be restored into a catalogue on PostgreSQL",
-            hint="Begin without BACKSTOP_CATALOGUE_URL, or rebuild the history alone:"
-            " --no-catalogue.",
-        )
     if has_own_rows():
-        raise Conflict("the catalogue has rows of its own")
-    partial = path.with_name(f"{path.name}.recovered-{secrets.token_hex(8)}")
+        raise _has_rows()
     try:
-        _write(partial, plain(store, export.mark, identities, "the export"))
-        _refuse_newer(checked_revision(partial))
-        put_in_place(partial, path)
+        with private_folder(path.parent if path else settings().instance_dir) as folder:
+            partial = folder / "catalogue.db"
+            _write(partial, plain(store, export.mark, identities, "the export"))
+            _refuse_newer(checked_revision(partial))
+            if path is None:
+                restore_rows(partial, _refuse_own_rows, say)
+            else:
+                put_in_place(partial, path)
     except OSError as error:
         raise AppError("the catalogue cannot be written", detail=f"{error}.") from error
-    finally:
-        partial.unlink(missing_ok=True)
     prepare_catalogue(say)
     tell(detail=f"catalogue of {export.moment}")
     logger.info("catalogue restored from=%s signed=%s", export.mark.key, export.is_signed)

@@ -8,14 +8,15 @@ import heapq
 import logging
 from datetime import timedelta
 
-from sqlalchemy import ColumnElement, Select, String, and_, cast, exists, or_, select, update
+from sqlalchemy import ColumnElement, Select, exists, or_, select, update
 
-from app.errors import AppError, Conflict, NotPossible, ObjectLocked
+from app.errors import AppError, Conflict, Interrupted, ObjectLocked
 from app.extensions import ask, db, update_alone
 from app.models import Store, TakesCatalogue
 from app.models.types import now
 from app.services.audit.acting import acting, tell
 from app.services.catalogue.files import find_file, snapshot
+from app.services.catalogue.portable import snapshot_of_rows
 from app.services.copies.mark import Mark, Measured, mark_key, object_key
 from app.services.copies.transfer import OnBlock, Outgoing, blocks_of, read_back, reported, upload
 from app.services.rescue.marks import filename_of, make_manifest, marked, moment_in, own_folder
@@ -37,15 +38,9 @@ def export_catalogue(name: str, *, by: str, on_block: OnBlock = lambda _: None) 
     """Export the catalogue to a store now.
 
     `on_block` gets the size of each block that is sent or read back. Raises NotFound, Conflict
-    if the store does not take it, NotPossible on PostgreSQL, StorageError.
+    if the store does not take it, StorageError.
     """
     store = get_store(name)
-    if find_file() is None:
-        raise NotPossible(
-            "a catalogue on PostgreSQL is not exported",
-            detail="Its rows alone would fit no other version of Backstop.",
-            hint="Back it up as a database of its server: with pg_dump, or from another panel.",
-        )
     if not store.gets_catalogue:
         raise Conflict(
             f"{name} does not take the catalogue",
@@ -66,7 +61,7 @@ def export_what_is_due(on_block: OnBlock = lambda _: None) -> None:
 
     One cheap statement if there is nothing to do. Any number of workers may do this at once.
     """
-    if find_file() is None or not ask(select(exists(_due())))[0][0]:
+    if not ask(select(exists(_due())))[0][0]:
         return
     for (name,) in ask(_due()):
         taken = update(Store).where(Store.name == name, _is_due())
@@ -81,10 +76,8 @@ def export_what_is_due(on_block: OnBlock = lambda _: None) -> None:
 
 
 def _due() -> Select[str]:
-    has_recipients = cast(Store.recipients, String) != "[]"
-    is_safe = and_(Store.takes_catalogue == TakesCatalogue.ENCRYPTED, has_recipients)
-    gets_catalogue = or_(Store.takes_catalogue == TakesCatalogue.ALWAYS, is_safe)
-    return select(Store.name).where(gets_catalogue, Store.is_paused.is_(False), _is_due())
+    takes = (Store.getting_catalogue(), Store.is_paused.is_(False))
+    return select(Store.name).where(*takes, _is_due())
 
 
 def _is_due() -> ColumnElement[bool]:
@@ -97,6 +90,9 @@ def _attempt(store: Store, on_block: OnBlock) -> Mark:
     db.session.commit()  # no transaction stays open meanwhile
     try:
         mark = _export(store, opened(store), on_block)
+    except Interrupted:
+        update_alone(row.values(export_due_at=now()))  # that is not the store's failure
+        raise
     except AppError as error:
         update_alone(row.values(export_error=error.message, export_due_at=now() + _AGAIN))
         raise
@@ -107,8 +103,7 @@ def _attempt(store: Store, on_block: OnBlock) -> Mark:
 
 def _export(store: Store, target: OpenStore, on_block: OnBlock) -> Mark:
     path, filename = find_file(), filename_of(now())
-    assert path is not None  # noqa: S101 - the callers have asked
-    with snapshot(path) as file:
+    with snapshot(path) if path is not None else snapshot_of_rows() as file:
         sha256 = sha256_of(file)
         measured = Measured(file.tell(), sha256)
         file.seek(0)

@@ -26,6 +26,7 @@ from app.models import (
     Status,
     Store,
     StoreDatabase,
+    TakesCatalogue,
     Trigger,
     Worker,
 )
@@ -323,6 +324,11 @@ def stored(name: str = "nas", **values: Any) -> None:
         session.add(Store(id=name, name=name, address="", created_at=longer_ago, **values))
 
 
+def change_store(store: str, **values: Any) -> None:
+    with writing() as session:
+        session.merge(Store(id=store, **values))
+
+
 def copied(filename: str, store: str = "nas", **values: Any) -> None:
     """A good copy of a backup, unless the values say otherwise."""
     with writing() as session:
@@ -416,6 +422,31 @@ def test_lost_copies_of_a_store_are_one_alarm_until_they_are_good_again(plant: P
     copied(files[0], loss=None, status=Status.PENDING)
     alarms.look(now())
     assert [alarm.subject for alarm in alarms.list_open()] == ["offsite"]
+
+
+@pytest.mark.usefixtures("context")
+def test_an_overdue_export_of_the_catalogue_is_told_until_one_works():
+    stored(), stored("paused"), stored("offsite")
+    for name, values in {
+        "nas": {"exported_at": now() - 3 * DAY, "export_error": "no answer"},
+        "paused": {"exported_at": now() - 3 * DAY, "is_paused": True},
+        "offsite": {"exported_at": now() - DAY},
+    }.items():
+        change_store(name, takes_catalogue=TakesCatalogue.ALWAYS, **values)
+    alarms.look(now())
+    (alarm,) = alarms.list_open()
+    assert alarm.title == "The export of the catalogue to nas is overdue"
+    assert "The last attempt failed: no answer." in alarm.body
+    change_store("nas", exported_at=now(), export_error="")
+    change_store("offsite", exported_at=None, created_at=now() - 3 * DAY)  # not tried yet
+    alarms.look(now())
+    assert alarms.list_open() == []
+    change_store("offsite", export_error="no answer")
+    alarms.look(now())
+    assert kinds() == ["export-overdue"]
+    change_store("offsite", takes_catalogue=TakesCatalogue.ENCRYPTED)  # it has no recipients
+    alarms.look(now())
+    assert alarms.list_open() == []
 
 
 def test_many_stores_and_copies_cost_a_look_as_many_statements_as_one(plant: Plant):

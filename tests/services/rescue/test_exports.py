@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from app.config import settings
 from app.encryption import decrypted, make_identity
-from app.errors import AppError, Conflict, NotPossible, ObjectLocked
+from app.errors import AppError, Conflict, Interrupted, ObjectLocked
 from app.extensions import writing
 from app.models import Store, TakesCatalogue
 from app.models.types import now
@@ -96,6 +97,20 @@ def test_an_open_store_gets_it_only_if_that_is_said(store: AddStore, tmp_path: P
     make_due()
     export_what_is_due()
     assert names_in(nas) == [mark.filename]
+
+
+@on_sqlite
+@in_a_folder
+def test_an_export_that_the_worker_s_end_interrupts_is_due_at_once(store: AddStore):
+    nas = store(takes_catalogue=TakesCatalogue.ALWAYS)
+
+    def ended(_: int) -> None:
+        raise Interrupted("the worker ends")
+
+    export_what_is_due(ended)
+    assert get_store("nas").export_error == ""  # it is not the store's failure
+    export_what_is_due()
+    assert len(names_in(nas)) == 1
 
 
 @on_sqlite
@@ -200,9 +215,9 @@ def test_a_clock_that_was_ahead_costs_no_new_export(
 
 @on_catalogues("postgresql")
 @in_a_folder
-def test_a_catalogue_on_postgresql_is_not_exported(store: AddStore):
+def test_a_catalogue_on_postgresql_is_exported_as_a_file(store: AddStore, tmp_path: Path):
     nas = store(takes_catalogue=TakesCatalogue.ALWAYS)
     export_what_is_due()
-    with pytest.raises(NotPossible, match="PostgreSQL"):
-        export_catalogue("nas", by="ann")
-    assert keys_in(nas) == []
+    (name,) = names_in(nas)
+    assert admins_in(b"".join(inside(nas).read(name)), tmp_path) == ["admin"]
+    assert list(settings().instance_dir.glob(".export-*")) == []

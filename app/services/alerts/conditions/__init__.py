@@ -14,7 +14,7 @@ from app.services.alerts.conditions.backups import (
     too_old,
     unlike_the_others,
 )
-from app.services.alerts.conditions.copies import lost_copies, overdue_copies
+from app.services.alerts.conditions.copies import lost_copies, overdue_copies, overdue_exports
 from app.services.alerts.conditions.machine import failing_notifiers, low_disk, silent_workers
 from app.services.alerts.conditions.proven import damaged, failing_drills, missing_files
 from app.services.alerts.conditions.trouble import Trouble
@@ -44,3 +44,4 @@ def find_troubles(at: datetime) -> Iterator[Trouble]:
     yield from unguarded_databases(servers)
     yield from overdue_copies(at)
     yield from lost_copies()
+    yield from overdue_exports(at)
