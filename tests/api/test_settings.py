@@ -22,12 +22,13 @@ def test_settings_are_read_and_brought(admin: FlaskClient):
         "retention": [],
         "schedules": [],
         "stores": [],
+        "store_retention": [],
     }
     assert admin.patch(path, json={"settings": DOCUMENT}).status_code == 200
     assert admin.get(path).json == {
         "settings": {"databases": [default]}
         | DOCUMENT
-        | {"notifiers": [], "retention": [], "schedules": [], "stores": []}
+        | {"notifiers": [], "retention": [], "schedules": [], "stores": [], "store_retention": []}
     }
     gone = admin.patch(path, json={"settings": {"assertions": []}, "exact": True})
     assert gone.json["changes"] == ['assertion "orders" removed']

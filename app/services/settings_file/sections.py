@@ -1,20 +1,17 @@
 """The kinds of settings that admins change at run time, each with its operations."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
 
 from sqlalchemy import select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from app.extensions import db
-from app.models import Assertion, Database, RetentionPolicy, Schedule, State
+from app.models import Assertion, Database, Schedule, State
 from app.services.alerts import notifiers
 from app.services.databases.lookup import choose_database, not_retired
 from app.services.proofs import assertions
-from app.services.retention import policies
-from app.services.retention.periods import length_of, length_text
-from app.services.retention.rules import Policy
 from app.services.schedules import service as schedules
 from app.services.schedules.listing import task_named
 from app.services.settings_file.databases import (
@@ -25,6 +22,16 @@ from app.services.settings_file.databases import (
     remove_database,
 )
 from app.services.settings_file.entries import Fields, Key, default_name, opened
+from app.services.settings_file.retention import (
+    FIELDS,
+    entries_in_stores,
+    remove_in_store,
+    remove_retention,
+    retention_as_kept,
+    retention_entries,
+    set_in_store,
+    set_retention,
+)
 from app.services.settings_file.stores import (
     PAUSED,
     add_store,
@@ -34,10 +41,6 @@ from app.services.settings_file.stores import (
     store_entries,
 )
 
-_COUNTS = (
-    *("keep_last", "keep_hourly", "keep_daily", "keep_weekly", "keep_monthly", "keep_yearly"),
-    "max_total_size",
-)
 _SCHEDULE = {"task": str, "cron": str, "timezone": str, "notes": str, "enabled": bool}
 
 
@@ -59,7 +62,7 @@ class Section:
     as_kept: Callable[[Fields], Fields] = dict  # fields in the form in which they are kept
 
 
-_Row = TypeVar("_Row", Assertion, RetentionPolicy, Schedule)
+_Row = TypeVar("_Row", Assertion, Schedule)
 
 
 def _owned(model: type[_Row], *order: InstrumentedAttribute[str]) -> Iterator[tuple[str, _Row]]:
@@ -98,30 +101,6 @@ def _notifiers() -> dict[Key, Fields]:
         )  # none are named: every alarm
         for notifier in notifiers.list_notifiers()
     }
-
-
-def _retention() -> dict[Key, Fields]:
-    owned = ((name, policies.policy_of(row)) for name, row in _owned(RetentionPolicy))
-    return {Key("", name): _policy_fields(policy) for name, policy in owned if not policy.is_empty}
-
-
-def _policy_fields(policy: Policy) -> Fields:
-    kept = {key: value for key, value in asdict(policy).items() if value is not None}
-    if policy.keep_within is not None:
-        kept["keep_within"] = length_text(policy.keep_within)
-    return kept
-
-
-def _retention_as_kept(fields: Fields) -> Fields:
-    within = {key: length_text(length_of(fields[key])) for key in ("keep_within",) if key in fields}
-    return fields | within
-
-
-def _set_retention(key: Key, fields: Fields, by: str) -> None:
-    database, values = choose_database(key.name), dict(fields)
-    if within := values.get("keep_within"):
-        values["keep_within"] = length_of(within)
-    policies.set_policy(replace(policies.get_policy(database), **values), database, by=by)
 
 
 def _schedules() -> dict[Key, Fields]:
@@ -192,14 +171,14 @@ SECTIONS: dict[str, Section] = {
     ),
     "retention": Section(
         word="retention of",
-        fields=dict.fromkeys(_COUNTS, int) | {"keep_within": str, "time_zone": str},
+        fields=FIELDS,
         needed=frozenset(),
-        entries=_retention,
-        add=_set_retention,
-        edit=_set_retention,
-        remove=lambda key, by: policies.set_policy(Policy(), choose_database(key.name), by=by),
+        entries=retention_entries,
+        add=set_retention,
+        edit=set_retention,
+        remove=remove_retention,
         names_database=True,
-        as_kept=_retention_as_kept,
+        as_kept=retention_as_kept,
     ),
     "schedules": Section(
         word="schedule",
@@ -239,5 +218,16 @@ SECTIONS: dict[str, Section] = {
         removed=PAUSED,
         secrets=frozenset({"credentials"}),
         as_kept=store_as_kept,
+    ),
+    "store_retention": Section(  # after the stores that it names
+        word="retention in",
+        fields=FIELDS,
+        needed=frozenset(),
+        entries=entries_in_stores,
+        add=set_in_store,
+        edit=set_in_store,
+        remove=remove_in_store,
+        of_database=True,
+        as_kept=retention_as_kept,
     ),
 }

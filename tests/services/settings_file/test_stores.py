@@ -4,6 +4,9 @@ import pytest
 
 from app.errors import InvalidInput, NotFound
 from app.models import ReadBack
+from app.services.databases.lookup import get_database
+from app.services.retention import policies
+from app.services.retention.rules import DAY, Policy
 from app.services.settings_file import document as service
 from app.services.stores import lookup
 from app.services.stores.credentials import opened
@@ -98,3 +101,38 @@ def test_what_cannot_be_meant_is_refused_with_the_name_of_the_store(fields: dict
         service.import_settings(document, by="ann")
     assert CANARY not in refused.value.in_words()
     assert lookup.list_stores() == []
+
+
+def test_retention_in_a_store_comes_and_goes_with_it():
+    policy = """
+        [[store_retention]]
+        name = "offsite"
+        database = "crm"
+        keep_monthly = 24
+        keep_within = "7d"
+
+        [[store_retention]]
+        name = "offsite"
+        keep_last = 3
+    """
+    assert bring(STORE + policy)[-2:] == [
+        'retention in "offsite" of crm added',
+        'retention in "offsite" added',
+    ]
+    crm, store = get_database("crm"), lookup.get_store("offsite")
+    assert policies.get_policy(crm, store) == Policy(keep_monthly=24, keep_within=7 * DAY)
+    assert policies.get_policy(crm).is_empty
+    assert policies.get_standing(crm, store).waits  # until an admin confirms it
+    text = exported()
+    assert bring(text, exact=True) == []
+    assert bring(STORE + policy.replace("24", "12")) == [
+        'retention in "offsite" of crm changed: keep_monthly'
+    ]
+    assert bring("store_retention = []", exact=True) == [
+        'retention in "offsite" removed',
+        'retention in "offsite" of crm removed',
+    ]
+    with pytest.raises(InvalidInput, match='retention in "nowhere"'):
+        bring('[[store_retention]]\nname = "nowhere"\nkeep_last = 1')
+    with pytest.raises(InvalidInput, match='retention in "offsite" of gone'):
+        bring('[[store_retention]]\nname = "offsite"\ndatabase = "gone"\nkeep_last = 1')
