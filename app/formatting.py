@@ -39,6 +39,7 @@ def init_app(app: Flask) -> None:
     """Register the filters."""
     app.jinja_env.filters.update(
         bytes=bytes_text,
+        copies=copies_text,
         rate=rate_text,
         duration=duration_text,
         ago=ago_text,
@@ -64,6 +65,11 @@ def task_text(task: Task) -> str:
 def bytes_text(size: int) -> str:
     """1.2 MiB"""
     return humanize.naturalsize(size, binary=True)
+
+
+def copies_text(number: int) -> str:
+    """1 copy"""
+    return "1 copy" if number == 1 else f"{number:,} copies"
 
 
 def rate_text(rate: int | None) -> str:

@@ -9,7 +9,7 @@ from app.admin.passwords import told
 from app.admin.store_form import StoreForm
 from app.auth import signed_in_admin
 from app.errors import AppError, Busy, Conflict, InvalidInput, NotFound, StorageError
-from app.formatting import rate_text
+from app.formatting import copies_text, rate_text
 from app.models import Store
 from app.problems import status_of
 from app.readers import off_or, rate
@@ -146,7 +146,7 @@ def delete(name: str) -> ResponseReturnValue:
     except Conflict as error:
         flash(told(error), "danger")
         return redirect(url_for(".show", name=name))
-    flash(f"{name} has been removed. {left} copies stay at {address}.", "success")
+    flash(f"{name} has been removed. {copies_text(left)} stay at {address}.", "success")
     return redirect(url_for(".index"))
 
 

@@ -18,7 +18,7 @@ from app.cli.progress import bytes_shown
 from app.cli.restore import restore_
 from app.encryption import Identity
 from app.errors import AppError, Conflict, InvalidInput, NotFound, ObjectMissing, VerificationError
-from app.formatting import bytes_text, printable
+from app.formatting import bytes_text, copies_text, printable
 from app.host import own_user
 from app.services.access.admins import list_admins
 from app.services.backups.listing import get_backup, has_dump
@@ -114,7 +114,7 @@ class _Counter:
 def _show(store: Store, inventory: Inventory, exports: Sequence[str]) -> None:
     """Show what lies in the store. Raises NotFound where nothing does."""
     click.echo(
-        f"{store.address} has {inventory.copies} copies, {bytes_text(inventory.size)},"
+        f"{store.address} has {copies_text(inventory.copies)}, {bytes_text(inventory.size)},"
         f" {inventory.encrypted} of them encrypted, and {len(exports)} exports of a catalogue."
     )
     for (server, database), number in sorted(inventory.databases.items()):
@@ -210,7 +210,7 @@ def _adopt(
         click.echo("That panel must be gone: two panels never share a store.")
     if not wanted.yes:
         over = "Take the store over" if is_others else "Add the store"
-        click.confirm(f"{over}, and list its {inventory.copies} copies here?", abort=True)
+        click.confirm(f"{over}, and list its {copies_text(inventory.copies)} here?", abort=True)
     adopted = adopt_store(
         source,
         identities,
@@ -219,7 +219,7 @@ def _adopt(
         by=own_user(),
     )
     made = rebuild_history(adopted.name, inventory, by=own_user())
-    click.echo(f"The store is here as {adopted.name}; {made} copies are new: flask copy list")
+    click.echo(f"The store is here as {adopted.name}; new copies: {made}: flask copy list")
     if adopted.is_paused:
         click.echo(
             f"It is paused, since its copies are encrypted, and new ones would not be:"

@@ -9,11 +9,19 @@ from app.cli.credentials import credentials_option, read_credentials
 from app.cli.groups import Group, ending_by_signals, json_option, json_text
 from app.cli.progress import bytes_shown
 from app.cli.steps import print_steps
-from app.errors import InvalidInput
-from app.formatting import bytes_text, moment_short, printable, rate_text
+from app.cli.store_options import (
+    catalogue_option,
+    changes_in,
+    databases_option,
+    limit_option,
+    read_back_option,
+    recipients_option,
+    take_over_option,
+    untested_option,
+)
+from app.formatting import bytes_text, copies_text, moment_short, printable, rate_text
 from app.host import own_user
-from app.models import ReadBack, Store, TakesCatalogue
-from app.readers import off_or, rate
+from app.models import Store
 from app.schemas.reports import steps_report
 from app.schemas.stores import store_row
 from app.services.rescue.exports import export_catalogue
@@ -22,39 +30,6 @@ from app.services.stores.keys import forget_drill_key, make_drill_key, make_reco
 from app.steps import is_passed
 
 group = Group("store", help="Copy backups to stores: another disk, S3, Google Cloud, Azure, SFTP.")
-
-_recipients = click.option(
-    "--recipient",
-    "recipients",
-    metavar="KEY",
-    multiple=True,
-    help="Encrypt its copies to this public key of age or SSH; can be repeated.",
-)
-_databases = click.option(
-    "--database",
-    "databases",
-    metavar="NAME",
-    multiple=True,
-    help="Copy only backups of this database; can be repeated. Default: all.",
-)
-_read_back = click.option(
-    "--read-back",
-    type=click.Choice([member.value for member in ReadBack]),
-    help="Which new copies are read back and hashed; sample is one in ten.",
-)
-_limit = click.option(
-    "--limit", metavar="RATE", help="At most so many bytes a second, such as 10MB; off: no limit."
-)
-_catalogue = click.option(
-    "--catalogue",
-    type=click.Choice([member.value for member in TakesCatalogue]),
-    help="Whether the panel's own catalogue is exported to it each day. It has hashes of"
-    " passwords: by default only while the store has recipients.",
-)
-_take_over = click.option(
-    "--take-over", is_flag=True, help="Even if it belongs to another panel, which must be gone."
-)
-_untested = click.option("--untested", is_flag=True, help="Ask the store nothing yet.")
 
 
 @group.command("list")
@@ -94,13 +69,13 @@ def show(name: str, as_json: bool) -> None:
 @click.argument("name")
 @click.argument("url")
 @credentials_option
-@_recipients
-@_databases
-@_read_back
-@_limit
-@_catalogue
-@_take_over
-@_untested
+@recipients_option
+@databases_option
+@read_back_option
+@limit_option
+@catalogue_option
+@take_over_option
+@untested_option
 @json_option
 def add(
     name: str, url: str, *, take_over: bool, untested: bool, as_json: bool, **options: Any
@@ -112,7 +87,7 @@ def add(
     marked as this panel's.
     """
     asking = service.Asking(is_asked=not untested, take_over=take_over)
-    store = service.add_store(name, url, _changes(options), asking=asking, by=own_user())
+    store = service.add_store(name, url, changes_in(options), asking=asking, by=own_user())
     if as_json:
         click.echo(json_text(store_row(lookup.get_row(name))))
         return
@@ -129,15 +104,15 @@ def add(
 @click.option("--url", help="The new URL.")
 @credentials_option
 @click.option("--no-credentials", is_flag=True, help="Forget the credentials that are stored.")
-@_recipients
+@recipients_option
 @click.option("--not-encrypted", is_flag=True, help="Encrypt new copies no more.")
-@_databases
+@databases_option
 @click.option("--all-databases", is_flag=True, help="Copy backups of all databases.")
-@_read_back
-@_limit
-@_catalogue
-@_take_over
-@_untested
+@read_back_option
+@limit_option
+@catalogue_option
+@take_over_option
+@untested_option
 def edit(
     name: str,
     *,
@@ -152,7 +127,7 @@ def edit(
     Recipients that are given replace the present ones, and so do databases.
     """
     asking = service.Asking(is_asked=not untested, take_over=take_over)
-    changes = _changes(options, name=rename, url=url)
+    changes = changes_in(options, name=rename, url=url)
     edited = service.edit_store(name, changes, asking=asking, by=own_user())
     click.echo(f"{edited.name} has been saved.")
 
@@ -212,10 +187,10 @@ def remove(name: str, yes: bool) -> None:
     """Forget a store and its copies; nothing is removed from the store itself."""
     row = lookup.get_row(name)
     if not yes:
-        question = f"Forget {name}? {row.copies} copies stay at {row.store.address}."
+        question = f"Forget {name}? {copies_text(row.copies)} stay at {row.store.address}."
         click.confirm(question, abort=True)
     left = service.remove_store(name, by=own_user())
-    click.echo(f"{name} has been removed. {left} copies stay at {row.store.address}.")
+    click.echo(f"{name} has been removed. {copies_text(left)} stay at {row.store.address}.")
 
 
 @group.command("recovery-key")
@@ -277,33 +252,5 @@ def _line(row: lookup.Row) -> str:
     store = row.store
     state = "paused" if store.is_paused else "active"
     encrypted = "encrypted" if store.recipients else "not encrypted"
-    lying = f"{row.copies} {'copy' if row.copies == 1 else 'copies'}, {bytes_text(row.size)}"
+    lying = f"{copies_text(row.copies)}, {bytes_text(row.size)}"
     return f"{store.name}  {state}  {store.address}  {lying}, {encrypted}"
-
-
-def _changes(
-    options: dict[str, Any], *, name: str | None = None, url: str | None = None
-) -> service.Changes:
-    given, catalogue = options["read_back"], options["catalogue"]
-    return service.Changes(
-        name=name,
-        url=url,
-        credentials={}
-        if options.get("no_credentials")
-        else read_credentials(options["credentials_from"]),
-        recipients=() if options.get("not_encrypted") else options["recipients"] or None,
-        databases=() if options.get("all_databases") else options["databases"] or None,
-        read_back=service.read_back_named(given) if given else None,
-        bytes_per_second=_rate(options["limit"]),
-        takes_catalogue=TakesCatalogue(catalogue) if catalogue else None,
-    )
-
-
-def _rate(limit: str | None) -> int | None:
-    if limit is None:
-        return None
-    try:
-        value: int = off_or(rate)(limit)
-    except ValueError as error:
-        raise InvalidInput(f"--limit {error}") from error
-    return value

@@ -131,5 +131,5 @@ def test_what_is_done_is_in_the_audit(app: Flask, admin: FlaskClient, nas: Path)
         ("store.update", "nas", "changed: read_back"),
         ("store.test", "nas", ""),
         ("store.pause", "nas", "paused"),
-        ("store.delete", "nas", f"0 copies stay at file://{nas}"),
+        ("store.delete", "nas", f"copies that stay at file://{nas}: 0"),
     ]

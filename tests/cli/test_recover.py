@@ -126,10 +126,10 @@ def test_all_comes_back_from_an_encrypted_store(
     words = ("--credentials-from", str(secrets), "--identity", str(key))
     back = recover(new, url, *words, "--restore", answers="y\ny\n")
     assert back.exit_code == 0, back.output
-    assert "has 1 copies" in back.stdout
+    assert "has 1 copy" in back.stdout
     assert "1 of them encrypted, and 1 exports of a catalogue" in back.stdout
     assert "1 admins, 1 schedules, " in back.stdout
-    assert "The store is here as nas; 0 copies are new" in back.stdout
+    assert "The store is here as nas; new copies: 0" in back.stdout
     insist_that_rows_are_back(shop)
     with new.app_context():
         assert [admin.username for admin in admins.list_admins()] == ["admin"]
@@ -161,7 +161,7 @@ def test_all_comes_back_from_an_open_store_that_takes_the_catalogue(
     again = recover(new, nas, "--yes")
     assert again.exit_code == 0, again.output
     assert "This panel has rows of its own" in again.stdout
-    assert "0 copies are new" in again.stdout
+    assert "new copies: 0" in again.stdout
 
 
 @pytest.mark.timeout(400)
@@ -267,7 +267,7 @@ def test_the_newest_whole_export_and_the_newest_good_copy_are_taken(
     assert back.exit_code == 0, back.output
     assert f"The export {damaged.filename} cannot be used" in back.stderr
     assert "1 more marks cannot be used" in back.stdout
-    assert "2 copies are new" in back.stdout
+    assert "new copies: 2" in back.stdout
     assert f"{names[1]} cannot be used" in back.stderr
     assert f"{names[0]} is here." in back.stdout
     insist_that_rows_are_back(shop)

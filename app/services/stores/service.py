@@ -156,7 +156,7 @@ def remove_store(name: str, *, by: str) -> int:
         address = store.address
         _refuse_while_copying(store)
         session.delete(store)
-    tell(subject=name, detail=f"{left} copies stay at {address}")
+    tell(subject=name, detail=f"copies that stay at {address}: {left}")
     logger.info("store removed name=%r copies=%d by=%r", name, left, by)
     return left
 
