@@ -34,6 +34,7 @@ def test_a_store_is_added_shown_changed_listed_and_removed(admin: FlaskClient, n
         "state": "active",
         "hasCredentials": False,
         "recipients": [AGE],
+        "hasDrillKey": False,
         "databases": [],
         "takesAll": True,
         "readBack": "sample",

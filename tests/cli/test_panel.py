@@ -5,7 +5,6 @@ import re
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,6 +26,7 @@ from app.postgres.embedded import EmbeddedServer
 from app.services.backups import listing
 from app.services.backups import service as backups
 from app.services.jobs.progress import progress_of
+from tests import forks
 from tests.conftest import HELD, HOLD, Database, locked, sessions, waiting
 
 PATIENCE = 120  # seconds
@@ -71,16 +71,8 @@ class Home:
             **more,
         }
 
-    def flask(self, *words: str, **more: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [sys.executable, "-m", "flask", *words],
-            cwd=ROOT,
-            env=self.environment(**more),
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
+    def flask(self, *words: str, **more: str) -> forks.Ended:
+        return forks.flask(words, env=self.environment(**more), timeout=PATIENCE)
 
 
 @pytest.fixture(scope="module")
@@ -311,13 +303,7 @@ def test_sigterm_to_the_terminal_leaves_a_failed_row_and_no_file(home: Home, sho
     shop.run(HELD)
     with closing(psycopg2.connect(shop.url)) as holder, holder.cursor() as cursor:
         cursor.execute(HOLD)
-        create = psutil.Popen(
-            [sys.executable, "-m", "flask", "backup", "create"],
-            cwd=ROOT,
-            env=home.environment(**url),
-            stderr=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-        )
+        create = forks.Forked(["backup", "create"], env=home.environment(**url))
         partials = home.folder / "backups" / ".partial"
         wait_until(lambda: any(partials.glob("*.dump")), "the dump to begin")
         wait_until(lambda: any(each.name() == "pg_dump" for each in create.children()), "pg_dump")
@@ -354,13 +340,7 @@ class Worker:
         }
         self.log = settings.instance_dir / "worker.log"
         with self.log.open("w") as log:
-            self.process = psutil.Popen(
-                [sys.executable, "-m", "flask", "worker"],
-                cwd=ROOT,
-                env=environment,
-                stdout=log,
-                stderr=log,
-            )
+            self.process = forks.Forked(["worker"], env=environment, stdout=log, stderr=log)
         wait_until(lambda: "worker started" in self.text() or self.has_ended(), "the worker")
         assert not self.has_ended(), self.text()
 

@@ -1,20 +1,17 @@
 """A drill or a restore in the terminal is ended by a signal, and leaves nothing."""
 
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
-import psutil
 import pytest
 
-from app.config import ROOT
 from app.extensions import db
 from app.models import Status, Trigger
 from app.services.backups import service as backups
 from app.services.restores import service as restores
 from tests.cli.test_panel import PATIENCE, Home
 from tests.conftest import RESTORED_SLEEPS, Database
+from tests.forks import Forked
 from tests.postgres.conftest import wait_until
 
 # Only where it is restored does it take its time.
@@ -53,14 +50,9 @@ def test_a_signal_ends_it_and_leaves_nothing(
     # A drill on this server too, where its load can be seen to sleep.
     where = {"BACKSTOP_DRILL_URL": shop.url, "BACKSTOP_DRILL_ON_LIVE": "on"}
     with (tmp_path / "said").open("w") as said:
-        started = psutil.Popen(
-            [sys.executable, "-m", "flask", "backup", command, filename, *more],
-            cwd=ROOT,
-            env=Home(tmp_path).environment(DATABASE_URL=shop.url, **where),
-            stdin=subprocess.DEVNULL,
-            stdout=said,
-            stderr=said,
-        )
+        environment = Home(tmp_path).environment(DATABASE_URL=shop.url, **where)
+        words = ["backup", command, filename, *more]
+        started = Forked(words, env=environment, stdout=said, stderr=said)
     wait_until(
         lambda: started.poll() is not None or shop.run(RESTORED_SLEEPS) == [(1,)], "it loads"
     )

@@ -11,13 +11,12 @@ import random
 import secrets
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from unittest import mock
 
 import psutil
@@ -41,6 +40,7 @@ from app.services.jobs.settling import Reconciled
 from app.services.recovery import reconcile
 from tests.cli.test_panel import PATIENCE, Home, can_connect, free_port, wait_until
 from tests.conftest import Database
+from tests.forks import Forked
 
 #: What all chance comes from: FAULTS_SEED=… repeats a run.
 SEED = int(os.environ["FAULTS_SEED"])
@@ -109,12 +109,20 @@ class Lab(Home):
 
     def start(self, *words: str, **more: str) -> psutil.Popen:
         """Start `flask WORDS…`; what it says is in `log_of` it."""
-        return self.start_program([sys.executable, "-m", "flask", *words], **more)
+        return self._started(
+            lambda output: Forked(
+                words,
+                env=self.environment(**more),
+                stdout=output,
+                stderr=output,
+                is_leader=True,
+            )
+        )
 
     def start_program(self, argv: list[str], **more: str) -> psutil.Popen:
-        log = self.folder / f"log-{len(self.started)}"
-        with log.open("w") as output:
-            process = psutil.Popen(
+        """Start another program in the same way."""
+        return self._started(
+            lambda output: psutil.Popen(
                 argv,
                 cwd=ROOT,
                 env=self.environment(**more),
@@ -123,6 +131,12 @@ class Lab(Home):
                 stderr=output,
                 start_new_session=True,
             )
+        )
+
+    def _started(self, start: Callable[[IO[str]], psutil.Popen]) -> psutil.Popen:
+        log = self.folder / f"log-{len(self.started)}"
+        with log.open("w") as output:
+            process = start(output)
         process.log = log
         self.started.append(process)
         return process
@@ -163,6 +177,8 @@ class Lab(Home):
     def _is_ours(self, process: psutil.Process) -> bool:
         if process.pid == os.getpid():
             return False
+        if process in self.started:  # a fork's words and environment are those of its server
+            return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
         try:
             told = [*process.cmdline(), *process.environ().values()]
             return process.status() != psutil.STATUS_ZOMBIE and any(

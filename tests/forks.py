@@ -1,0 +1,118 @@
+"""`flask …` as a process of its own, forked from one that has imported the application.
+
+For tests of what a command does; those of how it starts, or what it reads then, start it anew.
+"""
+
+import atexit
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import IO, Any
+
+import psutil
+
+from app.config import ROOT
+
+Stream = int | IO[Any] | None
+Ended = subprocess.CompletedProcess[str]
+
+_one_at_once = threading.Lock()
+
+
+class Forked(psutil.Process):
+    """A command that runs; like `psutil.Popen`, but its words are those of the fork server."""
+
+    def __init__(
+        self,
+        words: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        stdout: Stream = None,
+        stderr: Stream = None,
+        cwd: Path = ROOT,
+        is_leader: bool = False,
+    ) -> None:
+        order = {
+            "words": list(words),
+            "environment": dict(env),
+            "folder": str(cwd),
+            "is_leader": is_leader,
+        }
+        ours, theirs = os.pipe()
+        with Path(os.devnull).open("r+b") as nothing:
+            streams = [_number(stream, nothing) for stream in (subprocess.DEVNULL, stdout, stderr)]
+            pid = _ask(json.dumps(order).encode(), [*streams, theirs])
+        os.close(theirs)
+        self._status = ours
+        self.returncode: int | None = None
+        self._init(pid, _ignore_nsp=True)  # as psutil.Popen: it may have ended already
+
+    def poll(self) -> int | None:
+        """Its exit status, or minus the signal that has killed it; None while it runs."""
+        try:
+            return self.wait(0)
+        except psutil.TimeoutExpired:
+            return None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The same at its end. Raises psutil.TimeoutExpired."""
+        if self.returncode is None:
+            if not select.select([self._status], [], [], timeout)[0]:
+                raise psutil.TimeoutExpired(timeout or 0, self.pid)
+            status = os.read(self._status, 4)
+            assert status, "the fork server has died"
+            os.close(self._status)
+            self.returncode = int.from_bytes(status, signed=True)
+        return self.returncode
+
+
+def flask(words: Sequence[str], *, env: Mapping[str, str], timeout: float) -> Ended:
+    """Run a command to its end, as `subprocess.run` does with capture_output and text."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        process = Forked(words, env=env, stdout=out, stderr=err)
+        try:
+            status = process.wait(timeout)
+        except psutil.TimeoutExpired:
+            process.kill()
+            raise
+        texts = []
+        for stream in (out, err):
+            stream.seek(0)
+            texts.append(stream.read().decode())
+    return subprocess.CompletedProcess(["flask", *words], status, *texts)
+
+
+def _number(stream: Stream, nothing: IO[bytes]) -> int:
+    if stream is None or stream == subprocess.DEVNULL:
+        return nothing.fileno()
+    return stream if isinstance(stream, int) else stream.fileno()
+
+
+def _ask(order: bytes, streams: list[int]) -> int:
+    server = _server()
+    with _one_at_once:
+        socket.send_fds(server, [order], streams)
+        answer = server.recv(4)
+    assert answer, "the fork server has died"
+    return int.from_bytes(answer)
+
+
+@cache
+def _server() -> socket.socket:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    script = str(Path(__file__).with_name("fork_server.py"))
+    with theirs:
+        number = theirs.fileno()
+        words = [sys.executable, script, str(number)]
+        process = subprocess.Popen(words, cwd=ROOT, env=kept, pass_fds=[number])
+    atexit.register(lambda: (ours.close(), process.wait()))
+    return ours
