@@ -169,6 +169,11 @@ _OF_STORE: list[tuple[str, str, Callable[[OfStore], float | None]]] = [
     ),
     ("lost_copies", "Copies found missing or damaged in the store.", lambda store: store.lost),
     ("pending_copies", "Copies that wait, or are being made.", lambda store: store.pending),
+    (
+        "last_export_timestamp_seconds",
+        "When the panel's own catalogue was last exported to the store, if that takes it.",
+        lambda store: _seconds(store.exported),
+    ),
 ]
 
 

@@ -23,7 +23,7 @@ import psycopg2
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from app.postgres.conninfo import client_environment
+from app.postgres.conninfo import Conninfo, client_environment
 from app.postgres.embedded import EmbeddedServer
 from app.postgres.tools import Version, choose_toolchain, find_toolchains
 
@@ -57,17 +57,7 @@ def main() -> None:
 
 
 def measure(server: EmbeddedServer, folder: Path, megabytes: int) -> None:
-    info = server.conninfo()
-    connection = psycopg2.connect(info.dsn(), password=info.password)
-    connection.autocommit = True
-    with connection.cursor() as cursor:
-        cursor.execute(TABLES.format(rows=megabytes * 3_300))
-        cursor.execute("CHECKPOINT")
-        cursor.execute("SELECT pg_size_pretty(pg_database_size(current_database()))")
-        print("database:", cursor.fetchone()[0])
-    version = Version.of_number(connection.server_version)
-    connection.close()
-
+    info, version = fill(server, megabytes)
     pg_dump = choose_toolchain(find_toolchains(), version).pg_dump
     with client_environment(info, folder / "private") as environment:
 
@@ -98,6 +88,21 @@ def measure(server: EmbeddedServer, folder: Path, megabytes: int) -> None:
     print(f"backup / plain pg_dump -F c -b -v:       {panel / plain:.2f}  (aim: at most 0.4)")
     print(f"whole command / pg_dump, same switches:  {command / same:.2f}")
     print(f"peak memory of the process that runs it: {max(peaks) / 2**20:.0f} MiB")
+
+
+def fill(server: EmbeddedServer, megabytes: int) -> tuple[Conninfo, Version]:
+    """Make tables of about that size; returns where they are."""
+    info = server.conninfo()
+    connection = psycopg2.connect(info.dsn(), password=info.password)
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute(TABLES.format(rows=megabytes * 3_300))
+        cursor.execute("CHECKPOINT")
+        cursor.execute("SELECT pg_size_pretty(pg_database_size(current_database()))")
+        print("database:", cursor.fetchone()[0])
+    version = Version.of_number(connection.server_version)
+    connection.close()
+    return info, version
 
 
 def backup(folder: Path, rows: list[dict[str, Any]], peaks: list[int]) -> None:

@@ -29,6 +29,7 @@ from obstore.store import S3Store
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from app.encryption import encrypted, make_identity
 from tests.stores.servers import BUCKET, KEYS, Place, a_localbucket, an_sftp_server
 
 ROUNDS = 3
@@ -47,6 +48,8 @@ def main() -> None:
         ours = measure("our store: put", "put", bucket, source)
         compare("obstore, plain", ours, measure("obstore alone: put", "obstore", bucket, source))
         compare("boto3", ours, measure("boto3: upload_file", "boto3", bucket, source))
+        sealed = measure("our store: put, encrypted", "encrypted", bucket, source)
+        compare("our store's own, not encrypted", sealed, ours)
         ours = measure("our store: read and hash", "read", bucket, source)
         compare("boto3", ours, measure("boto3: download and hash", "boto3-read", bucket, source))
         nas = Place(f"file://{folder}/nas", folder=folder / "nas")
@@ -110,6 +113,12 @@ def put(place: Place, source: Path) -> Callable[[], object]:
         (place.folder / "bench").mkdir(exist_ok=True)
     store.put_new(f"first-{time.time_ns()}", b"")  # connections and libraries are ready
     return lambda: store.put("a.dump", blocks(source))
+
+
+def put_encrypted(place: Place, source: Path) -> Callable[[], object]:
+    store, recipient = place.open("bench", 60), make_identity().recipient
+    store.put_new(f"first-{time.time_ns()}", b"")
+    return lambda: store.put("a.dump.age", encrypted(blocks(source), [recipient]))
 
 
 def read(place: Place, _source: Path) -> Callable[[], object]:
@@ -186,8 +195,8 @@ def sftp(place: Place, source: Path) -> Callable[[], object]:
 
 
 WAYS: dict[str, Way] = {
-    "put": put, "read": read, "obstore": obstore_put, "boto3": boto3_put,
-    "boto3-read": boto3_read, "cp": copy, "sftp": sftp,
+    "put": put, "encrypted": put_encrypted, "read": read, "obstore": obstore_put,
+    "boto3": boto3_put, "boto3-read": boto3_read, "cp": copy, "sftp": sftp,
 }  # fmt: skip
 
 if __name__ == "__main__":

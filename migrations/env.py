@@ -28,9 +28,10 @@ def _wanted() -> Any:
 
 def run_migrations() -> None:
     """Bring the catalogue to the wanted revision."""
-    engine = context.config.attributes.get("engine") or db.engine
-    with engine.connect() as plain:
-        upgrade = Upgrade(plain, context.config.attributes.get("say"))
+    attributes = context.config.attributes
+    engine = attributes.get("engine")  # of another file than that of the panel
+    with (engine or db.engine).connect() as plain:
+        upgrade = Upgrade(plain, attributes.get("say"), keeps_copy=engine is None)
         connection = plain.execution_options(begin_with="BEGIN IMMEDIATE")
         context.configure(
             connection=connection,

@@ -7,12 +7,14 @@ import atexit
 import json
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import IO, Any
@@ -54,6 +56,17 @@ class Forked(psutil.Process):
         self._status = ours
         self.returncode: int | None = None
         self._init(pid, _ignore_nsp=True)  # as psutil.Popen: it may have ended already
+
+    def send_signal(self, sig: int) -> None:
+        """Nothing happens if it has ended, as with a child that nobody has waited for."""
+        with suppress(psutil.NoSuchProcess):
+            super().send_signal(sig)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
 
     def poll(self) -> int | None:
         """Its exit status, or minus the signal that has killed it; None while it runs."""

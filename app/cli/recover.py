@@ -156,7 +156,8 @@ def _recover_catalogue(
         if wanted.catalogue:
             raise Conflict(
                 "the catalogue has rows of its own",
-                hint="Stop the panel, move the file of its catalogue away, and try again.",
+                hint="Stop the panel, move the file of its catalogue away or name an empty"
+                " database, and try again.",
             )
         click.echo("This panel has rows of its own, so its catalogue stays as it is.")
         return

@@ -135,7 +135,8 @@ def _verify() -> None:
 
 def _export() -> None:
     """Export the catalogue where it is due; a worker that ends stops that."""
-    export_what_is_due(_end_with_the_worker)
+    with suppress(Interrupted):
+        export_what_is_due(_end_with_the_worker)
 
 
 def _end_with_the_worker(_: int) -> None:

@@ -15,7 +15,7 @@ from app.config import ROOT
 from app.metrics import exposition
 from app.models import Level, Status
 from app.services.jobs import workers
-from tests.services.health.test_figures import keep, plant, prove
+from tests.services.health.test_figures import export_to, keep, plant, prove
 
 RULES = ROOT / "docs/prometheus/rules.yml"
 DASHBOARD = ROOT / "docs/grafana/backstop.json"
@@ -29,6 +29,7 @@ def exported(context: None) -> str:
     prove(plant(1), 2, Level.RESTORED)
     plant(3, status=Status.FAILED)
     keep("nas", 1)
+    export_to("nas")
     workers.beat()
     return exposition()[0].decode()
 
@@ -41,7 +42,7 @@ def named_in(path: Path) -> set[str]:
 @pytest.mark.parametrize("path", [RULES, DASHBOARD, PAGE], ids=lambda path: path.name)
 def test_every_figure_that_is_named_is_exported(exported: str, path: Path):
     samples = set(re.findall(r"^(backstop_[a-z_]+)", exported, re.MULTILINE))
-    assert len(samples) == 22
+    assert len(samples) == 23
     assert named_in(path) - samples == set()
 
 

@@ -84,6 +84,9 @@ class Stepper:
         """
         names = self.names(*prepare(), statements=statements)
         self.lab.check(self.process)
+        for _ in range(2 if exact else 0):  # the shortest has none of those commits
+            names = min(names, self.names(*prepare(), statements=statements), key=len)
+            self.lab.check(self.process)
         assert len(names) >= least, names
         came_to: list[tuple[str, str]] = []
         for step, name in _sample(list(enumerate(names, 1))):

@@ -72,6 +72,8 @@ def _known(error: BaseException) -> tuple[str, str] | None:
     """The message and the hint for one error of a driver."""
     if isinstance(error, postgresql.DiskFull):
         return _FULL
+    if isinstance(error, postgresql.LockNotAvailable):
+        return _LOCKED
     if isinstance(error, postgresql.UndefinedTable | postgresql.UndefinedColumn):
         return _SCHEMA
     code = getattr(error, "sqlite_errorcode", None)

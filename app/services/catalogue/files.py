@@ -1,24 +1,20 @@
-"""The file of a catalogue on SQLite: copied while it is in use, and replaced."""
+"""Files of catalogues on SQLite: copied while in use, checked, and replaced."""
 
 import os
 import secrets
-import shutil
 import sqlite3
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
 
 from sqlalchemy.engine import make_url
 
 from app import locks
 from app.config import settings
-from app.errors import ConfigurationError, VerificationError
+from app.errors import VerificationError
 from app.extensions import db
 
-_EXPORT = ".export-"
-_LOCK = "lock"
+_PRIVATE = ".export-"
 
 
 def find_file() -> Path | None:
@@ -43,50 +39,25 @@ def make_durable(path: Path) -> None:
 
 
 @contextmanager
-def snapshot(path: Path) -> Iterator[BinaryIO]:
-    """The catalogue as last committed, in a private file beside it for the time of the block.
-
-    Removes what killed processes have left of theirs. Raises ConfigurationError.
-    """
-    for left in path.parent.glob(f"{path.name}{_EXPORT}*"):
-        locks.remove_unlocked(left)
-    partial = path.with_name(f"{path.name}{_EXPORT}{secrets.token_hex(8)}")
-    try:
-        descriptor = locks.create_locked(partial)
-        try:
-            copy_committed(path, partial)
-        except BaseException:
-            partial.unlink()
-            os.close(descriptor)
-            raise
-    except (OSError, sqlite3.Error) as error:
-        raise ConfigurationError(
-            "the catalogue cannot be copied",
-            detail=f"{error}.",
-            hint=f"Free as much space in {path.parent} as the catalogue takes.",
-        ) from error
-    with os.fdopen(descriptor, "rb") as file:
-        try:
-            yield file
-        finally:
-            partial.unlink()
-
-
-@contextmanager
-def private_folder(parent: Path) -> Iterator[Path]:
-    """A folder in another one that is ours, for the time of the block.
+def private_file() -> Iterator[Path]:
+    """An empty file that only we can read, beside the catalogue, for the time of the block.
 
     Removes what killed processes have left of theirs. Raises OSError.
     """
-    for left in parent.glob(f"{_EXPORT}*"):
-        if locks.remove_unlocked(left / _LOCK):
-            shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=_EXPORT, dir=parent) as name:
-        descriptor = locks.create_locked(Path(name, _LOCK))
-        try:
-            yield Path(name)
-        finally:
-            os.close(descriptor)
+    path = find_file() or settings().instance_dir / "catalogue.db"
+    for left in path.parent.glob(f"{path.name}{_PRIVATE}{'[0-9a-f]' * 16}"):
+        locks.remove_unlocked(left)
+    for left in path.parent.glob(f"{path.name}{_PRIVATE}*-*"):  # -wal and -shm
+        if not left.with_name(left.name.rpartition("-")[0]).exists():
+            left.unlink(missing_ok=True)
+    private = path.with_name(f"{path.name}{_PRIVATE}{secrets.token_hex(8)}")
+    descriptor = locks.create_locked(private)
+    try:
+        yield private
+    finally:
+        for file in path.parent.glob(f"{private.name}*"):
+            file.unlink(missing_ok=True)
+        os.close(descriptor)
 
 
 def checked_revision(path: Path) -> str:

@@ -50,13 +50,14 @@ def prepare_catalogue(say: Callable[[str], None] | None = None) -> None:
         ) from error
 
 
-def prepare_file(
-    engine: Engine, say: Callable[[str], None] | None = None, revision: str = "head"
-) -> None:
-    """Create or upgrade a catalogue in a file that is not ours; `say` as above."""
+def upgrade_file(engine: Engine, say: Callable[[str], None] | None = None) -> None:
+    """Create or upgrade a catalogue in a SQLite file that is not the panel's; no copy is kept.
+
+    Raises DatabaseError, ConfigurationError.
+    """
     migrations = _migrations()
-    migrations.attributes |= {"say": say, "engine": engine}
-    command.upgrade(migrations, revision)
+    migrations.attributes.update(engine=engine, say=say)
+    command.upgrade(migrations, "head")
 
 
 def _newer_version() -> ConfigurationError:

@@ -27,12 +27,19 @@ class Upgrade:
 
     SQLite changes a table by replacing it, and dropping the old one would delete all rows
     that refer to it: so foreign keys are off. The connection leaves the pool, so that
-    nobody else works without them.
+    nobody else works without them. `keeps_copy` copies a SQLite file first.
     """
 
-    def __init__(self, connection: Connection, say: Callable[[str], None] | None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        say: Callable[[str], None] | None,
+        *,
+        keeps_copy: bool = True,
+    ) -> None:
         self._connection = connection
         self._say = say or logger.info
+        self._keeps_copy = keeps_copy
         self._is_upgrade = False  # or the creation of a catalogue
         self._on_sqlite = connection.dialect.name == "sqlite"
         if self._on_sqlite:
@@ -56,7 +63,7 @@ class Upgrade:
                 f"Upgrading the catalogue from revision {current} to {wanted}."
                 " With many backups this takes minutes."
             )
-            if self._on_sqlite:
+            if self._on_sqlite and self._keeps_copy:
                 copy = _keep_copy(Path(self._connection.engine.url.database or ""), current)
                 self._say(f"A copy from before the upgrade: {copy}")
         yield

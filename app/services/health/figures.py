@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, case, func, select
 
 from app.extensions import db
 from app.models import Copy, Database, DatabaseBackup, Level, Proof, Result, Status, Store, Trigger
@@ -49,6 +49,7 @@ class OfStore:
     newest: datetime | None  # when the newest backup with a copy there was made
     lost: int
     pending: int
+    exported: datetime | None = None  # the catalogue, if the store takes it
 
 
 @dataclass
@@ -147,12 +148,13 @@ def _stores() -> dict[str, OfStore]:
             func.max(Copy.dumped_at).filter(is_good),
             func.count().filter(Copy.loss.is_not(None)),
             func.count().filter(Copy.status == Status.PENDING),
+            case((Store.getting_catalogue(), Store.exported_at)),
         )
         .outerjoin(Copy)
-        .group_by(Store.name)
+        .group_by(Store.id)
     )
     rows = db.session.execute(counted.order_by(Store.name))
     return {
-        name: OfStore(copies, int(size), newest, lost, pending)
-        for name, copies, size, newest, lost, pending in rows
+        name: OfStore(copies, int(size), newest, lost, pending, exported)
+        for name, copies, size, newest, lost, pending, exported in rows
     }

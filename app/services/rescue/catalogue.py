@@ -2,22 +2,20 @@
 
 import heapq
 import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Connection, Select, exists, func, or_, select
 
-from app.config import settings
 from app.encryption import Identity
 from app.errors import AppError, ConfigurationError, Conflict, InvalidInput, ObjectMissing
 from app.extensions import Model, db
 from app.models import Admin, AuditEntry, Database, Panel, Schedule
 from app.services.audit.acting import acting, tell
-from app.services.catalogue.files import checked_revision, find_file, private_folder, put_in_place
-from app.services.catalogue.portable import restore_rows
-from app.services.catalogue.state import find_revisions, prepare_catalogue
+from app.services.catalogue.files import checked_revision, private_file
+from app.services.catalogue.portable import replace_catalogue
+from app.services.catalogue.state import find_revisions
 from app.services.copies.mark import Mark, read_mark, refuse_without_identity
 from app.services.copies.transfer import plain
 from app.services.rescue.exports import KEPT
@@ -54,28 +52,9 @@ class Restored:
 
 def has_own_rows() -> bool:
     """Whether this panel has anything of its own, but for attempts to recover it."""
-    found = bool(db.session.scalar(_any_own_row()))
+    found = bool(db.session.scalar(_own_rows()))
     db.session.commit()
     return found
-
-
-def _refuse_own_rows(connection: Connection) -> None:
-    if connection.scalar(_any_own_row()):
-        raise _has_rows()
-
-
-def _any_own_row() -> Select[bool]:
-    tables = [
-        exists().select_from(table)
-        for name, table in Model.metadata.tables.items()
-        if name not in (*_BY_ITSELF, AuditEntry.__tablename__)
-    ]
-    others = exists().where(AuditEntry.action != _ACTION)
-    return select(or_(others, *tables))
-
-
-def _has_rows() -> Conflict:
-    return Conflict("the catalogue has rows of its own")
 
 
 def find_exports(store: Store) -> list[str]:
@@ -116,24 +95,32 @@ def restore_catalogue(
     Conflict where it has rows of its own, VerificationError, StorageError, InvalidInput
     without an identity that fits, ConfigurationError for one of a newer Backstop.
     """
-    path = find_file()
     if has_own_rows():
-        raise _has_rows()
+        raise Conflict("the catalogue has rows of its own")
     try:
-        with private_folder(path.parent if path else settings().instance_dir) as folder:
-            partial = folder / "catalogue.db"
+        with private_file() as partial:
             _write(partial, plain(store, export.mark, identities, "the export"))
             _refuse_newer(checked_revision(partial))
-            if path is None:
-                restore_rows(partial, _refuse_own_rows, say)
-            else:
-                put_in_place(partial, path)
+            replace_catalogue(partial, say, _refuse_own_rows)
     except OSError as error:
         raise AppError("the catalogue cannot be written", detail=f"{error}.") from error
-    prepare_catalogue(say)
     tell(detail=f"catalogue of {export.moment}")
     logger.info("catalogue restored from=%s signed=%s", export.mark.key, export.is_signed)
     return Restored(*(_count(model) for model in (Admin, Schedule, AuditEntry)))
+
+
+def _own_rows() -> Select[bool]:
+    tables = [
+        exists().select_from(table)
+        for name, table in Model.metadata.tables.items()
+        if name not in (*_BY_ITSELF, AuditEntry.__tablename__)
+    ]
+    return select(or_(exists().where(AuditEntry.action != _ACTION), *tables))
+
+
+def _refuse_own_rows(connection: Connection) -> None:
+    if connection.scalar(_own_rows()):
+        raise Conflict("the catalogue has rows of its own")
 
 
 def _refuse_newer(revision: str) -> None:
@@ -146,8 +133,7 @@ def _refuse_newer(revision: str) -> None:
 
 
 def _write(partial: Path, chunks: Iterator[bytes]) -> None:
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode=0o600)
-    with os.fdopen(descriptor, "wb") as file:
+    with partial.open("wb") as file:
         for chunk in chunks:
             file.write(chunk)
 

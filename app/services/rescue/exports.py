@@ -15,8 +15,7 @@ from app.extensions import ask, db, update_alone
 from app.models import Store, TakesCatalogue
 from app.models.types import now
 from app.services.audit.acting import acting, tell
-from app.services.catalogue.files import find_file, snapshot
-from app.services.catalogue.portable import snapshot_of_rows
+from app.services.catalogue.portable import snapshot
 from app.services.copies.mark import Mark, Measured, mark_key, object_key
 from app.services.copies.transfer import OnBlock, Outgoing, blocks_of, read_back, reported, upload
 from app.services.rescue.marks import filename_of, make_manifest, marked, moment_in, own_folder
@@ -60,6 +59,7 @@ def export_what_is_due(on_block: OnBlock = lambda _: None) -> None:
     """Export the catalogue to the stores that have none of the last day.
 
     One cheap statement if there is nothing to do. Any number of workers may do this at once.
+    Raises Interrupted if `on_block` does: it is due again then.
     """
     if not ask(select(exists(_due())))[0][0]:
         return
@@ -69,6 +69,9 @@ def export_what_is_due(on_block: OnBlock = lambda _: None) -> None:
             continue  # another worker was quicker
         try:
             mark = _attempt(get_store(name), on_block)
+        except Interrupted:
+            update_alone(update(Store).where(Store.name == name).values(export_due_at=None))
+            raise
         except AppError as error:
             logger.warning("catalogue not exported store=%r error=%r", name, error.message)
         else:
@@ -76,8 +79,8 @@ def export_what_is_due(on_block: OnBlock = lambda _: None) -> None:
 
 
 def _due() -> Select[str]:
-    takes = (Store.getting_catalogue(), Store.is_paused.is_(False))
-    return select(Store.name).where(*takes, _is_due())
+    active = Store.is_paused.is_(False)
+    return select(Store.name).where(Store.getting_catalogue(), active, _is_due())
 
 
 def _is_due() -> ColumnElement[bool]:
@@ -91,8 +94,7 @@ def _attempt(store: Store, on_block: OnBlock) -> Mark:
     try:
         mark = _export(store, opened(store), on_block)
     except Interrupted:
-        update_alone(row.values(export_due_at=now()))  # that is not the store's failure
-        raise
+        raise  # it says nothing about the store
     except AppError as error:
         update_alone(row.values(export_error=error.message, export_due_at=now() + _AGAIN))
         raise
@@ -102,8 +104,8 @@ def _attempt(store: Store, on_block: OnBlock) -> Mark:
 
 
 def _export(store: Store, target: OpenStore, on_block: OnBlock) -> Mark:
-    path, filename = find_file(), filename_of(now())
-    with snapshot(path) if path is not None else snapshot_of_rows() as file:
+    filename = filename_of(now())
+    with snapshot() as file:
         sha256 = sha256_of(file)
         measured = Measured(file.tell(), sha256)
         file.seek(0)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import delete, event, select
+from sqlalchemy import delete, event, select, update
 
 from app.extensions import db, writing
 from app.models import (
@@ -324,11 +324,6 @@ def stored(name: str = "nas", **values: Any) -> None:
         session.add(Store(id=name, name=name, address="", created_at=longer_ago, **values))
 
 
-def change_store(store: str, **values: Any) -> None:
-    with writing() as session:
-        session.merge(Store(id=store, **values))
-
-
 def copied(filename: str, store: str = "nas", **values: Any) -> None:
     """A good copy of a backup, unless the values say otherwise."""
     with writing() as session:
@@ -405,6 +400,52 @@ def test_what_is_no_good_backup_of_ours_is_not_missed_in_a_store(
         assert "copy-overdue" not in kinds()
 
 
+def exports_missed() -> list[str]:
+    alarms.look(now())
+    return sorted(
+        alarm.title.split()[-3] for alarm in alarms.list_open() if alarm.kind is Fact.EXPORT_OVERDUE
+    )
+
+
+def change(store: str, **values: Any) -> None:
+    with writing() as session:
+        session.execute(update(Store).where(Store.id == store).values(**values))
+
+
+def test_a_store_that_takes_the_catalogue_is_to_get_it_each_day():
+    always = {"takes_catalogue": TakesCatalogue.ALWAYS}
+    late = {"exported_at": now() - 2 * DAY - MINUTE}
+    stored("nas", **always, exported_at=now() - 2 * DAY + HOUR)
+    stored("begins", **always)
+    stored("open", **late)  # without recipients it gets none
+    stored("paused", **always, **late, is_paused=True)
+    stored("never", **late, takes_catalogue=TakesCatalogue.NEVER, recipients=["age1"])
+    assert exports_missed() == []
+    stored("encrypted", **late, recipients=["age1"])
+    change("nas", **late)
+    assert exports_missed() == ["encrypted", "nas"]
+    change("nas", exported_at=now())
+    change("encrypted", is_paused=True)
+    assert exports_missed() == []
+    assert told().count("Resolved: The export of the catalogue to nas is overdue") == 1
+
+
+def test_failing_exports_are_reported_earlier_and_with_their_error():
+    failing = {"takes_catalogue": TakesCatalogue.ALWAYS, "export_error": "no room is left"}
+    stored("nas", **failing, exported_at=now() - 29 * HOUR)
+    assert exports_missed() == []
+    change("nas", exported_at=now() - 31 * HOUR)
+    assert exports_missed() == ["nas"]
+    (alarm,) = alarms.list_open()
+    assert "The last attempt failed: no room is left." in alarm.body
+    assert "flask store export-catalogue nas" in alarm.body
+    change("nas", exported_at=None)
+    alarms.look(now())
+    assert exports_missed() == ["nas"]
+    change("nas", created_at=now() - 29 * HOUR)
+    assert exports_missed() == []
+
+
 def test_lost_copies_of_a_store_are_one_alarm_until_they_are_good_again(plant: Plant):
     stored(), stored("offsite")
     files = [plant(number * MINUTE) for number in range(1, 8)]
@@ -422,31 +463,6 @@ def test_lost_copies_of_a_store_are_one_alarm_until_they_are_good_again(plant: P
     copied(files[0], loss=None, status=Status.PENDING)
     alarms.look(now())
     assert [alarm.subject for alarm in alarms.list_open()] == ["offsite"]
-
-
-@pytest.mark.usefixtures("context")
-def test_an_overdue_export_of_the_catalogue_is_told_until_one_works():
-    stored(), stored("paused"), stored("offsite")
-    for name, values in {
-        "nas": {"exported_at": now() - 3 * DAY, "export_error": "no answer"},
-        "paused": {"exported_at": now() - 3 * DAY, "is_paused": True},
-        "offsite": {"exported_at": now() - DAY},
-    }.items():
-        change_store(name, takes_catalogue=TakesCatalogue.ALWAYS, **values)
-    alarms.look(now())
-    (alarm,) = alarms.list_open()
-    assert alarm.title == "The export of the catalogue to nas is overdue"
-    assert "The last attempt failed: no answer." in alarm.body
-    change_store("nas", exported_at=now(), export_error="")
-    change_store("offsite", exported_at=None, created_at=now() - 3 * DAY)  # not tried yet
-    alarms.look(now())
-    assert alarms.list_open() == []
-    change_store("offsite", export_error="no answer")
-    alarms.look(now())
-    assert kinds() == ["export-overdue"]
-    change_store("offsite", takes_catalogue=TakesCatalogue.ENCRYPTED)  # it has no recipients
-    alarms.look(now())
-    assert alarms.list_open() == []
 
 
 def test_many_stores_and_copies_cost_a_look_as_many_statements_as_one(plant: Plant):

@@ -83,7 +83,7 @@ def test_it_asks_as_little_of_forty_databases_as_of_four():
     alarms.look(now(), files=False)
     with counting() as of_forty:
         alarms.look(now(), files=False)
-    assert len(of_forty) == len(of_four) <= 17
+    assert len(of_forty) == len(of_four) <= 18
     opened = [alarm.kind.value for alarm in alarms.list_alarms(limit=200)]
     assert (opened.count("backup-failed"), opened.count("drill-failed")) == (40, 40)
 

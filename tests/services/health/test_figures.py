@@ -9,10 +9,21 @@ from typing import Any
 import pytest
 from cuid2 import create_id
 from flask import Flask
-from sqlalchemy import event
+from sqlalchemy import event, update
 
 from app.extensions import db, writing
-from app.models import Copy, DatabaseBackup, Level, Loss, Proof, Result, Status, Store, Trigger
+from app.models import (
+    Copy,
+    DatabaseBackup,
+    Level,
+    Loss,
+    Proof,
+    Result,
+    Status,
+    Store,
+    TakesCatalogue,
+    Trigger,
+)
 from app.models.backup import filename_of
 from app.models.types import now
 from app.services.backups.queue import FOREIGN
@@ -187,6 +198,21 @@ def test_each_store_has_its_good_copies_and_its_lost_ones():
         "empty": OfStore(0, 0, None, 0, 0),
         "nas": OfStore(2, 20, START + timedelta(days=3), lost=2, pending=2),
     }
+
+
+def export_to(name: str, kind: TakesCatalogue = TakesCatalogue.ALWAYS) -> None:
+    values = {"takes_catalogue": kind, "exported_at": START}
+    with writing() as session:
+        session.execute(update(Store).where(Store.name == name).values(values))
+
+
+def test_a_store_that_takes_the_catalogue_has_the_time_of_its_last_export():
+    for name in ("nas", "open", "new"):
+        keep(name)
+    export_to("nas")
+    export_to("open", TakesCatalogue.ENCRYPTED)
+    found = {name: store.exported for name, store in read_figures().stores.items()}
+    assert found == {"nas": START, "new": None, "open": None}
 
 
 def test_many_rows_take_as_many_queries_as_few(app: Flask):

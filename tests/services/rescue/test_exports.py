@@ -14,7 +14,7 @@ from app.errors import AppError, Conflict, Interrupted, ObjectLocked
 from app.extensions import writing
 from app.models import Store, TakesCatalogue
 from app.models.types import now
-from app.services.catalogue.files import find_file
+from app.services.catalogue.files import private_file
 from app.services.copies.mark import mark_key, read_mark
 from app.services.rescue import exports
 from app.services.rescue.exports import KEPT, export_catalogue, export_what_is_due
@@ -22,12 +22,10 @@ from app.services.rescue.marks import FOLDER, filename_of, is_signed, marked
 from app.services.stores import service as stores
 from app.services.stores.lookup import get_store
 from app.services.stores.service import Changes
-from tests.conftest import on_catalogues
 from tests.services.copies.conftest import inside, localbucket, prefix, store
 
 __all__ = ["localbucket", "prefix", "store"]
 
-on_sqlite = on_catalogues("sqlite")
 in_a_folder = pytest.mark.parametrize("store", ["file"], indirect=True)
 
 AddStore = Callable[..., Store]
@@ -47,9 +45,7 @@ def make_due() -> None:
 
 
 def left_beside_the_catalogue() -> list[Path]:
-    path = find_file()
-    assert path is not None
-    return list(path.parent.glob(f"{path.name}.export-*"))
+    return list(settings().instance_dir.glob("catalogue.db.export-*"))
 
 
 def admins_in(content: bytes, folder: Path) -> list[str]:
@@ -59,7 +55,6 @@ def admins_in(content: bytes, folder: Path) -> list[str]:
         return [name for (name,) in exported.execute("SELECT username FROM admins")]
 
 
-@on_sqlite
 def test_a_store_with_recipients_gets_an_encrypted_catalogue(store: AddStore, tmp_path: Path):
     identity = make_identity()
     nas = store(recipients=(identity.recipient.key,))
@@ -81,7 +76,6 @@ def test_a_store_with_recipients_gets_an_encrypted_catalogue(store: AddStore, tm
     assert len(names_in(nas)) == 2
 
 
-@on_sqlite
 @in_a_folder
 def test_an_open_store_gets_it_only_if_that_is_said(store: AddStore, tmp_path: Path):
     nas = store()
@@ -99,21 +93,6 @@ def test_an_open_store_gets_it_only_if_that_is_said(store: AddStore, tmp_path: P
     assert names_in(nas) == [mark.filename]
 
 
-@on_sqlite
-@in_a_folder
-def test_an_export_that_the_worker_s_end_interrupts_is_due_at_once(store: AddStore):
-    nas = store(takes_catalogue=TakesCatalogue.ALWAYS)
-
-    def ended(_: int) -> None:
-        raise Interrupted("the worker ends")
-
-    export_what_is_due(ended)
-    assert get_store("nas").export_error == ""  # it is not the store's failure
-    export_what_is_due()
-    assert len(names_in(nas)) == 1
-
-
-@on_sqlite
 @in_a_folder
 def test_a_paused_store_gets_none(store: AddStore):
     nas = store(takes_catalogue=TakesCatalogue.ALWAYS)
@@ -122,7 +101,6 @@ def test_a_paused_store_gets_none(store: AddStore):
     assert keys_in(nas) == []
 
 
-@on_sqlite
 @in_a_folder
 def test_only_the_newest_are_kept_and_those_of_others(
     store: AddStore, monkeypatch: pytest.MonkeyPatch
@@ -143,7 +121,6 @@ def refuse_to_delete(_: object, key: str) -> None:
     raise ObjectLocked(f"{key} is locked")
 
 
-@on_sqlite
 def test_a_killed_export_leaves_nothing_that_counts(
     store: AddStore, monkeypatch: pytest.MonkeyPatch
 ):
@@ -173,18 +150,19 @@ def test_a_killed_export_leaves_nothing_that_counts(
     assert len(names_in(nas)) == 2
 
 
-@on_sqlite
 @in_a_folder
 def test_a_snapshot_of_a_killed_process_is_removed(store: AddStore):
     store(takes_catalogue=TakesCatalogue.ALWAYS)
-    path = find_file()
-    assert path is not None
-    path.with_name(f"{path.name}.export-dead").write_bytes(b"hashes")
-    export_catalogue("nas", by="ann")
+    dead = f"catalogue.db.export-{'d' * 16}"
+    for name in (dead, f"{dead}-wal", f"catalogue.db.export-{'e' * 16}-shm"):
+        (settings().instance_dir / name).write_bytes(b"hashes")
+    with private_file() as others:
+        Path(f"{others}-wal").write_bytes(b"of a live process")
+        export_catalogue("nas", by="ann")
+        assert {*left_beside_the_catalogue()} == {others, Path(f"{others}-wal")}
     assert left_beside_the_catalogue() == []
 
 
-@on_sqlite
 @in_a_folder
 def test_a_failure_is_kept_with_the_store_and_tried_again_in_an_hour(store: AddStore):
     nas = store(takes_catalogue=TakesCatalogue.ALWAYS)
@@ -200,7 +178,25 @@ def test_a_failure_is_kept_with_the_store_and_tried_again_in_an_hour(store: AddS
         export_catalogue("nas", by="ann")
 
 
-@on_sqlite
+@in_a_folder
+def test_an_interruption_is_no_failure_and_it_is_due_again_at_once(store: AddStore):
+    nas = store(takes_catalogue=TakesCatalogue.ALWAYS)
+
+    def stop(_: int) -> None:
+        raise Interrupted("the worker ends")
+
+    with pytest.raises(Interrupted):
+        export_what_is_due(stop)
+    assert (get_store("nas").export_error, get_store("nas").export_due_at) == ("", None)
+    assert keys_in(nas) == []
+    export_what_is_due()
+    assert len(names_in(nas)) == 1
+    due_at = get_store("nas").export_due_at
+    with pytest.raises(Interrupted):
+        export_catalogue("nas", by="ann", on_block=stop)
+    assert (get_store("nas").export_error, get_store("nas").export_due_at) == ("", due_at)
+
+
 @in_a_folder
 def test_a_clock_that_was_ahead_costs_no_new_export(
     store: AddStore, monkeypatch: pytest.MonkeyPatch
@@ -211,13 +207,3 @@ def test_a_clock_that_was_ahead_costs_no_new_export(
         for _ in range(KEPT):
             export_catalogue("nas", by="ann")
     assert export_catalogue("nas", by="ann").filename in names_in(nas)
-
-
-@on_catalogues("postgresql")
-@in_a_folder
-def test_a_catalogue_on_postgresql_is_exported_as_a_file(store: AddStore, tmp_path: Path):
-    nas = store(takes_catalogue=TakesCatalogue.ALWAYS)
-    export_what_is_due()
-    (name,) = names_in(nas)
-    assert admins_in(b"".join(inside(nas).read(name)), tmp_path) == ["admin"]
-    assert list(settings().instance_dir.glob(".export-*")) == []

@@ -14,7 +14,8 @@ from app.services.alerts.conditions.backups import (
     too_old,
     unlike_the_others,
 )
-from app.services.alerts.conditions.copies import lost_copies, overdue_copies, overdue_exports
+from app.services.alerts.conditions.copies import lost_copies, overdue_copies
+from app.services.alerts.conditions.exports import overdue_exports
 from app.services.alerts.conditions.machine import failing_notifiers, low_disk, silent_workers
 from app.services.alerts.conditions.proven import damaged, failing_drills, missing_files
 from app.services.alerts.conditions.trouble import Trouble

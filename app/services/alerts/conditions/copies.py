@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from humanize import naturaldelta
-from sqlalchemy import ScalarSelect, Select, and_, exists, func, or_, select
+from sqlalchemy import ScalarSelect, Select, and_, exists, func, select
 
 from app.config import settings
 from app.extensions import db
@@ -13,8 +13,6 @@ from app.services.alerts.conditions.trouble import NAMED, Trouble, trouble_of
 from app.services.copies.queue import is_for_store
 from app.services.databases.lookup import not_retired
 from app.services.proofs.records import failing_backups
-
-_EXPORT_AGE = timedelta(days=2)
 
 
 def overdue_copies(at: datetime) -> Iterator[Trouble]:
@@ -52,32 +50,6 @@ def lost_copies() -> Iterator[Trouble]:
             f"{are} missing or damaged in {name}",
             f"In {name}: {', '.join(filenames)}{more}. Where the dump is here, the copy is made"
             " again; otherwise look at flask copy list, and remove it.",
-        )
-
-
-def overdue_exports(at: datetime) -> Iterator[Trouble]:
-    """Stores that take the catalogue, and have no export of the last two days."""
-    overdue = and_(
-        Store.getting_catalogue(),
-        Store.is_paused.is_(False),
-        or_(
-            Store.exported_at < at - _EXPORT_AGE,
-            and_(
-                Store.exported_at.is_(None),
-                Store.export_error != "",
-                Store.created_at < at - _EXPORT_AGE,
-            ),
-        ),
-    )
-    for store in db.session.scalars(select(Store).where(overdue).order_by(Store.name)):
-        failed = f" The last attempt failed: {store.export_error}." if store.export_error else ""
-        yield Trouble(
-            Fact.EXPORT_OVERDUE,
-            store.id,
-            f"The export of the catalogue to {store.name} is overdue",
-            f"{store.name} takes the panel's own catalogue each day.{failed}"
-            f" Try it: flask store export-catalogue {store.name}",
-            since=(store.exported_at or store.created_at) + _EXPORT_AGE,
         )
 
 
