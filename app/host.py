@@ -7,6 +7,7 @@ does the same for limits and for programs that end with us.
 import fcntl
 import os
 import pwd
+import threading
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from typing import NamedTuple
 import psutil
 
 PROC = Path("/proc")  # only on Linux
+_LAST = 10  # of 19, as nice has it
 
 
 class UserIds(NamedTuple):
@@ -38,6 +40,12 @@ def find_user(name: str) -> UserIds | None:
     except KeyError:
         return None
     return UserIds(entry.pw_uid, entry.pw_gid)
+
+
+def yield_to_others() -> None:
+    """Let all other threads of the machine go before this one, where threads have priorities."""
+    if PROC.exists():  # elsewhere it would be the whole process
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LAST)
 
 
 def lock_alone(descriptor: int, *, waits: bool = False) -> None:

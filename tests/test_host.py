@@ -4,7 +4,9 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -90,3 +92,18 @@ def test_a_limit_of_memory_that_the_system_refuses_stops_linux_alone(platform: s
         check=False,
     )
     assert (ended.stdout == "started\n") is (platform == "darwin"), ended.stderr
+
+
+@pytest.mark.skipif(not host.PROC.exists(), reason="threads have no priorities here")
+def test_a_thread_yields_to_others_alone():
+    def priority() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    def after_yielding() -> int:
+        host.yield_to_others()
+        return priority()
+
+    before = priority()
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(after_yielding).result() == max(before, 10)
+    assert priority() == before

@@ -14,6 +14,7 @@ from app.cli.groups import CatalogueCommand, unwind_on_signals
 from app.cli.lookout import Lookout
 from app.config import settings
 from app.errors import Interrupted
+from app.host import yield_to_others
 from app.logs import errors_logged
 from app.models.worker import HEARTBEAT
 from app.queue import copies_queue, proofs_queue, queue, restores_queue
@@ -158,6 +159,7 @@ def _start_consumers() -> list[Any]:
     An idle one of huey looks less and less often, by default each ten seconds:
     too seldom for somebody who has clicked.
     """
+    copies_queue.on_startup("yield")(yield_to_others)  # a copy is never in a backup's way
     number = {
         queue: settings().workers,
         restores_queue: 1,

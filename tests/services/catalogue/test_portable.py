@@ -1,7 +1,10 @@
 """A catalogue as one SQLite file, from and into both kinds: every row of every table, or none."""
 
 import shutil
+import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,7 +17,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from app import create_app
-from app.config import settings
+from app.config import ROOT, settings
 from app.errors import ConfigurationError, Conflict, VerificationError
 from app.extensions import Model, db
 from app.models import Admin, Assertion, AuditEntry, DatabaseBackup
@@ -165,21 +168,32 @@ def test_a_file_of_an_old_version_is_upgraded_on_the_way(
     assert [found.name for found in path.parent.iterdir()] == ["old.db"]
 
 
+KILLED = """
+import itertools, os, pathlib, signal, sys
+from app import create_app
+from app.services.catalogue import portable
+from tests.conftest import NO_SERVER, settings_in
+
+storable, values = portable._storable, itertools.count()
+
+def killed(value):
+    if next(values) == 500:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return storable(value)
+
+portable._storable = killed
+file, url = pathlib.Path(sys.argv[1]), sys.stdin.read()
+with create_app(settings_in(file.parent, NO_SERVER, catalogue_url=url)).app_context():
+    portable.replace_catalogue(file, print, lambda _: None)
+"""
+
+
 @pytest.mark.usefixtures("empty")
-def test_one_that_is_cut_off_leaves_nothing(file: Path, monkeypatch: pytest.MonkeyPatch):
-    count = 0
-
-    def cut(value: object) -> object:
-        nonlocal count
-        count += 1
-        if count > 500:
-            raise KeyboardInterrupt
-        return value
-
-    with monkeypatch.context() as patched:
-        patched.setattr(portable, "_storable", cut)
-        with pytest.raises(KeyboardInterrupt):
-            replace_catalogue(file, print, allow)
+def test_one_that_is_killed_leaves_nothing(file: Path):
+    command = [sys.executable, "-c", KILLED, str(file)]
+    url = settings().catalogue_url
+    ended = subprocess.run(command, cwd=ROOT, input=url, text=True, timeout=60, check=False)
+    assert ended.returncode == -signal.SIGKILL
     assert not any(all_rows().values())
     assert log._missing_guards() == []
     replace_catalogue(file, print, allow)
