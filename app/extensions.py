@@ -146,7 +146,7 @@ def _identity(path: str) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def containing(told: SQLColumnExpression[str], text: str) -> ColumnElement[bool]:
+def containing(column: SQLColumnExpression[str], text: str) -> ColumnElement[bool]:
     """Whether a column or an expression contains a text, whatever the case of either.
 
     Raises InvalidInput for a text longer than SQLite and people search for.
@@ -155,7 +155,7 @@ def containing(told: SQLColumnExpression[str], text: str) -> ColumnElement[bool]
         raise InvalidInput(f"a search has at most {MAX_SEARCHED} characters")
     # SQLite's LIKE already ignores the case of ASCII; our lower() is five times as slow.
     is_enough = text.isascii() and db.engine.dialect.name == "sqlite"
-    return (told.contains if is_enough else told.icontains)(text, autoescape=True)
+    return (column.contains if is_enough else column.icontains)(text, autoescape=True)
 
 
 def _lower(value: Any) -> Any:

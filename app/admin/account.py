@@ -5,7 +5,7 @@ from flask.typing import ResponseReturnValue
 
 from app import auth
 from app.admin.forms import PasswordChangeForm
-from app.admin.passwords import refusal_of, refuse_field, told
+from app.admin.passwords import error_text, refusal_of, refuse_field
 from app.errors import InvalidInput, TooManyAttempts, WrongPassword
 from app.services.access.passwords import MIN_LENGTH
 
@@ -31,7 +31,7 @@ def update() -> ResponseReturnValue:
         refusal = refusal_of(error, form)
         return _page(form), *refusal
     except InvalidInput as error:
-        form.new.errors = [told(error)]
+        form.new.errors = [error_text(error)]
         return _page(form), 422
     flash("The password has been changed. Your other sessions have ended.", "success")
     return redirect(url_for("admin.backups.index"))

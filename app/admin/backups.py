@@ -5,7 +5,7 @@ from flask.typing import ResponseReturnValue
 
 from app.admin.choice import chosen_database
 from app.admin.forms import DropForm, NotesForm, PinForm
-from app.admin.passwords import refuse_field, told
+from app.admin.passwords import error_text, refuse_field
 from app.auth import signed_in_admin
 from app.config import CANCEL_PATIENCE
 from app.downloads import backup_response
@@ -99,7 +99,7 @@ def pin(filename: str) -> ResponseReturnValue:
     try:
         pins.pin_backup(filename, form.reason.data or "", by=signed_in_admin().username)
     except (InvalidInput, Conflict) as error:
-        flash(told(error), "danger")
+        flash(error_text(error), "danger")
     else:
         flash("The backup has been pinned: no retention rule removes it.", "success")
     return redirect(url_for(".show", filename=filename))

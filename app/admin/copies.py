@@ -5,7 +5,7 @@ from collections.abc import Callable
 from flask import Blueprint, Response, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from app.admin.passwords import told
+from app.admin.passwords import error_text
 from app.auth import signed_in_admin
 from app.config import CANCEL_PATIENCE
 from app.downloads import copy_response
@@ -100,7 +100,7 @@ def _act(filename: str, act: Callable[[str], str]) -> ResponseReturnValue:
     try:
         flash(act(signed_in_admin().username), "success")
     except AppError as error:
-        flash(told(error), "danger")
+        flash(error_text(error), "danger")
     if has_row(filename):
         return redirect(url_for("admin.backups.show", filename=filename))
     return redirect(url_for("admin.stores.index"))

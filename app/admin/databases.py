@@ -6,7 +6,7 @@ from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from app.admin.forms import DatabaseForm
-from app.admin.passwords import told
+from app.admin.passwords import error_text
 from app.auth import signed_in_admin
 from app.errors import AppError, Conflict, InvalidInput, PostgresError
 from app.models import Database
@@ -137,7 +137,7 @@ def resume(name: str) -> ResponseReturnValue:
     try:
         service.resume_database(name, by=signed_in_admin().username)
     except Conflict as error:
-        flash(told(error), "danger")
+        flash(error_text(error), "danger")
     else:
         flash(f"{name} is active: its schedules run.", "success")
     return redirect(url_for(".show", name=name))
@@ -149,7 +149,7 @@ def retire(name: str) -> ResponseReturnValue:
     try:
         service.retire_database(name, by=signed_in_admin().username)
     except Conflict as error:
-        flash(told(error), "danger")
+        flash(error_text(error), "danger")
         return redirect(url_for(".show", name=name))
     flash(f"{name} is retired. Its backups are kept.", "success")
     return redirect(url_for(".index"))

@@ -6,7 +6,7 @@ from flask import Blueprint, flash, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
 
 from app.admin.forms import NotifierForm
-from app.admin.passwords import told
+from app.admin.passwords import error_text
 from app.auth import signed_in_admin
 from app.errors import AppError, Busy, Conflict, InvalidInput, NotifierError
 from app.models import GOOD_NEWS, Fact
@@ -69,7 +69,7 @@ def test(notifier_id: str) -> ResponseReturnValue:
     except NotifierError as error:
         flash(f"{error.message[:1].upper()}{error.message[1:]}: {error.detail}", "danger")
     except Conflict as error:
-        flash(told(error), "danger")
+        flash(error_text(error), "danger")
     else:
         flash("The test message was accepted. Check whether it has arrived.", "success")
     return redirect(url_for(".show", notifier_id=notifier_id))

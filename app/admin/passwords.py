@@ -18,7 +18,7 @@ def refusal_of(
     error: WrongPassword | TooManyAttempts, form: PasswordForm
 ) -> tuple[int, dict[str, str]]:
     """Status and headers; the error stands at the form's password."""
-    form.password.errors = [told(error)]
+    form.password.errors = [error_text(error)]
     if isinstance(error, TooManyAttempts):
         return 429, {"Retry-After": str(error.retry_after)}
     return 422, {}
@@ -30,7 +30,7 @@ def refuse_field(field: Field, text: str) -> None:
     refuse(text)
 
 
-def told(error: AppError) -> str:
+def error_text(error: AppError) -> str:
     """An error in one line."""
     message = error.message[:1].upper() + error.message[1:]
     return " ".join(filter(None, [f"{message}.", error.detail, error.hint]))

@@ -8,7 +8,7 @@ from flask.typing import ResponseReturnValue
 
 from app import auth
 from app.admin.forms import DropKeptForm, PasswordForm, RestoreForm
-from app.admin.passwords import confirming, refusal_of, refuse_field, told
+from app.admin.passwords import confirming, error_text, refusal_of, refuse_field
 from app.config import CANCEL_PATIENCE
 from app.errors import (
     AppError,
@@ -99,7 +99,7 @@ def create(filename: str) -> ResponseReturnValue:
         refusal = refusal_of(error, form)
         return _wizard(source, form, tables), *refusal
     except InvalidInput as error:
-        (form.into if is_beside else form.superuser).errors = [told(error)]
+        (form.into if is_beside else form.superuser).errors = [error_text(error)]
         return _wizard(source, form, tables), 422
 
 
@@ -121,7 +121,7 @@ def cancel(restore_id: str) -> ResponseReturnValue:
     try:
         service.cancel_restore(restore_id, by=auth.signed_in_admin().username)
     except Conflict as error:
-        flash(told(error), "danger")
+        flash(error_text(error), "danger")
         return _to_page(restore_id)
     restore = service.wait_for_restore(restore_id, CANCEL_PATIENCE)
     if restore.is_completed:
@@ -184,7 +184,7 @@ def _act(
         refusal = refusal_of(error, form)
         return render_template(template, restore=restore, form=form), *refusal
     except (Conflict, PostgresError) as error:
-        flash(told(error), "danger")
+        flash(error_text(error), "danger")
     return _to_page(restore.id)
 
 
@@ -199,7 +199,7 @@ def _chosen_tables(source: Source, form: RestoreForm) -> list[Name]:
     try:
         tables = choose_tables(source, filter(None, lines))
     except InvalidInput as error:
-        refuse_field(form.tables, told(error))
+        refuse_field(form.tables, error_text(error))
         return []
     if tables and form.mode.data != Kind.BESIDE.value:
         refuse_field(form.tables, "Selected tables can only be restored beside.")
@@ -210,7 +210,7 @@ def _start(restore: RestoreRequest, confirm: Confirm = at_the_terminal) -> Respo
     try:
         row = service.queue_restore(restore, confirm=confirm)
     except (Conflict, PostgresError, StorageError) as error:
-        flash(told(error), "danger")
+        flash(error_text(error), "danger")
         back = "admin.backups.show" if restore.kind is Kind.DRILL else ".new"
         to = request.values.get("to") or None
         return redirect(url_for(back, filename=restore.source.filename, to=to))
@@ -245,7 +245,7 @@ def _is_confirmed(source: Source, form: RestoreForm) -> bool:
     try:
         refuse_unconfirmed(source, form.confirm.data or "")
     except InvalidInput as error:
-        form.confirm.errors = [told(error)]
+        form.confirm.errors = [error_text(error)]
         return False
     return True
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from flask import Blueprint, flash, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
 
-from app.admin.passwords import told
+from app.admin.passwords import error_text
 from app.admin.store_form import StoreForm
 from app.auth import signed_in_admin
 from app.errors import AppError, Busy, Conflict, InvalidInput, NotFound, StorageError
@@ -112,7 +112,7 @@ def recovery_key(name: str) -> ResponseReturnValue:
     try:
         identity = make_recovery_key(name, by=signed_in_admin().username)
     except InvalidInput as error:
-        flash(told(error), "danger")
+        flash(error_text(error), "danger")
         return redirect(url_for(".show", name=name))
     return render_template(
         "stores/recovery_key.html", store=lookup.get_store(name), identity=identity
@@ -144,7 +144,7 @@ def delete(name: str) -> ResponseReturnValue:
     try:
         left = service.remove_store(name, by=signed_in_admin().username)
     except Conflict as error:
-        flash(told(error), "danger")
+        flash(error_text(error), "danger")
         return redirect(url_for(".show", name=name))
     flash(f"{name} has been removed. {copies_text(left)} stay at {address}.", "success")
     return redirect(url_for(".index"))
@@ -156,7 +156,7 @@ def _changed(name: str, act: Callable[..., Store], message: str) -> ResponseRetu
         act(name, by=signed_in_admin().username)
         flash(message, "success")
     except _REFUSALS as error:
-        flash(told(error), "danger")
+        flash(error_text(error), "danger")
     return redirect(url_for(".show", name=name))
 
 

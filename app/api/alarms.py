@@ -15,5 +15,5 @@ blueprint = Blueprint("alarms", __name__, url_prefix="/alarms")
 @call({200: {"alarms": [AlarmSchema]}}, query=AlarmListSchema)
 def index(query: Values) -> ResponseReturnValue:
     """Open and past ones, newest first."""
-    found = service.list_alarms(**query)
-    return jsonify({"alarms": [alarm_row(alarm) for alarm in found]})
+    alarms = service.list_alarms(**query)
+    return jsonify({"alarms": [alarm_row(alarm) for alarm in alarms]})

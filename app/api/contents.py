@@ -15,11 +15,11 @@ blueprint = Blueprint("contents", __name__)
 @call({200: {"tables": [TABLE], "total": int}}, query=ContentsSchema, refusals=[409, 502])
 def index(filename: str, query: Values) -> ResponseReturnValue:
     """Some of them at a time."""
-    found = list_contents(
+    contents = list_contents(
         filename,
         query=query["q"],
         sort=query["sort"],
         limit=query["limit"],
         offset=query["offset"],
     )
-    return jsonify({"tables": found.tables, "total": found.total})
+    return jsonify({"tables": contents.tables, "total": contents.total})

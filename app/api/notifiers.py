@@ -27,8 +27,8 @@ def index() -> ResponseReturnValue:
 def create(body: Values) -> ResponseReturnValue:
     """Make one."""
     created = service.create_notifier(**body, created_by=signed_in_admin().username)
-    told = f"Notifier {created.name} created"
-    return {"success": True, "notifier": notifier_row(created), "message": told}, 201
+    message = f"Notifier {created.name} created"
+    return {"success": True, "notifier": notifier_row(created), "message": message}, 201
 
 
 @blueprint.patch("/notifiers/<notifier_id>")
@@ -59,5 +59,5 @@ def test(notifier_id: str) -> ResponseReturnValue:
 @call({200: {"deliveries": [DELIVERY]}}, query=LimitSchema)
 def list_deliveries(query: Values) -> ResponseReturnValue:
     """What was sent and what waits, newest first."""
-    found = deliveries.list_deliveries(**query)
-    return jsonify({"deliveries": [delivery_row(*row) for row in found]})
+    rows = deliveries.list_deliveries(**query)
+    return jsonify({"deliveries": [delivery_row(*row) for row in rows]})

@@ -33,8 +33,8 @@ blueprint = Blueprint("schedules", __name__, url_prefix="/schedules")
 def index(query: Values) -> ResponseReturnValue:
     """All of a database, by name."""
     database = choose_database(query["database"])
-    found = service.list_schedules(database)
-    return jsonify({"schedules": schedule_rows(found, service.last_firings(found))})
+    schedules = service.list_schedules(database)
+    return jsonify({"schedules": schedule_rows(schedules, service.last_firings(schedules))})
 
 
 @blueprint.get("/preview")
@@ -101,8 +101,8 @@ def run(schedule_id: str) -> ResponseReturnValue:
 @call({200: {"firings": [FiringSchema]}}, query=LimitSchema)
 def list_firings(schedule_id: str, query: Values) -> ResponseReturnValue:
     """The newest runs."""
-    found = service.list_firings(schedule_id, **query)
-    return jsonify({"firings": [firing_row(firing) for firing in found]})
+    firings = service.list_firings(schedule_id, **query)
+    return jsonify({"firings": [firing_row(firing) for firing in firings]})
 
 
 def _details(schedule: Schedule) -> dict[str, object]:

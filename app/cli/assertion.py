@@ -17,11 +17,13 @@ group = Group("assertion", help="Manage SQL that must return true in every resto
 @of_database
 def list_(as_json: bool, database: Database) -> None:
     """List the assertions of a database."""
-    found = service.list_assertions(database)
+    assertions = service.list_assertions(database)
     if as_json:
-        click.echo(json_text({"assertions": [assertion_row(assertion) for assertion in found]}))
+        click.echo(
+            json_text({"assertions": [assertion_row(assertion) for assertion in assertions]})
+        )
         return
-    for assertion in found:
+    for assertion in assertions:
         click.echo(f"{assertion.name}: {printable(' '.join(assertion.statement.split()))}")
 
 

@@ -78,9 +78,9 @@ def verify(filename: str, store: str, quiet: bool) -> None:
     """Read a copy back and compare its SHA-256. Exits with 1 if it is missing or damaged."""
     copy = service.find_copy(filename, store)
     with bytes_shown(filename, total=copy.size, quiet=quiet) as on_block:
-        found = verify_copy(copy.id, on_block)
-    if found.loss is not None:
-        click.echo(f"The copy is {found.loss.value}: {found.error_message}.", err=True)
+        verified = verify_copy(copy.id, on_block)
+    if verified.loss is not None:
+        click.echo(f"The copy is {verified.loss.value}: {verified.error_message}.", err=True)
         raise click.exceptions.Exit(1)
     click.echo(f"The copy of {filename} is whole.")
 

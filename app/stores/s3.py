@@ -156,10 +156,10 @@ def open_s3(address: StoreAddress, credentials: Mapping[str, str], timeout: floa
         session = botocore.session.Session()
         session.register_component("data_loader", _MODELS)
         boto = _boto(session, address, credentials, timeout)
-        found = boto._request_signer._credentials  # noqa: SLF001 - it has no other name
+        chain = boto._request_signer._credentials  # noqa: SLF001 - it has no other name
     except (BotoCoreError, ValueError) as error:
         raise _blamed("the store cannot be opened", error, secrets) from None
-    if found is None:
+    if chain is None:
         raise StoreDenied(
             "there are no credentials for the store",
             hint="Give an access key and its secret, or set them in the environment.",
@@ -178,15 +178,15 @@ def open_s3(address: StoreAddress, credentials: Mapping[str, str], timeout: floa
             },
             client_options=limits,
             retry_config=retry,
-            credential_provider=lambda: _current(found),
+            credential_provider=lambda: _current(chain),
         )
 
     return S3Objects(address, client(bucket, timeout), secrets, boto=boto)
 
 
-def _current(found: Any) -> "S3Credential":
+def _current(chain: Any) -> "S3Credential":
     """The credentials as obstore takes them; botocore renews those of a role."""
-    frozen = found.get_frozen_credentials()
+    frozen = chain.get_frozen_credentials()
     return {
         "access_key_id": frozen.access_key,
         "secret_access_key": frozen.secret_key,

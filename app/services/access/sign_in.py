@@ -101,17 +101,17 @@ def change_password(token: str, old: str, new: str, *, address: str) -> None:
 
 def find_session(token: str) -> AdminSession | None:
     """The session of this token, marked as used; None if it has ended."""
-    found = db.session.get(AdminSession, _hashed(token))
+    row = db.session.get(AdminSession, _hashed(token))
     moment = now()
-    if found is None or found.created_at + ABSOLUTE < moment or found.last_seen_at + IDLE < moment:
+    if row is None or row.created_at + ABSOLUTE < moment or row.last_seen_at + IDLE < moment:
         return None
-    if found.last_seen_at + _SEEN_EVERY < moment:
+    if row.last_seen_at + _SEEN_EVERY < moment:
         # Not through the row: it may be deleted meanwhile, by a sign-out elsewhere.
         seen = update(AdminSession).where(AdminSession.token_sha256 == _hashed(token))
         with writing() as session:
             session.execute(seen.values(last_seen_at=moment))
         return db.session.get(AdminSession, _hashed(token))
-    return found
+    return row
 
 
 @acting
@@ -131,8 +131,8 @@ def sign_out_everywhere(admin_id: str) -> None:
 
 def _is_known(username: str, address: str) -> bool:
     """Whether this account was signed in to from this address lately."""
-    found = db.session.get(KnownPlace, _pair(username, address))
-    return found is not None and found.signed_in_at > now() - _KNOWN_FOR
+    place = db.session.get(KnownPlace, _pair(username, address))
+    return place is not None and place.signed_in_at > now() - _KNOWN_FOR
 
 
 def _remember(username: str, address: str) -> None:

@@ -7,6 +7,7 @@ the old one is removed. Killed at any moment, one of them is whole and marked.
 import logging
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 
 from sqlalchemy import select
 
@@ -28,9 +29,8 @@ logger = logging.getLogger(__name__)
 def list_outdated(store_name: str, filename: str = "") -> list[Copy]:
     """The good copies in a store that are encrypted to others than its recipients, newest first.
 
-    With a filename, only the copy of that backup.
-
-    Raises NotFound, and InvalidInput if the store has no recipients.
+    With a filename, only the copy of that backup. Raises NotFound, and InvalidInput if the
+    store has no recipients.
     """
     store = get_store(store_name)
     if not store.recipients:
@@ -73,7 +73,8 @@ def reencrypt_copy(
         read_back(target, new, copy.what, on_block)
         announce_replacement(copy_id, old, new, sorted(store.recipients))
     except BaseException:
-        target.delete(new.key)
+        with suppress(StorageError):  # it is tidied up later
+            target.delete(new.key)
         raise
     target.put(mark_key(old.filename), [new.written()])
     if not adopt_replacement(copy_id, new):  # it was removed meanwhile

@@ -64,12 +64,12 @@ def _lone(target: OpenStore, left_for: timedelta) -> Iterator[str]:
     One listing tells which they may be; to ask for each mark would be a request for each copy.
     """
     latest, old, marks = now() - left_for, defaultdict[str, list[str]](list), set()
-    for found in target.list("backup_"):
-        filename = filename_in(found.key)
-        if NAME.fullmatch(filename) and found.modified <= latest:
-            old[filename].append(found.key)
-        elif found.key.endswith(".json"):
-            marks.add(found.key)
+    for item in target.list("backup_"):
+        filename = filename_in(item.key)
+        if NAME.fullmatch(filename) and item.modified <= latest:
+            old[filename].append(item.key)
+        elif item.key.endswith(".json"):
+            marks.add(item.key)
     for filename, keys in old.items():
         if mark_key(filename) not in marks and target.size(mark_key(filename)) is None:
             yield from keys

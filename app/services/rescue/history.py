@@ -84,26 +84,26 @@ def rebuild_history(name: str, inventory: Inventory, *, by: str) -> int:
     store = get_store(name)
     made = 0
     copies = inventory.all_copies()
-    while found := list(islice(copies, _BATCH)):
-        ids = _database_ids(found)
+    while batch := list(islice(copies, _BATCH)):
+        ids = _database_ids(batch)
         with writing() as session:
-            session.add_all(rows := _new_rows(store, found, ids, by))
+            session.add_all(rows := _new_rows(store, batch, ids, by))
             made += len(rows)
     tell(subject=store.address, detail=f"{made} copies found")
     logger.info("history rebuilt store=%r copies=%d by=%r", name, made, by)
     return made
 
 
-def _database_ids(found: Sequence[FoundCopy]) -> dict[tuple[str, str], str]:
+def _database_ids(batch: Sequence[FoundCopy]) -> dict[tuple[str, str], str]:
     """The ids of the databases that signed manifests name, which get rows."""
-    places = {(copy.server, copy.database) for copy in found if copy.is_signed}
+    places = {(copy.server, copy.database) for copy in batch if copy.is_signed}
     return {place: database_at(Address(*place)).id for place in places if place[0] != FOREIGN}
 
 
 def _new_rows(
-    store: Store, found: Sequence[FoundCopy], ids: Mapping[tuple[str, str], str], by: str
+    store: Store, batch: Sequence[FoundCopy], ids: Mapping[tuple[str, str], str], by: str
 ) -> list[Copy]:
-    names = [copy.filename for copy in found]
+    names = [copy.filename for copy in batch]
     known = set(
         db.session.scalars(
             select(Copy.filename).where(Copy.store_id == store.id, Copy.filename.in_(names))
@@ -129,6 +129,6 @@ def _new_rows(
             created_by=by[:255],
             finished_at=at,
         )
-        for copy in {copy.filename: copy for copy in found}.values()
+        for copy in {copy.filename: copy for copy in batch}.values()
         if copy.filename not in known
     ]

@@ -246,10 +246,7 @@ def drop_kept(restore_id: str) -> None:
         row = session.get_one(Restore, restore_id)
         kept, live = row.kept, live_of(row)
     if kept is not None:
-        with (
-            live as info,
-            serving(neighbour(info), application_name="backstop sweep") as server,
-        ):
+        with live as info, serving(neighbour(info), application_name="backstop sweep") as server:
             server.drop_database(kept)
     with writing() as session:
         session.get_one(Restore, restore_id).dropped_at = now()

@@ -46,9 +46,12 @@ def entries_in_stores() -> dict[Key, Fields]:
 
 
 def retention_as_kept(fields: Fields) -> Fields:
-    """Fields of a policy as they are kept. Raises InvalidInput."""
-    within = {key: length_text(length_of(fields[key])) for key in ("keep_within",) if key in fields}
-    return fields | within
+    """Fields of a policy as they are kept: a rule of 0 is none. Raises InvalidInput."""
+    kept = {key: (value or None) if key in _COUNTS else value for key, value in fields.items()}
+    if "keep_within" in fields:
+        within = length_of(fields["keep_within"])
+        kept["keep_within"] = length_text(within) if within else None
+    return kept
 
 
 def set_retention(key: Key, fields: Fields, by: str) -> None:

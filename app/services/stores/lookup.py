@@ -21,10 +21,10 @@ class Row:
 
 def get_store(name: str) -> Store:
     """The store of this name. Raises NotFound, which lists the names."""
-    found = _read(select(Store).where(Store.name == name))
-    if not found:
+    rows = _read(select(Store).where(Store.name == name))
+    if not rows:
         raise unknown(name)
-    return found[0]
+    return rows[0]
 
 
 def find_store_at(address: str) -> Store | None:

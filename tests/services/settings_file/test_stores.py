@@ -136,3 +136,14 @@ def test_retention_in_a_store_comes_and_goes_with_it():
         bring('[[store_retention]]\nname = "nowhere"\nkeep_last = 1')
     with pytest.raises(InvalidInput, match='retention in "offsite" of gone'):
         bring('[[store_retention]]\nname = "offsite"\ndatabase = "gone"\nkeep_last = 1')
+
+
+def test_a_rule_of_zero_is_switched_off_and_then_nothing_changes():
+    policy = '[[store_retention]]\nname = "offsite"\nkeep_last = 5'
+    bring(STORE + policy)
+    off = f'{policy}\nkeep_daily = 0\nkeep_within = "0h"'
+    assert bring(off) == []
+    off = off.replace("keep_last = 5", "keep_last = 0\nkeep_yearly = 1")
+    assert bring(off) == ['retention in "offsite" changed: keep_last, keep_yearly']
+    assert bring(off) == []
+    assert policies.get_policy(None, lookup.get_store("offsite")) == Policy(keep_yearly=1)

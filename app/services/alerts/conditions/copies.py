@@ -111,7 +111,7 @@ def _lost() -> list[tuple[str, str, int, list[str]]]:
         .where(lost.c.place <= NAMED)
         .order_by(Store.name, lost.c.place)
     )
-    found: dict[str, tuple[str, str, int, list[str]]] = {}
+    lost_of: dict[str, tuple[str, str, int, list[str]]] = {}
     for store_id, name, count, filename in db.session.execute(rows):
-        found.setdefault(store_id, (store_id, name, count, []))[3].append(filename)
-    return list(found.values())
+        lost_of.setdefault(store_id, (store_id, name, count, []))[3].append(filename)
+    return list(lost_of.values())

@@ -73,8 +73,8 @@ def examined(subject: str, examination: Callable[[], Finding]) -> Finding:
 
 def failed(subject: str, error: AppError) -> Finding:
     """An error as a finding."""
-    told = f"{error.message}: {error.detail}" if error.detail else error.message
-    return problem(subject, told, error.hint)
+    text = f"{error.message}: {error.detail}" if error.detail else error.message
+    return problem(subject, text, error.hint)
 
 
 def names(some: Iterable[str], count: int) -> str:

@@ -52,12 +52,12 @@ def examine_server(*, has_catalogue: bool) -> list[Finding]:
         ]
 
 
-def _examine(info: Conninfo, found: Inspection) -> list[Finding]:
+def _examine(info: Conninfo, inspection: Inspection) -> list[Finding]:
     return [
-        examined("server", partial(_server, info, found)),
-        examined("pg_dump", partial(_tools, found.version)),
-        _clock(found.clock_ahead),
-        *_rights(info, found),
+        examined("server", partial(_server, info, inspection)),
+        examined("pg_dump", partial(_tools, inspection.version)),
+        _clock(inspection.clock_ahead),
+        *_rights(info, inspection),
         examined(_RESTORES, partial(_restores, info)),
     ]
 
@@ -79,33 +79,33 @@ def _silent(error: AppError) -> Finding:
     )
 
 
-def _server(info: Conninfo, found: Inspection) -> Finding:
-    refuse_another_name(info, found.database)
-    if found.is_pooled:
+def _server(info: Conninfo, inspection: Inspection) -> Finding:
+    refuse_another_name(info, inspection.database)
+    if inspection.is_pooled:
         refuse_shared_sessions(info)
-    told = (
-        f"PostgreSQL {found.version} on {info.server}: database {info.database}"
-        f" ({naturalsize(found.database_size, binary=True)}),"
-        f" role {found.role}{' (superuser)' if found.is_superuser else ''}"
+    text = (
+        f"PostgreSQL {inspection.version} on {info.server}: database {info.database}"
+        f" ({naturalsize(inspection.database_size, binary=True)}),"
+        f" role {inspection.role}{' (superuser)' if inspection.is_superuser else ''}"
     )
-    weakness = weakness_of(found.version)
-    return warning("server", f"{told}; {weakness}", _UPDATE) if weakness else ok("server", told)
+    weakness = weakness_of(inspection.version)
+    return warning("server", f"{text}; {weakness}", _UPDATE) if weakness else ok("server", text)
 
 
 def _tools(server: Version) -> Finding:
     chosen = choose_toolchain(find_toolchains(settings().pg_bin_dir), server)
     how = chosen.compression(settings().compression)
-    told = f"{_shown(chosen)}, compression {how}; chosen because {_reason(chosen, server)}"
+    text = f"{_shown(chosen)}, compression {how}; chosen because {_reason(chosen, server)}"
     weakness = weakness_of(chosen.version)
-    return warning("pg_dump", f"{told}; {weakness}", _UPDATE) if weakness else ok("pg_dump", told)
+    return warning("pg_dump", f"{text}; {weakness}", _UPDATE) if weakness else ok("pg_dump", text)
 
 
 def _tools_for_no_server() -> Finding:
-    found = find_toolchains(settings().pg_bin_dir)
-    choose_toolchain(found, Version(0, 0))  # raises where there is none at all
+    chains = find_toolchains(settings().pg_bin_dir)
+    choose_toolchain(chains, Version(0, 0))  # raises where there is none at all
     return warning(
         "pg_dump",
-        f"which one fits depends on the server; found: {', '.join(map(_shown, found))}",
+        f"which one fits depends on the server; found: {', '.join(map(_shown, chains))}",
     )
 
 
@@ -122,28 +122,28 @@ def _reason(chosen: Toolchain, server: Version) -> str:
 
 
 def _clock(ahead: float) -> Finding:
-    told = f"the server's clock is {abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} ours"
+    text = f"the server's clock is {abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} ours"
     hint = "Synchronize both machines by NTP: backups are named and ordered by time."
     if abs(ahead) > _CLOCK_PROBLEM:
-        return problem("server clock", told, hint)
+        return problem("server clock", text, hint)
     if abs(ahead) > _CLOCK_WARNING:
-        return warning("server clock", told, hint)
+        return warning("server clock", text, hint)
     return ok("server clock", "the server's clock and ours agree")
 
 
-def _rights(info: Conninfo, found: Inspection) -> list[Finding]:
+def _rights(info: Conninfo, inspection: Inspection) -> list[Finding]:
     try:
         rights = inspect_rights(info)
     except AppError as error:
         # As a rule there is too much to look through; the dump itself does not mind.
         why = error.detail or error.message
         return [unexamined(subject, why) for subject in _RIGHTS]
-    missing = lacks(found.role, found.version.major, rights)
+    missing = lacks(inspection.role, inspection.version.major, rights)
     return [
         problem(subject, missing[subject].detail, f"As a superuser: {missing[subject].remedy}")
         if subject in missing
-        else ok(subject, told(found.role, rights))
-        for subject, told in _RIGHTS.items()
+        else ok(subject, text_of(inspection.role, rights))
+        for subject, text_of in _RIGHTS.items()
     ]
 
 
