@@ -50,4 +50,4 @@ def _bind_extensions(app: Flask, settings: Settings) -> None:
 
 
 def _index() -> ResponseReturnValue:
-    return redirect(url_for("admin.backups.index"))
+    return redirect(url_for("admin.overview.index"))

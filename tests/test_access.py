@@ -104,7 +104,7 @@ def test_every_public_place_exists_and_is_open(panel: Flask):
     routes = {(m, r.rule) for r in panel.url_map.iter_rules() for m in r.methods or ()}
     assert sorted(PUBLIC - routes) == []
     visitor = panel.test_client()
-    assert visitor.get("/").location == "/admin/backup"
+    assert visitor.get("/").location == "/admin/"
     assert visitor.get("/admin/login").status_code == 200
     assert visitor.post("/admin/login").status_code == 400  # it wants the form's token
     assert visitor.post("/api/admin/session", json={}).status_code == 422

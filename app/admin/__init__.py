@@ -1,7 +1,6 @@
 """Face: HTML. Parses, calls one service function, renders or redirects."""
 
-from flask import Blueprint, current_app, g, redirect, request, url_for
-from flask.typing import ResponseReturnValue
+from flask import Blueprint, current_app, g, request
 from werkzeug.exceptions import UnsupportedMediaType
 
 from app.admin import (
@@ -16,6 +15,7 @@ from app.admin import (
     databases,
     doctor,
     notifiers,
+    overview,
     restores,
     retention,
     schedules,
@@ -45,6 +45,7 @@ blueprint.register_blueprint(copies.blueprint)
 blueprint.register_blueprint(databases.blueprint)
 blueprint.register_blueprint(doctor.blueprint)
 blueprint.register_blueprint(notifiers.blueprint)
+blueprint.register_blueprint(overview.blueprint)
 blueprint.register_blueprint(restores.blueprint)
 blueprint.register_blueprint(retention.blueprint)
 blueprint.register_blueprint(schedules.blueprint)
@@ -78,9 +79,3 @@ def _band() -> dict[str, object]:
         "progress_of": progress_of,
         "has_dump": has_dump,
     }
-
-
-@blueprint.get("/")
-def index() -> ResponseReturnValue:
-    """The panel begins with the backups."""
-    return redirect(url_for("admin.backups.index"))

@@ -29,7 +29,7 @@ def create() -> ResponseReturnValue:
     except TooManyAttempts as error:
         page = render_template("sessions/new.html", form=form, error=error)
         return page, 429, {"Retry-After": str(error.retry_after)}
-    return redirect(auth.own_path(request.args.get("next")) or url_for("admin.backups.index"))
+    return redirect(auth.own_path(request.args.get("next")) or url_for("admin.overview.index"))
 
 
 @blueprint.post("/logout")

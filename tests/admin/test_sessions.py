@@ -38,7 +38,7 @@ def test_signing_in_leads_to_the_backups(visitor: FlaskClient):
     assert fields["password"]["autocomplete"] == "current-password"
     assert fields["username"]["autocomplete"] == "username"
     answer = tried(visitor)
-    assert answer.location == "/admin/backup"
+    assert answer.location == "/admin/"
     page = followed(visitor, answer)
     assert "admin" in page.within("summary")
 
@@ -75,7 +75,7 @@ def test_a_form_that_was_sent_too_late_is_not_sent_again_by_itself(visitor: Flas
 def test_nobody_is_sent_to_another_site(visitor: FlaskClient, target: str):
     answer = tried(visitor, f"{LOGIN}?{urlencode({'next': target})}")
     assert answer.status_code == 302
-    assert answer.location == "/admin/backup"
+    assert answer.location == "/admin/"
     assert "X-Forged" not in answer.headers
 
 

@@ -63,6 +63,8 @@ def sign_in(page: Page, base: str) -> None:
     page.get_by_label("Username").fill("admin")
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", name="Databases")).to_be_visible()
+    page.get_by_role("link", name="Backups", exact=True).click()
     expect(page.get_by_role("heading", name="Backups")).to_be_visible()
 
 

@@ -1,0 +1,226 @@
+"""What an admin wants to know first: whether the databases are protected, and what goes on."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from sqlalchemy import Select, func, select
+
+from app.errors import InvalidInput, StorageError
+from app.extensions import db
+from app.models import (
+    AuditEntry,
+    Copy,
+    DatabaseBackup,
+    Kind,
+    Notifier,
+    Restore,
+    Schedule,
+    State,
+    Status,
+    Store,
+    Task,
+)
+from app.models.types import now
+from app.services.audit.search import list_entries
+from app.services.databases.configured import storage
+from app.services.databases.lookup import default_database
+from app.services.health.days import Day, days_of_all
+from app.services.health.overview import Row, read_overview
+from app.services.stores.lookup import Row as StoreRow
+from app.services.stores.lookup import list_rows
+
+J = TypeVar("J", DatabaseBackup, Restore)
+
+_COMING = 5  # schedules
+_RECENT = 6  # acts
+_RUNNING = 5  # jobs of a kind
+
+
+@dataclass(frozen=True)
+class RestoreTest:
+    """The last restore test of a database that showed anything good."""
+
+    ended_at: datetime
+    duration: timedelta
+
+
+@dataclass(frozen=True)
+class Card:
+    """One database."""
+
+    row: Row
+    days: Sequence[Day]
+    tested: RestoreTest | None
+
+    @property
+    def is_protected(self) -> bool:
+        """Whether its newest good backup is there, and young enough."""
+        return self.row.fresh_at is not None and not self.row.is_late
+
+    @property
+    def share_of_target(self) -> int:
+        """How much of the age that its newest good backup may have is over, in per cent."""
+        if self.row.fresh_at is None or not self.row.max_age:
+            return 0
+        return min(100, round(100 * (now() - self.row.fresh_at) / self.row.max_age))
+
+
+@dataclass(frozen=True)
+class Todo:
+    """One of the first steps of a new panel."""
+
+    words: str
+    endpoint: str  # of the page where it is done
+    is_done: bool
+
+
+@dataclass(frozen=True)
+class Running:
+    """The jobs that wait or run, oldest first."""
+
+    backups: Sequence[DatabaseBackup]
+    restores: Sequence[Restore]
+    copies: Sequence[tuple[Copy, str]]  # and the name of its store
+
+    @property
+    def is_anything(self) -> bool:
+        return bool(self.backups or self.restores or self.copies)
+
+
+@dataclass(frozen=True)
+class Dashboard:
+    """All of it."""
+
+    cards: Sequence[Card]
+    running: Running
+    coming: Sequence[Schedule]
+    stored: int  # bytes of all dumps here
+    free: int | None  # bytes; None: the folder cannot be asked
+    stores: Sequence[StoreRow]
+    recent: Sequence[AuditEntry]
+    todos: Sequence[Todo]
+
+    @property
+    def protected(self) -> int:
+        """How many databases are protected."""
+        return sum(card.is_protected for card in self.cards)
+
+    @property
+    def unprotected(self) -> Sequence[Card]:
+        """The others, the one without a good backup for longest first."""
+        others = [card for card in self.cards if not card.is_protected]
+        return sorted(others, key=lambda card: card.row.fresh_at or card.row.database.created_at)
+
+    @property
+    def is_set_up(self) -> bool:
+        """Whether all first steps are done."""
+        return all(todo.is_done for todo in self.todos)
+
+
+def read_dashboard() -> Dashboard:
+    """Read it; the number of queries does not grow with the databases.
+
+    Paused and retired databases are not in it.
+    """
+    with suppress(InvalidInput):  # there is no default one
+        default_database()  # which gets its row when it is first asked for
+    days, tested = days_of_all(), _last_tests()
+    cards = [
+        Card(row, days.get(row.database.id, ()), tested.get(row.database.id))
+        for row in read_overview(with_retired=False)
+        if row.state is State.ACTIVE
+    ]
+    coming = select(Schedule).where(Schedule.next_due_at.is_not(None))
+    stored = select(func.coalesce(func.sum(DatabaseBackup.size), 0))
+    stores = list_rows()
+    return Dashboard(
+        cards=cards,
+        running=_running(),
+        coming=list(db.session.scalars(coming.order_by(Schedule.next_due_at).limit(_COMING))),
+        stored=int(db.session.scalar(stored) or 0),
+        free=_free(),
+        stores=stores,
+        recent=list_entries(limit=_RECENT).entries,
+        todos=_todos(cards, has_store=bool(stores)),
+    )
+
+
+def _running() -> Running:
+    copies = (
+        select(Copy, Store.name)
+        .join(Store, Store.id == Copy.store_id)
+        .where(Copy.status == Status.PENDING)
+        .order_by(Copy.created_at)
+        .limit(_RUNNING)
+    )
+    return Running(
+        _pending(DatabaseBackup),
+        _pending(Restore),
+        [(copy, name) for copy, name in db.session.execute(copies)],
+    )
+
+
+def _pending(model: type[J]) -> list[J]:
+    rows = select(model).where(model.status == Status.PENDING).order_by(model.created_at)
+    return list(db.session.scalars(rows.limit(_RUNNING)))
+
+
+def _last_tests() -> dict[str, RestoreTest]:
+    """The newest drill of each database that was completed."""
+    newest_first = func.row_number().over(
+        partition_by=Restore.database_id, order_by=Restore.finished_at.desc()
+    )
+    tests = (
+        select(
+            Restore.database_id,
+            Restore.started_at,
+            Restore.finished_at,
+            newest_first.label("place"),
+        )
+        .where(
+            Restore.kind == Kind.DRILL,
+            Restore.status == Status.COMPLETED,
+            Restore.database_id.is_not(None),
+            Restore.started_at.is_not(None),
+        )
+        .subquery()
+    )
+    rows = db.session.execute(select(tests).where(tests.c.place == 1))
+    return {
+        row.database_id: RestoreTest(row.finished_at, row.finished_at - row.started_at)
+        for row in rows
+    }
+
+
+def _free() -> int | None:
+    try:
+        return storage().free_space()
+    except StorageError:
+        return None
+
+
+def _todos(cards: Sequence[Card], *, has_store: bool) -> list[Todo]:
+    """What makes a panel complete, in the order in which people do it."""
+    is_scheduled = select(Schedule.id).where(Schedule.task == Task.BACKUP, Schedule.enabled)
+    return [
+        Todo(
+            "Make a first backup",
+            "admin.backups.index",
+            any(card.row.last_good_at for card in cards),
+        ),
+        Todo("Schedule backups", "admin.schedules.index", _is_any(is_scheduled)),
+        Todo(
+            "Test that a backup restores",
+            "admin.backups.index",
+            any(card.tested for card in cards),
+        ),
+        Todo("Keep copies elsewhere", "admin.stores.new", has_store),
+        Todo("Be told of trouble", "admin.notifiers.index", _is_any(select(Notifier.id))),
+    ]
+
+
+def _is_any(rows: Select[str]) -> bool:
+    return db.session.scalar(rows.limit(1)) is not None
