@@ -158,19 +158,23 @@ def show(restore_id: str, as_json: bool) -> None:
 
 
 @group.command("undo")
-@click.argument("restore_id", metavar="ID")
+@click.argument("restore_id", metavar="[ID]", required=False)
 @_yes
-def undo(restore_id: str, yes: bool) -> None:
-    """Bring back the database that a restore replaced; the other one is kept."""
-    restore = service.get_restore(restore_id)
+def undo(restore_id: str | None, yes: bool) -> None:
+    """Bring back the database that a restore replaced; the other one is kept.
+
+    Without an id, it is the newest replace that can be undone.
+    """
+    restore = service.get_restore(restore_id) if restore_id else service.find_undoable()
     if not yes:
-        click.confirm(f"Bring the old {restore.database} back? Its sessions are ended.", abort=True)
+        replaced = f"{restore.database}, replaced {moment_short(restore.created_at)} UTC"
+        click.confirm(f"Bring the old {replaced}, back? Its sessions are ended.", abort=True)
     with sample_in_use():
-        aside = service.undo_restore(restore_id, by=own_user())
+        aside = service.undo_restore(restore.id, by=own_user())
     click.echo(
         f"{restore.database} is the old database again; the restored one is kept as {aside}."
     )
-    click.echo(f"To drop that one: flask restore drop {restore_id}")
+    click.echo(f"To drop that one: flask restore drop {restore.id}")
 
 
 @group.command("drop")

@@ -112,10 +112,11 @@ def test_a_replace_is_confirmed_undone_and_its_rest_dropped(run: Run, shop: Data
     assert undo[1] in run("restore", "show", words[-1]).stdout
 
     assert run(*words, input="n\n").exit_code == 1
-    undone = run(*words, "--yes")
+    undone = run("restore", "undo", "--yes")  # the newest that can be
     assert undone.exit_code == 0, undone.output
     assert shop.run("SELECT count(*) FROM orders") == [(0,)]
     assert run(*words, "--yes").exit_code == 1  # once is enough
+    assert "there is no replace that can be undone" in run("restore", "undo", "--yes").stderr
 
     dropped = run("restore", "drop", words[-1], input="y\n")
     assert dropped.exit_code == 0, dropped.output

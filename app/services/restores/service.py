@@ -111,6 +111,22 @@ def get_restore(restore_id: str) -> Restore:
     return restore
 
 
+def find_undoable() -> Restore:
+    """The newest replace that can be undone. Raises NotFound."""
+    kept = select(Restore).where(
+        Restore.status == Status.COMPLETED,
+        Restore.kept.is_not(None),
+        Restore.dropped_at.is_(None),
+        Restore.undone_at.is_(None),
+    )
+    restore = db.session.scalar(kept.order_by(Restore.created_at.desc()).limit(1))
+    if restore is None:
+        raise NotFound(
+            "there is no replace that can be undone", hint="flask restore list shows all."
+        )
+    return restore
+
+
 def list_restores(*, filename: str = "", limit: int = 50) -> list[Restore]:
     """The newest restores and drills, of one backup or of all. Raises InvalidInput."""
     if not 1 <= limit <= MAX_LIMIT:
