@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,8 @@ def _reap(*_: object) -> None:
         if pid == 0:
             return
         pipe = _statuses.pop(pid)
-        os.write(pipe, os.waitstatus_to_exitcode(status).to_bytes(4, signed=True))
+        with suppress(BrokenPipeError):  # nobody wants to know
+            os.write(pipe, os.waitstatus_to_exitcode(status).to_bytes(4, signed=True))
         os.close(pipe)
 
 

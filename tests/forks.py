@@ -95,6 +95,7 @@ def flask(words: Sequence[str], *, env: Mapping[str, str], timeout: float) -> En
             status = process.wait(timeout)
         except psutil.TimeoutExpired:
             process.kill()
+            process.wait()
             raise
         texts = []
         for stream in (out, err):
