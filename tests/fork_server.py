@@ -18,6 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import coverage
 from flask.cli import main
 
 import app
@@ -62,6 +63,7 @@ def run(order: dict[str, Any], standard: list[int]) -> None:
     os.chdir(order["folder"])
     os.environ.clear()
     os.environ.update(order["environment"])
+    coverage.process_startup(force=True)  # where the environment asks for it
     sys.argv = ["flask", *order["words"]]
     main()
 
