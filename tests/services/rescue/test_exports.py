@@ -22,10 +22,12 @@ from app.services.rescue.marks import FOLDER, filename_of, is_signed, marked
 from app.services.stores import service as stores
 from app.services.stores.lookup import get_store
 from app.services.stores.service import Changes
+from tests.conftest import on_catalogues
 from tests.services.copies.conftest import inside, localbucket, prefix, store
 
 __all__ = ["localbucket", "prefix", "store"]
 
+on_sqlite = on_catalogues("sqlite")  # where many exports are quick, and the rest is the same
 in_a_folder = pytest.mark.parametrize("store", ["file"], indirect=True)
 
 AddStore = Callable[..., Store]
@@ -101,6 +103,7 @@ def test_a_paused_store_gets_none(store: AddStore):
     assert keys_in(nas) == []
 
 
+@on_sqlite
 @in_a_folder
 def test_only_the_newest_are_kept_and_those_of_others(
     store: AddStore, monkeypatch: pytest.MonkeyPatch
@@ -197,6 +200,7 @@ def test_an_interruption_is_no_failure_and_it_is_due_again_at_once(store: AddSto
     assert (get_store("nas").export_error, get_store("nas").export_due_at) == ("", due_at)
 
 
+@on_sqlite
 @in_a_folder
 def test_a_clock_that_was_ahead_costs_no_new_export(
     store: AddStore, monkeypatch: pytest.MonkeyPatch
