@@ -59,6 +59,8 @@ _LEFTOVERS = """
       AND usename = current_user AND datname = current_database()
 """
 
+_LOST = "the connection that holds the lock was lost"
+
 # pg_locks shows a 64-bit key as two halves.
 _HOLDER = """
     SELECT a.pid, a.usename, a.application_name
@@ -117,8 +119,9 @@ class Lock:
 
     @property
     def is_pooled(self) -> bool:
-        """Whether there is a pooler in between."""
-        return is_pooled(self._session)
+        """Whether there is a pooler in between. Raises DumpError if the lock is lost."""
+        with watched(_LOST, self.info):
+            return is_pooled(self._session)
 
     def rows(self, sql: str, *values: Any) -> Rows:
         """Run a query, and release its locks. Raises psycopg2.Error."""
@@ -139,7 +142,7 @@ class Lock:
         Waits for the answer only if it must be known `now`; otherwise the next calls look
         for it. Raises DumpError if the lock is lost: another dump may run by now.
         """
-        with watched("the connection that holds the lock was lost", self.info):
+        with watched(_LOST, self.info):
             self._pulse.feel(now=now)
 
 

@@ -35,6 +35,28 @@ def test_the_lock_alone_holds_no_snapshot_and_no_table(shop: Database):
             pass
 
 
+ASKS: list[Callable[[Lock], object]] = [
+    lambda lock: lock.is_pooled,
+    Lock.database_size,
+    lambda lock: lock.check(now=True),
+    refuse_too_many_tables,
+]
+
+
+@pytest.mark.parametrize("ask", ASKS, ids=["pooled", "size", "check", "tables"])
+def test_a_session_that_is_lost_is_told_whatever_is_asked_of_it(
+    shop: Database, ask: Callable[[Lock], object]
+):
+    end = (
+        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name = %s"
+    )
+    with hold_lock(parse_url(shop.url), application_name="test lost") as lock:
+        assert shop.run(end, "test lost") == [(True,)]
+        with pytest.raises(DumpError) as told:
+            ask(lock)
+        assert told.value.hint
+
+
 def test_who_holds_the_lock_is_named_with_role_and_process(shop: Database):
     with closing(psycopg2.connect(shop.url)) as other, other.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_lock(x'4261636B73746F70'::bigint)")
