@@ -1,4 +1,4 @@
-"""A TCP line to the server that is cut, reset or goes silent after some bytes."""
+"""A TCP line to a server that is cut, reset or goes silent: at once, or after some bytes."""
 
 import selectors
 import socket
@@ -22,17 +22,23 @@ class Fault:
     has_struck: threading.Event = field(default_factory=threading.Event)
 
 
-class Line:
-    """Carries bytes between clients on a TCP port and the server's socket."""
+def socket_of(server: Conninfo) -> str:
+    """The path of a PostgreSQL's socket."""
+    return f"{server.parameters['host']}/.s.PGSQL.{server.parameters['port']}"
 
-    def __init__(self, server: Conninfo) -> None:
-        self._real = f"{server.parameters['host']}/.s.PGSQL.{server.parameters['port']}"
+
+class Line:
+    """Carries bytes between clients on a TCP port and a server's: a path, or host and port."""
+
+    def __init__(self, server: str | tuple[str, int]) -> None:
+        self._real = server
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         self.carried = 0  # bytes that came back from the server
         self.connections = 0
         self._fault: Fault | None = None
         self._over = threading.Event()
+        self._is_cut = threading.Event()
         self._peers: dict[socket.socket, socket.socket] = {}
         self._clients: set[socket.socket] = set()
         self._silent: list[socket.socket] = []
@@ -47,9 +53,14 @@ class Line:
         self._fault = Fault(after, way, to_all)
         return self._fault
 
+    def cut(self) -> None:
+        """Reset all connections now, and every new one until `mend`."""
+        self._is_cut.set()
+
     def mend(self) -> None:
         """Let new connections through again; those that are silent end now."""
         self._fault = None
+        self._is_cut.clear()
         self.carried = self.connections = 0
         silent, self._silent = self._silent, []
         for each in silent:
@@ -64,6 +75,8 @@ class Line:
 
     def _serve(self) -> None:
         while not self._over.is_set():
+            for client in list(self._clients) if self._is_cut.is_set() else ():
+                self._hurt(client, "reset")
             for key, _ in self._selector.select(0.05):
                 if key.fileobj is self._listener:
                     self._welcome(self._listener.accept()[0])
@@ -72,7 +85,7 @@ class Line:
 
     def _welcome(self, client: socket.socket) -> None:
         self.connections += 1
-        server = socket.socket(socket.AF_UNIX)
+        server = socket.socket(socket.AF_UNIX if isinstance(self._real, str) else socket.AF_INET)
         server.connect(self._real)
         self._peers |= {client: server, server: client}
         self._clients.add(client)

@@ -8,6 +8,7 @@ import hashlib
 import random
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -31,7 +32,7 @@ from app.services.stores.credentials import opened
 from app.services.stores.lookup import get_store
 from app.services.stores.service import Asking, Changes, add_store, edit_store
 from tests.faults.lab import Lab, N, chance
-from tests.faults.relay import Relay, relaying
+from tests.faults.line import Line
 from tests.stores.conftest import localbucket, prefix
 
 __all__ = ["localbucket", "prefix"]
@@ -51,7 +52,7 @@ class Site:
 
     lab: Lab
     keys: Path  # a file with the secret of KEYS[0]; the drill key of the store is another
-    relay: Relay | None = None  # to the store, where it is on the network
+    line: Line | None = None  # to the store, where it is on the network
     spans: dict[str, float] = field(default_factory=dict)  # seconds that an act takes
 
     def words(self, act: str, name: str) -> tuple[str, ...]:
@@ -89,10 +90,10 @@ def site(
         return
     place = request.getfixturevalue("localbucket")
     port = urlsplit(place.endpoint).port
-    with relaying(port) as relay:
-        url = place.url(prefix).replace(str(port), str(relay.port))
+    with closing(Line(("127.0.0.1", port))) as line:
+        url = place.url(prefix).replace(str(port), str(line.port))
         _add(lab, url, dict(place.credentials))
-        yield Site(lab, keys, relay)
+        yield Site(lab, keys, line)
 
 
 def _add(lab: Lab, url: str, credentials: dict[str, str]) -> None:
@@ -161,13 +162,13 @@ def disturbed(site: Site, act: str, name: str, luck: random.Random) -> None:
     process = site.lab.start(*site.words(act, name))
     span = site.spans[act]
     time.sleep(luck.uniform(span / 3, span))  # a third of it only imports our modules
-    if site.relay is None or luck.random() < 0.5:
+    if site.line is None or luck.random() < 0.5:
         process.kill()
         process.wait()
         return
-    site.relay.cut()
+    site.line.cut()
     assert process.wait(ENDS) is not None
-    site.relay.mend()
+    site.line.mend()
 
 
 @pytest.mark.parametrize("act", ACTS)

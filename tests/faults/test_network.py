@@ -14,7 +14,7 @@ from app.postgres import connection
 from app.postgres.conninfo import Conninfo
 from app.services.backups import service as backups
 from tests.faults.lab import SEED, Lab, N, chance
-from tests.faults.line import WAYS, Line
+from tests.faults.line import WAYS, Line, socket_of
 
 pytestmark = pytest.mark.faults
 
@@ -29,7 +29,7 @@ BIG = """
 
 @pytest.fixture(scope="module")
 def line(server: Conninfo) -> Iterator[Line]:
-    made = Line(server)
+    made = Line(socket_of(server))
     yield made
     made.close()
 
