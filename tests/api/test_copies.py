@@ -77,6 +77,7 @@ def copied(app: Flask) -> tuple[str, str]:
         backup = backups.create_backup(trigger=Trigger.CLI, created_by="ann")
         copy = service.copy_backup(backup.filename, "nas", trigger=Trigger.CLI, by="ann")
         queue.run_copy.call_local(copy.id)
+        service.wait_for_copy(copy.id, 60)  # the worker may have been quicker
         return backup.filename, copy.id
 
 
