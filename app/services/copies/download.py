@@ -3,12 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sqlalchemy import select
-
 from app.errors import Conflict
 from app.extensions import db
 from app.models import Copy
-from app.services.copies.marked import MarkedCopy, find_marked
+from app.services.copies.marked import MarkedCopy, find_marked, good_copies
 from app.services.copies.service import get_copy
 from app.services.copies.transfer import exactly
 
@@ -56,8 +54,6 @@ def open_copy(copy_id: str) -> StoredCopy:
 
 def open_plain_copy(filename: str) -> StoredCopy | None:
     """A copy of a backup that is not encrypted, if there is one. Raises as `find_marked`."""
-    plain = select(Copy.id).where(
-        Copy.filename == filename, Copy.good(), Copy.is_encrypted.is_(False)
-    )
-    copy_id = db.session.scalar(plain.order_by(Copy.verified_at.desc()).limit(1))
-    return StoredCopy(find_marked(copy_id)) if copy_id else None
+    plain = good_copies(filename).where(Copy.is_encrypted.is_(False))
+    copy = db.session.scalar(plain.limit(1))
+    return StoredCopy(find_marked(copy.id)) if copy is not None else None

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from sqlalchemy import Select, select
+
 from app.encryption import Identity
 from app.errors import Conflict, VerificationError
 from app.extensions import db, writing
@@ -62,6 +64,12 @@ class MarkedCopy:
         """
         refuse_without_identity(self.mark, self.identities)
         return in_own_thread(plain(self.target, self.mark, self.identities, self.what))
+
+
+def good_copies(filename: str) -> Select[Copy]:
+    """The good copies of a backup, those that were verified last first."""
+    good = select(Copy).where(Copy.filename == filename, Copy.good())
+    return good.order_by(Copy.verified_at.desc().nulls_last())
 
 
 def find_marked(copy_id: str, identities: Sequence[Identity] = ()) -> MarkedCopy:

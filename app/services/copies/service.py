@@ -14,6 +14,7 @@ from app.queue import FAILURES, copies_queue
 from app.services.audit.acting import acting, tell
 from app.services.backups.listing import get_backup
 from app.services.copies.fetch import fetch_copy
+from app.services.copies.marked import good_copies
 from app.services.copies.queue import new_copy, wake_worker
 from app.services.copies.removal import take_away
 from app.services.copies.verify import verify_copy
@@ -77,20 +78,16 @@ def completed(copy_id: str) -> Copy:
 
 def is_only(copy: Copy) -> bool:
     """Whether neither the dump nor another good copy of it is known."""
-    others = select(Copy.id).where(
-        Copy.filename == copy.filename,
-        Copy.id != copy.id,
-        Copy.good(),
-    )
+    others = good_copies(copy.filename).where(Copy.id != copy.id)
     return not storage().has(copy.filename) and db.session.scalar(others.limit(1)) is None
 
 
 def find_copy(filename: str, store: str = "") -> Copy:
     """The good copy of a backup, in this store or any, the one verified last. Raises NotFound."""
-    chosen = select(Copy).where(Copy.filename == filename, Copy.good())
+    chosen = good_copies(filename)
     if store:
         chosen = chosen.where(Copy.store_id == get_store(store).id)
-    copy = db.session.scalar(chosen.order_by(Copy.verified_at.desc()).limit(1))
+    copy = db.session.scalar(chosen.limit(1))
     if copy is None:
         raise NotFound(f"there is no good copy of {filename}", hint="flask copy list shows all.")
     return copy

@@ -5,14 +5,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, exists, or_, select
+from sqlalchemy import ColumnElement, exists, or_
 from sqlalchemy.orm import aliased
 
 from app.errors import AppError, ObjectMissing
 from app.extensions import db
 from app.models import Copy, DatabaseBackup
 from app.services.copies.mark import Measured
-from app.services.copies.marked import find_marked
+from app.services.copies.marked import find_marked, good_copies
 from app.services.copies.transfer import blocks_of
 from app.services.databases.configured import storage
 
@@ -54,12 +54,8 @@ def has_source() -> ColumnElement[bool]:
 
 
 def _elsewhere(copy: Copy, backup: DatabaseBackup | None) -> Source:
-    others = (
-        select(Copy.id)
-        .where(Copy.filename == copy.filename, Copy.id != copy.id, Copy.good())
-        .order_by(Copy.verified_at.desc())
-    )
-    ids = list(db.session.scalars(others))
+    others = good_copies(copy.filename).where(Copy.id != copy.id)
+    ids = [other.id for other in db.session.scalars(others)]
     db.session.commit()
     for other_id in ids:
         try:

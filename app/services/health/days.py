@@ -40,14 +40,12 @@ def days_of_all() -> Mapping[str, list[Day]]:
     Backups that retention has removed since are known by the schedules that made them. Six
     queries, whatever the number of databases.
     """
-    today = now().date()
-    first = today - timedelta(days=SHOWN - 1)
-    midnight = datetime.combine(first, datetime.min.time(), tzinfo=now().tzinfo)
-    failed = _failed(midnight)
-    best = dict.fromkeys(failed, DayState.FAILED)
+    today = now().replace(hour=0, minute=0, second=0, microsecond=0)
+    midnight = today - timedelta(days=SHOWN - 1)
+    best = dict.fromkeys(_tried(midnight), DayState.FAILED)
     best |= dict.fromkeys(_verified(midnight), DayState.VERIFIED)
     best |= dict.fromkeys(_restore_tested(midnight), DayState.RESTORE_TESTED)
-    dates = [first + timedelta(days=number) for number in range(SHOWN)]
+    dates = [midnight.date() + timedelta(days=number) for number in range(SHOWN)]
     return {
         database_id: [
             Day(moment, best.get((database_id, moment.isoformat()), DayState.NOTHING))
@@ -68,7 +66,7 @@ def _verified(since: datetime) -> Iterator[Key]:
     yield from _keys(_firings(since, Outcome.COMPLETED))
 
 
-def _failed(since: datetime) -> Iterator[Key]:
+def _tried(since: datetime) -> Iterator[Key]:
     rows = select(DatabaseBackup.database_id, _day(DatabaseBackup.created_at)).where(
         DatabaseBackup.created_at >= since,
         DatabaseBackup.status != Status.PENDING,

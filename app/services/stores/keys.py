@@ -3,16 +3,14 @@
 import logging
 from contextlib import suppress
 
-from sqlalchemy import select
-
 from app.encryption import Identity, make_identity, parse_identity
 from app.errors import ConfigurationError, Conflict
 from app.extensions import writing
 from app.models import Store
 from app.sealing import seal, unseal
 from app.services.audit.acting import acting, tell
-from app.services.stores.lookup import get_store, unknown
-from app.services.stores.service import Changes, edit_store
+from app.services.stores.lookup import get_store
+from app.services.stores.service import Changes, edit_store, locked_row
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +92,4 @@ def _add_recipient(name: str, by: str) -> Identity:
 
 def _keep(name: str, drill_key: str) -> None:
     with writing() as session:
-        store = session.scalar(select(Store).where(Store.name == name).with_for_update())
-        if store is None:
-            raise unknown(name)
-        store.drill_key = drill_key
+        locked_row(name, session).drill_key = drill_key

@@ -114,7 +114,7 @@ def edit_store(name: str, changes: Changes, *, asking: Asking = _ASKED, by: str)
         _ask(store, asking)
     try:
         with writing() as session:
-            row = _row(name, session)
+            row = locked_row(name, session)
             if row.address != store.address:
                 _refuse_while_copying(row)
                 _refuse_taken(store)
@@ -152,7 +152,7 @@ def remove_store(name: str, *, by: str) -> int:
     """
     left = get_row(name).copies
     with writing() as session:
-        store = _row(name, session)
+        store = locked_row(name, session)
         address = store.address
         _refuse_while_copying(store)
         session.delete(store)
@@ -241,14 +241,15 @@ def _ask(store: Store, asking: Asking) -> None:
 
 def _set_paused(name: str, *, is_paused: bool, by: str) -> Store:
     with writing() as session:
-        _row(name, session).is_paused = is_paused
+        locked_row(name, session).is_paused = is_paused
     state = "paused" if is_paused else "active"
     tell(subject=name, detail=state)
     logger.info("store is %s name=%r by=%r", state, name, by)
     return get_store(name)
 
 
-def _row(name: str, session: Session) -> Store:
+def locked_row(name: str, session: Session) -> Store:
+    """The row of a store, locked until the transaction ends. Raises NotFound."""
     store = session.scalar(select(Store).where(Store.name == name).with_for_update())
     if store is None:
         raise unknown(name)
