@@ -56,10 +56,13 @@ def test_a_signal_ends_it_and_leaves_nothing(
     wait_until(
         lambda: started.poll() is not None or shop.run(RESTORED_SLEEPS) == [(1,)], "it loads"
     )
-    for number in signals:
+    first, *second = signals
+    started.send_signal(first)
+    interrupted = f"Interrupted by {first.name}"
+    wait_until(lambda: interrupted in (tmp_path / "said").read_text(), "it heard the first")
+    for number in second:
         started.send_signal(number)
     assert started.wait(PATIENCE) in {128 + each for each in signals}
-    assert f"Interrupted by {signals[0].name}" in (tmp_path / "said").read_text()
     db.session.commit()  # to see what the other process has written
     (row,) = restores.list_restores()
     assert row.status is Status.FAILED
