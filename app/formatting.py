@@ -1,7 +1,7 @@
 """Format values for people, as Jinja filters and for the terminal."""
 
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from operator import itemgetter
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -22,6 +22,7 @@ _TASKS = {
     Task.DRILL: "Drill of the newest good backup",
     Task.SCRUB: "Scrub of the dumps",
 }
+_RECENT = {0: "Today, ", 1: "Yesterday, "}
 _BROUGHT = {
     "functions": "functions",
     "triggers": "triggers and rules",
@@ -38,7 +39,9 @@ _BROUGHT = {
 def init_app(app: Flask) -> None:
     """Register the filters."""
     app.jinja_env.filters.update(
+        sentence=sentence_text,
         bytes=bytes_text,
+        backups=backups_text,
         copies=copies_text,
         rate=rate_text,
         duration=duration_text,
@@ -52,9 +55,17 @@ def init_app(app: Flask) -> None:
         in_zone=in_zone,
         task=task_text,
         brought=brought_text,
+        day=day_text,
+        change=change_text,
         iso=moment_text,
         policy=policy_text,
     )
+
+
+def sentence_text(message: str) -> str:
+    """The message with a capital at its start, unless that is the name of a file"""
+    first = message.partition(" ")[0]
+    return message if "_" in first else message[:1].upper() + message[1:]
 
 
 def task_text(task: Task) -> str:
@@ -65,6 +76,11 @@ def task_text(task: Task) -> str:
 def bytes_text(size: int) -> str:
     """1.2 MiB"""
     return humanize.naturalsize(size, binary=True)
+
+
+def backups_text(number: int) -> str:
+    """1 backup"""
+    return "1 backup" if number == 1 else f"{number:,} backups"
 
 
 def copies_text(number: int) -> str:
@@ -190,6 +206,18 @@ def ago_text(moment: datetime) -> str:
 def moment_short(moment: datetime) -> str:
     """2026-11-23 12:59:30"""
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def day_text(day: date) -> str:
+    """Monday 23 November 2026, with "Today, " or "Yesterday, " before it."""
+    ago = (datetime.now(UTC).date() - day).days
+    return f"{_RECENT.get(ago, '')}{day:%A} {day.day} {day:%B %Y}"
+
+
+def change_text(size: int, before: int) -> str:
+    """+0.4 %; the size of a backup compared with the one before"""
+    change = (size / before - 1) * 100
+    return "same size" if round(change, 1) == 0 else f"{change:+,.1f} %"
 
 
 def in_zone(moment: datetime, timezone: str) -> str:

@@ -203,10 +203,19 @@ def measure(app: Flask) -> None:
     admin = signed_in(app)
     older = json.loads(admin.get("/api/admin/backup").text)["nextBefore"]
     for path in (
+        "/admin/",
         "/admin/backup",
         f"/admin/backup?before={older}",
         "/admin/backup?status=FAILED",
         "/admin/backup?status=PENDING",
+        "/admin/backup?proof=restored",
+        "/admin/backup?proof=not",
+        "/admin/backup?proof=failed",
+        "/admin/backup?copy=missing",
+        "/admin/backup?pinned=yes",
+        "/admin/backup?trigger=cli",
+        "/admin/backup?sort=oldest",
+        "/admin/backup?sort=largest",
         "/admin/backup?q=shop_999",
         "/admin/backup?q=nowhere",
         "/api/admin/backup",

@@ -27,6 +27,7 @@ from app.extensions import db
 from app.models import Status
 from app.postgres.conninfo import Conninfo
 from app.services.backups import listing
+from app.services.backups.filters import Filters
 from tests.conftest import HELD, HOLD, Database, as_catalogue, signed_in, url_of, working
 
 # Its first and last words have no character that anybody would have to escape,
@@ -288,7 +289,7 @@ def test_a_password_that_was_not_percent_encoded_is_not_shown(
         answer = client.post("/api/admin/backup")
     assert answer.status_code == 502
     with app.app_context():
-        failed = [b.filename for b in listing.list_backups(status=Status.FAILED).backups]
+        failed = [b.filename for b in listing.list_backups(Filters(status=Status.FAILED)).backups]
     spoken = {"answer": answer.text, "log": caplog.text} | answers_to(client, failed)
     assert singing(spoken | rows_of(app)) == []
 

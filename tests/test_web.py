@@ -22,6 +22,7 @@ from app.config import ROOT
 from app.errors import AppError
 from app.models import Status
 from app.services.backups import listing
+from app.services.backups.filters import Filters
 from app.services.backups.run import record_failure
 from app.services.recovery import reconcile
 from tests.api.test_downloads import CONTENT, HOSTILE_NAMES, dump_of, planted, state_of
@@ -226,7 +227,7 @@ def test_twenty_stalled_downloads_and_a_waiting_request_hold_nobody_up(panel: Fl
 
 def pending(app: Flask) -> list[str]:
     with app.app_context():
-        return [each.id for each in listing.list_backups(status=Status.PENDING).backups]
+        return [each.id for each in listing.list_backups(Filters(status=Status.PENDING)).backups]
 
 
 def test_ranges_of_a_dump_of_five_gibibytes_are_right(panel: Flask, web: Web):

@@ -10,6 +10,7 @@ from app.admin import (
     assertions,
     audit,
     backups,
+    chosen,
     contents,
     copies,
     databases,
@@ -40,6 +41,7 @@ blueprint.register_blueprint(appearance.blueprint)
 blueprint.register_blueprint(assertions.blueprint)
 blueprint.register_blueprint(audit.blueprint)
 blueprint.register_blueprint(backups.blueprint)
+blueprint.register_blueprint(chosen.blueprint)
 blueprint.register_blueprint(contents.blueprint)
 blueprint.register_blueprint(copies.blueprint)
 blueprint.register_blueprint(databases.blueprint)

@@ -1,5 +1,8 @@
 """Pages of backups: the list with the create form, and one page for each."""
 
+from datetime import UTC, date
+from itertools import groupby
+
 from flask import Blueprint, Response, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
@@ -10,10 +13,10 @@ from app.auth import signed_in_admin
 from app.config import CANCEL_PATIENCE
 from app.downloads import backup_response
 from app.errors import AppError, Conflict, InvalidInput
-from app.models import DatabaseBackup, Status, Trigger
+from app.models import DatabaseBackup, Trigger
+from app.services.backups import filters as filtering
 from app.services.backups import good, listing, pins, service
 from app.services.copies import service as copies
-from app.services.databases.lookup import get_database, list_databases
 from app.services.jobs.progress import progress_of
 from app.services.proofs.records import best_proofs, list_proofs
 from app.services.restores.by_hand import restore_by_hand
@@ -41,7 +44,7 @@ def create() -> ResponseReturnValue:
         )
     except InvalidInput as error:
         form.notes.errors = [error.message]
-        return _list(form), 422
+        return _list(form)[0], 422
     except Conflict as error:
         _flash_error(error)
         return redirect(url_for(".index"))
@@ -142,40 +145,49 @@ def _delete_page(backup: DatabaseBackup, form: DropForm) -> str:
     )
 
 
-def _list(form: NotesForm) -> str:
-    status = request.args.get("status", "")
-    chosen = Status(status) if status in Status.__members__ else None
-    query = request.args.get("q", "")[:200]
-    name = request.args.get("database", "")
-    database = get_database(name) if name else chosen_database()
-    page = listing.list_backups(
-        database if name else None,
-        limit=25,
-        before=request.args.get("before"),
-        status=chosen,
-        query=query,
-    )
+def _list(form: NotesForm) -> tuple[str, int]:
+    """The list; with a parameter that is invalid, the reason and no backups."""
+    asked, refused = request.args.to_dict(), None
+    filters, page, order = filtering.Filters(), listing.Page([], None), filtering.Order.NEWEST
+    try:
+        filters, order = filtering.read_filters(asked)
+        page = listing.list_backups(filters, limit=25, before=asked.get("before"), order=order)
+    except InvalidInput as error:
+        refused = error
+    database = filters.database or chosen_database()
     newest_good = good.find_newest_good(database)
     newest_bad = good.find_newest_bad(database, newest_good)
     next_backup, retention = get_glance(database)
-    return render_template(
+    rendered = render_template(
         "backups/index.html",
         form=form,
         page=page,
+        days=_by_day(page.backups, order),
+        sizes_before=listing.sizes_before(page.backups),
         newest_good=newest_good,
         newest_bad=newest_bad,
         next_backup=next_backup,
         proofs=best_proofs([*page.backups, *filter(None, [newest_good, newest_bad])]),
         database=database,
-        known=list_databases(),
         retention=retention,
-        statuses=[status.value for status in Status],
-        status=chosen.value if chosen else "",
-        query=query,
+        choices=filtering.CHOICES,
+        asked={name: asked[name] for name in filtering.WORDS if asked.get(name)},
+        error=refused,
         has_file=listing.has_file,
         stores_with=copies.places_of(page.backups) if copies.names_of_stores() else {},
         progress_of=progress_of,
     )
+    return rendered, 422 if refused else 200
+
+
+def _by_day(
+    backups: list[DatabaseBackup], order: filtering.Order
+) -> list[tuple[date | None, list[DatabaseBackup]]]:
+    """The backups by the day on which they were made; in one group if ordered by size."""
+    if order is filtering.Order.LARGEST:
+        return [(None, backups)]
+    days = groupby(backups, key=lambda backup: backup.created_at.astimezone(UTC).date())
+    return [(day, list(made)) for day, made in days]
 
 
 def _page(backup: DatabaseBackup, form: NotesForm) -> str:

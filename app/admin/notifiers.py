@@ -9,6 +9,7 @@ from app.admin.forms import NotifierForm
 from app.admin.passwords import error_text
 from app.auth import signed_in_admin
 from app.errors import AppError, Busy, Conflict, InvalidInput, NotifierError
+from app.formatting import sentence_text
 from app.models import GOOD_NEWS, Fact
 from app.models.types import now
 from app.problems import status_of
@@ -67,7 +68,7 @@ def test(notifier_id: str) -> ResponseReturnValue:
     try:
         service.send_test(notifier_id, now(), by=signed_in_admin().username)
     except NotifierError as error:
-        flash(f"{error.message[:1].upper()}{error.message[1:]}: {error.detail}", "danger")
+        flash(f"{sentence_text(error.message)}: {error.detail}", "danger")
     except Conflict as error:
         flash(error_text(error), "danger")
     else:

@@ -5,6 +5,7 @@ from wtforms import Field
 from app import auth
 from app.admin.forms import PasswordForm
 from app.errors import AppError, TooManyAttempts, WrongPassword
+from app.formatting import sentence_text
 from app.services.access.sign_in import Confirm
 from app.services.audit.acting import refuse
 
@@ -32,5 +33,4 @@ def refuse_field(field: Field, text: str) -> None:
 
 def error_text(error: AppError) -> str:
     """An error in one line."""
-    message = error.message[:1].upper() + error.message[1:]
-    return " ".join(filter(None, [f"{message}.", error.detail, error.hint]))
+    return " ".join(filter(None, [f"{sentence_text(error.message)}.", error.detail, error.hint]))

@@ -17,7 +17,8 @@ from app.models import DatabaseBackup, Status, Trigger
 from app.problems import problem
 from app.schemas.jobs import backup_details, backup_row, backups_in_list
 from app.services.backups import listing, pins, service
-from app.services.databases.lookup import choose_database, get_database
+from app.services.backups.filters import read_filters
+from app.services.databases.lookup import choose_database
 
 blueprint = Blueprint("backups", __name__, url_prefix="/backup")
 
@@ -51,14 +52,9 @@ def create(body: Values) -> ResponseReturnValue:
 @blueprint.get("")
 @call({200: {"backups": [BACKUP_IN_LIST], "nextBefore": (str, None)}}, query=ListSchema)
 def index(query: Values) -> ResponseReturnValue:
-    """The newest backups."""
-    page = listing.list_backups(
-        get_database(name) if (name := query["database"]) else None,
-        limit=query["limit"],
-        before=query["before"],
-        status=query["status"],
-        query=query["q"],
-    )
+    """Backups that pass the filters, newest first unless asked otherwise."""
+    filters, order = read_filters(query)
+    page = listing.list_backups(filters, limit=query["limit"], before=query["before"], order=order)
     return jsonify({"backups": backups_in_list(page.backups), "nextBefore": page.next_before})
 
 

@@ -6,8 +6,9 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, validate
 
 from app.errors import InvalidInput
-from app.models import Kind, Status, Task
+from app.models import Kind, Task
 from app.services.audit.search import MAX_LIMIT as MAX_ENTRIES
+from app.services.backups.filters import CHOICES
 from app.services.backups.listing import MAX_LIMIT
 from app.services.restores.service import MAX_LIMIT as MAX_RESTORES
 from app.services.restores.tables import MAX_LIMIT as MAX_TABLES
@@ -19,6 +20,10 @@ MAX_PLAN = 100_000  # backups in one answer
 
 def _number(name: str) -> fields.Integer:
     return fields.Integer(strict=True, load_default=None, allow_none=True, data_key=name)
+
+
+def _choice(name: str) -> fields.String:
+    return fields.String(load_default="", validate=validate.OneOf(CHOICES[name]))
 
 
 class Flag(fields.Boolean):
@@ -272,9 +277,16 @@ class PruneSchema(RetentionQuerySchema):
 
 
 class ListSchema(DatabaseQuerySchema):
-    """The query of a list."""
+    """The query of a list of backups."""
 
     limit = fields.Integer(load_default=50, validate=validate.Range(1, MAX_LIMIT))
     before = fields.String(load_default=None)
-    status = fields.Enum(Status, by_value=True, load_default=None)
+    status = _choice("status")
+    proof = _choice("proof")
+    trigger = _choice("trigger")
+    pinned = _choice("pinned")
+    copy = _choice("copy")
+    sort = _choice("sort")
+    since = fields.String(load_default="", data_key="from", attribute="from")
+    until = fields.String(load_default="", data_key="to", attribute="to")
     q = fields.String(load_default="")

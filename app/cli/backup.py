@@ -5,7 +5,7 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import click
 
@@ -22,12 +22,12 @@ from app.formatting import (
     proof_text,
 )
 from app.host import own_user
-from app.models import Database, DatabaseBackup, Level, Proof, Status, Trigger
+from app.models import Database, DatabaseBackup, Level, Proof, Trigger
 from app.schemas.jobs import backup_details, backup_row, backups_in_list
 from app.services.backups import listing, service, uploads
+from app.services.backups.filters import CHOICES, read_filters
 from app.services.backups.good import is_last_good
 from app.services.databases.connections import is_sample, sample_in_use
-from app.services.databases.lookup import get_database
 from app.services.proofs.records import best_proofs, list_proofs
 from app.services.recovery import try_to_reconcile
 from app.services.restores.by_hand import restore_by_hand
@@ -116,16 +116,24 @@ def _insist_on_completed(backup: DatabaseBackup) -> None:
 @group.command("list")
 @click.option("--limit", default=50, show_default=True, help="How many at most.")
 @click.option("--before", help="The nextBefore of the previous page.")
-@click.option("--status", type=click.Choice([status.value for status in Status]))
-@click.option("--search", default="", help="Search in names, databases, notes and pins.")
+@click.option("--search", "q", default="", help="Search in names, databases, notes and pins.")
 @click.option("--database", metavar="NAME", help="Only backups of this database.")
+@click.option("--status", type=click.Choice(CHOICES["status"]))
+@click.option("--proof", type=click.Choice(CHOICES["proof"]), help="How far it is proven.")
+@click.option("--trigger", type=click.Choice(CHOICES["trigger"]), help="What started it.")
+@click.option("--pinned", is_flag=True, flag_value="yes", help="Only pinned ones.")
+@click.option(
+    "--missing-copy", "copy", is_flag=True, flag_value="missing", help="Only with no good copy."
+)
+@click.option("--from", "since", default="", help="2026-11-23 or 2026-11-23T13:30Z.")
+@click.option("--to", "until", default="", help="The same; a day is included.")
+@click.option("--sort", type=click.Choice(CHOICES["sort"]), default="newest", show_default=True)
 @json_option
-def list_(
-    *, status: str | None, search: str, database: str | None, as_json: bool, **chosen: Any
-) -> None:
+def list_(limit: int, before: str | None, as_json: bool, **asked: str | None) -> None:
     """List backups, newest first."""
-    of, wanted = get_database(database) if database else None, Status(status) if status else None
-    page = listing.list_backups(of, status=wanted, query=search, **chosen)
+    asked |= {"from": asked.pop("since"), "to": asked.pop("until")}
+    filters, order = read_filters(asked)
+    page = listing.list_backups(filters, limit=limit, before=before, order=order)
     if as_json:
         rows = backups_in_list(page.backups)
         click.echo(json_text({"backups": rows, "nextBefore": page.next_before}))

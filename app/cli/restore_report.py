@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from app.cli.progress import print_asserted
-from app.formatting import moment_short, outcome_text, printable
+from app.formatting import moment_short, outcome_text, printable, sentence_text
 from app.models import Kind, Restore
 from app.services.restores.preview import Preview
 from app.services.restores.request import RestoreRequest
@@ -26,7 +26,7 @@ def print_preview(request: RestoreRequest, preview: Preview) -> None:
         f"{request.source.filename}: {counts} of PostgreSQL {version}.",
         f"Proven of it: {proven}.",
         *_target_lines(request.kind, preview),
-        *(f"{remark[:1].upper()}{remark[1:]}." for remark in preview.remarks),
+        *(f"{sentence_text(remark)}." for remark in preview.remarks),
     ]
     if preview.missing_roles:
         lines.append("To create the missing roles:")

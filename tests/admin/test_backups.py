@@ -18,6 +18,7 @@ from app.models import DatabaseBackup, Status, Trigger
 from app.models.types import now
 from app.services.access import admins
 from app.services.backups import listing
+from app.services.backups.filters import Filters
 from app.services.backups.run import record_failure
 from app.services.jobs import claims
 from tests.api.test_downloads import CONTENT, dump_of, planted, state_of
@@ -121,7 +122,7 @@ def row_of(client: FlaskClient, filename: str) -> Page:
 
 def end_pending(app: Flask) -> None:
     with app.app_context():
-        for backup in listing.list_backups(status=Status.PENDING).backups:
+        for backup in listing.list_backups(Filters(status=Status.PENDING)).backups:
             record_failure(backup.id, AppError("ended by the test"))
 
 
@@ -204,7 +205,7 @@ def test_a_failed_backup_says_why_and_offers_no_download(panel: Flask, ann: Flas
     assert page.link("Download") is None
     assert page.link("Delete")
     details = seen(ann, f"{LIST}/{filename}")
-    assert "Pg_dump failed permission denied for table plans Grant the role" in details.text
+    assert "pg_dump failed permission denied for table plans Grant the role" in details.text
     assert details.link("Download") is None
     assert "Restore it by hand" not in details.text
 
@@ -310,7 +311,9 @@ def test_the_search_shows_what_it_was_asked_and_what_fits(many: Flask):
     page = seen(client, f"{LIST}?q=nothing+like+it")
     assert "No backup matches this search." in page.text
     assert page.link("Show all") == LIST
-    assert numbers_on(seen(client, f"{LIST}?status=nonsense"))[0] == 59
+    assert page.all("input", checked="") == []
+    page = seen(client, f"{LIST}?status=nonsense", 422)
+    assert "Status must be one of PENDING, COMPLETED, FAILED" in page.text
     assert numbers_on(seen(client, f"{LIST}?q={'x' * 5000}")) == []
 
 

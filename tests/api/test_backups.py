@@ -23,6 +23,7 @@ from app.extensions import writing
 from app.models import DatabaseBackup, Status
 from app.models.types import now
 from app.services.backups import listing, service
+from app.services.backups.filters import Filters
 from app.services.backups.run import record_failure
 from app.services.jobs import claims, progress
 from tests.api.test_downloads import dump_of, is_problem, planted, state_of
@@ -64,7 +65,7 @@ def nothing_pending(panel: Flask) -> Iterator[None]:
 
 def end_what_is_pending(app: Flask) -> None:
     with app.app_context():
-        for backup in listing.list_backups(status=Status.PENDING).backups:
+        for backup in listing.list_backups(Filters(status=Status.PENDING)).backups:
             record_failure(backup.id, AppError("ended by the test"))
 
 
@@ -599,7 +600,7 @@ def test_a_backup_that_is_deleted_while_somebody_waits_for_it_is_no_bug(
     def end_and_delete() -> None:
         end_what_is_pending(panel)
         with panel.app_context():
-            service.delete_backup(listing.list_backups(query="doomed").backups[0].filename)
+            service.delete_backup(listing.list_backups(Filters(query="doomed")).backups[0].filename)
 
     def meanwhile(_seconds: float) -> None:
         with ThreadPoolExecutor(1) as somebody:

@@ -25,6 +25,7 @@ from app.models import DatabaseBackup, Status, Trigger
 from app.postgres.embedded import EmbeddedServer
 from app.services.backups import listing
 from app.services.backups import service as backups
+from app.services.backups.filters import Filters
 from app.services.jobs.progress import progress_of
 from tests import forks
 from tests.conftest import HELD, HOLD, Database, locked, sessions, waiting
@@ -428,7 +429,7 @@ def test_a_worker_that_is_told_to_stop_at_once_leaves_a_failed_row_and_no_file(
         assert not pg_dump.is_running()
         wait_until(lambda: sessions(shop, filename) == 0, "its sessions to end")
         assert partials(app) == []
-        assert listing.list_backups(status=Status.COMPLETED).backups == []
+        assert listing.list_backups(Filters(status=Status.COMPLETED)).backups == []
         assert "Traceback" not in worker.text()
 
 

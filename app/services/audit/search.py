@@ -56,8 +56,8 @@ def read_filters(query: Mapping[str, str]) -> Filters:
         actor=words["actor"],
         action=words["action"],
         outcome=words["outcome"],
-        since=_moment(words["from"], "from"),
-        until=_moment(words["to"], "to"),
+        since=moment_text(read_time(words["from"], "from")) or "",
+        until=moment_text(read_time(words["to"], "to")) or "",
         text=words["q"],
     )
 
@@ -108,15 +108,16 @@ def _wanted(filters: Filters) -> list[ColumnElement[bool]]:
     return wanted
 
 
-def _moment(value: str, name: str) -> str:
+def read_time(value: str, name: str) -> datetime | None:
+    """The time in the parameter `name`; a date as `to` includes that day. Raises InvalidInput."""
     if not value:
-        return ""
+        return None
     try:
         moment = datetime.fromisoformat(value)
         if len(value) == len("2026-11-23") and name == "to":
             moment += timedelta(days=1)
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        return moment_text(moment) or ""
+        return moment.astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise InvalidInput(
             f"{name} is not a valid time", hint="Write it as 2026-11-23 or 2026-11-23T13:30Z."

@@ -154,6 +154,17 @@ def is_last_good(backup: DatabaseBackup) -> bool:
     return all(other.id == backup.id for other in islice(list_good(backup.database_id), 2))
 
 
+def left_without(backups: Collection[DatabaseBackup]) -> list[str]:
+    """The databases that have a good backup, and none but these; asked before they are deleted."""
+    chosen = {backup.id for backup in backups}
+    names = {row.database_id: row.database for row in backups if row.database_id and is_good(row)}
+    return [
+        name
+        for database_id, name in names.items()
+        if all(other.id in chosen for other in list_good(database_id))
+    ]
+
+
 def _good_but_for_files(database_id: str, *, partial: bool = False) -> Select[DatabaseBackup]:
     return select(DatabaseBackup).where(
         DatabaseBackup.database_id == database_id,

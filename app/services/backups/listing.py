@@ -1,74 +1,75 @@
-"""Find one backup by its name, or list many, newest first."""
+"""Find one backup by its name, or list many."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
 
-from sqlalchemy import Select, and_, or_, select
-from sqlalchemy.orm import undefer
+from sqlalchemy import Select, select
+from sqlalchemy.orm import aliased, undefer
 
 from app.errors import InvalidInput, NotFound
-from app.extensions import containing, db
-from app.models import Database, DatabaseBackup, Status
-from app.models.types import moment_text
+from app.extensions import db
+from app.models import DatabaseBackup, Status
+from app.services.backups.filters import Filters, Order, after_cursor, cursor_after, in_order
 from app.services.databases.configured import storage
 from app.storages.local import NAME
 
 MAX_LIMIT = 200  # backups in one answer
 
-
-_SEARCHED = (
-    DatabaseBackup.filename,
-    DatabaseBackup.database,
-    DatabaseBackup.notes,
-    DatabaseBackup.pin_reason,
-)
+ALL = Filters()
 
 
 @dataclass(frozen=True)
 class Page:
-    """Some backups, newest first, and the cursor of the next older ones."""
+    """Some backups, and the cursor of those that follow."""
 
     backups: list[DatabaseBackup]
     next_before: str | None
 
 
 def list_backups(
-    of: Database | None = None,
+    filters: Filters = ALL,
     *,
     limit: int = 50,
     before: str | None = None,
-    status: Status | None = None,
-    query: str = "",
+    order: Order = Order.NEWEST,
 ) -> Page:
-    """The newest backups of one or all databases, at most `limit`.
+    """The first backups that pass the filters, at most `limit`.
 
-    `before` is the `next_before` of a page.
-
-    `query` is searched in names, databases, notes and pins, ignoring case. Raises
-    InvalidInput for an invalid limit or cursor.
+    `before` is the `next_before` of a page in the same order. Raises InvalidInput for an invalid
+    limit or cursor.
     """
     if not 1 <= limit <= MAX_LIMIT:
         raise InvalidInput(f"limit must lie between 1 and {MAX_LIMIT}")
-    chosen = _visible().order_by(DatabaseBackup.created_at.desc(), DatabaseBackup.id.desc())
-    if of is not None:
-        chosen = chosen.where(DatabaseBackup.database_id == of.id)
-    if status is not None:
-        chosen = chosen.where(DatabaseBackup.status == status)
-    query = query.replace("\0", "")  # PostgreSQL has no such character
-    if query:
-        chosen = chosen.where(or_(*(containing(column, query) for column in _SEARCHED)))
+    chosen = in_order(_visible().where(*filters.conditions), order)
     if before:
-        moment, last_id = _cursor(before)
-        chosen = chosen.where(
-            or_(
-                DatabaseBackup.created_at < moment,
-                and_(DatabaseBackup.created_at == moment, DatabaseBackup.id < last_id),
-            )
-        )
+        chosen = chosen.where(after_cursor(before, order))
     backups = list(db.session.scalars(chosen.limit(limit + 1)))
     shown = backups[:limit]
     more = len(backups) > limit
-    return Page(shown, f"{moment_text(shown[-1].created_at)}~{shown[-1].id}" if more else None)
+    return Page(shown, cursor_after(shown[-1], order) if more else None)
+
+
+def sizes_before(backups: Collection[DatabaseBackup]) -> dict[str, int]:
+    """The size of the completed full backup before each of these, by the id of these."""
+    older = aliased(DatabaseBackup)
+    before = (
+        select(older.size)
+        .where(
+            older.status == Status.COMPLETED,
+            older.database_id == DatabaseBackup.database_id,
+            older.created_at < DatabaseBackup.created_at,
+            older.is_partial.is_(False),
+            older.foreign.is_(False),
+        )
+        .order_by(older.created_at.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    comparable = [row.id for row in backups if row.is_completed and not row.is_partial]
+    rows = db.session.execute(
+        select(DatabaseBackup.id, before.label("size")).where(DatabaseBackup.id.in_(comparable))
+    )
+    return {row.id: row.size for row in rows if row.size}
 
 
 def get_backup(filename: str) -> DatabaseBackup:
@@ -83,6 +84,12 @@ def get_backup(filename: str) -> DatabaseBackup:
     if backup is None:
         raise NotFound("no backup has this name", hint="The list shows all names.")
     return backup
+
+
+def get_backups(filenames: Collection[str]) -> list[DatabaseBackup]:
+    """The backups with these names, newest first; names that no backup has are left out."""
+    chosen = _visible().where(DatabaseBackup.filename.in_(filenames))
+    return list(db.session.scalars(in_order(chosen, Order.NEWEST)))
 
 
 def has_row(filename: str) -> bool:
@@ -103,13 +110,3 @@ def has_file(backup: DatabaseBackup) -> bool:
 
 def _visible() -> Select[DatabaseBackup]:
     return select(DatabaseBackup).where(DatabaseBackup.delete_requested_at.is_(None))
-
-
-def _cursor(before: str) -> tuple[datetime, str]:
-    moment, _, last_id = before.replace("\0", "").partition("~")
-    try:
-        return datetime.fromisoformat(moment).astimezone(), last_id
-    except (ValueError, OverflowError) as error:
-        raise InvalidInput(
-            "before is not a cursor", hint="Take it from nextBefore in the previous answer."
-        ) from error

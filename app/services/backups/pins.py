@@ -21,13 +21,18 @@ def pin_backup(filename: str, reason: str, *, by: str) -> DatabaseBackup:
     Raises NotFound, InvalidInput for an invalid reason, Conflict if the backup is not
     COMPLETED.
     """
+    return _set(filename, clean_reason(reason), by)
+
+
+def clean_reason(reason: str) -> str:
+    """The reason for a pin. Raises InvalidInput."""
     reason = reason.strip()
     if not 1 <= len(reason) <= MAX_PIN_REASON or not reason.isprintable():
         raise InvalidInput(
             f"the reason must have 1 to {MAX_PIN_REASON} printable characters",
             hint="Say why it is kept, for those who find it in a year.",
         )
-    return _set(filename, reason, by)
+    return reason
 
 
 @acting

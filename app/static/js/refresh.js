@@ -20,6 +20,15 @@ function twin(part, other) {
   return Array.from(other.querySelectorAll(active.tagName)).find(same) ?? null;
 }
 
+// Boxes that are checked stay checked.
+function keepChecked(part, other) {
+  for (const box of part.querySelectorAll("[type=checkbox]:checked")) {
+    const same = `[name="${CSS.escape(box.name)}"][value="${CSS.escape(box.value)}"]`;
+    const fresh = other.querySelector(same);
+    if (fresh) fresh.checked = true;
+  }
+}
+
 async function refresh() {
   const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
   if (answer.redirected) return location.reload(); // the session has ended
@@ -30,6 +39,7 @@ async function refresh() {
     if (!other || content(other) === content(part)) continue;
     const top = part.scrollTop;
     const focused = twin(part, other);
+    keepChecked(part, other);
     part.replaceWith(other);
     other.scrollTop = top;
     focused?.focus({ preventScroll: true });

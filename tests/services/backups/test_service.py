@@ -23,6 +23,7 @@ from app.models.types import now
 from app.services.backups import listing
 from app.services.backups import queue as backup_queue
 from app.services.backups import service as backups
+from app.services.backups.filters import Filters
 from app.services.backups.manifests import read_manifest
 from app.services.databases.lookup import default_database
 from app.services.jobs import claims
@@ -160,16 +161,16 @@ def test_who_is_refused_goes_through_no_files(monkeypatch: pytest.MonkeyPatch):
 def test_the_list_can_be_searched_whatever_the_case():
     make("Before the BIG migration")
     make("Vor der GROSSEN Änderung")
-    assert len(listing.list_backups(query="großen ÄNDERUNG").backups) == 0
-    assert len(listing.list_backups(query="grossen Änderung").backups) == 1
+    assert len(listing.list_backups(Filters(query="großen ÄNDERUNG")).backups) == 0
+    assert len(listing.list_backups(Filters(query="grossen Änderung")).backups) == 1
     if db.engine.dialect.name == "sqlite":  # PostgreSQL knows the letters of its locale
-        assert len(listing.list_backups(query="grossen äNDERUNG").backups) == 1
+        assert len(listing.list_backups(Filters(query="grossen äNDERUNG")).backups) == 1
     make("100% sure_thing")
-    assert len(listing.list_backups(query="big MIGRATION").backups) == 1
-    assert len(listing.list_backups(query="100% sure_").backups) == 1
-    assert len(listing.list_backups(query="%").backups) == 1
-    assert listing.list_backups(query="100_ sure").backups == []
-    assert listing.list_backups(status=Status.FAILED).backups == []
+    assert len(listing.list_backups(Filters(query="big MIGRATION")).backups) == 1
+    assert len(listing.list_backups(Filters(query="100% sure_")).backups) == 1
+    assert len(listing.list_backups(Filters(query="%")).backups) == 1
+    assert listing.list_backups(Filters(query="100_ sure")).backups == []
+    assert listing.list_backups(Filters(status=Status.FAILED)).backups == []
 
 
 @pytest.mark.parametrize("limit", [0, -1, 201])

@@ -14,6 +14,7 @@ from app.models import Database, DatabaseBackup, RetentionPolicy, State, Status,
 from app.sealing import unseal
 from app.services.backups import listing
 from app.services.backups import service as backups
+from app.services.backups.filters import Filters
 from app.services.databases import lookup, service
 from app.services.databases.configured import Address
 from app.services.databases.service import Changes
@@ -282,7 +283,7 @@ def test_a_new_host_or_password_changes_nothing_else():
     assert [row.id for row in schedules.list_schedules(edited)] == [schedule.id]
     assert [row.name for row in assertions.list_assertions(edited)] == ["a"]
     assert policies.get_policy(edited) == Policy(keep_last=3)
-    (found,) = listing.list_backups(edited).backups
+    (found,) = listing.list_backups(Filters(edited)).backups
     assert (found.id, found.server) == (backup.id, "crm.example.org:6432")  # where it was made
     assert queued(edited).server == "crm-2.example.org:5432"
 
@@ -347,7 +348,7 @@ def test_a_retired_one_is_never_backed_up_and_its_backups_stay():
         with pytest.raises(Conflict, match="crm is retired") as error:
             make(retired, trigger=Trigger.CLI, created_by="ann")
         assert error.value.hint == "Back it up again: flask database resume crm."
-    assert [row.id for row in listing.list_backups(retired).backups] == [backup.id]
+    assert [row.id for row in listing.list_backups(Filters(retired)).backups] == [backup.id]
     assert names() == []
     assert names(with_retired=True) == ["crm"]
     assert queued(service.resume_database("crm", by="ann")).is_pending
@@ -376,8 +377,8 @@ def test_another_url_in_the_environment_retires_the_old_one_and_gives_the_new_on
         assert lookup.state_of(lookup.get_database("shop")) is State.RETIRED
         assert names() == ["shop-2"]
         assert names(with_retired=True) == ["shop", "shop-2"]
-        assert [row.id for row in listing.list_backups(old).backups] == [backup.id]
-        assert listing.list_backups(new).backups == []
+        assert [row.id for row in listing.list_backups(Filters(old)).backups] == [backup.id]
+        assert listing.list_backups(Filters(new)).backups == []
         assert policies.get_policy(new) == Policy()
         with pytest.raises(Conflict, match="shop is retired"):
             queued(lookup.get_database("shop"))
