@@ -146,3 +146,6 @@ def test_many_databases_cost_as_many_statements_as_one(app: Flask, admin: FlaskC
     for hours in range(1, 20):
         plant(app, timedelta(hours=hours, minutes=1))
     assert cost() == few <= 40
+    page = seen(admin, PAGE)
+    assert len(page.all("div", **{"class": "database"})) == 12
+    assert page.link("9 more databases") == "/admin/databases"

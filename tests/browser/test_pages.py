@@ -20,7 +20,7 @@ def test_one_click_makes_a_backup_that_completes_without_a_reload(page: Page):
     page.get_by_label("Notes", exact=True).fill("before the migration")
     page.get_by_role("button", name="Create backup").click()
     page.evaluate("window.stillHere = true")
-    row = page.locator("tbody tr").first
+    row = page.locator("tr:has(td)").first
     expect(row).to_contain_text("Completed")
     expect(row).to_contain_text("before the migration")
     expect(page.get_by_text("Last good backup")).to_be_visible()
@@ -29,7 +29,7 @@ def test_one_click_makes_a_backup_that_completes_without_a_reload(page: Page):
 
 def test_a_dump_is_downloaded_and_deleted(page: Page, app: Flask, tmp_path: Path):
     page.get_by_role("button", name="Create backup").click()
-    expect(page.locator("tbody tr").first).to_contain_text("Completed")
+    expect(page.locator("tr:has(td)").first).to_contain_text("Completed")
     with page.expect_download() as started:
         page.get_by_role("link", name="Download").first.click()
     target = tmp_path / started.value.suggested_filename
@@ -50,7 +50,7 @@ def test_a_dump_is_downloaded_and_deleted(page: Page, app: Flask, tmp_path: Path
 
 def test_details_show_checksum_log_and_commands(page: Page):
     page.get_by_role("button", name="Create backup").click()
-    expect(page.locator("tbody tr").first).to_contain_text("Completed")
+    expect(page.locator("tr:has(td)").first).to_contain_text("Completed")
     page.locator("tbody tr a").first.click()
     expect(page.get_by_text("SHA-256")).to_be_visible()
     expect(page.get_by_text("pg_restore --exit-on-error")).to_be_visible()
@@ -104,7 +104,7 @@ def test_nothing_has_to_be_scrolled_sideways(browser: Browser, base: str, colour
     sign_in(page, base)
     page.get_by_label("Notes", exact=True).fill("an-unbroken-word-" * 30)
     page.get_by_role("button", name="Create backup").click()
-    expect(page.locator("tbody tr").first).to_contain_text("Completed")
+    expect(page.locator("tr:has(td)").first).to_contain_text("Completed")
     expect(page.locator("html")).to_have_attribute("data-bs-theme", colours)
     too_wide = "document.documentElement.scrollWidth > window.innerWidth"
     assert not page.evaluate(too_wide)
@@ -120,7 +120,7 @@ def test_everything_works_without_scripts(browser: Browser, base: str):
     sign_in(page, base)
     expect(page.get_by_text("JavaScript is off")).to_be_visible()
     page.get_by_role("button", name="Create backup").click()
-    row = page.locator("tbody tr").first
+    row = page.locator("tr:has(td)").first
     for _ in range(100):
         if "Pending" not in row.inner_text():
             break
@@ -157,6 +157,28 @@ def test_the_keyboard_stays_where_it_is_while_a_page_refreshes(
         page.get_by_role("button", name="Cancel backup").click()
         expect(page.get_by_text("has been cancelled")).to_be_visible()
         page.context.close()
+
+
+def test_what_is_chosen_stays_so_while_the_list_refreshes_and_is_pinned(page: Page):
+    page.get_by_role("button", name="Create backup").click()
+    expect(page.locator("tr:has(td)").first).to_contain_text("Completed")
+    box = page.get_by_role("checkbox", name=re.compile("Choose backup_"))
+    box.check()
+    # As if another backup were running, and the list had changed.
+    page.evaluate(
+        "document.body.dataset.pending = '';"
+        "document.querySelector('[data-refresh=list]').append('old')"
+    )
+    expect(page.locator("[data-refresh=list]")).not_to_contain_text("old")
+    expect(box).to_be_checked()
+    page.get_by_role("button", name="Pin the chosen").click()
+    page.get_by_label("Why they are kept").fill("before the audit")
+    page.get_by_label("Why they are kept").press("Enter")
+    expect(page.get_by_text("1 backup has been pinned.")).to_be_visible()
+    page.get_by_label("Pinned", exact=True).check()
+    page.get_by_role("button", name="Search").click()
+    expect(page.locator("tr:has(td)")).to_have_count(1)
+    assert "pinned=yes" in page.url
 
 
 @pytest.mark.parametrize("colours", ["light", "dark"])

@@ -54,6 +54,18 @@ def test_create_exits_0_and_prints_the_name(flask_backup: Flask_backup, app: Fla
         assert made.created_by
 
 
+def test_the_list_is_narrowed_as_on_the_page(flask_backup: Flask_backup, app: Flask):
+    flask_backup("create", "-q")
+    name = newest(app)
+    for words in (["--proof", "read"], ["--missing-copy"], ["--from", "2026-01-01"]):
+        assert flask_backup("list", *words, "--sort", "largest").output.startswith(name)
+    for words in (["--proof", "failed"], ["--pinned"], ["--to", "2026-01-01"]):
+        assert flask_backup("list", *words).output == ""
+    result = flask_backup("list", "--from", "yesterday")
+    assert result.exit_code == 1
+    assert "from is not a valid time" in result.output
+
+
 def test_quiet_says_nothing_on_success(flask_backup: Flask_backup):
     result = flask_backup("create", "-q")
     assert (result.exit_code, result.output) == (0, "")

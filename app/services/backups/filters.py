@@ -4,6 +4,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
 from sqlalchemy import ColumnElement, Select, and_, exists, or_
 from sqlalchemy.orm import InstrumentedAttribute
@@ -15,6 +16,8 @@ from app.models.types import moment_text
 from app.services.audit.search import read_time
 from app.services.databases.lookup import get_database
 from app.services.proofs.records import failing_backups
+
+T = TypeVar("T", DatabaseBackup, str)
 
 _SEARCHED = (
     DatabaseBackup.filename,
@@ -139,7 +142,7 @@ def _proven(proven: Proven) -> ColumnElement[bool]:
     return and_(DatabaseBackup.status == Status.COMPLETED, unproven, ~passed, ~failing)
 
 
-def in_order(chosen: Select[DatabaseBackup], order: Order) -> Select[DatabaseBackup]:
+def in_order(chosen: Select[T], order: Order) -> Select[T]:
     """The query in this order, in which no two rows are equal."""
     key, last = _key(order), DatabaseBackup.id
     if order is Order.OLDEST:

@@ -16,6 +16,7 @@ from app.storages.local import NAME
 MAX_LIMIT = 200  # backups in one answer
 
 ALL = Filters()
+IS_VISIBLE = DatabaseBackup.delete_requested_at.is_(None)
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,13 @@ def list_backups(
     """
     if not 1 <= limit <= MAX_LIMIT:
         raise InvalidInput(f"limit must lie between 1 and {MAX_LIMIT}")
-    chosen = in_order(_visible().where(*filters.conditions), order)
+    conditions = [IS_VISIBLE, *filters.conditions]
     if before:
-        chosen = chosen.where(after_cursor(before, order))
-    backups = list(db.session.scalars(chosen.limit(limit + 1)))
+        conditions.append(after_cursor(before, order))
+    # The ids first: most filters find them in an index, without reading the wide rows.
+    ids = in_order(select(DatabaseBackup.id).where(*conditions), order).limit(limit + 1)
+    rows = select(DatabaseBackup).where(DatabaseBackup.id.in_(ids))
+    backups = list(db.session.scalars(in_order(rows, order)))
     shown = backups[:limit]
     more = len(backups) > limit
     return Page(shown, cursor_after(shown[-1], order) if more else None)
@@ -109,4 +113,4 @@ def has_file(backup: DatabaseBackup) -> bool:
 
 
 def _visible() -> Select[DatabaseBackup]:
-    return select(DatabaseBackup).where(DatabaseBackup.delete_requested_at.is_(None))
+    return select(DatabaseBackup).where(IS_VISIBLE)

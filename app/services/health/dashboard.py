@@ -1,6 +1,6 @@
 """What an admin wants to know first: whether the databases are protected, and what goes on."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -27,7 +27,7 @@ from app.models.types import now
 from app.services.audit.search import list_entries
 from app.services.databases.configured import storage
 from app.services.databases.lookup import default_database
-from app.services.health.days import Day, days_of_all
+from app.services.health.days import Day, days_of
 from app.services.health.overview import Row, read_overview
 from app.services.stores.lookup import Row as StoreRow
 from app.services.stores.lookup import list_rows
@@ -36,6 +36,7 @@ J = TypeVar("J", DatabaseBackup, Restore)
 
 _COMING = 5  # schedules
 _RECENT = 6  # acts
+_SHOWN = 12  # databases
 _RUNNING = 5  # jobs of a kind
 
 
@@ -54,11 +55,6 @@ class Card:
     row: Row
     days: Sequence[Day]
     tested: RestoreTest | None
-
-    @property
-    def is_protected(self) -> bool:
-        """Whether its newest good backup is there, and young enough."""
-        return self.row.fresh_at is not None and not self.row.is_late
 
     @property
     def share_of_target(self) -> int:
@@ -94,7 +90,8 @@ class Running:
 class Dashboard:
     """All of it."""
 
-    cards: Sequence[Card]
+    rows: Sequence[Row]  # of each database, those that are not protected first
+    cards: Sequence[Card]  # of the first of them
     running: Running
     coming: Sequence[Schedule]
     stored: int  # bytes of all dumps here
@@ -104,15 +101,9 @@ class Dashboard:
     todos: Sequence[Todo]
 
     @property
-    def protected(self) -> int:
-        """How many databases are protected."""
-        return sum(card.is_protected for card in self.cards)
-
-    @property
-    def unprotected(self) -> Sequence[Card]:
-        """The others, the one without a good backup for longest first."""
-        others = [card for card in self.cards if not card.is_protected]
-        return sorted(others, key=lambda card: card.row.fresh_at or card.row.database.created_at)
+    def unprotected(self) -> Sequence[Row]:
+        """Those that are not protected, the one without a good backup for longest first."""
+        return [row for row in self.rows if not row.is_protected]
 
     @property
     def is_set_up(self) -> bool:
@@ -127,16 +118,21 @@ def read_dashboard() -> Dashboard:
     """
     with suppress(InvalidInput):  # there is no default one
         default_database()  # which gets its row when it is first asked for
-    days, tested = days_of_all(), _last_tests()
+    rows = sorted(
+        (row for row in read_overview(with_retired=False) if row.state is State.ACTIVE),
+        key=_urgency,
+    )
+    shown = [row.database.id for row in rows[:_SHOWN]]
+    days, tested = days_of(shown), _last_tests(shown)
     cards = [
         Card(row, days.get(row.database.id, ()), tested.get(row.database.id))
-        for row in read_overview(with_retired=False)
-        if row.state is State.ACTIVE
+        for row in rows[:_SHOWN]
     ]
     coming = select(Schedule).where(Schedule.next_due_at.is_not(None))
     stored = select(func.coalesce(func.sum(DatabaseBackup.size), 0))
     stores = list_rows()
     return Dashboard(
+        rows=rows,
         cards=cards,
         running=_running(),
         coming=list(db.session.scalars(coming.order_by(Schedule.next_due_at).limit(_COMING))),
@@ -144,8 +140,14 @@ def read_dashboard() -> Dashboard:
         free=_free(),
         stores=stores,
         recent=list_entries(limit=_RECENT).entries,
-        todos=_todos(cards, has_store=bool(stores)),
+        todos=_todos(rows, has_store=bool(stores)),
     )
+
+
+def _urgency(row: Row) -> tuple[bool, datetime, str]:
+    """The order of the databases: first those without a good backup, for longest."""
+    since = row.fresh_at or row.database.created_at
+    return row.is_protected, since, row.database.name
 
 
 def _running() -> Running:
@@ -168,8 +170,8 @@ def _pending(model: type[J]) -> list[J]:
     return list(db.session.scalars(rows.limit(_RUNNING)))
 
 
-def _last_tests() -> dict[str, RestoreTest]:
-    """The newest drill of each database that was completed."""
+def _last_tests(database_ids: Collection[str]) -> dict[str, RestoreTest]:
+    """The newest drill of each of these databases that was completed."""
     newest_first = func.row_number().over(
         partition_by=Restore.database_id, order_by=Restore.finished_at.desc()
     )
@@ -183,7 +185,7 @@ def _last_tests() -> dict[str, RestoreTest]:
         .where(
             Restore.kind == Kind.DRILL,
             Restore.status == Status.COMPLETED,
-            Restore.database_id.is_not(None),
+            Restore.database_id.in_(database_ids),
             Restore.started_at.is_not(None),
         )
         .subquery()
@@ -202,20 +204,23 @@ def _free() -> int | None:
         return None
 
 
-def _todos(cards: Sequence[Card], *, has_store: bool) -> list[Todo]:
+def _todos(rows: Sequence[Row], *, has_store: bool) -> list[Todo]:
     """What makes a panel complete, in the order in which people do it."""
     is_scheduled = select(Schedule.id).where(Schedule.task == Task.BACKUP, Schedule.enabled)
+    is_tested = select(Restore.id).where(
+        Restore.kind == Kind.DRILL, Restore.status == Status.COMPLETED
+    )
     return [
         Todo(
             "Make a first backup",
             "admin.backups.index",
-            any(card.row.last_good_at for card in cards),
+            any(row.last_good_at for row in rows),
         ),
         Todo("Schedule backups", "admin.schedules.index", _is_any(is_scheduled)),
         Todo(
             "Test that a backup restores",
             "admin.backups.index",
-            any(card.tested for card in cards),
+            _is_any(is_tested),
         ),
         Todo("Keep copies elsewhere", "admin.stores.new", has_store),
         Todo("Be told of trouble", "admin.notifiers.index", _is_any(select(Notifier.id))),

@@ -1,7 +1,7 @@
 """What became of the backups of each database, day by day in UTC."""
 
 import enum
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
@@ -34,17 +34,17 @@ class Day:
     state: DayState
 
 
-def days_of_all() -> Mapping[str, list[Day]]:
-    """The last days of each database that had any backup then, oldest first, by its id.
+def days_of(databases: Collection[str]) -> Mapping[str, list[Day]]:
+    """The last days of each of these databases that had any backup then, oldest first, by its id.
 
     Backups that retention has removed since are known by the schedules that made them. Six
     queries, whatever the number of databases.
     """
     today = now().replace(hour=0, minute=0, second=0, microsecond=0)
     midnight = today - timedelta(days=SHOWN - 1)
-    best = dict.fromkeys(_tried(midnight), DayState.FAILED)
-    best |= dict.fromkeys(_verified(midnight), DayState.VERIFIED)
-    best |= dict.fromkeys(_restore_tested(midnight), DayState.RESTORE_TESTED)
+    best = dict.fromkeys(_tried(databases, midnight), DayState.FAILED)
+    best |= dict.fromkeys(_verified(databases, midnight), DayState.VERIFIED)
+    best |= dict.fromkeys(_restore_tested(databases, midnight), DayState.RESTORE_TESTED)
     dates = [midnight.date() + timedelta(days=number) for number in range(SHOWN)]
     return {
         database_id: [
@@ -55,28 +55,28 @@ def days_of_all() -> Mapping[str, list[Day]]:
     }
 
 
-def _verified(since: datetime) -> Iterator[Key]:
+def _verified(databases: Collection[str], since: datetime) -> Iterator[Key]:
     rows = select(DatabaseBackup.database_id, _day(DatabaseBackup.created_at)).where(
         DatabaseBackup.created_at >= since,
         DatabaseBackup.status == Status.COMPLETED,
         DatabaseBackup.proven,
-        DatabaseBackup.database_id.is_not(None),
+        DatabaseBackup.database_id.in_(databases),
     )
     yield from _keys(rows)
-    yield from _keys(_firings(since, Outcome.COMPLETED))
+    yield from _keys(_firings(databases, since, Outcome.COMPLETED))
 
 
-def _tried(since: datetime) -> Iterator[Key]:
+def _tried(databases: Collection[str], since: datetime) -> Iterator[Key]:
     rows = select(DatabaseBackup.database_id, _day(DatabaseBackup.created_at)).where(
         DatabaseBackup.created_at >= since,
         DatabaseBackup.status != Status.PENDING,
-        DatabaseBackup.database_id.is_not(None),
+        DatabaseBackup.database_id.in_(databases),
     )
     yield from _keys(rows)
-    yield from _keys(_firings(since, Outcome.FAILED))
+    yield from _keys(_firings(databases, since, Outcome.FAILED))
 
 
-def _restore_tested(since: datetime) -> Iterator[Key]:
+def _restore_tested(databases: Collection[str], since: datetime) -> Iterator[Key]:
     rows = (
         select(DatabaseBackup.database_id, _day(Proof.proved_at))
         .join(DatabaseBackup, DatabaseBackup.id == Proof.backup_id)
@@ -84,19 +84,26 @@ def _restore_tested(since: datetime) -> Iterator[Key]:
             Proof.proved_at >= since,
             Proof.level >= Level.RESTORED,
             Proof.result == Result.PASSED,
-            DatabaseBackup.database_id.is_not(None),
+            DatabaseBackup.database_id.in_(databases),
         )
     )
     yield from _keys(rows)
-    tested = _firings(since, Outcome.COMPLETED, Task.DRILL)
+    tested = _firings(databases, since, Outcome.COMPLETED, Task.DRILL)
     yield from _keys(tested)
 
 
-def _firings(since: datetime, outcome: Outcome, task: Task = Task.BACKUP) -> Select[str, str]:
+def _firings(
+    databases: Collection[str], since: datetime, outcome: Outcome, task: Task = Task.BACKUP
+) -> Select[str, str]:
     return (
         select(Schedule.database_id, _day(Firing.due_at))
         .join(Schedule, Schedule.id == Firing.schedule_id)
-        .where(Firing.due_at >= since, Firing.outcome == outcome, Schedule.task == task)
+        .where(
+            Firing.due_at >= since,
+            Firing.outcome == outcome,
+            Schedule.task == task,
+            Schedule.database_id.in_(databases),
+        )
     )
 
 

@@ -36,6 +36,11 @@ class Row:
             return False
         return (self.fresh_at or self.database.created_at) < now() - self.max_age
 
+    @property
+    def is_protected(self) -> bool:
+        """Whether its newest good backup is there, and young enough."""
+        return self.fresh_at is not None and not self.is_late
+
 
 def read_overview(*, with_retired: bool = True) -> list[Row]:
     """A row for each database, by name."""
