@@ -8,6 +8,7 @@ import re
 import resource
 import shutil
 import subprocess
+import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -564,6 +565,23 @@ def test_a_huge_table_takes_no_memory(method: str, small: dict[str, Pair], tmp_p
     assert peak < 8 * 1024**2
     if method == "none":
         assert copy.assembled.stat().st_size > size
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's own ways")
+def test_rows_lie_on_the_disk_once(small: dict[str, Pair], tmp_path: Path):
+    (path,) = small["none"].directory.glob("[0-9]*.dat")
+    size = 40 * 1024**2
+    copy = changed(small["none"], path.name, bytes(size) + b"\n\\.\n\n\n", tmp_path)
+    used = []
+
+    def tick() -> None:
+        files = [copy.assembled, *copy.directory.iterdir()]
+        used.append(sum(file.stat().st_blocks * 512 for file in files))
+
+    with copy.assembled.open("wb") as target:
+        assemble(copy.directory, target, tick)
+    assert len(used) > 40
+    assert max(used) < size + 4 * 1024**2
 
 
 def test_a_file_system_that_cannot_copy_is_written_to(

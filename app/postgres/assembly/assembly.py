@@ -14,7 +14,7 @@ from typing import BinaryIO
 from app.errors import DumpError, StorageError
 from app.postgres.assembly.custom import CustomFile
 from app.postgres.assembly.directory import Contents, Item
-from app.postgres.assembly.pieces import SUFFIXES, pieces
+from app.postgres.assembly.pieces import SUFFIXES, Span, drop, pieces
 
 _TOC = "toc.dat"
 _FINISHED = re.compile(r"pg_dump: finished item (\d+) TABLE DATA ")  # LC_ALL=C, -v, -j 2 or more
@@ -84,6 +84,8 @@ class Assembly:
                 raise ValueError("it is cut off")
             for piece in pieces(file, self._contents.compression):
                 self._archive.chunk(file, piece)
+                if isinstance(piece, Span):
+                    drop(file, piece)
                 self._on_tick()
         path.unlink()
 
@@ -107,7 +109,7 @@ def finished_entry(line: str) -> int | None:
 def _open(path: Path) -> Iterator[int]:
     """A file of the directory; what is wrong with it becomes an error with its name."""
     try:
-        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        file = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             yield file
         finally:

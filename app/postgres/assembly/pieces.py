@@ -5,13 +5,17 @@ pg_restore takes a frame that is cut off without a word; so their structure is w
 zstd: RFC 8878. lz4: lz4_Frame_format.md. gzip: RFC 1952; an archive wants zlib (RFC 1950).
 """
 
+import ctypes
 import os
 import struct
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 CHUNK = 1024**2  # bytes; pg_restore holds one in memory
+
+_PUNCH_HOLE = 3  # FALLOC_FL_PUNCH_HOLE and FALLOC_FL_KEEP_SIZE
 
 SUFFIXES = {"none": "", "gzip": ".gz", "lz4": ".lz4", "zstd": ".zst"}
 
@@ -30,6 +34,13 @@ class Span:
 
     start: int
     length: int
+
+
+def drop(file: int, span: Span) -> None:
+    """Give a part's room on the disk back, where system and file system can do so."""
+    if sys.platform == "linux" and span.length >= CHUNK:
+        start, length = ctypes.c_long(span.start), ctypes.c_long(span.length)
+        ctypes.CDLL(None).fallocate(file, _PUNCH_HOLE, start, length)
 
 
 def pieces(file: int, compression: str) -> Iterator[bytes | Span]:
