@@ -76,7 +76,7 @@ def read_entries(archive: BinaryIO) -> list[Entry]:
     """Read the table of contents. Raises DumpError if it is damaged, StorageError."""
     try:
         reader = Reader(archive)
-        return _decoded(reader.entries())
+        return _decoded(list(reader.entries()))
     except (ValueError, OverflowError) as error:
         raise DumpError(_NO_ARCHIVE, detail="Its table of contents cannot be read.") from error
     except OSError as error:
@@ -86,7 +86,8 @@ def read_entries(archive: BinaryIO) -> list[Entry]:
 def number_width(archive: BinaryIO) -> int:
     """Bytes of a number without its sign; leaves the archive after its table of contents."""
     reader = Reader(archive)
-    reader.entries()
+    for _ in reader.entries():
+        pass
     return reader.width
 
 

@@ -5,6 +5,7 @@ pg_backup_custom.c and pg_backup_directory.c.
 """
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
@@ -82,11 +83,12 @@ class Reader:
             raise ValueError("no entries")
         return Header(self._version, entries, compression, database, server, tool)
 
-    def entries(self) -> list[RawEntry]:
+    def entries(self) -> Iterator[RawEntry]:
         number = self.header().entries
         if number > self._size // SHORTEST_ENTRY:
             raise ValueError("more entries than fit")
-        return [self._entry() for _ in range(number)]
+        for _ in range(number):
+            yield self._entry()
 
     def _entry(self) -> RawEntry:
         start, number = self.at, self._number()

@@ -39,7 +39,7 @@ class Assembly:
             self._suffix = SUFFIXES[self._contents.compression]
         self._left = dict(self._contents.items)
         self._offsets: dict[int, int] = {}  # by entry, in the order of the blocks
-        self._archive = CustomFile(target.fileno(), bytes(self._contents))
+        self._archive = CustomFile(target.fileno(), self._contents.unset)
 
     def take(self, entry: int) -> None:
         """Move a table's rows, which pg_dump has finished; some wait for `finish`."""

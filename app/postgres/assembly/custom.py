@@ -21,12 +21,12 @@ _CANNOT_COPY = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 class CustomFile:
     """An archive that grows. Methods raise StorageError, StorageFull."""
 
-    def __init__(self, target: int, contents: bytes) -> None:
+    def __init__(self, target: int, contents: bytearray) -> None:
         """Begin an empty file with its table of contents, which keeps its length."""
         self._target = target
         self._unwritten = bytearray()
-        self.size = 0
-        self._write(contents)
+        self.size = len(contents)
+        self._put(contents, 0)
 
     @contextmanager
     def block(self, entry: int, *, large_objects: bool) -> Iterator[None]:
@@ -50,11 +50,10 @@ class CustomFile:
         elif piece:
             self._write(_number(len(piece)) + piece)
 
-    def finish(self, contents: bytes) -> None:
+    def finish(self, contents: bytearray) -> None:
         """Write what is left, and the contents that name each block."""
         self._flush()
-        with _errors_of_target():
-            _write_all(self._target, contents, 0)
+        self._put(contents, 0)
 
     def _write(self, data: bytes) -> None:
         self._unwritten += data
@@ -63,9 +62,12 @@ class CustomFile:
             self._flush()
 
     def _flush(self) -> None:
-        with _errors_of_target():
-            _write_all(self._target, self._unwritten, self.size - len(self._unwritten))
+        self._put(self._unwritten, self.size - len(self._unwritten))
         self._unwritten.clear()
+
+    def _put(self, data: bytearray, at: int) -> None:
+        with _errors_of_target():
+            _write_all(self._target, data, at)
 
     def _copy(self, source: int, span: Span) -> None:
         if span.length <= _SMALL:

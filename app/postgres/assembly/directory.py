@@ -35,32 +35,32 @@ class Contents:
 
     def __init__(self, toc: bytes) -> None:
         """Raises ValueError for one that is damaged, or of an unknown form."""
-        self.compression = Reader(io.BytesIO(toc), DIRECTORY).header().compression
+        header = Reader(io.BytesIO(toc), DIRECTORY)
+        self.compression = header.header().compression
         if self.compression not in SUFFIXES:
             raise ValueError("its compression is unknown")
-        reader = Reader(io.BytesIO(toc), DIRECTORY)
-        entries = reader.entries()
+        if (header.width, header.offset_width) != _WIDTHS:
+            raise ValueError("its numbers have an unknown width")
+        self.items: dict[int, Item] = {}  # by id, in pg_dump's order
+        self.unset = bytearray(toc[: header.at])  # the contents without any offset
+        self.unset[_KIND_AT] = CUSTOM
+        self._take_entries(toc)
+
+    def _take_entries(self, toc: bytes) -> None:
+        reader, known = Reader(io.BytesIO(toc), DIRECTORY), set()
+        for entry in reader.entries():
+            if entry.id in known:
+                raise ValueError(f"entry {entry.id} comes twice")
+            known.add(entry.id)
+            start = len(self.unset)
+            self.unset += toc[entry.start : entry.end]
+            self.unset += _OFFSET.pack(_NOT_SET if entry.data else _NO_DATA, 0)
+            if entry.data:
+                self.items[entry.id] = _item(entry, known, start, len(self.unset))
         if reader.at != len(toc):
             raise ValueError("bytes follow the table of contents")
-        if (reader.width, reader.offset_width) != _WIDTHS:
-            raise ValueError("its numbers have an unknown width")
-        known = {entry.id for entry in entries}
-        self.items: dict[int, Item] = {}  # by id, in pg_dump's order
-        self._bytes = bytearray(toc[: entries[0].start])
-        self._bytes[_KIND_AT] = CUSTOM
-        for entry in entries:
-            start = len(self._bytes)
-            self._bytes += toc[entry.start : entry.end]
-            self._bytes += _OFFSET.pack(_NOT_SET if entry.data else _NO_DATA, 0)
-            if entry.data:
-                if entry.id in self.items:
-                    raise ValueError(f"entry {entry.id} comes twice")
-                self.items[entry.id] = _item(entry, known, start, len(self._bytes))
 
-    def __bytes__(self) -> bytes:
-        return bytes(self._bytes)
-
-    def arranged(self, offsets: dict[int, int]) -> bytes:
+    def arranged(self, offsets: dict[int, int]) -> bytearray:
         """The contents with the offset of each block, in the order of the blocks.
 
         pg_restore reads a pipe only forwards, so both must have the same order.
@@ -68,11 +68,11 @@ class Contents:
         arranged, at = bytearray(), 0
         for place, (entry, offset) in zip(self.items.values(), offsets.items(), strict=True):
             item = self.items[entry]
-            arranged += self._bytes[at : place.start]
-            arranged += self._bytes[item.start : item.end - _OFFSET.size]
+            arranged += self.unset[at : place.start]
+            arranged += self.unset[item.start : item.end - _OFFSET.size]
             arranged += _OFFSET.pack(_SET, offset)
             at = place.end
-        return bytes(arranged + self._bytes[at:])
+        return arranged + self.unset[at:]
 
 
 def _item(entry: RawEntry, known: set[int], start: int, end: int) -> Item:
@@ -81,7 +81,7 @@ def _item(entry: RawEntry, known: set[int], start: int, end: int) -> Item:
     names = ("blobs.toc", f"blobs_{entry.id}.toc") if large_objects else (f"{entry.id}.dat",)
     if file not in names:
         raise ValueError(f"the data file of entry {entry.id} has a strange name")
-    # Tables whose definitions are elsewhere, as in an extension, may have foreign keys
-    # already: their rows stay in pg_dump's order.
+    # A table that no entry before it defines, as that of an extension, may have foreign
+    # keys already: such rows stay in pg_dump's order.
     movable = kind == b"TABLE DATA" and bool(entry.needs) and known.issuperset(entry.needs)
     return Item(entry.id, file, large_objects, bool(entry.copy), movable, start, end)
