@@ -9,8 +9,9 @@ from threading import Event
 from typing import Any
 
 from app.errors import Interrupted
-from app.postgres.archive import Entry, Expected, Header, read_entries, read_header, read_whole
+from app.postgres.archive import Entry, Expected, read_entries, read_header, read_whole
 from app.postgres.census import Census
+from app.postgres.contents import Header
 from app.postgres.encodings import printable
 from app.postgres.rows import RowCounter
 from app.postgres.snapshot import Table

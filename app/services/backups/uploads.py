@@ -12,7 +12,8 @@ from app.errors import Conflict, DumpError, InvalidInput, NotFound, StorageFull
 from app.extensions import db, writing
 from app.host import own_user
 from app.models import DatabaseBackup, Trigger, Upload
-from app.postgres.archive import MAGIC, read_header
+from app.postgres.archive import read_header
+from app.postgres.contents import MAGIC
 from app.postgres.foreign import clean_name, tell_what_it_is
 from app.services.audit.acting import acting, tell
 from app.services.backups.listing import get_backup
