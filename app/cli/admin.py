@@ -4,8 +4,10 @@ import sys
 
 import click
 
-from app.cli.groups import Group
+from app.cli.groups import Group, json_option, json_text
+from app.cli.tables import print_table
 from app.formatting import moment_short
+from app.models.types import moment_text
 from app.services.access import admins
 
 group = Group("admin", help="Who may sign in to the panel.")
@@ -28,10 +30,22 @@ def password(username: str) -> None:
 
 
 @group.command("list")
-def list_() -> None:
+@json_option
+def list_(as_json: bool) -> None:
     """List the admins."""
-    for admin in admins.list_admins():
-        click.echo(f"{admin.username}\tsince {moment_short(admin.created_at)} UTC")
+    listed = admins.list_admins()
+    if as_json:
+        rows = [
+            {"username": admin.username, "createdAt": moment_text(admin.created_at)}
+            for admin in listed
+        ]
+        click.echo(json_text({"admins": rows}))
+        return
+    print_table(
+        ("Username", "Created"),
+        [(admin.username, f"since {moment_short(admin.created_at)} UTC") for admin in listed],
+        nothing="There are no admins.",
+    )
 
 
 @group.command("remove")

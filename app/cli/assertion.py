@@ -3,7 +3,7 @@
 import click
 
 from app.cli.groups import Group, json_option, json_text, of_database
-from app.formatting import printable
+from app.cli.tables import print_table
 from app.host import own_user
 from app.models import Database
 from app.schemas.jobs import assertion_row
@@ -23,8 +23,8 @@ def list_(as_json: bool, database: Database) -> None:
             json_text({"assertions": [assertion_row(assertion) for assertion in assertions]})
         )
         return
-    for assertion in assertions:
-        click.echo(f"{assertion.name}: {printable(' '.join(assertion.statement.split()))}")
+    rows = [(assertion.name, " ".join(assertion.statement.split())) for assertion in assertions]
+    print_table(("Name", "SQL"), rows, nothing=f"{database.name} has no assertions.")
 
 
 @group.command("add")

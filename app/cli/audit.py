@@ -7,8 +7,8 @@ from typing import Any, TextIO
 import click
 
 from app.cli.groups import Group, json_option, json_text
-from app.formatting import printable
-from app.models import ActOutcome
+from app.cli.tables import print_table
+from app.models import ActOutcome, AuditEntry
 from app.schemas.reports import audit_row
 from app.services.audit import search as service
 from app.services.audit.log import verify as verify_chain
@@ -42,10 +42,11 @@ def list_(limit: int, before: str | None, as_json: bool, **asked: str | None) ->
         content = {"entries": entries, "nextBefore": page.next_before}
         click.echo(json_text(content))
         return
-    for entry in page.entries:
-        what = f"{entry.action} {entry.subject}".strip()
-        line = f"{entry.at}  {entry.outcome:<7}  {entry.actor or '–'}  {what}  {entry.origin}"
-        click.echo(printable(f"{line} ({entry.face})  {entry.detail}".rstrip()))
+    print_table(
+        ("Time", "Outcome", "Actor", "Action", "Origin", "Detail"),
+        list(map(_cells, page.entries)),
+        nothing="There are no entries.",
+    )
     if page.next_before:
         click.echo(f"There are more: --before {page.next_before}")
 
@@ -74,6 +75,12 @@ def verify(head: str, as_json: bool) -> None:
         return
     click.echo(f"{entries} {'entry is' if entries == 1 else 'entries are'} as recorded.")
     click.echo(f"Head: {newest}")
+
+
+def _cells(entry: AuditEntry) -> tuple[str, ...]:
+    what = f"{entry.action} {entry.subject}".strip()
+    origin = f"{entry.origin} ({entry.face})"
+    return entry.at, entry.outcome, entry.actor or "–", what, origin, entry.detail
 
 
 def _filters(asked: dict[str, str | None]) -> service.Filters:

@@ -11,6 +11,7 @@ import click
 
 from app.cli.groups import Group, ending_by_signals, for_one_database, json_option, json_text
 from app.cli.progress import print_asserted, progress_shown
+from app.cli.tables import print_table
 from app.config import CANCEL_PATIENCE
 from app.errors import AppError, Conflict, InvalidInput, VerificationError
 from app.formatting import (
@@ -131,8 +132,11 @@ def list_(
         click.echo(json_text({"backups": rows, "nextBefore": page.next_before}))
         return
     best = best_proofs(page.backups)
-    for backup in page.backups:
-        click.echo(_line(backup, best.get(backup.id)))
+    print_table(
+        ("Backup", "Status", "Size", "Created", "Proof", "Database", "Notes"),
+        [_cells(backup, best.get(backup.id)) for backup in page.backups],
+        nothing="There are no such backups.",
+    )
     if page.next_before:
         click.echo(f"There are more: --before '{page.next_before}'")
 
@@ -265,7 +269,7 @@ def cancel(name: str) -> None:
     click.echo(f"{name} has been cancelled.")
 
 
-def _line(backup: DatabaseBackup, proof: Proof | None) -> str:
+def _cells(backup: DatabaseBackup, proof: Proof | None) -> tuple[str, ...]:
     state = backup.status.value
     if backup.is_completed and not listing.has_file(backup):
         state = "MISSING"
@@ -276,9 +280,8 @@ def _line(backup: DatabaseBackup, proof: Proof | None) -> str:
     if backup.is_pinned:
         first_line = f"[pinned: {backup.pin_reason}] {first_line}".rstrip()
     proven = f"{_proof_words(proof)} {proof.proved_at:%Y-%m-%d}" if proof else "–"
-    facts = f"{backup.filename}  {state:<9}  {size:>10}"
     when = moment_short(backup.created_at)
-    return f"{facts}  {when}  {proven:<24}  {backup.database}  {first_line}"
+    return backup.filename, state, size, when, proven, backup.database, first_line
 
 
 def _print_proof(proof: Proof) -> None:

@@ -15,6 +15,7 @@ from app.cli.groups import (
     read_identities,
 )
 from app.cli.progress import bytes_shown
+from app.cli.tables import print_table
 from app.encryption import Identity
 from app.errors import AppError, Interrupted
 from app.formatting import bytes_text, moment_short, printable
@@ -49,10 +50,11 @@ def list_(filename: str, store: str, limit: int, as_json: bool) -> None:
         rows = [copy_row(copy, names[copy.store_id]) for copy in copies]
         click.echo(json_text({"copies": rows}))
         return
-    for copy in copies:
-        click.echo(f"{copy.filename}  {names[copy.store_id]:<16} {_state(copy)}")
-    if not copies:
-        click.echo("There are no copies.", err=True)
+    print_table(
+        ("Backup", "Store", "State"),
+        [(copy.filename, names[copy.store_id], _state(copy)) for copy in copies],
+        nothing="There are no copies.",
+    )
 
 
 @group.command("make")

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from app.cli.groups import Group, json_option, json_text, read_secret
+from app.cli.tables import print_table
 from app.errors import InvalidInput
 from app.formatting import moment_short, printable
 from app.host import own_user
@@ -72,8 +73,11 @@ def list_(as_json: bool) -> None:
     if as_json:
         click.echo(json_text({"databases": [overview_row(row) for row in rows]}))
         return
-    for row in rows:
-        click.echo(_line(row))
+    print_table(
+        ("Database", "State", "Where", "Last good backup", "Copies of it", "Age"),
+        list(map(_cells, rows)),
+        nothing="No database is guarded.",
+    )
 
 
 @group.command("show")
@@ -162,12 +166,15 @@ def retire(name: str, yes: bool) -> None:
     click.echo(f"{name} is retired. Its backups are kept.")
 
 
-def _line(row: Row) -> str:
+def _cells(row: Row) -> tuple[str, ...]:
+    database, copies = row.database, row.spread.in_short if row.spread else ""
+    where = f"{database.dbname} on {database.server}"
     good = f"last good backup {moment_short(row.last_good_at)}" if row.last_good_at else "no backup"
-    database, late = row.database, "  LATE" if row.is_late else ""
-    where = f"{printable(database.dbname)} on {printable(database.server)}"
-    copies = f", {row.spread.in_short}" if row.spread else ""
-    return f"{database.name}  {row.state.value}  {where}  {good}{copies}{late}"
+    return database.name, row.state.value, where, good, copies, "LATE" if row.is_late else ""
+
+
+def _line(row: Row) -> str:
+    return printable("  ".join(filter(None, _cells(row))))
 
 
 def _changes(

@@ -7,8 +7,9 @@ import click
 from app.cli.database import read_url, ssh_options
 from app.cli.groups import CatalogueCommand, json_option, json_text
 from app.cli.steps import print_steps
+from app.cli.tables import print_table
 from app.errors import InvalidInput
-from app.formatting import bytes_text, printable
+from app.formatting import bytes_text
 from app.host import own_user
 from app.schemas.databases import neighbour_row
 from app.schemas.reports import steps_report
@@ -86,8 +87,11 @@ def discover(name: str, *, added: tuple[str, ...], as_json: bool) -> None:
         rows = [neighbour_row(neighbour) for neighbour in neighbours]
         click.echo(json_text({"databases": rows}))
         return
-    for neighbour in neighbours:
-        click.echo(_line(neighbour))
+    print_table(
+        ("Database", "Size", "State"),
+        list(map(_cells, neighbours)),
+        nothing="The server has no databases.",
+    )
 
 
 def _choice(text: str) -> discovery.Choice:
@@ -97,9 +101,9 @@ def _choice(text: str) -> discovery.Choice:
     return discovery.Choice(dbname, name)
 
 
-def _line(neighbour: discovery.Neighbour) -> str:
+def _cells(neighbour: discovery.Neighbour) -> tuple[str, ...]:
     size, known = neighbour.on_server.size, neighbour.known
     text = "unknown size" if size is None else bytes_text(size)
     state = f"{state_of(known).value}, as {known.name}" if known else "not guarded"
     barred = "" if neighbour.on_server.may_connect else ", the role may not connect"
-    return f"{printable(neighbour.dbname)}  {text}  {state}{barred}"
+    return neighbour.dbname, text, f"{state}{barred}"

@@ -6,8 +6,9 @@ from typing import Any
 import click
 
 from app.cli.groups import Group, json_option, json_text, read_secret
+from app.cli.tables import print_table
 from app.host import own_user
-from app.models import Fact
+from app.models import Fact, Notifier
 from app.models.types import now
 from app.schemas.alerts import notifier_row
 from app.services.alerts import notifiers as service
@@ -39,10 +40,11 @@ def list_(as_json: bool) -> None:
     if as_json:
         click.echo(json_text({"notifiers": [notifier_row(notifier) for notifier in notifiers]}))
         return
-    for notifier in notifiers:
-        facts = ", ".join(notifier.facts) if notifier.facts is not None else "every alarm"
-        state = "" if notifier.enabled else " [off]"
-        click.echo(f"{notifier.name}{state}: {notifier.target}, {facts or 'nothing'}")
+    print_table(
+        ("Notifier", "State", "Target", "Sends"),
+        list(map(_cells, notifiers)),
+        nothing="There are no notifiers.",
+    )
 
 
 @group.command("create")
@@ -120,6 +122,12 @@ def delete(name: str, yes: bool) -> None:
         click.confirm(f"Delete the notifier {notifier.name}?", abort=True)
     service.remove_notifier(notifier.id, by=own_user())
     click.echo(f"{name} has been deleted.")
+
+
+def _cells(notifier: Notifier) -> tuple[str, ...]:
+    facts = ", ".join(notifier.facts) if notifier.facts is not None else "every alarm"
+    state = "on" if notifier.enabled else "off"
+    return notifier.name, state, notifier.target, facts or "nothing"
 
 
 def _given(facts: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from app.cli.groups import (
 )
 from app.cli.progress import progress_shown
 from app.cli.restore_report import outcome, print_done, print_preview, print_remarks
+from app.cli.tables import print_table
 from app.config import CANCEL_PATIENCE
 from app.errors import AppError, Conflict
 from app.formatting import moment_short, outcome_text
@@ -127,13 +128,11 @@ def list_(limit: int, as_json: bool) -> None:
     if as_json:
         click.echo(json_text({"restores": [restore_row(restore) for restore in restores]}))
         return
-    for restore in restores:
-        when = moment_short(restore.created_at)
-        target = "" if restore.kind is Kind.DRILL else f"  into {restore.database}"
-        click.echo(
-            f"{restore.id}  {restore.kind.value:<8}  {restore.status.value:<9}  {when}"
-            f"  {restore.filename}{target}"
-        )
+    print_table(
+        ("Id", "Kind", "Status", "Created", "Backup", "Into"),
+        list(map(_cells, restores)),
+        nothing="There are no drills or restores.",
+    )
 
 
 @group.command("show")
@@ -205,6 +204,12 @@ def cancel(restore_id: str) -> None:
             hint=f"flask restore show {restore_id} shows when it has ended.",
         )
     click.echo("The restore has been cancelled.")
+
+
+def _cells(restore: Restore) -> tuple[str, ...]:
+    target = "" if restore.kind is Kind.DRILL else f"into {restore.database}"
+    when, status = moment_short(restore.created_at), restore.status.value
+    return restore.id, restore.kind.value, status, when, restore.filename, target
 
 
 def _run(request: RestoreRequest, *, quiet: bool = False) -> Restore:

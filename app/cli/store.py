@@ -19,6 +19,7 @@ from app.cli.store_options import (
     take_over_option,
     untested_option,
 )
+from app.cli.tables import print_table
 from app.formatting import bytes_text, copies_text, moment_short, printable, rate_text
 from app.host import own_user
 from app.models import Store
@@ -40,8 +41,11 @@ def list_(as_json: bool) -> None:
     if as_json:
         click.echo(json_text({"stores": [store_row(row) for row in rows]}))
         return
-    for row in rows:
-        click.echo(_line(row))
+    print_table(
+        ("Store", "State", "Address", "Copies", "Size", "Encryption"),
+        list(map(_cells, rows)),
+        nothing="There are no stores.",
+    )
 
 
 @group.command("show")
@@ -248,9 +252,13 @@ def _exported(store: Store) -> str:
     return f"{'exported each day' if store.gets_catalogue else 'not exported'}{last}{failed}"
 
 
-def _line(row: lookup.Row) -> str:
+def _cells(row: lookup.Row) -> tuple[str, ...]:
     store = row.store
     state = "paused" if store.is_paused else "active"
     encrypted = "encrypted" if store.recipients else "not encrypted"
-    lying = f"{copies_text(row.copies)}, {bytes_text(row.size)}"
-    return f"{store.name}  {state}  {store.address}  {lying}, {encrypted}"
+    copies, size = copies_text(row.copies), bytes_text(row.size)
+    return store.name, state, store.address, copies, size, encrypted
+
+
+def _line(row: lookup.Row) -> str:
+    return "  ".join(_cells(row))
