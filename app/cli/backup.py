@@ -1,19 +1,16 @@
 """flask backup: create, list, show, download, annotate and delete backups."""
 
-import hashlib
-import os
-import sys
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import click
 
+from app.cli.completion import backup_names, database_names
 from app.cli.groups import Group, ending_by_signals, for_one_database, json_option, json_text
 from app.cli.progress import print_asserted, progress_shown
 from app.cli.tables import print_table
 from app.config import CANCEL_PATIENCE
-from app.errors import AppError, Conflict, InvalidInput, VerificationError
+from app.errors import AppError, Conflict
 from app.formatting import (
     brought_text,
     bytes_text,
@@ -34,8 +31,6 @@ from app.services.recovery import try_to_reconcile
 from app.services.restores.by_hand import restore_by_hand
 
 group = Group("backup", help="Create and manage backups of the database.")
-
-_BLOCK = 1024 * 1024  # bytes
 
 
 @group.command("create")
@@ -119,7 +114,12 @@ def _insist_on_completed(backup: DatabaseBackup) -> None:
 @click.option("--before", help="The nextBefore of the previous page.")
 @click.option("--status", type=click.Choice([status.value for status in Status]))
 @click.option("--search", default="", help="Search in names, databases, notes and pins.")
-@click.option("--database", metavar="NAME", help="Only backups of this database.")
+@click.option(
+    "--database",
+    metavar="NAME",
+    shell_complete=database_names,
+    help="Only backups of this database.",
+)
 @json_option
 def list_(
     *, status: str | None, search: str, database: str | None, as_json: bool, **chosen: Any
@@ -142,14 +142,14 @@ def list_(
 
 
 @group.command("roles")
-@click.argument("name")
+@click.argument("name", shell_complete=backup_names)
 def roles(name: str) -> None:
     """Print the roles of the server at the time, as SQL without passwords."""
     click.echo((listing.get_backup(name).contents or {}).get("roles", ""), nl=False)
 
 
 @group.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=backup_names)
 @json_option
 def show(name: str, as_json: bool) -> None:
     """Show all about a backup, and how to restore it by hand."""
@@ -180,56 +180,8 @@ def _print_by_hand(backup: DatabaseBackup) -> None:
             click.echo(f"  {command}")
 
 
-@group.command("download")
-@click.argument("name")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Target; - is stdout.")
-def download(name: str, output: Path | None) -> None:
-    """Copy a dump to a file, or to standard output."""
-    backup, dump = service.open_backup(name)
-    target = output or Path(backup.filename)
-    with dump:
-        if str(target) == "-":
-            _copy(dump, sys.stdout.buffer, backup)
-        else:
-            _copy_to_file(dump, target, backup)
-    click.echo(f"{target} ({bytes_text(backup.size)}, SHA-256 {backup.sha256})", err=True)
-
-
-def _copy_to_file(dump: BinaryIO, target: Path, backup: DatabaseBackup) -> None:
-    """Copy to a new file, which has its name only when it is whole."""
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        try:
-            with partial.open("xb") as copy:
-                _copy(dump, copy, backup)
-            os.link(partial, target)
-        finally:
-            with suppress(OSError):
-                partial.unlink()
-    except FileExistsError as error:
-        raise InvalidInput(
-            f"{target} exists already", hint="Choose another name: -o FILE"
-        ) from error
-    except OSError as error:
-        raise InvalidInput(f"{target} cannot be written", detail=f"{error.strerror}.") from error
-
-
-def _copy(dump: BinaryIO, copy: BinaryIO, backup: DatabaseBackup) -> None:
-    """Copy, and compare the checksum."""
-    digest = hashlib.sha256()
-    while block := dump.read(_BLOCK):
-        digest.update(block)
-        copy.write(block)
-    if digest.hexdigest() != backup.sha256:
-        raise VerificationError(
-            f"{backup.filename} was changed since it was made",
-            detail="Its SHA-256 is not the recorded one.",
-            hint="Do not restore it; flask backup check shows which dumps are whole.",
-        )
-
-
 @group.command("notes")
-@click.argument("name")
+@click.argument("name", shell_complete=backup_names)
 @click.argument("text")
 def notes(name: str, text: str) -> None:
     """Change the notes of a backup."""
@@ -238,7 +190,7 @@ def notes(name: str, text: str) -> None:
 
 
 @group.command("delete")
-@click.argument("name")
+@click.argument("name", shell_complete=backup_names)
 @click.option("yes", "--yes", "--yes-really", is_flag=True, help="Do not ask.")
 def delete(name: str, yes: bool) -> None:
     """Delete a backup with its dump; a pinned one must be unpinned first."""
@@ -253,7 +205,7 @@ def delete(name: str, yes: bool) -> None:
 
 
 @group.command("cancel")
-@click.argument("name")
+@click.argument("name", shell_complete=backup_names)
 def cancel(name: str) -> None:
     """Cancel a pending backup, which becomes FAILED."""
     service.cancel_backup(name, by=own_user())

@@ -2,6 +2,7 @@
 
 import click
 
+from app.cli.completion import backup_names
 from app.cli.groups import CatalogueCommand, json_option, json_text
 from app.cli.tables import print_table
 from app.formatting import bytes_text
@@ -10,7 +11,7 @@ from app.services.restores.tables import SORTS, list_contents
 
 
 @click.command("contents", cls=CatalogueCommand)
-@click.argument("name")
+@click.argument("name", shell_complete=backup_names)
 @click.option("--search", default="", help="Only tables whose names contain this.")
 @click.option("--sort", type=click.Choice(SORTS), default="name", show_default=True)
 @json_option

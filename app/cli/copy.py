@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from app.cli.completion import backup_names, store_names
 from app.cli.groups import (
     Group,
     ending_by_signals,
@@ -31,14 +32,18 @@ from app.services.jobs import claims
 
 group = Group("copy", help="Manage the copies of backups in stores.")
 
-_store = click.option("--store", default="", metavar="NAME", help="Only in this store.")
+_store = click.option(
+    "--store", default="", shell_complete=store_names, metavar="NAME", help="Only in this store."
+)
 _PATIENCE = 24 * 3600.0  # seconds for a copy that a worker makes
 
 _quiet = click.option("--quiet", is_flag=True, help="Print no progress.")
 
 
 @group.command("list")
-@click.option("--backup", "filename", default="", help="Only of this backup.")
+@click.option(
+    "--backup", "filename", default="", shell_complete=backup_names, help="Only of this backup."
+)
 @_store
 @click.option("--limit", default=50, show_default=True, help="How many at most.")
 @json_option
@@ -58,8 +63,8 @@ def list_(filename: str, store: str, limit: int, as_json: bool) -> None:
 
 
 @group.command("make")
-@click.argument("filename", metavar="BACKUP")
-@click.argument("store")
+@click.argument("filename", shell_complete=backup_names, metavar="BACKUP")
+@click.argument("store", shell_complete=store_names)
 @_quiet
 def make(filename: str, store: str, quiet: bool) -> None:
     """Copy a backup to a store now, in this terminal, unless it is there already."""
@@ -73,7 +78,7 @@ def make(filename: str, store: str, quiet: bool) -> None:
 
 
 @group.command("verify")
-@click.argument("filename", metavar="BACKUP")
+@click.argument("filename", shell_complete=backup_names, metavar="BACKUP")
 @_store
 @_quiet
 def verify(filename: str, store: str, quiet: bool) -> None:
@@ -88,7 +93,7 @@ def verify(filename: str, store: str, quiet: bool) -> None:
 
 
 @group.command("fetch")
-@click.argument("filename", metavar="BACKUP")
+@click.argument("filename", shell_complete=backup_names, metavar="BACKUP")
 @_store
 @identity_option
 @_quiet
@@ -102,8 +107,14 @@ def fetch(filename: str, store: str, identity_files: tuple[Path, ...], quiet: bo
 
 
 @group.command("reencrypt")
-@click.argument("store")
-@click.option("--backup", "filename", default="", help="Only the copy of this backup.")
+@click.argument("store", shell_complete=store_names)
+@click.option(
+    "--backup",
+    "filename",
+    default="",
+    shell_complete=backup_names,
+    help="Only the copy of this backup.",
+)
 @identity_option
 @_quiet
 def reencrypt(store: str, filename: str, identity_files: tuple[Path, ...], quiet: bool) -> None:
@@ -131,8 +142,8 @@ def cancel(copy_id: str) -> None:
 
 
 @group.command("remove")
-@click.argument("filename", metavar="BACKUP")
-@click.argument("store")
+@click.argument("filename", shell_complete=backup_names, metavar="BACKUP")
+@click.argument("store", shell_complete=store_names)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def remove(filename: str, store: str, yes: bool) -> None:
     """Remove a copy from its store; the backup itself stays."""

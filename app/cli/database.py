@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from app.cli.completion import database_names
 from app.cli.groups import Group, json_option, json_text, read_secret
 from app.cli.tables import print_table
 from app.errors import InvalidInput
@@ -81,7 +82,7 @@ def list_(as_json: bool) -> None:
 
 
 @group.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=database_names)
 @json_option
 def show(name: str, as_json: bool) -> None:
     """Show a database, and where the copies of its newest good backup are."""
@@ -122,7 +123,7 @@ def add(name: str, url: str | None, as_json: bool, **options: Any) -> None:
 
 
 @group.command("edit")
-@click.argument("name")
+@click.argument("name", shell_complete=database_names)
 @click.option("--rename", metavar="NAME", help="The new name.")
 @click.option("--url", help="The new URL; - for standard input.")
 @ssh_options
@@ -139,7 +140,7 @@ def edit(name: str, *, rename: str | None, url: str | None, **options: Any) -> N
 
 
 @group.command("pause")
-@click.argument("name")
+@click.argument("name", shell_complete=database_names)
 def pause(name: str) -> None:
     """Stop the schedules of a database until it is resumed."""
     service.pause_database(name, by=own_user())
@@ -147,7 +148,7 @@ def pause(name: str) -> None:
 
 
 @group.command("resume")
-@click.argument("name")
+@click.argument("name", shell_complete=database_names)
 def resume(name: str) -> None:
     """Back up a paused or retired database again."""
     service.resume_database(name, by=own_user())
@@ -155,7 +156,7 @@ def resume(name: str) -> None:
 
 
 @group.command("retire")
-@click.argument("name")
+@click.argument("name", shell_complete=database_names)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def retire(name: str, yes: bool) -> None:
     """Never back up a database again; its backups stay."""

@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from app.cli.completion import database_names
 from app.cli.database import read_url, ssh_options
 from app.cli.groups import CatalogueCommand, json_option, json_text
 from app.cli.steps import print_steps
@@ -23,7 +24,7 @@ from app.steps import is_passed
 
 
 @click.command("test", cls=CatalogueCommand)
-@click.argument("name", required=False)
+@click.argument("name", shell_complete=database_names, required=False)
 @click.option("--url", help="Test this URL instead, which is not saved; - for standard input.")
 @ssh_options
 @json_option
@@ -50,7 +51,7 @@ def test(
 
 
 @click.command("grants", cls=CatalogueCommand)
-@click.argument("name")
+@click.argument("name", shell_complete=database_names)
 @click.option("--role", default=DEFAULT_ROLE, show_default=True, help="The role's name.")
 def grants(name: str, *, role: str) -> None:
     """Print the SQL of a role that may back up a database, and no more.
@@ -63,7 +64,7 @@ def grants(name: str, *, role: str) -> None:
 
 
 @click.command("discover", cls=CatalogueCommand)
-@click.argument("name")
+@click.argument("name", shell_complete=database_names)
 @click.option(
     "--add",
     "added",

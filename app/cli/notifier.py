@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from app.cli.completion import notifier_names
 from app.cli.groups import Group, json_option, json_text, read_secret
 from app.cli.tables import print_table
 from app.host import own_user
@@ -70,7 +71,7 @@ def create(
 
 
 @group.command("edit")
-@click.argument("name")
+@click.argument("name", shell_complete=notifier_names)
 @click.option("--rename", metavar="NAME", help="The new name.")
 @click.option(
     "--new-url", is_flag=True, help="Change the URL: from --url-file, or it is asked for."
@@ -105,7 +106,7 @@ def edit(
 
 
 @group.command("test")
-@click.argument("name")
+@click.argument("name", shell_complete=notifier_names)
 def test(name: str) -> None:
     """Send a test message and say whether it was accepted."""
     service.send_test(service.get_notifier_named(name).id, now(), by=own_user())
@@ -113,7 +114,7 @@ def test(name: str) -> None:
 
 
 @group.command("delete")
-@click.argument("name")
+@click.argument("name", shell_complete=notifier_names)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def delete(name: str, yes: bool) -> None:
     """Delete a notifier and the record of its messages."""

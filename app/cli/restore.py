@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from app.cli.completion import backup_names, database_names, restore_ids
 from app.cli.groups import (
     CatalogueCommand,
     Group,
@@ -39,7 +40,7 @@ _yes = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 
 
 @click.command("drill", cls=CatalogueCommand)
-@click.argument("name", required=False)
+@click.argument("name", shell_complete=backup_names, required=False)
 @click.option("--latest", is_flag=True, help="Drill the newest good backup.")
 @click.option("--quiet", "-q", is_flag=True, help="Print errors only; good for cron.")
 @for_one_database
@@ -59,7 +60,7 @@ def drill(name: str | None, latest: bool, quiet: bool, database: Database) -> No
 
 
 @click.command("restore", cls=CatalogueCommand)
-@click.argument("name")
+@click.argument("name", shell_complete=backup_names)
 @click.option(
     "--into",
     default="",
@@ -88,6 +89,7 @@ def drill(name: str | None, latest: bool, quiet: bool, database: Database) -> No
     "--to",
     default="",
     metavar="DATABASE",
+    shell_complete=database_names,
     help="To the server of this database, or in its place; default: its own.",
 )
 @_yes
@@ -136,7 +138,7 @@ def list_(limit: int, as_json: bool) -> None:
 
 
 @group.command("show")
-@click.argument("restore_id", metavar="ID")
+@click.argument("restore_id", shell_complete=restore_ids, metavar="ID")
 @json_option
 def show(restore_id: str, as_json: bool) -> None:
     """Show the details of a drill or a restore."""
@@ -157,7 +159,7 @@ def show(restore_id: str, as_json: bool) -> None:
 
 
 @group.command("undo")
-@click.argument("restore_id", metavar="[ID]", required=False)
+@click.argument("restore_id", shell_complete=restore_ids, metavar="[ID]", required=False)
 @_yes
 def undo(restore_id: str | None, yes: bool) -> None:
     """Bring back the database that a restore replaced; the other one is kept.
@@ -177,7 +179,7 @@ def undo(restore_id: str | None, yes: bool) -> None:
 
 
 @group.command("drop")
-@click.argument("restore_id", metavar="ID")
+@click.argument("restore_id", shell_complete=restore_ids, metavar="ID")
 @_yes
 def drop(restore_id: str, yes: bool) -> None:
     """Drop the database that a replace or its undo has set aside, for good."""
@@ -190,7 +192,7 @@ def drop(restore_id: str, yes: bool) -> None:
 
 
 @group.command("cancel")
-@click.argument("restore_id", metavar="ID")
+@click.argument("restore_id", shell_complete=restore_ids, metavar="ID")
 def cancel(restore_id: str) -> None:
     """Cancel a drill or a restore that is queued or running; it becomes FAILED."""
     service.cancel_restore(restore_id, by=own_user())

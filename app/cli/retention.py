@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from app.cli.completion import backup_names
 from app.cli.groups import (
     CatalogueCommand,
     Group,
@@ -214,7 +215,7 @@ def _line(verdict: Verdict) -> str:
 
 
 @click.command("pin", cls=CatalogueCommand)
-@click.argument("name")
+@click.argument("name", shell_complete=backup_names)
 @click.option("--reason", required=True, help="Why it is kept, for readers in a year.")
 @json_option
 def pin(name: str, reason: str, as_json: bool) -> None:
@@ -224,7 +225,7 @@ def pin(name: str, reason: str, as_json: bool) -> None:
 
 
 @click.command("unpin", cls=CatalogueCommand)
-@click.argument("name")
+@click.argument("name", shell_complete=backup_names)
 @json_option
 def unpin(name: str, as_json: bool) -> None:
     """Apply the retention rules to a backup again."""

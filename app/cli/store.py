@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from app.cli.completion import store_names
 from app.cli.credentials import credentials_option, read_credentials
 from app.cli.groups import Group, ending_by_signals, json_option, json_text
 from app.cli.progress import bytes_shown
@@ -49,7 +50,7 @@ def list_(as_json: bool) -> None:
 
 
 @group.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=store_names)
 @json_option
 def show(name: str, as_json: bool) -> None:
     """Show a store; its credentials are never shown."""
@@ -103,7 +104,7 @@ def add(
 
 
 @group.command("edit")
-@click.argument("name")
+@click.argument("name", shell_complete=store_names)
 @click.option("--rename", metavar="NAME", help="The new name.")
 @click.option("--url", help="The new URL.")
 @credentials_option
@@ -137,7 +138,7 @@ def edit(
 
 
 @group.command("test")
-@click.argument("name", required=False)
+@click.argument("name", shell_complete=store_names, required=False)
 @click.option("--url", help="Test this URL instead, which is not saved.")
 @credentials_option
 @json_option
@@ -169,7 +170,7 @@ def test(
 
 
 @group.command("pause")
-@click.argument("name")
+@click.argument("name", shell_complete=store_names)
 def pause(name: str) -> None:
     """Copy nothing more to a store until it is resumed."""
     service.pause_store(name, by=own_user())
@@ -177,7 +178,7 @@ def pause(name: str) -> None:
 
 
 @group.command("resume")
-@click.argument("name")
+@click.argument("name", shell_complete=store_names)
 def resume(name: str) -> None:
     """Copy to a paused store again."""
     service.resume_store(name, by=own_user())
@@ -185,7 +186,7 @@ def resume(name: str) -> None:
 
 
 @group.command("remove")
-@click.argument("name")
+@click.argument("name", shell_complete=store_names)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def remove(name: str, yes: bool) -> None:
     """Forget a store and its copies; nothing is removed from the store itself."""
@@ -198,7 +199,7 @@ def remove(name: str, yes: bool) -> None:
 
 
 @group.command("recovery-key")
-@click.argument("name")
+@click.argument("name", shell_complete=store_names)
 def recovery_key(name: str) -> None:
     """Make a key that reads all later copies in a store, and print it, only this once.
 
@@ -214,7 +215,7 @@ def recovery_key(name: str) -> None:
 
 
 @group.command("drill-key")
-@click.argument("name")
+@click.argument("name", shell_complete=store_names)
 @click.option("--forget", is_flag=True, help="Forget it, and encrypt to it no longer.")
 def drill_key(name: str, forget: bool) -> None:
     """Make a key with which the panel itself reads all later copies in a store.
@@ -231,7 +232,7 @@ def drill_key(name: str, forget: bool) -> None:
 
 
 @group.command("export-catalogue")
-@click.argument("name")
+@click.argument("name", shell_complete=store_names)
 @click.option("--quiet", is_flag=True, help="Print no progress.")
 def export_catalogue_(name: str, quiet: bool) -> None:
     """Export the panel's own catalogue to a store now; the newest seven exports are kept.
