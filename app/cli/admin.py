@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from app.cli.groups import Group, json_option, json_text
+from app.cli.groups import Group, examples, json_option, json_text
 from app.cli.tables import print_table
 from app.formatting import moment_short
 from app.models.types import moment_text
@@ -13,7 +13,9 @@ from app.services.access import admins
 group = Group("admin", help="Who may sign in to the panel.")
 
 
-@group.command("create")
+@group.command(
+    "create", epilog=examples("flask admin create ann", "flask admin create ann < password.txt")
+)
 @click.argument("username")
 def create(username: str) -> None:
     """Create an admin; the password is asked for, or read from standard input."""
@@ -29,7 +31,7 @@ def password(username: str) -> None:
     click.echo(f"The password of {username} has been changed, and all their sessions ended.")
 
 
-@group.command("list")
+@group.command("list", epilog=examples("flask admin list --json"))
 @json_option
 def list_(as_json: bool) -> None:
     """List the admins."""

@@ -2,7 +2,7 @@
 
 import click
 
-from app.cli.groups import Group, json_option, json_text
+from app.cli.groups import Group, examples, json_option, json_text
 from app.cli.tables import print_table
 from app.formatting import ago_text, printable
 from app.models import Alarm
@@ -14,7 +14,7 @@ from app.services.alerts import deliveries
 group = Group("alarm", help="See what is wrong.")
 
 
-@group.command("list")
+@group.command("list", epilog=examples("flask alarm list --open"))
 @click.option("--open", "only_open", is_flag=True, help="Only open ones.")
 @click.option("--limit", type=click.IntRange(1, service.MAX_LIMIT), default=50, show_default=True)
 @json_option

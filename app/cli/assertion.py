@@ -2,7 +2,7 @@
 
 import click
 
-from app.cli.groups import Group, json_option, json_text, of_database
+from app.cli.groups import Group, examples, json_option, json_text, of_database
 from app.cli.tables import print_table
 from app.host import own_user
 from app.models import Database
@@ -12,7 +12,7 @@ from app.services.proofs import assertions as service
 group = Group("assertion", help="Manage SQL that must return true in every restored database.")
 
 
-@group.command("list")
+@group.command("list", epilog=examples("flask assertion list --database crm"))
 @json_option
 @of_database
 def list_(as_json: bool, database: Database) -> None:
@@ -27,7 +27,9 @@ def list_(as_json: bool, database: Database) -> None:
     print_table(("Name", "SQL"), rows, nothing=f"{database.name} has no assertions.")
 
 
-@group.command("add")
+@group.command(
+    "add", epilog=examples("flask assertion add orders 'SELECT count(*) > 0 FROM orders'")
+)
 @click.argument("name")
 @click.argument("statement", metavar="SQL")
 @json_option

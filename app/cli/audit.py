@@ -6,7 +6,7 @@ from typing import Any, TextIO
 
 import click
 
-from app.cli.groups import Group, json_option, json_text
+from app.cli.groups import Group, examples, json_option, json_text
 from app.cli.tables import print_table
 from app.models import ActOutcome, AuditEntry
 from app.schemas.reports import audit_row
@@ -29,7 +29,7 @@ def _filtered(command: Callable[..., Any]) -> Callable[..., Any]:
     return reduce(lambda made, option: option(made), reversed(_FILTERS), command)
 
 
-@group.command("list")
+@group.command("list", epilog=examples("flask audit list --action backup.delete --from 2026-11-01"))
 @_filtered
 @click.option("--limit", default=50, show_default=True, help="How many at most.")
 @click.option("--before", help="The nextBefore of the previous page.")
@@ -51,7 +51,7 @@ def list_(limit: int, before: str | None, as_json: bool, **asked: str | None) ->
         click.echo(f"There are more: --before {page.next_before}")
 
 
-@group.command("export")
+@group.command("export", epilog=examples("flask audit export audit.jsonl --from 2026-11-01"))
 @click.argument("file", type=click.File("w", encoding="utf-8", atomic=True), default="-")
 @_filtered
 def export(file: TextIO, **asked: str | None) -> None:

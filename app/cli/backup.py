@@ -6,7 +6,14 @@ from typing import Any
 import click
 
 from app.cli.completion import backup_names, database_names
-from app.cli.groups import Group, ending_by_signals, for_one_database, json_option, json_text
+from app.cli.groups import (
+    Group,
+    ending_by_signals,
+    examples,
+    for_one_database,
+    json_option,
+    json_text,
+)
 from app.cli.progress import print_asserted, progress_shown
 from app.cli.tables import print_table
 from app.config import CANCEL_PATIENCE
@@ -33,7 +40,13 @@ from app.services.restores.by_hand import restore_by_hand
 group = Group("backup", help="Create and manage backups of the database.")
 
 
-@group.command("create")
+@group.command(
+    "create",
+    epilog=examples(
+        "flask backup create --notes 'before the upgrade'",
+        "flask backup create --quiet --database crm",
+    ),
+)
 @click.option("--notes", default="", help="A note to find it by.")
 @click.option("--quiet", "-q", is_flag=True, help="Print errors only; good for cron.")
 @json_option
@@ -60,7 +73,9 @@ def create(notes: str, quiet: bool, as_json: bool, database: Database) -> None:
         click.echo("This was the sample: DATABASE_URL is not set.", err=True)
 
 
-@group.command("import")
+@group.command(
+    "import", epilog=examples("flask backup import theirs.dump --notes 'of the old server'")
+)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--notes", default="", help="A note to find it by.")
 @click.option("--quiet", "-q", is_flag=True, help="Print errors only.")
@@ -109,7 +124,12 @@ def _insist_on_completed(backup: DatabaseBackup) -> None:
         raise AppError(backup.error_message, detail=backup.error_detail, hint=backup.error_hint)
 
 
-@group.command("list")
+@group.command(
+    "list",
+    epilog=examples(
+        "flask backup list --database crm --status COMPLETED", "flask backup list --json --limit 1"
+    ),
+)
 @click.option("--limit", default=50, show_default=True, help="How many at most.")
 @click.option("--before", help="The nextBefore of the previous page.")
 @click.option("--status", type=click.Choice([status.value for status in Status]))
@@ -148,7 +168,7 @@ def roles(name: str) -> None:
     click.echo((listing.get_backup(name).contents or {}).get("roles", ""), nl=False)
 
 
-@group.command("show")
+@group.command("show", epilog=examples("flask backup show backup_2026-11-23T13-51-57-344Z.dump"))
 @click.argument("name", shell_complete=backup_names)
 @json_option
 def show(name: str, as_json: bool) -> None:
@@ -189,7 +209,9 @@ def notes(name: str, text: str) -> None:
     click.echo(f"The notes of {name} have been saved.")
 
 
-@group.command("delete")
+@group.command(
+    "delete", epilog=examples("flask backup delete backup_2026-11-23T13-51-57-344Z.dump --yes")
+)
 @click.argument("name", shell_complete=backup_names)
 @click.option("yes", "--yes", "--yes-really", is_flag=True, help="Do not ask.")
 def delete(name: str, yes: bool) -> None:

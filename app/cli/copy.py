@@ -10,6 +10,7 @@ from app.cli.completion import backup_names, store_names
 from app.cli.groups import (
     Group,
     ending_by_signals,
+    examples,
     identity_option,
     json_option,
     json_text,
@@ -40,7 +41,7 @@ _PATIENCE = 24 * 3600.0  # seconds for a copy that a worker makes
 _quiet = click.option("--quiet", is_flag=True, help="Print no progress.")
 
 
-@group.command("list")
+@group.command("list", epilog=examples("flask copy list --store nas"))
 @click.option(
     "--backup", "filename", default="", shell_complete=backup_names, help="Only of this backup."
 )
@@ -62,7 +63,7 @@ def list_(filename: str, store: str, limit: int, as_json: bool) -> None:
     )
 
 
-@group.command("make")
+@group.command("make", epilog=examples("flask copy make backup_2026-11-23T13-51-57-344Z.dump nas"))
 @click.argument("filename", shell_complete=backup_names, metavar="BACKUP")
 @click.argument("store", shell_complete=store_names)
 @_quiet
@@ -92,7 +93,12 @@ def verify(filename: str, store: str, quiet: bool) -> None:
     click.echo(f"The copy of {filename} is whole.")
 
 
-@group.command("fetch")
+@group.command(
+    "fetch",
+    epilog=examples(
+        "flask copy fetch backup_2026-11-23T13-51-57-344Z.dump --store nas --identity key.txt"
+    ),
+)
 @click.argument("filename", shell_complete=backup_names, metavar="BACKUP")
 @_store
 @identity_option

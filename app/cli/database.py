@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from app.cli.completion import database_names
-from app.cli.groups import Group, json_option, json_text, read_secret
+from app.cli.groups import Group, examples, json_option, json_text, read_secret
 from app.cli.tables import print_table
 from app.errors import InvalidInput
 from app.formatting import moment_short, printable
@@ -66,7 +66,7 @@ _max_age = click.option(
 )
 
 
-@group.command("list")
+@group.command("list", epilog=examples("flask database list --json"))
 @json_option
 def list_(as_json: bool) -> None:
     """List all databases with their newest good backup and its copies."""
@@ -95,7 +95,9 @@ def show(name: str, as_json: bool) -> None:
         click.echo(f"{row.spread.filename}: {row.spread.in_words()}")
 
 
-@group.command("add")
+@group.command(
+    "add", epilog=examples("flask database add crm postgresql://backstop@db1.example.org:5432/crm")
+)
 @click.argument("name")
 @click.argument("url", required=False)
 @ssh_options
@@ -122,7 +124,9 @@ def add(name: str, url: str | None, as_json: bool, **options: Any) -> None:
     click.echo("                    --task backup --cron '0 3 * * *'")
 
 
-@group.command("edit")
+@group.command(
+    "edit", epilog=examples("flask database edit crm --max-age 26h --compression zstd:3")
+)
 @click.argument("name", shell_complete=database_names)
 @click.option("--rename", metavar="NAME", help="The new name.")
 @click.option("--url", help="The new URL; - for standard input.")

@@ -6,7 +6,7 @@ import click
 
 from app.cli.completion import database_names
 from app.cli.database import read_url, ssh_options
-from app.cli.groups import CatalogueCommand, json_option, json_text
+from app.cli.groups import CatalogueCommand, examples, json_option, json_text
 from app.cli.steps import print_steps
 from app.cli.tables import print_table
 from app.errors import InvalidInput
@@ -23,7 +23,7 @@ from app.services.schedules.service import make_first_schedules
 from app.steps import is_passed
 
 
-@click.command("test", cls=CatalogueCommand)
+@click.command("test", cls=CatalogueCommand, epilog=examples("flask database test crm"))
 @click.argument("name", shell_complete=database_names, required=False)
 @click.option("--url", help="Test this URL instead, which is not saved; - for standard input.")
 @ssh_options
@@ -50,7 +50,11 @@ def test(
     context.exit(0 if is_passed(steps) else 1)
 
 
-@click.command("grants", cls=CatalogueCommand)
+@click.command(
+    "grants",
+    cls=CatalogueCommand,
+    epilog=examples("flask database grants crm | psql -h db1.example.org -U postgres crm"),
+)
 @click.argument("name", shell_complete=database_names)
 @click.option("--role", default=DEFAULT_ROLE, show_default=True, help="The role's name.")
 def grants(name: str, *, role: str) -> None:
@@ -63,7 +67,11 @@ def grants(name: str, *, role: str) -> None:
         click.echo(grants_for(name, role), nl=False)
 
 
-@click.command("discover", cls=CatalogueCommand)
+@click.command(
+    "discover",
+    cls=CatalogueCommand,
+    epilog=examples("flask database discover crm --add billing=billing"),
+)
 @click.argument("name", shell_complete=database_names)
 @click.option(
     "--add",

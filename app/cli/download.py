@@ -10,7 +10,7 @@ from typing import BinaryIO
 import click
 
 from app.cli.completion import backup_names
-from app.cli.groups import CatalogueCommand
+from app.cli.groups import CatalogueCommand, examples
 from app.errors import InvalidInput, VerificationError
 from app.formatting import bytes_text
 from app.models import DatabaseBackup
@@ -19,7 +19,14 @@ from app.services.backups import service
 _BLOCK = 1024 * 1024  # bytes
 
 
-@click.command("download", cls=CatalogueCommand)
+@click.command(
+    "download",
+    cls=CatalogueCommand,
+    epilog=examples(
+        "flask backup download backup_2026-11-23T13-51-57-344Z.dump -o shop.dump",
+        "flask backup download backup_2026-11-23T13-51-57-344Z.dump -o - | pg_restore --list",
+    ),
+)
 @click.argument("name", shell_complete=backup_names)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Target; - is stdout.")
 def download(name: str, output: Path | None) -> None:

@@ -120,6 +120,11 @@ def of_store(command: Callable[..., None]) -> Callable[..., None]:
     return chosen
 
 
+def examples(*lines: str) -> str:
+    """What `--help` shows at its end: commands that work as they stand, but for their names."""
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 

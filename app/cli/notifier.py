@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from app.cli.completion import notifier_names
-from app.cli.groups import Group, json_option, json_text, read_secret
+from app.cli.groups import Group, examples, json_option, json_text, read_secret
 from app.cli.tables import print_table
 from app.host import own_user
 from app.models import Fact, Notifier
@@ -33,7 +33,7 @@ _url = click.option(
 )
 
 
-@group.command("list")
+@group.command("list", epilog=examples("flask notifier list --json"))
 @json_option
 def list_(as_json: bool) -> None:
     """List the notifiers; their URLs are shown by scheme and host only."""
@@ -48,7 +48,9 @@ def list_(as_json: bool) -> None:
     )
 
 
-@group.command("create")
+@group.command(
+    "create", epilog=examples("flask notifier create ops --url-file url.txt --fact backup-failed")
+)
 @click.argument("name")
 @_url
 @_facts

@@ -9,6 +9,7 @@ from app.cli.groups import (
     CatalogueCommand,
     Group,
     ending_by_signals,
+    examples,
     for_one_database,
     json_option,
     json_text,
@@ -39,7 +40,14 @@ group = Group(
 _yes = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 
 
-@click.command("drill", cls=CatalogueCommand)
+@click.command(
+    "drill",
+    cls=CatalogueCommand,
+    epilog=examples(
+        "flask backup drill --latest --quiet",
+        "flask backup drill backup_2026-11-23T13-51-57-344Z.dump",
+    ),
+)
 @click.argument("name", shell_complete=backup_names, required=False)
 @click.option("--latest", is_flag=True, help="Drill the newest good backup.")
 @click.option("--quiet", "-q", is_flag=True, help="Print errors only; good for cron.")
@@ -59,7 +67,14 @@ def drill(name: str | None, latest: bool, quiet: bool, database: Database) -> No
         print_remarks(drill.result)
 
 
-@click.command("restore", cls=CatalogueCommand)
+@click.command(
+    "restore",
+    cls=CatalogueCommand,
+    epilog=examples(
+        "flask backup restore backup_2026-11-23T13-51-57-344Z.dump --into shop_yesterday",
+        "flask backup restore backup_2026-11-23T13-51-57-344Z.dump --replace",
+    ),
+)
 @click.argument("name", shell_complete=backup_names)
 @click.option(
     "--into",
@@ -121,7 +136,7 @@ def restore_(name: str, *, yes: bool, replace: bool, in_place: bool, **chosen: A
         print_done(_run(request))
 
 
-@group.command("list")
+@group.command("list", epilog=examples("flask restore list --limit 10"))
 @click.option("--limit", default=50, show_default=True, help="The highest number to list.")
 @json_option
 def list_(limit: int, as_json: bool) -> None:
@@ -158,7 +173,7 @@ def show(restore_id: str, as_json: bool) -> None:
         click.echo(f"To undo it: flask restore undo {restore.id}")
 
 
-@group.command("undo")
+@group.command("undo", epilog=examples("flask restore undo"))
 @click.argument("restore_id", shell_complete=restore_ids, metavar="[ID]", required=False)
 @_yes
 def undo(restore_id: str | None, yes: bool) -> None:

@@ -6,7 +6,15 @@ from typing import Any
 
 import click
 
-from app.cli.groups import Group, for_one_database, json_option, json_text, of_database, read_secret
+from app.cli.groups import (
+    Group,
+    examples,
+    for_one_database,
+    json_option,
+    json_text,
+    of_database,
+    read_secret,
+)
 from app.cli.tables import print_table
 from app.formatting import in_zone, moment_short, printable
 from app.host import own_user
@@ -30,7 +38,7 @@ _heartbeat = click.option(
 )
 
 
-@group.command("list")
+@group.command("list", epilog=examples("flask schedule list --database crm"))
 @json_option
 @of_database
 def list_(as_json: bool, database: Database) -> None:
@@ -73,7 +81,13 @@ def show(name: str, as_json: bool, database: Database) -> None:
         click.echo(f"due {_line(firing)}")
 
 
-@group.command("create")
+@group.command(
+    "create",
+    epilog=examples(
+        "flask schedule create nightly --task backup --cron '0 3 * * *'",
+        "flask schedule create weekly --task drill --cron '0 5 * * 0' --timezone Europe/Berlin",
+    ),
+)
 @click.argument("name")
 @click.option("--task", type=_task, required=True, help="The task.")
 @click.option("--cron", required=True, help=_cron_help)

@@ -7,7 +7,7 @@ import click
 
 from app.cli.completion import store_names
 from app.cli.credentials import credentials_option, read_credentials
-from app.cli.groups import Group, ending_by_signals, json_option, json_text
+from app.cli.groups import Group, ending_by_signals, examples, json_option, json_text
 from app.cli.progress import bytes_shown
 from app.cli.steps import print_steps
 from app.cli.store_options import (
@@ -34,7 +34,7 @@ from app.steps import is_passed
 group = Group("store", help="Copy backups to stores: another disk, S3, Google Cloud, Azure, SFTP.")
 
 
-@group.command("list")
+@group.command("list", epilog=examples("flask store list --json"))
 @json_option
 def list_(as_json: bool) -> None:
     """List the stores, each with its copies."""
@@ -70,7 +70,13 @@ def show(name: str, as_json: bool) -> None:
     click.echo(f"catalogue: {_exported(store)}")
 
 
-@group.command("add")
+@group.command(
+    "add",
+    epilog=examples(
+        "flask store add nas file:///mnt/nas/backups",
+        "flask store add s3 s3://bucket/prefix --credentials-from keys.txt",
+    ),
+)
 @click.argument("name")
 @click.argument("url")
 @credentials_option
@@ -137,7 +143,7 @@ def edit(
     click.echo(f"{edited.name} has been saved.")
 
 
-@group.command("test")
+@group.command("test", epilog=examples("flask store test nas"))
 @click.argument("name", shell_complete=store_names, required=False)
 @click.option("--url", help="Test this URL instead, which is not saved.")
 @credentials_option
