@@ -4,14 +4,18 @@ import sys
 
 import click
 
-from app.cli.groups import Group
+from app.cli.groups import Group, examples, json_option, json_text
+from app.cli.tables import print_table
 from app.formatting import moment_short
+from app.models.types import moment_text
 from app.services.access import admins
 
 group = Group("admin", help="Who may sign in to the panel.")
 
 
-@group.command("create")
+@group.command(
+    "create", epilog=examples("flask admin create ann", "flask admin create ann < password.txt")
+)
 @click.argument("username")
 def create(username: str) -> None:
     """Create an admin; the password is asked for, or read from standard input."""
@@ -27,11 +31,23 @@ def password(username: str) -> None:
     click.echo(f"The password of {username} has been changed, and all their sessions ended.")
 
 
-@group.command("list")
-def list_() -> None:
+@group.command("list", epilog=examples("flask admin list --json"))
+@json_option
+def list_(as_json: bool) -> None:
     """List the admins."""
-    for admin in admins.list_admins():
-        click.echo(f"{admin.username}\tsince {moment_short(admin.created_at)} UTC")
+    listed = admins.list_admins()
+    if as_json:
+        rows = [
+            {"username": admin.username, "createdAt": moment_text(admin.created_at)}
+            for admin in listed
+        ]
+        click.echo(json_text({"admins": rows}))
+        return
+    print_table(
+        ("Username", "Created"),
+        [(admin.username, f"since {moment_short(admin.created_at)} UTC") for admin in listed],
+        nothing="There are no admins.",
+    )
 
 
 @group.command("remove")

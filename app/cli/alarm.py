@@ -2,8 +2,10 @@
 
 import click
 
-from app.cli.groups import Group, json_option, json_text
+from app.cli.groups import Group, examples, json_option, json_text
+from app.cli.tables import print_table
 from app.formatting import ago_text, printable
+from app.models import Alarm
 from app.models.types import now
 from app.schemas.alerts import alarm_row
 from app.services.alerts import alarms as service
@@ -12,7 +14,7 @@ from app.services.alerts import deliveries
 group = Group("alarm", help="See what is wrong.")
 
 
-@group.command("list")
+@group.command("list", epilog=examples("flask alarm list --open"))
 @click.option("--open", "only_open", is_flag=True, help="Only open ones.")
 @click.option("--limit", type=click.IntRange(1, service.MAX_LIMIT), default=50, show_default=True)
 @json_option
@@ -23,11 +25,11 @@ def list_(only_open: bool, limit: int, as_json: bool) -> None:
         content = {"alarms": [alarm_row(alarm) for alarm in alarms]}
         click.echo(json_text(content))
         return
-    for alarm in alarms:
-        over = f", resolved {ago_text(alarm.closed_at)}" if alarm.closed_at else ""
-        click.echo(
-            f"{alarm.kind.value}: {printable(alarm.title)} ({ago_text(alarm.opened_at)}{over})"
-        )
+    print_table(
+        ("Alarm", "State", "Opened", "Trouble"),
+        list(map(_cells, alarms)),
+        nothing="There are no alarms.",
+    )
 
 
 @group.command("look")
@@ -44,3 +46,8 @@ def look() -> None:
         click.echo(f"{alarm.kind.value}: {printable(alarm.title)}")
     if alarms:
         click.get_current_context().exit(1)
+
+
+def _cells(alarm: Alarm) -> tuple[str, ...]:
+    state = f"resolved {ago_text(alarm.closed_at)}" if alarm.closed_at else "open"
+    return alarm.kind.value, state, ago_text(alarm.opened_at), alarm.title

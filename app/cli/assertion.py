@@ -2,8 +2,8 @@
 
 import click
 
-from app.cli.groups import Group, json_option, json_text, of_database
-from app.formatting import printable
+from app.cli.groups import Group, examples, json_option, json_text, of_database
+from app.cli.tables import print_table
 from app.host import own_user
 from app.models import Database
 from app.schemas.jobs import assertion_row
@@ -12,7 +12,7 @@ from app.services.proofs import assertions as service
 group = Group("assertion", help="Manage SQL that must return true in every restored database.")
 
 
-@group.command("list")
+@group.command("list", epilog=examples("flask assertion list --database crm"))
 @json_option
 @of_database
 def list_(as_json: bool, database: Database) -> None:
@@ -23,11 +23,13 @@ def list_(as_json: bool, database: Database) -> None:
             json_text({"assertions": [assertion_row(assertion) for assertion in assertions]})
         )
         return
-    for assertion in assertions:
-        click.echo(f"{assertion.name}: {printable(' '.join(assertion.statement.split()))}")
+    rows = [(assertion.name, " ".join(assertion.statement.split())) for assertion in assertions]
+    print_table(("Name", "SQL"), rows, nothing=f"{database.name} has no assertions.")
 
 
-@group.command("add")
+@group.command(
+    "add", epilog=examples("flask assertion add orders 'SELECT count(*) > 0 FROM orders'")
+)
 @click.argument("name")
 @click.argument("statement", metavar="SQL")
 @json_option

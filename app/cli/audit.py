@@ -6,9 +6,9 @@ from typing import Any, TextIO
 
 import click
 
-from app.cli.groups import Group, json_option, json_text
-from app.formatting import printable
-from app.models import ActOutcome
+from app.cli.groups import Group, examples, json_option, json_text
+from app.cli.tables import print_table
+from app.models import ActOutcome, AuditEntry
 from app.schemas.reports import audit_row
 from app.services.audit import search as service
 from app.services.audit.log import verify as verify_chain
@@ -29,7 +29,7 @@ def _filtered(command: Callable[..., Any]) -> Callable[..., Any]:
     return reduce(lambda made, option: option(made), reversed(_FILTERS), command)
 
 
-@group.command("list")
+@group.command("list", epilog=examples("flask audit list --action backup.delete --from 2026-11-01"))
 @_filtered
 @click.option("--limit", default=50, show_default=True, help="How many at most.")
 @click.option("--before", help="The nextBefore of the previous page.")
@@ -42,15 +42,16 @@ def list_(limit: int, before: str | None, as_json: bool, **asked: str | None) ->
         content = {"entries": entries, "nextBefore": page.next_before}
         click.echo(json_text(content))
         return
-    for entry in page.entries:
-        what = f"{entry.action} {entry.subject}".strip()
-        line = f"{entry.at}  {entry.outcome:<7}  {entry.actor or '–'}  {what}  {entry.origin}"
-        click.echo(printable(f"{line} ({entry.face})  {entry.detail}".rstrip()))
+    print_table(
+        ("Time", "Outcome", "Actor", "Action", "Origin", "Detail"),
+        list(map(_cells, page.entries)),
+        nothing="There are no entries.",
+    )
     if page.next_before:
         click.echo(f"There are more: --before {page.next_before}")
 
 
-@group.command("export")
+@group.command("export", epilog=examples("flask audit export audit.jsonl --from 2026-11-01"))
 @click.argument("file", type=click.File("w", encoding="utf-8", atomic=True), default="-")
 @_filtered
 def export(file: TextIO, **asked: str | None) -> None:
@@ -74,6 +75,12 @@ def verify(head: str, as_json: bool) -> None:
         return
     click.echo(f"{entries} {'entry is' if entries == 1 else 'entries are'} as recorded.")
     click.echo(f"Head: {newest}")
+
+
+def _cells(entry: AuditEntry) -> tuple[str, ...]:
+    what = f"{entry.action} {entry.subject}".strip()
+    origin = f"{entry.origin} ({entry.face})"
+    return entry.at, entry.outcome, entry.actor or "–", what, origin, entry.detail
 
 
 def _filters(asked: dict[str, str | None]) -> service.Filters:

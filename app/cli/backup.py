@@ -1,18 +1,22 @@
 """flask backup: create, list, show, download, annotate and delete backups."""
 
-import hashlib
-import os
-import sys
-from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
 
 import click
 
-from app.cli.groups import Group, ending_by_signals, for_one_database, json_option, json_text
+from app.cli.completion import backup_names, database_names
+from app.cli.groups import (
+    Group,
+    ending_by_signals,
+    examples,
+    for_one_database,
+    json_option,
+    json_text,
+)
 from app.cli.progress import print_asserted, progress_shown
+from app.cli.tables import print_table
 from app.config import CANCEL_PATIENCE
-from app.errors import AppError, Conflict, InvalidInput, VerificationError
+from app.errors import AppError, Conflict
 from app.formatting import (
     brought_text,
     bytes_text,
@@ -34,10 +38,14 @@ from app.services.restores.by_hand import restore_by_hand
 
 group = Group("backup", help="Create and manage backups of the database.")
 
-_BLOCK = 1024 * 1024  # bytes
 
-
-@group.command("create")
+@group.command(
+    "create",
+    epilog=examples(
+        "flask backup create --notes 'before the upgrade'",
+        "flask backup create --quiet --database crm",
+    ),
+)
 @click.option("--notes", default="", help="A note to find it by.")
 @click.option("--quiet", "-q", is_flag=True, help="Print errors only; good for cron.")
 @json_option
@@ -64,7 +72,9 @@ def create(notes: str, quiet: bool, as_json: bool, database: Database) -> None:
         click.echo("This was the sample: DATABASE_URL is not set.", err=True)
 
 
-@group.command("import")
+@group.command(
+    "import", epilog=examples("flask backup import theirs.dump --notes 'of the old server'")
+)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--notes", default="", help="A note to find it by.")
 @click.option("--quiet", "-q", is_flag=True, help="Print errors only.")
@@ -113,11 +123,21 @@ def _insist_on_completed(backup: DatabaseBackup) -> None:
         raise AppError(backup.error_message, detail=backup.error_detail, hint=backup.error_hint)
 
 
-@group.command("list")
+@group.command(
+    "list",
+    epilog=examples(
+        "flask backup list --database crm --proof restored", "flask backup list --json --limit 1"
+    ),
+)
 @click.option("--limit", default=50, show_default=True, help="How many at most.")
 @click.option("--before", help="The nextBefore of the previous page.")
 @click.option("--search", "q", default="", help="Search in names, databases, notes and pins.")
-@click.option("--database", metavar="NAME", help="Only backups of this database.")
+@click.option(
+    "--database",
+    metavar="NAME",
+    shell_complete=database_names,
+    help="Only backups of this database.",
+)
 @click.option("--status", type=click.Choice(CHOICES["status"]))
 @click.option("--proof", type=click.Choice(CHOICES["proof"]), help="How far it is proven.")
 @click.option("--trigger", type=click.Choice(CHOICES["trigger"]), help="What started it.")
@@ -139,21 +159,24 @@ def list_(limit: int, before: str | None, as_json: bool, **asked: str | None) ->
         click.echo(json_text({"backups": rows, "nextBefore": page.next_before}))
         return
     best = best_proofs(page.backups)
-    for backup in page.backups:
-        click.echo(_line(backup, best.get(backup.id)))
+    print_table(
+        ("Backup", "Status", "Size", "Created", "Proof", "Database", "Notes"),
+        [_cells(backup, best.get(backup.id)) for backup in page.backups],
+        nothing="There are no such backups.",
+    )
     if page.next_before:
         click.echo(f"There are more: --before '{page.next_before}'")
 
 
 @group.command("roles")
-@click.argument("name")
+@click.argument("name", shell_complete=backup_names)
 def roles(name: str) -> None:
     """Print the roles of the server at the time, as SQL without passwords."""
     click.echo((listing.get_backup(name).contents or {}).get("roles", ""), nl=False)
 
 
-@group.command("show")
-@click.argument("name")
+@group.command("show", epilog=examples("flask backup show backup_2026-11-23T13-51-57-344Z.dump"))
+@click.argument("name", shell_complete=backup_names)
 @json_option
 def show(name: str, as_json: bool) -> None:
     """Show all about a backup, and how to restore it by hand."""
@@ -184,56 +207,8 @@ def _print_by_hand(backup: DatabaseBackup) -> None:
             click.echo(f"  {command}")
 
 
-@group.command("download")
-@click.argument("name")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Target; - is stdout.")
-def download(name: str, output: Path | None) -> None:
-    """Copy a dump to a file, or to standard output."""
-    backup, dump = service.open_backup(name)
-    target = output or Path(backup.filename)
-    with dump:
-        if str(target) == "-":
-            _copy(dump, sys.stdout.buffer, backup)
-        else:
-            _copy_to_file(dump, target, backup)
-    click.echo(f"{target} ({bytes_text(backup.size)}, SHA-256 {backup.sha256})", err=True)
-
-
-def _copy_to_file(dump: BinaryIO, target: Path, backup: DatabaseBackup) -> None:
-    """Copy to a new file, which has its name only when it is whole."""
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        try:
-            with partial.open("xb") as copy:
-                _copy(dump, copy, backup)
-            os.link(partial, target)
-        finally:
-            with suppress(OSError):
-                partial.unlink()
-    except FileExistsError as error:
-        raise InvalidInput(
-            f"{target} exists already", hint="Choose another name: -o FILE"
-        ) from error
-    except OSError as error:
-        raise InvalidInput(f"{target} cannot be written", detail=f"{error.strerror}.") from error
-
-
-def _copy(dump: BinaryIO, copy: BinaryIO, backup: DatabaseBackup) -> None:
-    """Copy, and compare the checksum."""
-    digest = hashlib.sha256()
-    while block := dump.read(_BLOCK):
-        digest.update(block)
-        copy.write(block)
-    if digest.hexdigest() != backup.sha256:
-        raise VerificationError(
-            f"{backup.filename} was changed since it was made",
-            detail="Its SHA-256 is not the recorded one.",
-            hint="Do not restore it; flask backup check shows which dumps are whole.",
-        )
-
-
 @group.command("notes")
-@click.argument("name")
+@click.argument("name", shell_complete=backup_names)
 @click.argument("text")
 def notes(name: str, text: str) -> None:
     """Change the notes of a backup."""
@@ -241,8 +216,10 @@ def notes(name: str, text: str) -> None:
     click.echo(f"The notes of {name} have been saved.")
 
 
-@group.command("delete")
-@click.argument("name")
+@group.command(
+    "delete", epilog=examples("flask backup delete backup_2026-11-23T13-51-57-344Z.dump --yes")
+)
+@click.argument("name", shell_complete=backup_names)
 @click.option("yes", "--yes", "--yes-really", is_flag=True, help="Do not ask.")
 def delete(name: str, yes: bool) -> None:
     """Delete a backup with its dump; a pinned one must be unpinned first."""
@@ -257,7 +234,7 @@ def delete(name: str, yes: bool) -> None:
 
 
 @group.command("cancel")
-@click.argument("name")
+@click.argument("name", shell_complete=backup_names)
 def cancel(name: str) -> None:
     """Cancel a pending backup, which becomes FAILED."""
     service.cancel_backup(name, by=own_user())
@@ -273,7 +250,7 @@ def cancel(name: str) -> None:
     click.echo(f"{name} has been cancelled.")
 
 
-def _line(backup: DatabaseBackup, proof: Proof | None) -> str:
+def _cells(backup: DatabaseBackup, proof: Proof | None) -> tuple[str, ...]:
     state = backup.status.value
     if backup.is_completed and not listing.has_file(backup):
         state = "MISSING"
@@ -284,9 +261,8 @@ def _line(backup: DatabaseBackup, proof: Proof | None) -> str:
     if backup.is_pinned:
         first_line = f"[pinned: {backup.pin_reason}] {first_line}".rstrip()
     proven = f"{_proof_words(proof)} {proof.proved_at:%Y-%m-%d}" if proof else "–"
-    facts = f"{backup.filename}  {state:<9}  {size:>10}"
     when = moment_short(backup.created_at)
-    return f"{facts}  {when}  {proven:<24}  {backup.database}  {first_line}"
+    return backup.filename, state, size, when, proven, backup.database, first_line
 
 
 def _print_proof(proof: Proof) -> None:

@@ -2,14 +2,16 @@
 
 import click
 
+from app.cli.completion import backup_names
 from app.cli.groups import CatalogueCommand, json_option, json_text
-from app.formatting import bytes_text, printable
+from app.cli.tables import print_table
+from app.formatting import bytes_text
 from app.postgres.selection import written
 from app.services.restores.tables import SORTS, list_contents
 
 
 @click.command("contents", cls=CatalogueCommand)
-@click.argument("name")
+@click.argument("name", shell_complete=backup_names)
 @click.option("--search", default="", help="Only tables whose names contain this.")
 @click.option("--sort", type=click.Choice(SORTS), default="name", show_default=True)
 @json_option
@@ -23,10 +25,11 @@ def contents(name: str, search: str, sort: str, as_json: bool) -> None:
         content = {"tables": page.tables, "total": page.total}
         click.echo(json_text(content))
         return
+    rows = []
     for table in page.tables:
         size = "–" if table["bytes"] is None else bytes_text(table["bytes"])
-        rows = "–" if table["rows"] is None else f"{table['rows']:,}"
-        remark = "  partitioned" if table["isPartitioned"] else ""
-        remark += "  of an extension" if table["isOfExtension"] else ""
-        table_name = printable(written(table["schema"], table["name"]))
-        click.echo(f"{rows:>15}  {size:>10}  {table_name}{remark}")
+        number = "–" if table["rows"] is None else f"{table['rows']:,}"
+        remarks = {"partitioned": table["isPartitioned"], "of an extension": table["isOfExtension"]}
+        remark = ", ".join(word for word, applies in remarks.items() if applies)
+        rows.append((written(table["schema"], table["name"]), number, size, remark))
+    print_table(("Table", "Rows", "Size", "Remark"), rows, nothing="There are no such tables.")

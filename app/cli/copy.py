@@ -6,15 +6,18 @@ from pathlib import Path
 
 import click
 
+from app.cli.completion import backup_names, store_names
 from app.cli.groups import (
     Group,
     ending_by_signals,
+    examples,
     identity_option,
     json_option,
     json_text,
     read_identities,
 )
 from app.cli.progress import bytes_shown
+from app.cli.tables import print_table
 from app.encryption import Identity
 from app.errors import AppError, Interrupted
 from app.formatting import bytes_text, moment_short, printable
@@ -30,14 +33,18 @@ from app.services.jobs import claims
 
 group = Group("copy", help="Manage the copies of backups in stores.")
 
-_store = click.option("--store", default="", metavar="NAME", help="Only in this store.")
+_store = click.option(
+    "--store", default="", shell_complete=store_names, metavar="NAME", help="Only in this store."
+)
 _PATIENCE = 24 * 3600.0  # seconds for a copy that a worker makes
 
 _quiet = click.option("--quiet", is_flag=True, help="Print no progress.")
 
 
-@group.command("list")
-@click.option("--backup", "filename", default="", help="Only of this backup.")
+@group.command("list", epilog=examples("flask copy list --store nas"))
+@click.option(
+    "--backup", "filename", default="", shell_complete=backup_names, help="Only of this backup."
+)
 @_store
 @click.option("--limit", default=50, show_default=True, help="How many at most.")
 @json_option
@@ -49,15 +56,16 @@ def list_(filename: str, store: str, limit: int, as_json: bool) -> None:
         rows = [copy_row(copy, names[copy.store_id]) for copy in copies]
         click.echo(json_text({"copies": rows}))
         return
-    for copy in copies:
-        click.echo(f"{copy.filename}  {names[copy.store_id]:<16} {_state(copy)}")
-    if not copies:
-        click.echo("There are no copies.", err=True)
+    print_table(
+        ("Backup", "Store", "State"),
+        [(copy.filename, names[copy.store_id], _state(copy)) for copy in copies],
+        nothing="There are no copies.",
+    )
 
 
-@group.command("make")
-@click.argument("filename", metavar="BACKUP")
-@click.argument("store")
+@group.command("make", epilog=examples("flask copy make backup_2026-11-23T13-51-57-344Z.dump nas"))
+@click.argument("filename", shell_complete=backup_names, metavar="BACKUP")
+@click.argument("store", shell_complete=store_names)
 @_quiet
 def make(filename: str, store: str, quiet: bool) -> None:
     """Copy a backup to a store now, in this terminal, unless it is there already."""
@@ -71,7 +79,7 @@ def make(filename: str, store: str, quiet: bool) -> None:
 
 
 @group.command("verify")
-@click.argument("filename", metavar="BACKUP")
+@click.argument("filename", shell_complete=backup_names, metavar="BACKUP")
 @_store
 @_quiet
 def verify(filename: str, store: str, quiet: bool) -> None:
@@ -85,8 +93,13 @@ def verify(filename: str, store: str, quiet: bool) -> None:
     click.echo(f"The copy of {filename} is whole.")
 
 
-@group.command("fetch")
-@click.argument("filename", metavar="BACKUP")
+@group.command(
+    "fetch",
+    epilog=examples(
+        "flask copy fetch backup_2026-11-23T13-51-57-344Z.dump --store nas --identity key.txt"
+    ),
+)
+@click.argument("filename", shell_complete=backup_names, metavar="BACKUP")
 @_store
 @identity_option
 @_quiet
@@ -100,8 +113,14 @@ def fetch(filename: str, store: str, identity_files: tuple[Path, ...], quiet: bo
 
 
 @group.command("reencrypt")
-@click.argument("store")
-@click.option("--backup", "filename", default="", help="Only the copy of this backup.")
+@click.argument("store", shell_complete=store_names)
+@click.option(
+    "--backup",
+    "filename",
+    default="",
+    shell_complete=backup_names,
+    help="Only the copy of this backup.",
+)
 @identity_option
 @_quiet
 def reencrypt(store: str, filename: str, identity_files: tuple[Path, ...], quiet: bool) -> None:
@@ -129,8 +148,8 @@ def cancel(copy_id: str) -> None:
 
 
 @group.command("remove")
-@click.argument("filename", metavar="BACKUP")
-@click.argument("store")
+@click.argument("filename", shell_complete=backup_names, metavar="BACKUP")
+@click.argument("store", shell_complete=store_names)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def remove(filename: str, store: str, yes: bool) -> None:
     """Remove a copy from its store; the backup itself stays."""

@@ -6,7 +6,9 @@ from typing import Any
 
 import click
 
-from app.cli.groups import Group, json_option, json_text, read_secret
+from app.cli.completion import database_names
+from app.cli.groups import Group, examples, json_option, json_text, read_secret
+from app.cli.tables import print_table
 from app.errors import InvalidInput
 from app.formatting import moment_short, printable
 from app.host import own_user
@@ -64,7 +66,7 @@ _max_age = click.option(
 )
 
 
-@group.command("list")
+@group.command("list", epilog=examples("flask database list --json"))
 @json_option
 def list_(as_json: bool) -> None:
     """List all databases with their newest good backup and its copies."""
@@ -72,12 +74,15 @@ def list_(as_json: bool) -> None:
     if as_json:
         click.echo(json_text({"databases": [overview_row(row) for row in rows]}))
         return
-    for row in rows:
-        click.echo(_line(row))
+    print_table(
+        ("Database", "State", "Where", "Last good backup", "Copies of it", "Age"),
+        list(map(_cells, rows)),
+        nothing="No database is guarded.",
+    )
 
 
 @group.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=database_names)
 @json_option
 def show(name: str, as_json: bool) -> None:
     """Show a database, and where the copies of its newest good backup are."""
@@ -90,7 +95,9 @@ def show(name: str, as_json: bool) -> None:
         click.echo(f"{row.spread.filename}: {row.spread.in_words()}")
 
 
-@group.command("add")
+@group.command(
+    "add", epilog=examples("flask database add crm postgresql://backstop@db1.example.org:5432/crm")
+)
 @click.argument("name")
 @click.argument("url", required=False)
 @ssh_options
@@ -117,8 +124,10 @@ def add(name: str, url: str | None, as_json: bool, **options: Any) -> None:
     click.echo("                    --task backup --cron '0 3 * * *'")
 
 
-@group.command("edit")
-@click.argument("name")
+@group.command(
+    "edit", epilog=examples("flask database edit crm --max-age 26h --compression zstd:3")
+)
+@click.argument("name", shell_complete=database_names)
 @click.option("--rename", metavar="NAME", help="The new name.")
 @click.option("--url", help="The new URL; - for standard input.")
 @ssh_options
@@ -135,7 +144,7 @@ def edit(name: str, *, rename: str | None, url: str | None, **options: Any) -> N
 
 
 @group.command("pause")
-@click.argument("name")
+@click.argument("name", shell_complete=database_names)
 def pause(name: str) -> None:
     """Stop the schedules of a database until it is resumed."""
     service.pause_database(name, by=own_user())
@@ -143,7 +152,7 @@ def pause(name: str) -> None:
 
 
 @group.command("resume")
-@click.argument("name")
+@click.argument("name", shell_complete=database_names)
 def resume(name: str) -> None:
     """Back up a paused or retired database again."""
     service.resume_database(name, by=own_user())
@@ -151,7 +160,7 @@ def resume(name: str) -> None:
 
 
 @group.command("retire")
-@click.argument("name")
+@click.argument("name", shell_complete=database_names)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def retire(name: str, yes: bool) -> None:
     """Never back up a database again; its backups stay."""
@@ -162,12 +171,15 @@ def retire(name: str, yes: bool) -> None:
     click.echo(f"{name} is retired. Its backups are kept.")
 
 
-def _line(row: Row) -> str:
+def _cells(row: Row) -> tuple[str, ...]:
+    database, copies = row.database, row.spread.in_short if row.spread else ""
+    where = f"{database.dbname} on {database.server}"
     good = f"last good backup {moment_short(row.last_good_at)}" if row.last_good_at else "no backup"
-    database, late = row.database, "  LATE" if row.is_late else ""
-    where = f"{printable(database.dbname)} on {printable(database.server)}"
-    copies = f", {row.spread.in_short}" if row.spread else ""
-    return f"{database.name}  {row.state.value}  {where}  {good}{copies}{late}"
+    return database.name, row.state.value, where, good, copies, "LATE" if row.is_late else ""
+
+
+def _line(row: Row) -> str:
+    return printable("  ".join(filter(None, _cells(row))))
 
 
 def _changes(

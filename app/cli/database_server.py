@@ -4,11 +4,13 @@ from typing import Any
 
 import click
 
+from app.cli.completion import database_names
 from app.cli.database import read_url, ssh_options
-from app.cli.groups import CatalogueCommand, json_option, json_text
+from app.cli.groups import CatalogueCommand, examples, json_option, json_text
 from app.cli.steps import print_steps
+from app.cli.tables import print_table
 from app.errors import InvalidInput
-from app.formatting import bytes_text, printable
+from app.formatting import bytes_text
 from app.host import own_user
 from app.schemas.databases import neighbour_row
 from app.schemas.reports import steps_report
@@ -21,8 +23,8 @@ from app.services.schedules.service import make_first_schedules
 from app.steps import is_passed
 
 
-@click.command("test", cls=CatalogueCommand)
-@click.argument("name", required=False)
+@click.command("test", cls=CatalogueCommand, epilog=examples("flask database test crm"))
+@click.argument("name", shell_complete=database_names, required=False)
 @click.option("--url", help="Test this URL instead, which is not saved; - for standard input.")
 @ssh_options
 @json_option
@@ -48,8 +50,12 @@ def test(
     context.exit(0 if is_passed(steps) else 1)
 
 
-@click.command("grants", cls=CatalogueCommand)
-@click.argument("name")
+@click.command(
+    "grants",
+    cls=CatalogueCommand,
+    epilog=examples("flask database grants crm | psql -h db1.example.org -U postgres crm"),
+)
+@click.argument("name", shell_complete=database_names)
 @click.option("--role", default=DEFAULT_ROLE, show_default=True, help="The role's name.")
 def grants(name: str, *, role: str) -> None:
     """Print the SQL of a role that may back up a database, and no more.
@@ -61,8 +67,12 @@ def grants(name: str, *, role: str) -> None:
         click.echo(grants_for(name, role), nl=False)
 
 
-@click.command("discover", cls=CatalogueCommand)
-@click.argument("name")
+@click.command(
+    "discover",
+    cls=CatalogueCommand,
+    epilog=examples("flask database discover crm --add billing=billing"),
+)
+@click.argument("name", shell_complete=database_names)
 @click.option(
     "--add",
     "added",
@@ -86,8 +96,11 @@ def discover(name: str, *, added: tuple[str, ...], as_json: bool) -> None:
         rows = [neighbour_row(neighbour) for neighbour in neighbours]
         click.echo(json_text({"databases": rows}))
         return
-    for neighbour in neighbours:
-        click.echo(_line(neighbour))
+    print_table(
+        ("Database", "Size", "State"),
+        list(map(_cells, neighbours)),
+        nothing="The server has no databases.",
+    )
 
 
 def _choice(text: str) -> discovery.Choice:
@@ -97,9 +110,9 @@ def _choice(text: str) -> discovery.Choice:
     return discovery.Choice(dbname, name)
 
 
-def _line(neighbour: discovery.Neighbour) -> str:
+def _cells(neighbour: discovery.Neighbour) -> tuple[str, ...]:
     size, known = neighbour.on_server.size, neighbour.known
     text = "unknown size" if size is None else bytes_text(size)
     state = f"{state_of(known).value}, as {known.name}" if known else "not guarded"
     barred = "" if neighbour.on_server.may_connect else ", the role may not connect"
-    return f"{printable(neighbour.dbname)}  {text}  {state}{barred}"
+    return neighbour.dbname, text, f"{state}{barred}"

@@ -17,6 +17,7 @@ from flask.cli import ScriptInfo
 from sqlalchemy.exc import DatabaseError
 
 from app.auditing import recorded
+from app.cli.completion import database_names, store_names
 from app.encryption import Identity, parse_identity
 from app.errors import AppError
 from app.services.catalogue.errors import explain
@@ -65,10 +66,19 @@ class Group(click.Group):
     command_class = CatalogueCommand
 
 
+_database_option = click.option(
+    "--database",
+    "named",
+    metavar="NAME",
+    shell_complete=database_names,
+    help="Default: that of DATABASE_URL.",
+)
+
+
 def of_database(command: Callable[..., None]) -> Callable[..., None]:
     """A command about one database, the default one unless it is named."""
 
-    @click.option("--database", "named", metavar="NAME", help="Default: that of DATABASE_URL.")
+    @_database_option
     @wraps(command)
     def chosen(*arguments: Any, named: str | None, **options: Any) -> None:
         command(*arguments, database=choose_database(named), **options)
@@ -82,7 +92,7 @@ def for_one_database(command: Callable[..., None]) -> Callable[..., None]:
     @click.option(
         "--other-database", is_flag=True, help="Even if the panel runs for another DATABASE_URL."
     )
-    @click.option("--database", "named", metavar="NAME", help="Default: that of DATABASE_URL.")
+    @_database_option
     @wraps(command)
     def chosen(*arguments: Any, named: str | None, other_database: bool, **options: Any) -> None:
         database = choose_database(named)
@@ -96,12 +106,23 @@ def for_one_database(command: Callable[..., None]) -> Callable[..., None]:
 def of_store(command: Callable[..., None]) -> Callable[..., None]:
     """A command about backups here, or about their copies in the store that is named."""
 
-    @click.option("--store", "place", metavar="NAME", help="The copies in this store instead.")
+    @click.option(
+        "--store",
+        "place",
+        metavar="NAME",
+        shell_complete=store_names,
+        help="The copies in this store instead.",
+    )
     @wraps(command)
     def chosen(*arguments: Any, place: str | None, **options: Any) -> None:
         command(*arguments, store=choose_store(place), **options)
 
     return chosen
+
+
+def examples(*lines: str) -> str:
+    """What `--help` shows at its end: commands that work as they stand, but for their names."""
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

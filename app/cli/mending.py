@@ -2,6 +2,7 @@
 
 import click
 
+from app.cli.completion import backup_names
 from app.cli.groups import CatalogueCommand, TellingCommand, say_beside
 from app.errors import AppError
 from app.host import own_user
@@ -111,7 +112,7 @@ def _adopted(name: str, trust: bool) -> str:
 
 
 @click.command("trust", cls=CatalogueCommand)
-@click.argument("name")
+@click.argument("name", shell_complete=backup_names)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def trust_(name: str, yes: bool) -> None:
     """Trust a backup whose manifest was not signed by this panel.

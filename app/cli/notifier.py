@@ -5,9 +5,11 @@ from typing import Any
 
 import click
 
-from app.cli.groups import Group, json_option, json_text, read_secret
+from app.cli.completion import notifier_names
+from app.cli.groups import Group, examples, json_option, json_text, read_secret
+from app.cli.tables import print_table
 from app.host import own_user
-from app.models import Fact
+from app.models import Fact, Notifier
 from app.models.types import now
 from app.schemas.alerts import notifier_row
 from app.services.alerts import notifiers as service
@@ -31,7 +33,7 @@ _url = click.option(
 )
 
 
-@group.command("list")
+@group.command("list", epilog=examples("flask notifier list --json"))
 @json_option
 def list_(as_json: bool) -> None:
     """List the notifiers; their URLs are shown by scheme and host only."""
@@ -39,13 +41,16 @@ def list_(as_json: bool) -> None:
     if as_json:
         click.echo(json_text({"notifiers": [notifier_row(notifier) for notifier in notifiers]}))
         return
-    for notifier in notifiers:
-        facts = ", ".join(notifier.facts) if notifier.facts is not None else "every alarm"
-        state = "" if notifier.enabled else " [off]"
-        click.echo(f"{notifier.name}{state}: {notifier.target}, {facts or 'nothing'}")
+    print_table(
+        ("Notifier", "State", "Target", "Sends"),
+        list(map(_cells, notifiers)),
+        nothing="There are no notifiers.",
+    )
 
 
-@group.command("create")
+@group.command(
+    "create", epilog=examples("flask notifier create ops --url-file url.txt --fact backup-failed")
+)
 @click.argument("name")
 @_url
 @_facts
@@ -68,7 +73,7 @@ def create(
 
 
 @group.command("edit")
-@click.argument("name")
+@click.argument("name", shell_complete=notifier_names)
 @click.option("--rename", metavar="NAME", help="The new name.")
 @click.option(
     "--new-url", is_flag=True, help="Change the URL: from --url-file, or it is asked for."
@@ -103,7 +108,7 @@ def edit(
 
 
 @group.command("test")
-@click.argument("name")
+@click.argument("name", shell_complete=notifier_names)
 def test(name: str) -> None:
     """Send a test message and say whether it was accepted."""
     service.send_test(service.get_notifier_named(name).id, now(), by=own_user())
@@ -111,7 +116,7 @@ def test(name: str) -> None:
 
 
 @group.command("delete")
-@click.argument("name")
+@click.argument("name", shell_complete=notifier_names)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def delete(name: str, yes: bool) -> None:
     """Delete a notifier and the record of its messages."""
@@ -120,6 +125,12 @@ def delete(name: str, yes: bool) -> None:
         click.confirm(f"Delete the notifier {notifier.name}?", abort=True)
     service.remove_notifier(notifier.id, by=own_user())
     click.echo(f"{name} has been deleted.")
+
+
+def _cells(notifier: Notifier) -> tuple[str, ...]:
+    facts = ", ".join(notifier.facts) if notifier.facts is not None else "every alarm"
+    state = "on" if notifier.enabled else "off"
+    return notifier.name, state, notifier.target, facts or "nothing"
 
 
 def _given(facts: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:

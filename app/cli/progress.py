@@ -22,9 +22,6 @@ from rich.table import Column
 from app.formatting import left_text, progress_text
 from app.services.jobs.progress import Progress as JobProgress
 
-#: How pg_dump and pg_restore announce the next table.
-_TABLES = ("pg_dump: dumping contents of", "pg_restore: processing data for table")
-
 
 def print_asserted(found: dict[str, Any]) -> None:
     """Print the results of assertions and pg_amcheck, one line each."""
@@ -61,17 +58,12 @@ class _Tolerant(io.TextIOBase):
 
 @contextmanager
 def progress_shown(*, quiet: bool) -> Iterator[dict[str, Any]]:
-    """The callbacks of a backup: for a bar on a terminal, else for the lines that name tables."""
+    """The callbacks of a backup or restore: for a bar on a terminal, else none."""
     stream = cast("TextIO", _Tolerant(sys.stderr))
     console = Console(file=stream, quiet=quiet, highlight=False)
 
-    def plain(line: str) -> None:
-        if any(start in line for start in _TABLES) and not quiet:
-            with suppress(OSError):  # nobody may be listening any more; the dump goes on
-                click.echo(line.partition(": ")[2][:100], err=True)
-
     if not console.is_terminal:
-        yield {"on_line": plain}
+        yield {}
         return
     # On a narrow screen only the words may be cut.
     words = Column(ratio=1, no_wrap=True, overflow="ellipsis")

@@ -10,6 +10,7 @@ from app.cli.credentials import credentials_option, read_credentials
 from app.cli.groups import (
     CatalogueCommand,
     ending_by_signals,
+    examples,
     identity_option,
     read_identities,
     say_beside,
@@ -45,7 +46,13 @@ class _Wishes:
     yes: bool
 
 
-@click.command("recover", cls=CatalogueCommand)
+@click.command(
+    "recover",
+    cls=CatalogueCommand,
+    epilog=examples(
+        "flask recover --from s3://bucket/prefix --identity recovery-key.txt --restore"
+    ),
+)
 @click.option("--from", "url", required=True, metavar="URL", help="The store of the lost panel.")
 @credentials_option
 @identity_option

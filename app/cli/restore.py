@@ -4,16 +4,19 @@ from typing import Any
 
 import click
 
+from app.cli.completion import backup_names, database_names, restore_ids
 from app.cli.groups import (
     CatalogueCommand,
     Group,
     ending_by_signals,
+    examples,
     for_one_database,
     json_option,
     json_text,
 )
 from app.cli.progress import progress_shown
 from app.cli.restore_report import outcome, print_done, print_preview, print_remarks
+from app.cli.tables import print_table
 from app.config import CANCEL_PATIENCE
 from app.errors import AppError, Conflict
 from app.formatting import moment_short, outcome_text
@@ -37,8 +40,15 @@ group = Group(
 _yes = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 
 
-@click.command("drill", cls=CatalogueCommand)
-@click.argument("name", required=False)
+@click.command(
+    "drill",
+    cls=CatalogueCommand,
+    epilog=examples(
+        "flask backup drill --latest --quiet",
+        "flask backup drill backup_2026-11-23T13-51-57-344Z.dump",
+    ),
+)
+@click.argument("name", shell_complete=backup_names, required=False)
 @click.option("--latest", is_flag=True, help="Drill the newest good backup.")
 @click.option("--quiet", "-q", is_flag=True, help="Print errors only; good for cron.")
 @for_one_database
@@ -57,8 +67,15 @@ def drill(name: str | None, latest: bool, quiet: bool, database: Database) -> No
         print_remarks(drill.result)
 
 
-@click.command("restore", cls=CatalogueCommand)
-@click.argument("name")
+@click.command(
+    "restore",
+    cls=CatalogueCommand,
+    epilog=examples(
+        "flask backup restore backup_2026-11-23T13-51-57-344Z.dump --into shop_yesterday",
+        "flask backup restore backup_2026-11-23T13-51-57-344Z.dump --replace",
+    ),
+)
+@click.argument("name", shell_complete=backup_names)
 @click.option(
     "--into",
     default="",
@@ -87,6 +104,7 @@ def drill(name: str | None, latest: bool, quiet: bool, database: Database) -> No
     "--to",
     default="",
     metavar="DATABASE",
+    shell_complete=database_names,
     help="To the server of this database, or in its place; default: its own.",
 )
 @_yes
@@ -118,7 +136,7 @@ def restore_(name: str, *, yes: bool, replace: bool, in_place: bool, **chosen: A
         print_done(_run(request))
 
 
-@group.command("list")
+@group.command("list", epilog=examples("flask restore list --limit 10"))
 @click.option("--limit", default=50, show_default=True, help="The highest number to list.")
 @json_option
 def list_(limit: int, as_json: bool) -> None:
@@ -127,17 +145,15 @@ def list_(limit: int, as_json: bool) -> None:
     if as_json:
         click.echo(json_text({"restores": [restore_row(restore) for restore in restores]}))
         return
-    for restore in restores:
-        when = moment_short(restore.created_at)
-        target = "" if restore.kind is Kind.DRILL else f"  into {restore.database}"
-        click.echo(
-            f"{restore.id}  {restore.kind.value:<8}  {restore.status.value:<9}  {when}"
-            f"  {restore.filename}{target}"
-        )
+    print_table(
+        ("Id", "Kind", "Status", "Created", "Backup", "Into"),
+        list(map(_cells, restores)),
+        nothing="There are no drills or restores.",
+    )
 
 
 @group.command("show")
-@click.argument("restore_id", metavar="ID")
+@click.argument("restore_id", shell_complete=restore_ids, metavar="ID")
 @json_option
 def show(restore_id: str, as_json: bool) -> None:
     """Show the details of a drill or a restore."""
@@ -157,8 +173,8 @@ def show(restore_id: str, as_json: bool) -> None:
         click.echo(f"To undo it: flask restore undo {restore.id}")
 
 
-@group.command("undo")
-@click.argument("restore_id", metavar="[ID]", required=False)
+@group.command("undo", epilog=examples("flask restore undo"))
+@click.argument("restore_id", shell_complete=restore_ids, metavar="[ID]", required=False)
 @_yes
 def undo(restore_id: str | None, yes: bool) -> None:
     """Bring back the database that a restore replaced; the other one is kept.
@@ -178,7 +194,7 @@ def undo(restore_id: str | None, yes: bool) -> None:
 
 
 @group.command("drop")
-@click.argument("restore_id", metavar="ID")
+@click.argument("restore_id", shell_complete=restore_ids, metavar="ID")
 @_yes
 def drop(restore_id: str, yes: bool) -> None:
     """Drop the database that a replace or its undo has set aside, for good."""
@@ -191,7 +207,7 @@ def drop(restore_id: str, yes: bool) -> None:
 
 
 @group.command("cancel")
-@click.argument("restore_id", metavar="ID")
+@click.argument("restore_id", shell_complete=restore_ids, metavar="ID")
 def cancel(restore_id: str) -> None:
     """Cancel a drill or a restore that is queued or running; it becomes FAILED."""
     service.cancel_restore(restore_id, by=own_user())
@@ -205,6 +221,12 @@ def cancel(restore_id: str) -> None:
             hint=f"flask restore show {restore_id} shows when it has ended.",
         )
     click.echo("The restore has been cancelled.")
+
+
+def _cells(restore: Restore) -> tuple[str, ...]:
+    target = "" if restore.kind is Kind.DRILL else f"into {restore.database}"
+    when, status = moment_short(restore.created_at), restore.status.value
+    return restore.id, restore.kind.value, status, when, restore.filename, target
 
 
 def _run(request: RestoreRequest, *, quiet: bool = False) -> Restore:

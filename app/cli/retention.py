@@ -7,9 +7,11 @@ from typing import Any
 
 import click
 
+from app.cli.completion import backup_names
 from app.cli.groups import (
     CatalogueCommand,
     Group,
+    examples,
     for_one_database,
     json_option,
     json_text,
@@ -83,7 +85,9 @@ def show(as_json: bool, database: Database, store: Store | None) -> None:
     _tell_outlook(database, store, as_json=as_json)
 
 
-@group.command("set")
+@group.command(
+    "set", epilog=examples("flask retention set --keep-daily 7 --keep-weekly 4 --keep-monthly 12")
+)
 @_rules
 @json_option
 @of_store
@@ -146,7 +150,7 @@ def _name_removals(preview: pruning.Preview, store: Store | None) -> None:
         )
 
 
-@click.command("prune", cls=CatalogueCommand)
+@click.command("prune", cls=CatalogueCommand, epilog=examples("flask backup prune --dry-run"))
 @click.option("--dry-run", is_flag=True, help="Only show what would be removed and kept.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
@@ -214,7 +218,7 @@ def _line(verdict: Verdict) -> str:
 
 
 @click.command("pin", cls=CatalogueCommand)
-@click.argument("name")
+@click.argument("name", shell_complete=backup_names)
 @click.option("--reason", required=True, help="Why it is kept, for readers in a year.")
 @json_option
 def pin(name: str, reason: str, as_json: bool) -> None:
@@ -224,7 +228,7 @@ def pin(name: str, reason: str, as_json: bool) -> None:
 
 
 @click.command("unpin", cls=CatalogueCommand)
-@click.argument("name")
+@click.argument("name", shell_complete=backup_names)
 @json_option
 def unpin(name: str, as_json: bool) -> None:
     """Apply the retention rules to a backup again."""

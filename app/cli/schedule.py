@@ -6,10 +6,19 @@ from typing import Any
 
 import click
 
-from app.cli.groups import Group, for_one_database, json_option, json_text, of_database, read_secret
+from app.cli.groups import (
+    Group,
+    examples,
+    for_one_database,
+    json_option,
+    json_text,
+    of_database,
+    read_secret,
+)
+from app.cli.tables import print_table
 from app.formatting import in_zone, moment_short, printable
 from app.host import own_user
-from app.models import Database, Firing, Task
+from app.models import Database, Firing, Schedule, Task
 from app.schemas.schedules import firing_row, schedule_details, schedule_preview, schedule_rows
 from app.services.jobs.workers import find_trouble
 from app.services.schedules import service, times
@@ -29,7 +38,7 @@ _heartbeat = click.option(
 )
 
 
-@group.command("list")
+@group.command("list", epilog=examples("flask schedule list --database crm"))
 @json_option
 @of_database
 def list_(as_json: bool, database: Database) -> None:
@@ -39,12 +48,11 @@ def list_(as_json: bool, database: Database) -> None:
     if as_json:
         click.echo(json_text({"schedules": schedule_rows(schedules, last)}))
         return
-    for schedule in schedules:
-        due = f"next {moment_short(schedule.next_due_at)} UTC" if schedule.next_due_at else "paused"
-        when = f"{times.in_words(schedule.cron)}, {schedule.timezone}, {due}"
-        click.echo(f"{schedule.name}: {schedule.task.value}, {when}")
-        if schedule.id in last:
-            click.echo(f"  last {_line(last[schedule.id])}")
+    print_table(
+        ("Schedule", "Task", "When", "Next", "Last"),
+        [_cells(schedule, last.get(schedule.id)) for schedule in schedules],
+        nothing=f"{database.name} has no schedules.",
+    )
 
 
 @group.command("show")
@@ -73,7 +81,13 @@ def show(name: str, as_json: bool, database: Database) -> None:
         click.echo(f"due {_line(firing)}")
 
 
-@group.command("create")
+@group.command(
+    "create",
+    epilog=examples(
+        "flask schedule create nightly --task backup --cron '0 3 * * *'",
+        "flask schedule create weekly --task drill --cron '0 5 * * 0' --timezone Europe/Berlin",
+    ),
+)
 @click.argument("name")
 @click.option("--task", type=_task, required=True, help="The task.")
 @click.option("--cron", required=True, help=_cron_help)
@@ -217,6 +231,12 @@ def _enable(name: str, database: Database, *, enabled: bool) -> None:
 def _print_times(moments: list[datetime], timezone: str) -> None:
     for moment in moments:
         click.echo(f"  {moment_short(moment)} UTC  {in_zone(moment, timezone)}")
+
+
+def _cells(schedule: Schedule, last: Firing | None) -> tuple[str, ...]:
+    due = f"next {moment_short(schedule.next_due_at)} UTC" if schedule.next_due_at else "paused"
+    when = f"{times.in_words(schedule.cron)}, {schedule.timezone}"
+    return schedule.name, schedule.task.value, when, due, f"last {_line(last)}" if last else ""
 
 
 def _line(firing: Firing) -> str:

@@ -4,21 +4,21 @@ from typing import TextIO
 
 import click
 
-from app.cli.groups import Group, json_option, json_text
+from app.cli.groups import Group, examples, json_option, json_text
 from app.host import own_user
 from app.services.settings_file import document as service
 
 group = Group("settings", help="Export and import the settings that admins change at run time.")
 
 
-@group.command("export")
+@group.command("export", epilog=examples("flask settings export settings.toml"))
 @click.argument("file", type=click.File("w", encoding="utf-8", atomic=True), default="-")
 def export(file: TextIO) -> None:
     """Write all settings as TOML into FILE, or print them. Secrets are left out."""
     file.write(service.as_text(service.export_settings()))
 
 
-@group.command("import")
+@group.command("import", epilog=examples("flask settings import settings.toml --dry-run"))
 @click.argument("file", type=click.File(encoding="utf-8", errors="replace"))
 @click.option(
     "--exact",

@@ -5,8 +5,9 @@ from typing import Any
 
 import click
 
+from app.cli.completion import store_names
 from app.cli.credentials import credentials_option, read_credentials
-from app.cli.groups import Group, ending_by_signals, json_option, json_text
+from app.cli.groups import Group, ending_by_signals, examples, json_option, json_text
 from app.cli.progress import bytes_shown
 from app.cli.steps import print_steps
 from app.cli.store_options import (
@@ -19,6 +20,7 @@ from app.cli.store_options import (
     take_over_option,
     untested_option,
 )
+from app.cli.tables import print_table
 from app.formatting import bytes_text, copies_text, moment_short, printable, rate_text
 from app.host import own_user
 from app.models import Store
@@ -32,7 +34,7 @@ from app.steps import is_passed
 group = Group("store", help="Copy backups to stores: another disk, S3, Google Cloud, Azure, SFTP.")
 
 
-@group.command("list")
+@group.command("list", epilog=examples("flask store list --json"))
 @json_option
 def list_(as_json: bool) -> None:
     """List the stores, each with its copies."""
@@ -40,12 +42,15 @@ def list_(as_json: bool) -> None:
     if as_json:
         click.echo(json_text({"stores": [store_row(row) for row in rows]}))
         return
-    for row in rows:
-        click.echo(_line(row))
+    print_table(
+        ("Store", "State", "Address", "Copies", "Size", "Encryption"),
+        list(map(_cells, rows)),
+        nothing="There are no stores.",
+    )
 
 
 @group.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=store_names)
 @json_option
 def show(name: str, as_json: bool) -> None:
     """Show a store; its credentials are never shown."""
@@ -65,7 +70,13 @@ def show(name: str, as_json: bool) -> None:
     click.echo(f"catalogue: {_exported(store)}")
 
 
-@group.command("add")
+@group.command(
+    "add",
+    epilog=examples(
+        "flask store add nas file:///mnt/nas/backups",
+        "flask store add s3 s3://bucket/prefix --credentials-from keys.txt",
+    ),
+)
 @click.argument("name")
 @click.argument("url")
 @credentials_option
@@ -99,7 +110,7 @@ def add(
 
 
 @group.command("edit")
-@click.argument("name")
+@click.argument("name", shell_complete=store_names)
 @click.option("--rename", metavar="NAME", help="The new name.")
 @click.option("--url", help="The new URL.")
 @credentials_option
@@ -132,8 +143,8 @@ def edit(
     click.echo(f"{edited.name} has been saved.")
 
 
-@group.command("test")
-@click.argument("name", required=False)
+@group.command("test", epilog=examples("flask store test nas"))
+@click.argument("name", shell_complete=store_names, required=False)
 @click.option("--url", help="Test this URL instead, which is not saved.")
 @credentials_option
 @json_option
@@ -165,7 +176,7 @@ def test(
 
 
 @group.command("pause")
-@click.argument("name")
+@click.argument("name", shell_complete=store_names)
 def pause(name: str) -> None:
     """Copy nothing more to a store until it is resumed."""
     service.pause_store(name, by=own_user())
@@ -173,7 +184,7 @@ def pause(name: str) -> None:
 
 
 @group.command("resume")
-@click.argument("name")
+@click.argument("name", shell_complete=store_names)
 def resume(name: str) -> None:
     """Copy to a paused store again."""
     service.resume_store(name, by=own_user())
@@ -181,7 +192,7 @@ def resume(name: str) -> None:
 
 
 @group.command("remove")
-@click.argument("name")
+@click.argument("name", shell_complete=store_names)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def remove(name: str, yes: bool) -> None:
     """Forget a store and its copies; nothing is removed from the store itself."""
@@ -194,7 +205,7 @@ def remove(name: str, yes: bool) -> None:
 
 
 @group.command("recovery-key")
-@click.argument("name")
+@click.argument("name", shell_complete=store_names)
 def recovery_key(name: str) -> None:
     """Make a key that reads all later copies in a store, and print it, only this once.
 
@@ -210,7 +221,7 @@ def recovery_key(name: str) -> None:
 
 
 @group.command("drill-key")
-@click.argument("name")
+@click.argument("name", shell_complete=store_names)
 @click.option("--forget", is_flag=True, help="Forget it, and encrypt to it no longer.")
 def drill_key(name: str, forget: bool) -> None:
     """Make a key with which the panel itself reads all later copies in a store.
@@ -227,7 +238,7 @@ def drill_key(name: str, forget: bool) -> None:
 
 
 @group.command("export-catalogue")
-@click.argument("name")
+@click.argument("name", shell_complete=store_names)
 @click.option("--quiet", is_flag=True, help="Print no progress.")
 def export_catalogue_(name: str, quiet: bool) -> None:
     """Export the panel's own catalogue to a store now; the newest seven exports are kept.
@@ -248,9 +259,13 @@ def _exported(store: Store) -> str:
     return f"{'exported each day' if store.gets_catalogue else 'not exported'}{last}{failed}"
 
 
-def _line(row: lookup.Row) -> str:
+def _cells(row: lookup.Row) -> tuple[str, ...]:
     store = row.store
     state = "paused" if store.is_paused else "active"
     encrypted = "encrypted" if store.recipients else "not encrypted"
-    lying = f"{copies_text(row.copies)}, {bytes_text(row.size)}"
-    return f"{store.name}  {state}  {store.address}  {lying}, {encrypted}"
+    copies, size = copies_text(row.copies), bytes_text(row.size)
+    return store.name, state, store.address, copies, size, encrypted
+
+
+def _line(row: lookup.Row) -> str:
+    return "  ".join(_cells(row))

@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from app.cli.completion import database_names
 from app.cli.credentials import read_credentials
 from app.errors import InvalidInput
 from app.models import ReadBack, TakesCatalogue
@@ -22,6 +23,7 @@ databases_option = click.option(
     "databases",
     metavar="NAME",
     multiple=True,
+    shell_complete=database_names,
     help="Copy only backups of this database; can be repeated. Default: all.",
 )
 read_back_option = click.option(

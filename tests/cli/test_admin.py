@@ -17,7 +17,7 @@ def flask_admin(app: Flask):
 
 def test_an_admin_is_created_listed_and_removed(flask_admin, app: Flask):
     assert flask_admin("create", "ann", password="her own password").exit_code == 0
-    assert [line.split("\t")[0] for line in flask_admin("list").stdout.splitlines()] == [
+    assert [line.split()[0] for line in flask_admin("list").stdout.splitlines()] == [
         "admin",
         "ann",
     ]

@@ -1,6 +1,7 @@
 """flask audit: list, export and verify."""
 
 import json
+import re
 from pathlib import Path
 
 from click.testing import Result
@@ -25,9 +26,9 @@ def test_the_audit_is_listed_exported_and_proven(panel: Flask, tmp_path: Path):
         audit.record(Act("backup.delete", Trigger.API, "ann", "::1", "a\x1b[2J.dump", detail="x"))
         audit.record(Act("session.create", Trigger.ADMIN, "bob", "::1"))
     listed = run("list").stdout.splitlines()
-    assert [each.partition("  ")[2] for each in listed] == [
-        "done     bob  session.create  ::1 (admin)",
-        "done     ann  backup.delete a\\x1b[2J.dump  ::1 (api)  x",
+    assert [re.split(r" {2,}", each)[1:] for each in listed] == [
+        ["done", "bob", "session.create", "::1 (admin)"],
+        ["done", "ann", "backup.delete a\\x1b[2J.dump", "::1 (api)", "x"],
     ]
     assert run("list", "--limit", "1").stdout.endswith("There are more: --before 2\n")
     told = json.loads(run("list", "--actor", "ann", "--from", "2026-01-01", "--json").stdout)

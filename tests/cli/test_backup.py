@@ -47,7 +47,7 @@ def test_create_exits_0_and_prints_the_name(flask_backup: Flask_backup, app: Fla
     result = flask_backup("create", "--notes", "by hand")
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith(newest(app))
-    assert 'dumping contents of table "public.orders"' in result.stderr
+    assert (len(result.stdout.splitlines()), result.stderr) == (1, "")
     with app.app_context():
         made = listing.get_backup(newest(app))
         assert (made.notes, made.trigger.value) == ("by hand", "cli")
@@ -60,7 +60,7 @@ def test_the_list_is_narrowed_as_on_the_page(flask_backup: Flask_backup, app: Fl
     for words in (["--proof", "read"], ["--missing-copy"], ["--from", "2026-01-01"]):
         assert flask_backup("list", *words, "--sort", "largest").output.startswith(name)
     for words in (["--proof", "failed"], ["--pinned"], ["--to", "2026-01-01"]):
-        assert flask_backup("list", *words).output == ""
+        assert flask_backup("list", *words).output == "There are no such backups.\n"
     result = flask_backup("list", "--from", "yesterday")
     assert result.exit_code == 1
     assert "from is not a valid time" in result.output
@@ -150,23 +150,6 @@ def test_a_missing_file_is_listed_as_missing(flask_backup: Flask_backup, app: Fl
     assert "MISSING" in flask_backup("list").stdout
 
 
-def test_download_copies_the_dump_and_never_overwrites(
-    flask_backup: Flask_backup, app: Flask, tmp_path: Path
-):
-    flask_backup("create")
-    name, target = newest(app), tmp_path / "copy.dump"
-    assert flask_backup("download", name, "-o", str(target)).exit_code == 0
-    stored = (app.extensions["backstop.settings"].backup_dir / name).read_bytes()
-    assert target.read_bytes() == stored
-    again = flask_backup("download", name, "-o", str(target))
-    assert again.exit_code == 1
-    assert "exists already" in again.stderr
-    assert flask_backup("download", name, "-o", "-").stdout_bytes == stored
-    nowhere = flask_backup("download", name, "-o", str(tmp_path / "no" / "copy.dump"))
-    assert nowhere.exit_code == 1
-    assert "cannot be written" in nowhere.stderr
-
-
 def test_notes_change(flask_backup: Flask_backup, app: Flask):
     flask_backup("create", "--notes", "old")
     assert flask_backup("notes", newest(app), "new").exit_code == 0
@@ -223,18 +206,6 @@ def test_reconcile_tells_of_unknown_dumps_and_adopts_them(flask_backup: Flask_ba
     assert f"{name}\tadopted" in flask_backup("reconcile", "--adopt").stdout
     assert "found again" in flask_backup("list").stdout
     assert flask_backup("reconcile").stdout == ""
-
-
-def test_a_changed_dump_is_not_downloaded(flask_backup: Flask_backup, app: Flask, tmp_path: Path):
-    flask_backup("create")
-    dump = app.extensions["backstop.settings"].backup_dir / newest(app)
-    content = bytearray(dump.read_bytes())
-    content[len(content) // 2] ^= 1
-    dump.write_bytes(content)
-    result = flask_backup("download", newest(app), "-o", str(tmp_path / "copy"))
-    assert result.exit_code == 1
-    assert "was changed since it was made" in result.stderr
-    assert list(tmp_path.glob("*copy*")) == []
 
 
 def test_a_locked_away_catalogue_is_told(make_app: Callable[..., Flask], app: Flask):

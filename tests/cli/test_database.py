@@ -1,6 +1,7 @@
 """flask database, and --database elsewhere."""
 
 import json
+import re
 from collections.abc import Callable
 
 import pytest
@@ -26,14 +27,15 @@ def test_a_database_is_added_listed_changed_and_retired(run: Run):
     added = run("database", "add", "crm", "-", "--max-age", "26h", input=f"{url}\n")
     assert added.exit_code == 0, added.output
     assert added.stdout.startswith("crm is guarded: crm on db2:5432.\n")
-    assert "crm  active  crm on db2:5432  no backup" in run("database", "list").stdout
+    crm = next(line for line in run("database", "list").stdout.splitlines() if "crm" in line)
+    assert re.split(r" {2,}", crm) == ["crm", "active", "crm on db2:5432", "no backup"]
     assert run("database", "edit", "crm", "--rename", "sales").stdout == "sales has been saved.\n"
     for option, skips in (("--skip-counting", True), ("--count", False)):
         assert run("database", "edit", "sales", option).exit_code == 0
         row = json.loads(run("database", "show", "sales", "--json").stdout)
         assert row["skipsCounting"] is skips
     assert run("database", "pause", "sales").exit_code == 0
-    assert "sales  paused" in run("database", "list").stdout
+    assert re.search(r"^sales +paused ", run("database", "list").stdout, re.MULTILINE)
     assert run("database", "resume", "sales").exit_code == 0
     assert run("database", "retire", "sales", input="n\n").exit_code == 1
     assert run("database", "retire", "sales", "--yes").exit_code == 0
@@ -49,9 +51,9 @@ def test_the_copies_of_the_newest_good_backup_are_shown(app: Flask, run: Run):
         name = here(1)
         keep("nas", 1, address="file:///mnt/nas", verified_at=START)
     shown = run("database", "show", "shop").stdout
-    assert ", 2 copies in 2 places" in shown
+    assert "  2 copies in 2 places" in shown
     assert f"{name}: here (not read back), nas (read back)\n" in shown
-    assert ", 2 copies in 2 places" in run("database", "list").stdout
+    assert "  2 copies in 2 places" in run("database", "list").stdout
     row = json.loads(run("database", "show", "shop", "--json").stdout)
     assert row["newestGood"]["copies"] == 2
     missing = run("database", "show", "nothing")

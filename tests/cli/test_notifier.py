@@ -31,8 +31,8 @@ def test_they_are_made_edited_tested_and_deleted(run: Run, tmp_path: Path):
         words = ("--rename", "a", "--every-alarm", "--off", "--title", "$title", "--url-file", "-")
         assert run("notifier", "edit", "b", *words, input=right.url).exit_code == 0
         assert run("notifier", "list").stdout == (
-            "a [off]: json://127.0.0.1 (JSON), every alarm\n"
-            "ops: json://127.0.0.1 (JSON), every alarm\n"
+            "a    off  json://127.0.0.1 (JSON)  every alarm\n"
+            "ops  on   json://127.0.0.1 (JSON)  every alarm\n"
         )
         assert run("notifier", "test", "ops").stdout == "ops has accepted a test message.\n"
         assert right.titles == ["Backstop: a test"]
@@ -45,7 +45,9 @@ def test_they_are_made_edited_tested_and_deleted(run: Run, tmp_path: Path):
         assert right.titles[1:] == ["Backstop: The disk of the backups is nearly full"]
         assert run("alarm", "look").exit_code == 1
         assert len(right.titles) == 2  # it is told once
-    assert run("alarm", "list", "--open").stdout.startswith("disk-low: The disk of the backups")
+    (line,) = run("alarm", "list", "--open").stdout.splitlines()
+    assert line.startswith("disk-low  open  ")
+    assert line.endswith("  The disk of the backups is nearly full")
     assert json.loads(run("alarm", "list", "--json").stdout)["alarms"][0]["kind"] == "disk-low"
     assert run("notifier", "delete", "a", input="n\n").exit_code == 1
     assert run("notifier", "delete", "a", "--yes").stdout == "a has been deleted.\n"

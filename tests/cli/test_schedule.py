@@ -30,13 +30,13 @@ def test_they_are_made_edited_paused_run_and_deleted(run: Run):
     assert lines[1].endswith(" 03:00 +0545")
     result = run("list")
     assert result.stdout.startswith(
-        "nightly: backup, At 03:00 every day, Asia/Kathmandu, next 20"
+        "nightly  backup  At 03:00 every day, Asia/Kathmandu  next 20"
     ), result.output
 
     words = ("--rename", "weekly", "--cron", "5 4 * * 1", "--task", "drill")
     assert run("edit", "nightly", *words).stdout == "weekly has been saved.\n"
     assert run("pause", "weekly").stdout == "weekly has been paused.\n"
-    assert run("list").stdout == ("weekly: drill, At 04:05 on Monday, Asia/Kathmandu, paused\n")
+    assert run("list").stdout == ("weekly  drill  At 04:05 on Monday, Asia/Kathmandu  paused\n")
     assert run("resume", "weekly").stdout == "weekly has been resumed.\n"
     result = run("run", "weekly")
     assert result.stdout == "weekly will run within 10 seconds.\n"

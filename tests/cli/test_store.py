@@ -34,7 +34,7 @@ def test_a_store_is_added_listed_changed_and_removed(run: Run, nas: Path):
     added = run("add", "nas", f"file://{nas}", "--read-back", "sample", "--limit", "10MB")
     assert added.exit_code == 0, added.output
     assert added.stdout.startswith(f"nas has been added: file://{nas}.\nIts copies are not encr")
-    line = f"nas  active  file://{nas}  0 copies, 0 Bytes, not encrypted\n"
+    line = f"nas  active  file://{nas}  0 copies  0 Bytes  not encrypted\n"
     assert run("list").stdout == line
     shown = run("show", "nas").stdout
     facts = "credentials: none stored\ndatabases: all\nread back: sample\nlimit: 10MB\n"
