@@ -1,11 +1,14 @@
-"""The tables in a backup, to browse and choose from."""
+"""The tables in a backup, to browse and choose from, and what has changed since another."""
 
-from flask import Blueprint, render_template, request
+from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
+from app.admin.passwords import error_text
+from app.errors import InvalidInput
 from app.postgres.selection import written
 from app.services.backups import listing
 from app.services.restores import tables as service
+from app.services.restores.comparison import compare_backups, list_earlier
 
 blueprint = Blueprint("contents", __name__)
 
@@ -30,4 +33,20 @@ def index(filename: str) -> ResponseReturnValue:
         offset=offset,
         limit=_LISTED,
         written=written,
+    )
+
+
+@blueprint.get("/backup/<filename>/comparison")
+def compare(filename: str) -> ResponseReturnValue:
+    """What has changed since an earlier backup, the last one unless another is chosen."""
+    try:
+        comparison = compare_backups(filename, request.args.get("earlier", "")[:255])
+    except InvalidInput as error:
+        flash(error_text(error), "warning")
+        return redirect(url_for("admin.backups.show", filename=filename))
+    return render_template(
+        "contents/compare.html",
+        comparison=comparison,
+        backup=comparison.backup,
+        earlier=list_earlier(comparison.backup),
     )

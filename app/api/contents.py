@@ -1,11 +1,13 @@
-"""The tables that a backup holds, as JSON."""
+"""The tables that a backup holds, and what has changed since another, as JSON."""
 
 from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
 from app.api.calls import Values, call
-from app.api.schemas import ContentsSchema
-from app.api.shapes import TABLE
+from app.api.schemas import ComparisonSchema, ContentsSchema
+from app.api.shapes import COMPARISON, TABLE
+from app.schemas.reports import comparison_row
+from app.services.restores.comparison import compare_backups
 from app.services.restores.tables import list_contents
 
 blueprint = Blueprint("contents", __name__)
@@ -23,3 +25,10 @@ def index(filename: str, query: Values) -> ResponseReturnValue:
         offset=query["offset"],
     )
     return jsonify({"tables": contents.tables, "total": contents.total})
+
+
+@blueprint.get("/backup/<filename>/comparison")
+@call({200: COMPARISON}, query=ComparisonSchema, refusals=[409, 502])
+def compare(filename: str, query: Values) -> ResponseReturnValue:
+    """What has changed since another backup."""
+    return jsonify(comparison_row(compare_backups(filename, query["earlier"])))

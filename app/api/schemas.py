@@ -114,6 +114,12 @@ class ContentsSchema(Schema):
     offset = fields.Integer(load_default=0, validate=validate.Range(0))
 
 
+class ComparisonSchema(Schema):
+    """The query of a comparison; empty: with the last full backup before it."""
+
+    earlier = fields.String(load_default="")
+
+
 class PreviewSchema(Schema):
     """The query of the preview of a restore."""
 

@@ -70,6 +70,16 @@ TABLE = {
     "isPartitioned": bool,
     "isOfExtension": bool,
 }
+COMPARISON = {
+    **dict.fromkeys(("earlier", "backup"), str),
+    "tables": [
+        dict.fromkeys(("schema", "name", "change"), str)
+        | dict.fromkeys(("rowsBefore", "rows", "bytesBefore", "bytes"), (int, None))
+    ],
+    "tablesTotal": int,
+    "objects": ([dict.fromkeys(("kind", "schema", "name", "change"), str)], None),
+    "objectsTotal": (int, None),
+}
 UPLOAD = {"id": str, "name": str, "size": int, "received": int, "partSize": int}
 
 RESTORE_DETAILS = _keys_of(RestoreSchema) | {"log": str, "progress": (Progress, None)}

@@ -1,12 +1,14 @@
-"""flask backup contents: the tables that a backup holds."""
+"""flask backup contents and compare: what a backup holds, and what has changed."""
 
 import click
 
 from app.cli.completion import backup_names
-from app.cli.groups import CatalogueCommand, json_option, json_text
+from app.cli.groups import CatalogueCommand, examples, json_option, json_text
 from app.cli.tables import print_table
 from app.formatting import bytes_text
 from app.postgres.selection import written
+from app.schemas.reports import comparison_row
+from app.services.restores.comparison import Comparison, compare_backups
 from app.services.restores.tables import SORTS, list_contents
 
 
@@ -28,8 +30,61 @@ def contents(name: str, search: str, sort: str, as_json: bool) -> None:
     rows = []
     for table in page.tables:
         size = "–" if table["bytes"] is None else bytes_text(table["bytes"])
-        number = "–" if table["rows"] is None else f"{table['rows']:,}"
         remarks = {"partitioned": table["isPartitioned"], "of an extension": table["isOfExtension"]}
         remark = ", ".join(word for word, applies in remarks.items() if applies)
-        rows.append((written(table["schema"], table["name"]), number, size, remark))
+        rows.append((written(table["schema"], table["name"]), _number(table["rows"]), size, remark))
     print_table(("Table", "Rows", "Size", "Remark"), rows, nothing="There are no such tables.")
+
+
+@click.command(
+    "compare",
+    cls=CatalogueCommand,
+    epilog=examples("flask backup compare backup_2026-11-23T13-51-57-344Z.dump"),
+)
+@click.argument("name", shell_complete=backup_names)
+@click.argument("earlier", default="", shell_complete=backup_names)
+@json_option
+def compare(name: str, earlier: str, as_json: bool) -> None:
+    """Show what has changed since an EARLIER backup, the last full one by default.
+
+    Rows are compared by their number and bytes, other objects by their definition and owner.
+    Nothing is restored.
+    """
+    comparison = compare_backups(name, earlier)
+    if as_json:
+        click.echo(json_text(comparison_row(comparison)))
+        return
+    _print_changes(comparison)
+
+
+def _print_changes(comparison: Comparison) -> None:
+    tables, objects = comparison.tables, comparison.objects
+    rows = [
+        (
+            written(table.schema, table.name),
+            table.change.value,
+            f"{_number(table.before.rows)} → {_number(table.now.rows)} rows",
+        )
+        for table in tables.first
+    ]
+    print_table(
+        ("Table", "Change", "Difference"), rows, nothing="Each table has as many rows as before."
+    )
+    if objects is None:
+        click.echo("Other objects are not known: the dump of one of the two is not here.", err=True)
+        return
+    rows = [
+        (".".join(filter(None, (changed.schema, changed.name))), changed.change.value, changed.kind)
+        for changed in objects.first
+    ]
+    print_table(("Object", "Change", "Kind"), rows, nothing="No other object has changed.")
+    for name, total, shown in (
+        ("tables", tables.total, tables.first),
+        ("objects", objects.total, objects.first),
+    ):
+        if total > len(shown):
+            click.echo(f"These are {len(shown):,} of {total:,} changed {name}.", err=True)
+
+
+def _number(rows: int | None) -> str:
+    return "–" if rows is None else f"{rows:,}"

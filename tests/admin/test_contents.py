@@ -4,10 +4,10 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from tests.admin.test_backups import HOSTILE, LIST, seen, sent
+from tests.admin.test_backups import HOSTILE, LIST, followed, seen, sent
 from tests.admin.test_restores import ended, made
 from tests.api.test_contents import held
-from tests.api.test_downloads import planted
+from tests.api.test_downloads import dump_of, planted
 from tests.conftest import Database
 
 
@@ -71,3 +71,31 @@ def test_many_tables_come_a_hundred_at_a_time(panel: Flask, ann: FlaskClient):
         in seen(ann, f"{LIST}/{planted(panel)}/contents").text
     )
     seen(ann, f"{LIST}/backup_x.dump/contents", 404)
+
+
+@pytest.mark.usefixtures("worker")
+def test_what_has_changed_is_a_page_of_its_own(app: Flask, admin: FlaskClient, shop: Database):
+    first = made(app, admin)
+    url = seen(admin, f"{LIST}/{first}").link("Changes…")
+    assert url == f"{LIST}/{first}/comparison"
+    page = followed(admin, admin.get(url))
+    assert "There is no earlier backup to compare with." in page.text
+    shop.run("DELETE FROM orders WHERE id > 490; CREATE INDEX orders_later ON orders (id DESC)")
+    second = made(app, admin)
+    page = seen(admin, f"{LIST}/{second}/comparison")
+    assert [option["value"] for option in page.all("option", value=first)] == [first]
+    assert "public.orders Changed 500 490 -10" in page.text
+    assert "INDEX public.orders_later Added" in page.text
+    page = seen(admin, f"{LIST}/{second}/comparison?earlier={second}")
+    assert "Each table has as many rows and bytes as before." in page.text
+    assert "No object was added, removed or changed." in page.text
+
+
+def test_hostile_names_are_only_shown_as_changes(panel: Flask, ann: FlaskClient):
+    first, second = planted(panel, contents=held()), planted(panel, contents=held(HOSTILE))
+    for name in (first, second):
+        dump_of(panel, name).unlink()
+    page = seen(ann, f"{LIST}/{second}/comparison?earlier={first}")
+    assert f"public.{HOSTILE}" in page.text
+    assert "the dump of one of the two backups is not here" in page.text
+    assert page.all("img") == []

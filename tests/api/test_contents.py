@@ -6,7 +6,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from tests.api.test_downloads import is_problem, planted
+from tests.api.test_downloads import dump_of, is_problem, planted
 from tests.api.test_restores import ended
 from tests.conftest import Database, url_of
 
@@ -72,3 +72,27 @@ def test_older_backups_have_no_sizes_and_parents_no_rows(panel: Flask, ann: Flas
     nothing = {"isOfExtension": False, "bytes": None, "schema": "public"}
     assert parent == nothing | {"name": "parent", "rows": None, "isPartitioned": True}
     assert part == nothing | {"name": "p 1", "rows": 3, "isPartitioned": False}
+
+
+def test_two_backups_are_compared(panel: Flask, ann: FlaskClient):
+    names = [planted(panel, contents=held(*tables)) for tables in (("a", "b"), ("a", "b", "c"))]
+    url = f"/api/admin/backup/{names[1]}/comparison"
+    assert is_problem(ann.get(f"{url}?earlier={names[0]}"), 502)  # its dump is no archive
+    for name in names:
+        dump_of(panel, name).unlink()
+    found = ann.get(f"{url}?earlier={names[0]}").get_json()
+    assert (found["earlier"], found["backup"]) == tuple(names)
+    assert found["tables"] == [
+        {
+            "schema": "public",
+            "name": "c",
+            "change": "added",
+            "rowsBefore": None,
+            "rows": 2,
+            "bytesBefore": None,
+            "bytes": 998,
+        }
+    ]
+    assert (found["tablesTotal"], found["objects"], found["objectsTotal"]) == (1, None, None)
+    assert is_problem(ann.get(f"{url}?earlier=nonsense"), 404)
+    assert is_problem(ann.get(f"{url}?later=x"), 422)

@@ -48,3 +48,22 @@ def test_a_name_does_not_command_the_terminal(run_without_server: tuple[Run, Fla
     shown = run("backup", "contents", filename).stdout
     assert "\x1b" not in shown
     assert '"a\N{REPLACEMENT CHARACTER}[31mb"' in shown
+
+
+def test_what_has_changed_is_printed(run: Run, shop: Database):
+    first = made(run)
+    refused = run("backup", "compare", first)
+    assert refused.exit_code == 1
+    assert "there is no earlier backup to compare with" in refused.stderr
+    shop.run("DELETE FROM orders WHERE id > 490; CREATE INDEX orders_later ON orders (id DESC)")
+    second = made(run)
+    lines = run("backup", "compare", second).stdout.splitlines()
+    assert [" ".join(line.split()) for line in lines] == [
+        "public.orders changed 500 → 490 rows",
+        "public.orders_later added INDEX",
+    ]
+    found = json.loads(run("backup", "compare", second, first, "--json").stdout)
+    assert found["earlier"] == first
+    same = run("backup", "compare", second, second)
+    assert (same.stdout, same.exit_code) == ("", 0)
+    assert "No other object has changed." in same.stderr

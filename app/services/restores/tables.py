@@ -42,7 +42,7 @@ def list_contents(
     source, wanted = get_source(filename), query.strip().casefold()
     matching = [
         table
-        for table in _tables_of(source)
+        for table in tables_of(source)
         if wanted in f"{table['schema']}.{table['name']}".casefold()
     ]
     if sort != "name":
@@ -89,10 +89,10 @@ def _unknown(what: str, text: str, known: Iterable[str]) -> InvalidInput:
 
 def _choosable(source: Source) -> list[dict[str, Any]]:
     """The tables that are not part of an extension."""
-    return [table for table in _tables_of(source) if not table["isOfExtension"]]
+    return [table for table in tables_of(source) if not table["isOfExtension"]]
 
 
-def _tables_of(source: Source) -> list[dict[str, Any]]:
+def tables_of(source: Source) -> list[dict[str, Any]]:
     """All tables of a backup by name; older backups lack their bytes."""
     contents = source.contents
     tables = {
