@@ -13,6 +13,7 @@ from werkzeug.wsgi import wrap_file
 from app.errors import Busy, ObjectMissing
 from app.services.backups import service
 from app.services.copies.download import StoredCopy, open_copy, open_plain_copy
+from app.services.restores.schema import open_schema
 
 _AT_ONCE = 2  # downloads from stores: each one keeps a thread of the web server busy
 
@@ -164,3 +165,14 @@ def _requested_part(offered: Offered) -> range:
     if part is None:
         raise RequestedRangeNotSatisfiable(length=offered.size)
     return range(*part)
+
+
+def schema_response(filename: str) -> Response:
+    """The schema of a backup as plain text. Raises as `open_schema`."""
+    schema = open_schema(filename)
+    charset = schema.codec.replace("_", "-")  # as browsers spell it
+    response = Response(
+        wrap_file(request.environ, schema.file), content_type=f"text/plain; charset={charset}"
+    )
+    response.call_on_close(schema.file.close)
+    return response

@@ -1,9 +1,10 @@
 """The tables in a backup, to browse and choose from, and what has changed since another."""
 
-from flask import Blueprint, flash, redirect, render_template, request, url_for
+from flask import Blueprint, Response, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from app.admin.passwords import error_text
+from app.downloads import schema_response
 from app.errors import InvalidInput
 from app.postgres.selection import written
 from app.services.backups import listing
@@ -34,6 +35,12 @@ def index(filename: str) -> ResponseReturnValue:
         limit=_LISTED,
         written=written,
     )
+
+
+@blueprint.get("/backup/<filename>/schema")
+def schema(filename: str) -> Response:
+    """The definitions, as SQL that a browser shows."""
+    return schema_response(filename)
 
 
 @blueprint.get("/backup/<filename>/comparison")

@@ -18,6 +18,7 @@ def _keys_of(schema: type[Schema]) -> dict[str, Shape]:
 
 
 DUMP = Medium("application/octet-stream")
+SQL = Medium("text/plain")
 DELIVERY = _keys_of(DeliverySchema) | {"notifier": str}
 ENTRY = {
     "id": int,

@@ -36,6 +36,7 @@ def init_app(app: Flask) -> None:
     app.cli.add_command(assertion.group)
     app.cli.add_command(audit.group)
     backup.group.add_command(contents.contents)
+    backup.group.add_command(contents.schema)
     backup.group.add_command(contents.compare)
     backup.group.add_command(download.download)
     for command in (mending.check, mending.rebuild, mending.reconcile_, mending.trust_):

@@ -1,4 +1,7 @@
-"""flask backup contents and compare: what a backup holds, and what has changed."""
+"""flask backup contents, schema and compare: what a backup holds, and what has changed."""
+
+import shutil
+import sys
 
 import click
 
@@ -8,7 +11,8 @@ from app.cli.tables import print_table
 from app.formatting import bytes_text
 from app.postgres.selection import written
 from app.schemas.reports import comparison_row
-from app.services.restores.comparison import Comparison, compare_backups
+from app.services.restores.comparison import Comparison, TableChange, compare_backups
+from app.services.restores.schema import open_schema
 from app.services.restores.tables import SORTS, list_contents
 
 
@@ -29,11 +33,29 @@ def contents(name: str, search: str, sort: str, as_json: bool) -> None:
         return
     rows = []
     for table in page.tables:
-        size = "–" if table["bytes"] is None else bytes_text(table["bytes"])
         remarks = {"partitioned": table["isPartitioned"], "of an extension": table["isOfExtension"]}
         remark = ", ".join(word for word, applies in remarks.items() if applies)
-        rows.append((written(table["schema"], table["name"]), _number(table["rows"]), size, remark))
+        rows.append(
+            (
+                written(table["schema"], table["name"]),
+                _number(table["rows"]),
+                _size(table["bytes"]),
+                remark,
+            )
+        )
     print_table(("Table", "Rows", "Size", "Remark"), rows, nothing="There are no such tables.")
+
+
+@click.command(
+    "schema",
+    cls=CatalogueCommand,
+    epilog=examples("flask backup schema backup_2026-11-23T13-51-57-344Z.dump | less"),
+)
+@click.argument("name", shell_complete=backup_names)
+def schema(name: str) -> None:
+    """Print the SQL that creates all that a backup holds, without rows."""
+    with open_schema(name).file as file:
+        shutil.copyfileobj(file, sys.stdout.buffer)
 
 
 @click.command(
@@ -63,7 +85,7 @@ def _print_changes(comparison: Comparison) -> None:
         (
             written(table.schema, table.name),
             table.change.value,
-            f"{_number(table.before.rows)} → {_number(table.now.rows)} rows",
+            _difference(table),
         )
         for table in tables.first
     ]
@@ -84,6 +106,16 @@ def _print_changes(comparison: Comparison) -> None:
     ):
         if total > len(shown):
             click.echo(f"These are {len(shown):,} of {total:,} changed {name}.", err=True)
+
+
+def _difference(table: TableChange) -> str:
+    if table.before.rows != table.now.rows:
+        return f"{_number(table.before.rows)} → {_number(table.now.rows)} rows"
+    return f"{_size(table.before.bytes)} → {_size(table.now.bytes)}"
+
+
+def _size(size: int | None) -> str:
+    return "–" if size is None else bytes_text(size)
 
 
 def _number(rows: int | None) -> str:

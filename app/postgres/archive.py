@@ -169,6 +169,34 @@ def read_whole(
     raise _unread(outcome)
 
 
+def write_schema(
+    toolchain: Toolchain, archive: Path, target: BinaryIO, expected: Expected = _LEAST
+) -> None:
+    """Write all definitions of an archive as SQL, in its encoding.
+
+    Raises DumpError for an archive that is damaged, PostgresError, ToolError.
+    """
+    seconds, memory = expected.limits(archive.stat().st_size)
+    try:
+        outcome = command.run(
+            [toolchain.pg_restore, "--schema-only", "-f", "-", archive],
+            timeout=seconds,
+            bounds=command.Bounds(memory),
+            watch=command.Watch(on_output=lambda block: _write(target, block)),
+        )
+    except TimeoutError:
+        raise PostgresError(
+            f"reading the schema took longer than {seconds} s and was ended",
+            hint="Is the disk or the processor overloaded? Try again.",
+        ) from None
+    if outcome.status:
+        raise _unread(outcome)
+
+
+def _write(target: BinaryIO, block: bytes) -> None:
+    target.write(block)
+
+
 def _unread(outcome: command.Outcome) -> AppError:
     """The error of pg_restore: a DumpError only if it is about the archive, or a crash."""
     words = outcome.last_words

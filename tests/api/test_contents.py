@@ -6,9 +6,14 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from app.models import Status
 from tests.api.test_downloads import dump_of, is_problem, planted
 from tests.api.test_restores import ended
 from tests.conftest import Database, url_of
+
+
+def made(admin: FlaskClient) -> str:
+    return str(admin.post("/api/admin/backup").get_json()["backup"]["filename"])
 
 
 def held(*names: str, **more: Any) -> dict[str, Any]:
@@ -22,7 +27,7 @@ def held(*names: str, **more: Any) -> dict[str, Any]:
 
 @pytest.mark.usefixtures("worker")
 def test_a_chosen_table_is_listed_and_restored(admin: FlaskClient, shop: Database, server):
-    filename = admin.post("/api/admin/backup").get_json()["backup"]["filename"]
+    filename = made(admin)
     url = f"/api/admin/backup/{filename}"
     listed = admin.get(f"{url}/contents?q=ORDERS").get_json()
     (orders,) = listed["tables"]
@@ -96,3 +101,28 @@ def test_two_backups_are_compared(panel: Flask, ann: FlaskClient):
     assert (found["tablesTotal"], found["objects"], found["objectsTotal"]) == (1, None, None)
     assert is_problem(ann.get(f"{url}?earlier=nonsense"), 404)
     assert is_problem(ann.get(f"{url}?later=x"), 422)
+
+
+@pytest.mark.usefixtures("worker")
+def test_the_schema_comes_as_sql_without_rows(admin: FlaskClient, shop: Database):
+    shop.run("COMMENT ON TABLE orders IS 'größer als <nichts>'")
+    filename = made(admin)
+    answer = admin.get(f"/api/admin/backup/{filename}/schema", buffered=True)
+    assert answer.status_code == 200
+    assert answer.content_type == "text/plain; charset=utf-8"
+    assert "CREATE TABLE public.orders" in answer.text
+    assert "IS 'größer als <nichts>'" in answer.text
+    assert "COPY" not in answer.text
+    shown = admin.get(f"/admin/backup/{filename}/schema", buffered=True)
+    assert "CREATE TABLE public.orders" in shown.text
+
+
+def test_a_schema_that_cannot_be_read_is_an_error(panel: Flask, ann: FlaskClient):
+    filename = planted(panel)
+    url = f"/api/admin/backup/{filename}/schema"
+    assert is_problem(ann.get(url), 502)  # no archive
+    dump_of(panel, filename).unlink()
+    assert is_problem(ann.get(url), 404)
+    failed = planted(panel, status=Status.FAILED)
+    assert is_problem(ann.get(f"/api/admin/backup/{failed}/schema"), 422)
+    assert is_problem(ann.get("/api/admin/backup/nonsense/schema"), 404)

@@ -62,6 +62,8 @@ def test_what_has_changed_is_printed(run: Run, shop: Database):
         "public.orders changed 500 → 490 rows",
         "public.orders_later added INDEX",
     ]
+    assert "CREATE INDEX orders_later" in run("backup", "schema", second).stdout
+    assert "CREATE INDEX orders_later" not in run("backup", "schema", first).stdout
     found = json.loads(run("backup", "compare", second, first, "--json").stdout)
     assert found["earlier"] == first
     same = run("backup", "compare", second, second)

@@ -36,7 +36,7 @@ def restore_by_hand(backup: DatabaseBackup) -> ByHand | None:
     """
     if not backup.is_completed or backup.oldest_reader is None:
         return None
-    reader = _reader(backup)
+    reader = find_reader(backup)
     folder = f"{reader.folder}/" if reader else ""
     info, warning = _target(backup)
     new = f"{backup.database}_restored"
@@ -78,7 +78,7 @@ def _target(backup: DatabaseBackup) -> tuple[Conninfo, str]:
         return unknown, f"Replace HOST, PORT and USER: {error.message}. {error.hint}"
 
 
-def _reader(backup: DatabaseBackup) -> Toolchain | None:
+def find_reader(backup: DatabaseBackup) -> Toolchain | None:
     """Of the pg_restores that can read it, the one nearest to the pg_dump that made it."""
     try:
         toolchains = find_toolchains(settings().pg_bin_dir)
