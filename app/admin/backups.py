@@ -14,6 +14,7 @@ from app.config import CANCEL_PATIENCE
 from app.downloads import backup_response
 from app.errors import AppError, Conflict, InvalidInput
 from app.models import DatabaseBackup, Trigger
+from app.models.types import now
 from app.services.backups import filters as filtering
 from app.services.backups import good, listing, pins, service
 from app.services.copies import service as copies
@@ -57,6 +58,24 @@ def show(filename: str) -> ResponseReturnValue:
     """Everything known of one backup."""
     backup = listing.get_backup(filename)
     return _page(backup, NotesForm(obj=backup))
+
+
+@blueprint.get("/<filename>/certificate")
+def certificate(filename: str) -> ResponseReturnValue:
+    """How far a backup is proven, to print. Raises Conflict for one that holds nothing."""
+    backup = listing.get_backup(filename)
+    if not backup.is_completed:
+        raise Conflict(f"{filename} is {backup.status.value}: there is nothing to certify")
+    return render_template(
+        "backups/certificate.html",
+        backup=backup,
+        has_file=listing.has_file(backup),
+        proof=best_proofs([backup]).get(backup.id),
+        proofs=list_proofs(backup.id),
+        copies=copies.list_copies(filename=filename),
+        stores=copies.names_of_stores(),
+        issued_at=now(),
+    )
 
 
 @blueprint.get("/<filename>/download")

@@ -14,7 +14,7 @@ from werkzeug.test import TestResponse
 
 from app.errors import AppError, Interrupted
 from app.extensions import writing
-from app.models import DatabaseBackup, Status, Trigger
+from app.models import DatabaseBackup, Level, Proof, Result, Status, Trigger
 from app.models.types import now
 from app.services.access import admins
 from app.services.backups import listing
@@ -678,3 +678,39 @@ def test_every_icon_exists(hostile: Flask, pages: Pages):
     }
     assert {"logo", "completed", "failed", "pending", "missing"} <= used
     assert {name for name in used if f'id="{name}"' not in icons} == set()
+
+
+# Certificate
+
+
+def test_a_certificate_says_how_far_the_backup_is_proven(panel: Flask, ann: FlaskClient):
+    filename = planted(panel)
+    url = f"{LIST}/{filename}/certificate"
+    assert seen(ann, f"{LIST}/{filename}").link("Certificate to print") == url
+
+    def verdict_after(level: Level, result: Result = Result.PASSED, **evidence: object) -> str:
+        with panel.app_context(), writing() as session:
+            values = {"level": level, "result": result, "evidence": evidence, "milliseconds": 7}
+            session.add(Proof(backup_id=listing.get_backup(filename).id, **values))
+        return seen(ann, url).text
+
+    page = seen(ann, url)
+    assert "Nothing is proven of this backup." in page.text
+    assert f"sha256sum {filename}" in page.text
+    text = verdict_after(Level.READ, tables=2, rows=550)
+    assert "This backup was read back completely. It was not restore-tested." in text
+    assert "2 tables, 550 rows, no difference" in " ".join(text.split())
+    assert "This backup was restored, and compared" in verdict_after(Level.RESTORED)
+    assert "compared with what was counted when it was made, and checked" in verdict_after(
+        Level.ASSERTED
+    )
+    text = verdict_after(Level.CHECKSUM, Result.FAILED, differences=["a byte"], found=["a byte"])
+    assert "This backup failed a check." in text
+    assert "a byte" in text
+
+
+def test_a_backup_that_holds_nothing_gets_no_certificate(panel: Flask, ann: FlaskClient):
+    filename = planted(panel, status=Status.FAILED)
+    text = seen(ann, f"{LIST}/{filename}/certificate", 409).text
+    assert f"{filename} is FAILED: there is nothing to certify" in text
+    seen(ann, f"{LIST}/nonsense/certificate", 404)
