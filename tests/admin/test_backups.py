@@ -306,7 +306,7 @@ def test_the_search_shows_what_it_was_asked_and_what_fits(many: Flask):
     client = signed_in(many)
     page = seen(client, f"{LIST}?q=NUMBER-07&status=FAILED")
     assert numbers_on(page) == [7]
-    assert page.all("input", type="search")[0]["value"] == "NUMBER-07"
+    assert page.all("input", type="search", id="q")[0]["value"] == "NUMBER-07"
     assert page.all("option", value="FAILED", selected="")
     page = seen(client, f"{LIST}?q=nothing+like+it")
     assert "No backup matches this search." in page.text
@@ -665,7 +665,8 @@ def test_every_link_leads_somewhere(pages: Pages):
                 assert page.all("main", id=link[1:]), name
                 continue
             target = urlsplit(urljoin(answer.request.path, link))._replace(fragment="").geturl()
-            assert client.get(target, buffered=True).status_code in (200, 302), (name, link)
+            answers = (502,) if target.endswith("/schema") else (200, 302)  # it is no archive
+            assert client.get(target, buffered=True).status_code in answers, (name, link)
     assert len(known) > 20
 
 

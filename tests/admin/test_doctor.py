@@ -18,8 +18,9 @@ def states_of(page: str) -> list[str]:
     return re.findall(r'class="status status-(\w+)"', page)
 
 
-def test_every_page_leads_to_the_doctor(ann: FlaskClient):
-    assert 'href="/admin/doctor"' in ann.get("/admin/backup").text
+def test_every_page_leads_to_the_doctor_through_the_settings(ann: FlaskClient):
+    assert 'href="/admin/settings"' in ann.get("/admin/backup").text
+    assert 'href="/admin/doctor"' in ann.get("/admin/settings").text
     assert 'href="/admin/doctor" aria-current="page"' in ann.get("/admin/doctor").text
 
 

@@ -194,6 +194,14 @@ def test_where_one_is_can_be_seen(browser: Browser, base: str, colours):
         page.keyboard.press("Tab")  # the keyboard, so that a ring is drawn
         link.focus()
         expect(link).to_have_css("outline-style", "solid")
-    nav.get_by_role("link", name="Doctor").click()
-    expect(current).to_have_text("Doctor")
+    assert nav.get_by_role("link").count() == 7
+    nav.get_by_role("link", name="Settings").click()
+    expect(current).to_have_text("Settings")
+    inner = page.get_by_role("navigation", name="Settings")
+    inner.get_by_role("link", name="Doctor").click()
+    expect(inner.locator("[aria-current=page]")).to_have_text("Doctor")
+    expect(nav.locator("[aria-current=true]")).to_have_text("Settings")
+    page.get_by_label("Search all backups").fill("nothing like it")
+    page.get_by_label("Search all backups").press("Enter")
+    expect(page.get_by_text("No backup matches this search.")).to_be_visible()
     context.close()
