@@ -5,6 +5,7 @@ from flask.typing import ResponseReturnValue
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app import admin, api, auditing, auth, cli, formatting, handlers, logs, monitoring
+from app.api import openapi
 from app.config import Settings, bind_settings, load_settings
 from app.extensions import bootstrap, csrf, db, migrate
 from app.postgres.conninfo import parse_url
@@ -28,6 +29,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     _bind_extensions(app, settings)
     app.register_blueprint(admin.blueprint)
     app.register_blueprint(api.blueprint)
+    app.register_blueprint(openapi.blueprint)
     app.register_blueprint(monitoring.blueprint)
     app.add_url_rule("/", "index", _index)
     cli.init_app(app)

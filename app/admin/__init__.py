@@ -6,6 +6,7 @@ from werkzeug.exceptions import UnsupportedMediaType
 from app.admin import (
     account,
     alarms,
+    api_calls,
     appearance,
     assertions,
     audit,
@@ -37,6 +38,7 @@ from app.services.jobs.workers import find_trouble
 blueprint = Blueprint("admin", __name__, url_prefix="/admin")
 blueprint.register_blueprint(account.blueprint)
 blueprint.register_blueprint(alarms.blueprint)
+blueprint.register_blueprint(api_calls.blueprint)
 blueprint.register_blueprint(appearance.blueprint)
 blueprint.register_blueprint(assertions.blueprint)
 blueprint.register_blueprint(audit.blueprint)

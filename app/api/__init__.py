@@ -13,7 +13,6 @@ from app.api import (
     databases,
     doctor,
     notifiers,
-    openapi,
     restores,
     retention,
     schedules,
@@ -35,7 +34,6 @@ blueprint.register_blueprint(copies.blueprint)
 blueprint.register_blueprint(databases.blueprint)
 blueprint.register_blueprint(doctor.blueprint)
 blueprint.register_blueprint(notifiers.blueprint)
-blueprint.register_blueprint(openapi.blueprint)
 blueprint.register_blueprint(restores.blueprint)
 blueprint.register_blueprint(retention.blueprint)
 blueprint.register_blueprint(schedules.blueprint)

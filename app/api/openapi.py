@@ -17,10 +17,12 @@ from werkzeug.routing import Rule
 from app.api import sessions
 from app.api.calls import CALLS, Medium, Shape, View, call
 from app.api.schemas import NothingSchema
+from app.auth import require_admin
 from app.models.types import camel_case
 from app.schemas.base import CamelCase
 
-blueprint = Blueprint("openapi", __name__)
+blueprint = Blueprint("openapi", __name__, url_prefix="/api")
+blueprint.before_request(require_admin)
 
 Json = dict[str, Any]
 
@@ -85,8 +87,10 @@ class _Document:
         ]
         if declared.query:
             parameters.append({"in": "query", "schema": declared.query})
+        name = rule.endpoint.removeprefix("api.")
         operation: Json = {
-            "operationId": rule.endpoint.removeprefix("api."),
+            "operationId": name,
+            "tags": [name.partition(".")[0]],
             "summary": (view.__doc__ or "").partition("\n")[0],
             "parameters": parameters,
             "security": [] if view is sessions.create else [{"session": []}],

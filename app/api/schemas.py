@@ -23,7 +23,7 @@ def _number(name: str) -> fields.Integer:
 
 
 def _choice(name: str) -> fields.String:
-    return fields.String(load_default="", validate=validate.OneOf(CHOICES[name]))
+    return fields.String(validate=validate.OneOf(CHOICES[name]))
 
 
 class Flag(fields.Boolean):

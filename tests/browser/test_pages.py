@@ -205,3 +205,28 @@ def test_where_one_is_can_be_seen(browser: Browser, base: str, colours):
     page.get_by_label("Search all backups").press("Enter")
     expect(page.get_by_text("No backup matches this search.")).to_be_visible()
     context.close()
+
+
+def test_a_call_of_the_api_is_tried_under_the_strict_policy(browser: Browser, base: str):
+    context = browser.new_context()
+    page = context.new_page()
+    sign_in(page, base)
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.goto(f"{base}/admin/api")
+    page.locator(".opblock-tag[data-tag=alarms]").click()
+    page.locator(".opblock-summary-control").first.click()
+    page.get_by_role("button", name="Try it out").click()
+    page.get_by_role("button", name="Execute").click()
+    expect(page.locator(".responses-table.live-responses-table")).to_contain_text('"alarms": []')
+    assert complaints == []
+    context.close()
+
+
+def test_without_scripts_the_calls_of_the_api_are_a_plain_list(browser: Browser, base: str):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    sign_in(page, base)
+    page.goto(f"{base}/admin/api")
+    expect(page.get_by_role("cell", name="/api/admin/alarms", exact=True)).to_be_visible()
+    context.close()
