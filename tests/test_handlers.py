@@ -64,7 +64,8 @@ def test_every_error_has_a_status_of_its_own_or_of_its_kind(kind: type[errors.Ap
 def test_an_error_is_told_as_a_problem_and_as_a_page(
     ann: FlaskClient, monkeypatch: pytest.MonkeyPatch, error: errors.AppError, status: int
 ):
-    monkeypatch.setattr(listing, "list_backups", raising(error))
+    for name in ("list_backups", "get_backup"):
+        monkeypatch.setattr(listing, name, raising(error))
     answer = ann.get("/api/admin/backup")
     assert is_problem(answer, status)
     assert answer.get_json(force=True) == {
@@ -74,7 +75,7 @@ def test_an_error_is_told_as_a_problem_and_as_a_page(
         "detail": error.detail or error.message,
         "hint": error.hint,
     }
-    page = ann.get("/admin/backup")
+    page = ann.get("/admin/backup/one")
     assert is_error_page(page, status)
     assert error.message[1:] in page.text
     assert error.detail in page.text

@@ -239,4 +239,4 @@ def test_more_backups_do_not_take_more_queries(panel: Flask, path: str):
     with panel.app_context():
         for n in range(30):
             prove(plant(2 + n / 10, f"shop_{n % 7}"), 6, Level.RESTORED)
-    assert ask() == few <= 13
+    assert ask() == few <= 14

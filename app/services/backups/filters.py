@@ -111,6 +111,8 @@ def read_filters(query: Mapping[str, str | None]) -> tuple[Filters, Order]:
     for name, choices in CHOICES.items():
         if words[name] and words[name] not in choices:
             raise InvalidInput(f"{name} must be one of {', '.join(choices)}")
+    if len(words["q"]) > MAX_SEARCHED:
+        raise InvalidInput(f"q has at most {MAX_SEARCHED} characters")
     filters = Filters(
         database=get_database(words["database"]) if words["database"] else None,
         status=Status(words["status"]) if words["status"] else None,
@@ -120,7 +122,7 @@ def read_filters(query: Mapping[str, str | None]) -> tuple[Filters, Order]:
         lacks_copy=bool(words["copy"]),
         since=read_time(words["from"], "from"),
         until=read_time(words["to"], "to"),
-        query=words["q"][:MAX_SEARCHED],
+        query=words["q"],
     )
     return filters, Order(words["sort"] or Order.NEWEST)
 
