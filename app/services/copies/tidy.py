@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from sqlalchemy import select
 
-from app.errors import AppError
+from app.errors import AppError, ObjectMissing, VerificationError
 from app.extensions import db
 from app.models import Copy, Status, Store
 from app.models.types import now
@@ -74,8 +74,17 @@ def _lone(target: OpenStore, left_for: timedelta) -> Iterator[str]:
         if mark_key(filename) not in marks and target.size(mark_key(filename)) is None:
             yield from keys
         elif len(keys) > 1:  # it was encrypted anew
-            named = read_mark(target, filename).key
-            yield from (key for key in keys if key != named)
+            yield from _unnamed(target, filename, keys)
+
+
+def _unnamed(target: OpenStore, filename: str, keys: list[str]) -> list[str]:
+    """The objects that the mark does not name; none if it cannot be believed."""
+    try:
+        named = read_mark(target, filename).key
+    except (ObjectMissing, VerificationError) as error:
+        logger.warning("objects kept filename=%s error=%r", filename, error.message)
+        return []
+    return [key for key in keys if key != named]
 
 
 def _is_being_made(store: Store, key: str) -> bool:

@@ -10,7 +10,7 @@ from app.errors import Conflict, InvalidInput, VerificationError
 from app.models import Copy, Loss, Store
 from app.services.backups import service as backups
 from app.services.copies import marked, reencrypt, service
-from app.services.copies.mark import mark_key
+from app.services.copies.mark import mark_key, object_key
 from app.services.copies.reencrypt import list_outdated, reencrypt_copy
 from app.services.copies.tidy import tidy_store
 from app.services.copies.verify import verify_copy
@@ -115,6 +115,17 @@ def test_a_kill_at_each_step_leaves_one_whole_copy(
     again = service.get_copy(copy.id)
     assert keys_in(nas) == {again.key, mark_key(backup.filename)}
     assert is_encrypted_to(new, nas, again, dump)
+
+
+def test_a_mark_that_lies_keeps_its_objects_and_not_the_rest_from_being_tidied(store: AddStore):
+    nas = store()
+    lies, lone = (f"backup_2026-01-0{day}T00-00-00-000Z.dump" for day in (1, 2))
+    keys = {object_key(lies, is_encrypted=True, token=token) for token in ("", "0a1b2c3d")}
+    for key in {*keys, lone}:
+        inside(nas).put(key, [b"a dump"])
+    inside(nas).put_new(mark_key(lies), b"{}")
+    assert tidy_store(nas, left_for=timedelta(0)) == 1
+    assert keys_in(nas) == {*keys, mark_key(lies)}
 
 
 def test_a_copy_that_is_removed_meanwhile_does_not_come_back(
