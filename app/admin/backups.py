@@ -189,7 +189,6 @@ def _list(form: NotesForm) -> tuple[str, int]:
         proofs=best_proofs([*page.backups, *filter(None, [newest_good, newest_bad])]),
         database=database,
         retention=retention,
-        choices=filtering.CHOICES,
         asked={name: asked[name] for name in filtering.WORDS if asked.get(name)},
         error=refused,
         has_file=listing.has_file,

@@ -182,7 +182,7 @@ def write_schema(
             [toolchain.pg_restore, "--schema-only", "-f", "-", archive],
             timeout=seconds,
             bounds=command.Bounds(memory),
-            watch=command.Watch(on_output=lambda block: _write(target, block)),
+            watch=command.Watch(on_output=target.write),
         )
     except TimeoutError:
         raise PostgresError(
@@ -191,10 +191,6 @@ def write_schema(
         ) from None
     if outcome.status:
         raise _unread(outcome)
-
-
-def _write(target: BinaryIO, block: bytes) -> None:
-    target.write(block)
 
 
 def _unread(outcome: command.Outcome) -> AppError:

@@ -41,7 +41,7 @@ class Watch:
 
     on_start: Start = None  # with its pid
     on_line: Line | None = None  # with each line of stderr
-    on_output: Callable[[bytes], None] | None = None  # with stdout, which the outcome then lacks
+    on_output: Callable[[bytes], object] | None = None  # with stdout, which the outcome then lacks
     on_tick: Callable[[], None] | None = None  # several times a second
 
 

@@ -131,17 +131,22 @@ def _proven(proven: Proven) -> ColumnElement[bool]:
     failing = DatabaseBackup.id.in_(failing_backups())
     if proven is Proven.FAILED:
         return failing
-    passed = exists().where(
+    restored, read = _passed(Level.RESTORED), _passed(Level.READ)
+    if proven is Proven.RESTORED:
+        return and_(restored, ~failing)
+    if proven is Proven.READ:
+        return and_(read, ~restored, ~failing)
+    unproven = DatabaseBackup.proven.is_(False)  # quicker than asking for the proofs of each
+    return and_(DatabaseBackup.status == Status.COMPLETED, unproven, ~read, ~failing)
+
+
+def _passed(level: Level) -> ColumnElement[bool]:
+    """Whether a proof of this level, or a higher one, has passed."""
+    return exists().where(
         Proof.backup_id == DatabaseBackup.id,
         Proof.result == Result.PASSED,
-        Proof.level >= (Level.RESTORED if proven is Proven.RESTORED else Level.READ),
+        Proof.level >= level,
     )
-    if proven is Proven.RESTORED:
-        return and_(passed, ~failing)
-    if proven is Proven.READ:
-        return and_(passed, ~_proven(Proven.RESTORED), ~failing)
-    unproven = DatabaseBackup.proven.is_(False)  # quicker than asking for the proofs of each
-    return and_(DatabaseBackup.status == Status.COMPLETED, unproven, ~passed, ~failing)
 
 
 def in_order(chosen: Select[T], order: Order) -> Select[T]:

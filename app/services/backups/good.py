@@ -6,7 +6,6 @@ proof, and is not being deleted.
 
 from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime
-from itertools import islice
 from typing import Any, NamedTuple
 
 from sqlalchemy import Select, and_, func, or_, select
@@ -149,9 +148,7 @@ def find_newest_bad(of: Database, good: DatabaseBackup | None) -> DatabaseBackup
 
 def is_last_good(backup: DatabaseBackup) -> bool:
     """Whether its database has no other good backup; asked before it is deleted."""
-    if backup.database_id is None or not is_good(backup):
-        return False
-    return all(other.id == backup.id for other in islice(list_good(backup.database_id), 2))
+    return bool(left_without([backup]))
 
 
 def left_without(backups: Collection[DatabaseBackup]) -> list[str]:
