@@ -13,7 +13,6 @@ from app.errors import InvalidInput, ObjectMissing
 from app.extensions import db
 from app.models import DatabaseBackup, Status
 from app.postgres.archive import read_entries
-from app.services.backups.listing import get_backup
 from app.services.databases.configured import storage
 from app.services.restores.source import Source, get_source
 from app.services.restores.tables import tables_of
@@ -96,18 +95,15 @@ def compare_backups(filename: str, earlier: str = "") -> Comparison:
     Raises NotFound, InvalidInput if there is nothing to compare with, DumpError for a dump
     that is damaged, StorageError.
     """
-    backup = get_backup(filename)
-    if not earlier:
-        (earlier,) = list_earlier(backup, limit=1) or [""]
-    if not earlier:
+    new = get_source(filename)
+    if not (earlier := earlier or next(iter(list_earlier(new.backup, limit=1)), "")):
         raise InvalidInput(
-            "there is no earlier backup to compare with",
-            hint="Name the backup to compare with.",
+            "there is no earlier backup to compare with", hint="Name the backup to compare with."
         )
-    for compared in (get_backup(earlier), backup):
-        if not compared.is_completed:
-            raise InvalidInput(f"{compared.filename} is not completed: it holds nothing to compare")
-    old, new = get_source(earlier), get_source(filename)
+    old = get_source(earlier)
+    for source in (old, new):
+        if not source.backup.is_completed:
+            raise InvalidInput(f"{source.filename} is not completed: it holds nothing to compare")
     return Comparison(old.backup, new.backup, _changed_tables(old, new), _changed_objects(old, new))
 
 

@@ -30,15 +30,13 @@ def open_schema(filename: str) -> SchemaFile:
     backup = get_backup(filename)
     if not backup.is_completed:
         raise InvalidInput(f"{filename} is not completed: it holds no schema")
-    path = storage().path_of(filename)
-    reader = find_reader(backup)
-    if reader is None:
-        raise ToolError(f"no pg_restore {backup.oldest_reader} or newer was found here")
-    with storage().open(filename) as dump:
-        entries = read_header(dump).entries
-    with ExitStack() as stack:
+    with storage().open(filename) as dump, ExitStack() as stack:  # no rule removes it meanwhile
+        reader = find_reader(backup)
+        if reader is None:
+            raise ToolError(f"no pg_restore {backup.oldest_reader} or newer was found here")
+        expected = Expected(read_header(dump).entries, backup.database_size or 0)
         file = stack.enter_context(tempfile.TemporaryFile())
-        write_schema(reader, path, file, Expected(entries, backup.database_size or 0))
+        write_schema(reader, storage().path_of(filename), file, expected)
         file.seek(0)
         stack.pop_all()
     return SchemaFile(file, python_codec((backup.contents or {}).get("encoding", "UTF8")))
