@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 import humanize
 from flask import Flask
+from markupsafe import Markup
 
 from app.models import Level, Proof, Task
 from app.models.types import moment_text
@@ -15,6 +16,7 @@ from app.readers import RATES
 from app.services.jobs.progress import Progress
 from app.services.retention.periods import PERIODS, length_text
 from app.services.retention.rules import Policy
+from app.viewer import zone, zone_name
 
 _SHOWN = 20  # names
 _TASKS = {
@@ -45,13 +47,15 @@ def init_app(app: Flask) -> None:
         copies=copies_text,
         rate=rate_text,
         duration=duration_text,
-        ago=ago_text,
+        ago=ago_time,
         progress=progress_text,
         left=left_text,
         outcome=outcome_text,
         asserted=asserted_text,
         proof=proof_text,
-        moment=moment_short,
+        moment=moment_here,
+        zoned=zoned_text,
+        at=datetime.fromisoformat,
         in_zone=in_zone,
         task=task_text,
         brought=brought_text,
@@ -60,6 +64,7 @@ def init_app(app: Flask) -> None:
         iso=moment_text,
         policy=policy_text,
     )
+    app.jinja_env.globals.update(zone_name=zone_name)
 
 
 def sentence_text(message: str) -> str:
@@ -203,14 +208,30 @@ def ago_text(moment: datetime) -> str:
     return humanize.naturaltime(moment, when=datetime.now(UTC))
 
 
+def ago_time(moment: datetime) -> Markup:
+    """2 hours ago, and the exact time on hover"""
+    exact = moment_text(moment)
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(exact, exact, ago_text(moment))
+
+
 def moment_short(moment: datetime) -> str:
     """2026-11-23 12:59:30"""
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
 
+def moment_here(moment: datetime) -> str:
+    """2026-11-23 13:59:30, in the viewer's time zone"""
+    return f"{moment.astimezone(zone()):%Y-%m-%d %H:%M:%S}"
+
+
+def zoned_text(moment: datetime) -> str:
+    """2026-11-23 13:59:30 CET, in the viewer's time zone"""
+    return f"{moment.astimezone(zone()):%Y-%m-%d %H:%M:%S %Z}"
+
+
 def day_text(day: date) -> str:
     """Monday 23 November 2026, with "Today, " or "Yesterday, " before it."""
-    ago = (datetime.now(UTC).date() - day).days
+    ago = (datetime.now(zone()).date() - day).days
     return f"{_RECENT.get(ago, '')}{day:%A} {day.day} {day:%B %Y}"
 
 

@@ -1,11 +1,12 @@
 """Pages of backups: the list with the create form, and one page for each."""
 
-from datetime import UTC, date
+from datetime import date
 from itertools import groupby
 
 from flask import Blueprint, Response, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
+from app import viewer
 from app.admin.choice import chosen_database
 from app.admin.forms import DropForm, NotesForm, PinForm
 from app.admin.passwords import error_text, refuse_field
@@ -169,7 +170,7 @@ def _list(form: NotesForm) -> tuple[str, int]:
     asked, refused = request.args.to_dict(), None
     filters, page, order = filtering.Filters(), listing.Page([], None), filtering.Order.NEWEST
     try:
-        filters, order = filtering.read_filters(asked)
+        filters, order = filtering.read_filters(asked, viewer.zone())
         page = listing.list_backups(filters, limit=25, before=asked.get("before"), order=order)
     except InvalidInput as error:
         refused = error
@@ -204,7 +205,8 @@ def _by_day(
     """The backups by the day on which they were made; in one group if ordered by size."""
     if order is filtering.Order.LARGEST:
         return [(None, backups)]
-    days = groupby(backups, key=lambda backup: backup.created_at.astimezone(UTC).date())
+    zone = viewer.zone()
+    days = groupby(backups, key=lambda backup: backup.created_at.astimezone(zone).date())
     return [(day, list(made)) for day, made in days]
 
 

@@ -219,6 +219,14 @@ class PasswordChangeForm(PasswordForm):
     again = PasswordField("New password once more", render_kw=_NEW)
 
 
+class PreferencesForm(Form):
+    """How one sees the pages."""
+
+    time_zone = StringField(
+        "Time zone", render_kw={"autocomplete": "off", "spellcheck": "false", "required": True}
+    )
+
+
 class RestoreForm(PasswordForm):
     """Restore a backup: where, and for a replace who says so."""
 

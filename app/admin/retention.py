@@ -3,6 +3,7 @@
 from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
+from app import viewer
 from app.admin.choice import chosen_database, chosen_store
 from app.admin.forms import DropForm, RetentionForm
 from app.auth import signed_in_admin
@@ -41,7 +42,8 @@ def update() -> ResponseReturnValue:
         return _page(form, error), 422
     outlook = get_outlook(database, store, limit=0)
     going = outlook.preview.removed.in_words
-    note = f"Nothing has been removed yet; now it would remove {going}. {outlook.in_words()}"
+    when = outlook.in_words(viewer.zone())
+    note = f"Nothing has been removed yet; now it would remove {going}. {when}"
     flash(f"The retention policy has been saved. {note}", "success")
     return redirect(url_for(".index"))
 
@@ -74,7 +76,7 @@ def confirm() -> ResponseReturnValue:
         return _question(database, store, form), 422
     policy, by = policies.get_policy(database, store), signed_in_admin().username
     policies.confirm_policy(policy, database, store, by=by)
-    when = get_outlook(database, store, limit=0).in_words()
+    when = get_outlook(database, store, limit=0).in_words(viewer.zone())
     flash(f"The retention policy is confirmed. {when}", "success")
     return redirect(url_for(".index"))
 

@@ -14,6 +14,7 @@ from app.problems import status_of
 from app.services.schedules import listing as reading
 from app.services.schedules import service
 from app.services.schedules.times import Preview, in_words, preview_times
+from app.zones import list_zones
 
 blueprint = Blueprint("schedules", __name__, url_prefix="/schedules")
 
@@ -153,7 +154,7 @@ def _form(
         "error": error,
         "preview": preview,
         "tasks": list(Task),
-        "zones": reading.list_zones(),
+        "zones": list_zones(),
     }
     if not schedule_id:
         return render_template("schedules/new.html", database=chosen_database(), **common)

@@ -238,6 +238,12 @@ class PasswordChangeSchema(Schema):
     new_password = fields.String(required=True, data_key="newPassword")
 
 
+class PreferencesSchema(Schema):
+    """The body of a change of one's preferences; what is absent stays."""
+
+    time_zone = fields.String(data_key="timeZone")
+
+
 class PinSchema(Schema):
     """The body of a pin."""
 
