@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from app.formatting import left_text, progress_text
+from app.describing import left_text, progress_text
 from app.services.jobs.progress import Progress
 
 DUMPING = Progress(

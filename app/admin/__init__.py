@@ -71,6 +71,7 @@ def _guard() -> None:
     """Every page but sign-in needs an admin; every form needs its token, and none has files."""
     if request.mimetype.startswith("multipart/"):
         raise UnsupportedMediaType("No form of the panel takes a file: send it URL-encoded.")
+    viewer.show_to_visitor()
     if current_app.view_functions[request.endpoint or ""] not in _PUBLIC:
         viewer.show_to(signed_in_admin())
         g.worker_trouble = find_trouble()

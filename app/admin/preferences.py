@@ -9,6 +9,7 @@ from app.auth import signed_in_admin
 from app.errors import InvalidInput
 from app.models.types import now
 from app.services.access import admins
+from app.wording import _
 from app.zones import list_zones
 
 blueprint = Blueprint("preferences", __name__, url_prefix="/account")
@@ -29,7 +30,7 @@ def update() -> ResponseReturnValue:
     except InvalidInput as error:
         refuse_field(form.time_zone, error_text(error))
         return _page(form), 422
-    flash("Your preferences have been saved.", "success")
+    flash(_("Your preferences have been saved."), "success")
     return redirect(url_for(".edit"))
 
 

@@ -14,6 +14,7 @@ from app.problems import status_of
 from app.services.schedules import listing as reading
 from app.services.schedules import service
 from app.services.schedules.times import Preview, in_words, preview_times
+from app.wording import _
 from app.zones import list_zones
 
 blueprint = Blueprint("schedules", __name__, url_prefix="/schedules")
@@ -56,7 +57,7 @@ def create() -> ResponseReturnValue:
         created = service.add_schedule(new_schedule, of=chosen_database(), created_by=by)
     except (InvalidInput, Conflict) as error:
         return _form(form, error=error), status_of(error)
-    flash(f"Schedule {created.name} has been created.", "success")
+    flash(_("Schedule %(name)s has been created.", name=created.name), "success")
     return redirect(url_for(".show", schedule_id=created.id))
 
 
@@ -92,7 +93,7 @@ def update(schedule_id: str) -> ResponseReturnValue:
         )
     except (InvalidInput, Conflict) as error:
         return _form(form, schedule_id, error=error), status_of(error)
-    flash(f"Schedule {edited.name} has been saved.", "success")
+    flash(_("Schedule %(name)s has been saved.", name=edited.name), "success")
     return redirect(url_for(".show", schedule_id=schedule_id))
 
 
@@ -102,7 +103,7 @@ def pause(schedule_id: str) -> ResponseReturnValue:
     edited = service.edit_schedule(
         schedule_id, service.ScheduleChanges(enabled=False), by=signed_in_admin().username
     )
-    flash(f"Schedule {edited.name} has been paused.", "success")
+    flash(_("Schedule %(name)s has been paused.", name=edited.name), "success")
     return redirect(url_for(".index"))
 
 
@@ -112,7 +113,7 @@ def resume(schedule_id: str) -> ResponseReturnValue:
     edited = service.edit_schedule(
         schedule_id, service.ScheduleChanges(enabled=True), by=signed_in_admin().username
     )
-    flash(f"Schedule {edited.name} has been resumed.", "success")
+    flash(_("Schedule %(name)s has been resumed.", name=edited.name), "success")
     return redirect(url_for(".index"))
 
 
@@ -120,7 +121,7 @@ def resume(schedule_id: str) -> ResponseReturnValue:
 def run(schedule_id: str) -> ResponseReturnValue:
     """Run it now."""
     firing = service.run_now(schedule_id, by=signed_in_admin().username)
-    flash(f"Schedule {firing.schedule.name} will run within 10 seconds.", "success")
+    flash(_("Schedule %(name)s will run within 10 seconds.", name=firing.schedule.name), "success")
     return redirect(url_for(".show", schedule_id=schedule_id))
 
 
@@ -129,7 +130,7 @@ def delete(schedule_id: str) -> ResponseReturnValue:
     """Delete it."""
     name = service.get_schedule(schedule_id).name
     service.remove_schedule(schedule_id, by=signed_in_admin().username)
-    flash(f"Schedule {name} has been deleted.", "success")
+    flash(_("Schedule %(name)s has been deleted.", name=name), "success")
     return redirect(url_for(".index"))
 
 
