@@ -1,9 +1,11 @@
 """What services found, in words, as Jinja filters and for the terminal."""
 
+import re
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
+from babel.dates import get_day_names
 from flask import Flask
 
 from app.formatting import (
@@ -21,7 +23,8 @@ from app.services.retention.candidate import Tally
 from app.services.retention.periods import length_text
 from app.services.retention.rules import Policy
 from app.services.schedules.outlook import Outlook
-from app.viewer import zone
+from app.services.schedules.times import in_words
+from app.viewer import language, zone
 from app.wording import _, _l, ngettext, said, word_text
 
 _SHOWN = 20  # names
@@ -51,6 +54,10 @@ _RULES = {
 }
 
 
+_STEP = re.compile(r"\*/\d+")
+_WEEKDAYS = re.compile(r"[0-7](-[0-7])?(,[0-7](-[0-7])?)*")
+
+
 def init_app(app: Flask) -> None:
     """Register the filters."""
     app.jinja_env.filters.update(
@@ -66,6 +73,8 @@ def init_app(app: Flask) -> None:
         tally=tally_text,
         spread=spread_text,
         outlook=outlook_text,
+        spread_words=spread_words,
+        cron=cron_text,
     )
 
 
@@ -87,6 +96,41 @@ def spread_text(spread: Spread) -> str:
         spread.places,
         copies=copies_text(len(spread.copies)),
     )
+
+
+def spread_words(spread: Spread) -> str:
+    """here (restored), nas (read back), offsite (not read back)"""
+    return ", ".join(f"{copy.store or said('here')} ({said(copy.word)})" for copy in spread.copies)
+
+
+def cron_text(cron: str) -> str:
+    """Every day at 03:00; where English is not read, what is not common stays an expression"""
+    if language() == "en":
+        return in_words(cron)
+    minute, hour, *_days = cron.split()
+    time = f"{hour:0>2}:{minute:0>2}"
+    match cron.split():
+        case [step, "*", "*", "*", "*"] if _STEP.fullmatch(step):
+            text = _("Every %(number)s minutes", number=step[2:])
+        case [_number, "*", "*", "*", "*"] if minute.isdigit():
+            text = _("Every hour at minute %(minute)s", minute=minute)
+        case _ if not (minute + hour).isdigit():
+            text = cron
+        case [*_time, "*", "*", "*"]:
+            text = _("Every day at %(time)s", time=time)
+        case [*_time, day, "*", "*"] if day.isdigit():
+            text = _("On day %(day)s of each month at %(time)s", day=day, time=time)
+        case [*_time, "*", "*", days] if _WEEKDAYS.fullmatch(days):
+            text = _("%(weekdays)s at %(time)s", weekdays=_weekdays_text(days), time=time)
+        case _:
+            text = cron
+    return text
+
+
+def _weekdays_text(numbers: str) -> str:
+    names = get_day_names("wide", locale=language())  # from Monday, 0; cron's week has two Sundays
+    text = re.sub(r"[0-7]", lambda number: str(names[(int(number[0]) - 1) % 7]), numbers)
+    return text.replace(",", ", ").replace("-", "–")
 
 
 def outlook_text(outlook: Outlook) -> str:

@@ -15,7 +15,7 @@ from app.zones import get_zone
 
 #: Those of the pages, as they call themselves; a catalogue of each but the first is in
 #: app/translations.
-LANGUAGES = {"en": "English"}
+LANGUAGES = {"en": "English", "de": "Deutsch"}
 
 
 def show_to(admin: Admin) -> None:
@@ -33,6 +33,16 @@ def show_to_visitor() -> None:
     g.viewer_zone = UTC
     g.viewer_language = request.accept_languages.best_match(LANGUAGES, default="en")
     flask_babel.refresh()
+
+
+def checked_language(name: str) -> str:
+    """The language of this name, or none of their own: empty. Raises InvalidInput."""
+    if name and name not in LANGUAGES:
+        raise InvalidInput(
+            f"the pages are not in the language {name[:8]!r}",
+            hint=f"Languages are {', '.join(LANGUAGES)}.",
+        )
+    return name
 
 
 def is_known() -> bool:

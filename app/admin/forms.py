@@ -225,14 +225,6 @@ class PasswordChangeForm(PasswordForm):
     again = PasswordField(_l("New password once more"), render_kw=_NEW)
 
 
-class PreferencesForm(Form):
-    """How one sees the pages."""
-
-    time_zone = StringField(
-        _l("Time zone"), render_kw={"autocomplete": "off", "spellcheck": "false", "required": True}
-    )
-
-
 class RestoreForm(PasswordForm):
     """Restore a backup: where, and for a replace who says so."""
 

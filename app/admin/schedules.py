@@ -8,12 +8,13 @@ from flask.typing import ResponseReturnValue
 from app.admin.choice import chosen_database
 from app.admin.forms import ScheduleForm
 from app.auth import signed_in_admin
+from app.describing import cron_text
 from app.errors import AppError, Conflict, InvalidInput
 from app.models import Task
 from app.problems import status_of
 from app.services.schedules import listing as reading
 from app.services.schedules import service
-from app.services.schedules.times import Preview, in_words, preview_times
+from app.services.schedules.times import Preview, preview_times
 from app.wording import _
 from app.zones import list_zones
 
@@ -37,7 +38,6 @@ def index() -> ResponseReturnValue:
         last=service.last_firings(shown),
         has_backup=reading.find_next_backup(database) is not None,
         database=database,
-        in_words=in_words,
     )
 
 
@@ -67,10 +67,12 @@ def check(schedule_id: str = "") -> ResponseReturnValue:
     """Show what the form means; nothing is saved."""
     form = ScheduleForm()
     try:
-        preview = preview_times(form.cron.data or "", form.timezone.data or "")
+        _words, times = preview_times(form.cron.data or "", form.timezone.data or "")
     except InvalidInput as error:
         return _form(form, schedule_id, error=error), 422
-    return _form(form, schedule_id, preview=preview)
+    return _form(
+        form, schedule_id, preview=(cron_text(" ".join((form.cron.data or "").split())), times)
+    )
 
 
 @blueprint.get("/<schedule_id>")
@@ -164,7 +166,7 @@ def _form(
     return render_template(
         "schedules/show.html",
         schedule=schedule,
-        words=in_words(schedule.cron),
+        words=cron_text(schedule.cron),
         times=reading.list_next_times(schedule),
         firings=firings,
         backups=reading.backups_of(firings),

@@ -42,6 +42,7 @@ def list_(as_json: bool) -> None:
                 "username": admin.username,
                 "createdAt": moment_text(admin.created_at),
                 "timeZone": admin.time_zone,
+                "language": admin.language,
             }
             for admin in listed
         ]

@@ -11,3 +11,4 @@ class AccountSchema(CamelCase):
     username = fields.String()
     created_at = Moment()
     time_zone = fields.String()
+    language = fields.String()

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from babel.messages.catalog import Message
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
 
@@ -10,6 +11,12 @@ from app.translations.extraction import extract
 from app.viewer import LANGUAGES
 
 FOLDER = Path(__file__).parent
+
+
+def texts_of(message: Message) -> tuple[str, ...]:
+    """The translation: one text, or one for each plural form."""
+    string = message.string or ""
+    return (string,) if isinstance(string, str) else tuple(string)
 
 
 def main() -> None:
@@ -31,7 +38,7 @@ def main() -> None:
             )
         with path.with_suffix(".mo").open("wb") as file:
             write_mo(file, catalogue)
-        missing = sum(not message.string for message in catalogue if message.id)
+        missing = sum(not all(texts_of(message)) for message in catalogue if message.id)
         sys.stdout.write(f"{path}: {len(catalogue)} texts, {missing} without a translation\n")
 
 

@@ -10,7 +10,8 @@ from babel.messages.catalog import Catalog
 from babel.messages.extract import extract_from_dir
 
 from app import errors
-from app.wording import WORDS
+from app.postgres.hints import HINTS
+from app.wording import ENOUGH, WORDS
 
 APP = Path(__file__).parent.parent
 
@@ -34,7 +35,6 @@ _KEYWORDS: dict[str, Any] = {"_": None, "gettext": None, "ngettext": (1, 2)}
 _ERRORS = {name for name in vars(errors) if name[0].isupper()}
 _CALLS = {"Step", "Finding", "Todo", "ok", "warning", "problem"}
 _TEXTS = ("detail", "hint", "told")  # by name
-_ENOUGH = 8  # letters of a template, or it would match anything
 
 
 def extract() -> Catalog:
@@ -44,8 +44,8 @@ def extract() -> Catalog:
         APP, _METHODS, _OPTIONS, _KEYWORDS, directory_filter=_is_shown
     ):
         found.add(message, None, [(filename, 0)], auto_comments=comments, context=context)
-    for word in WORDS:
-        found.add(word, None, [("wording.py", 0)])
+    for text in (*WORDS, *(hint for _, hint in HINTS)):
+        found.add(text)
     return found
 
 
@@ -81,6 +81,8 @@ def _arguments(call: ast.Call) -> list[ast.expr]:
     if name in _ERRORS or name in ("_", "_l"):
         return [*call.args[:1], *named]
     is_logger = isinstance(call.func, ast.Attribute)
+    if name == "Todo":
+        return call.args[:1]
     return [*call.args, *named] if name in _CALLS and not is_logger else []
 
 
@@ -96,7 +98,7 @@ def _texts(node: ast.expr, constants: dict[str, ast.expr]) -> Iterator[str]:
                 yield text
         case ast.JoinedStr():
             template = _template(node, constants)
-            if len(re.sub(r"\{\w+\}|[^A-Za-z]", "", template)) >= _ENOUGH:
+            if len(re.sub(r"\{\w+\}|[^A-Za-z]", "", template)) >= ENOUGH:
                 yield template
         case ast.IfExp(body=body, orelse=other):
             yield from _texts(body, constants)

@@ -79,13 +79,17 @@ def change_password(username: str, password: str, *, but: str = "") -> None:
 
 
 @acting
-def edit_admin(username: str, *, time_zone: str | None = None) -> Admin:
+def edit_admin(
+    username: str, *, time_zone: str | None = None, language: str | None = None
+) -> Admin:
     """Change how an admin sees the pages; None: as it is. Raises NotFound, InvalidInput."""
     with writing():
         admin = get_admin(username)
         if time_zone is not None:
             admin.time_zone = str(get_zone(time_zone.strip()))
-    logger.info("admin changed username=%s time_zone=%s", username, admin.time_zone)
+        if language is not None:
+            admin.language = language
+    logger.info("admin changed username=%s", username)
     return admin
 
 
