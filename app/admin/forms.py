@@ -98,6 +98,10 @@ class DatabaseForm(Form):
         "Tables whose rows are left out",
         render_kw={"rows": 2, "placeholder": "one a line, for example public.events"},
     )
+    dump_jobs = StringField(
+        "Tables that are dumped at once",
+        render_kw={"inputmode": "numeric", "placeholder": "as the panel, for example 4"},
+    )
     skips_counting = BooleanField("Do not count the rows beside the dump")
     max_age = StringField(
         "Alarm if the newest good backup is older than",

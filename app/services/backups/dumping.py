@@ -1,6 +1,7 @@
 """Dump the database of a running backup, and count its rows beside."""
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +17,7 @@ from app.postgres.counting import Counting, counting
 from app.postgres.dump import Limits, ObjectGone, Request, dump, dump_roles
 from app.postgres.encodings import printable
 from app.postgres.locking import Lock
+from app.postgres.parallel_dump import JobsFailed, affordable_jobs, dump_in_parallel
 from app.postgres.progress import PAGE, DumpProgress, Table, watched
 from app.postgres.relay import alone
 from app.postgres.snapshot import Snapshot, take_snapshot
@@ -28,6 +30,8 @@ from app.services.jobs.run import Run
 from app.services.jobs.session_names import backup_session
 from app.storages import Staged
 
+_BIG = 100 * 1024**2  # bytes of a database from which several jobs pay off
+_MOST_JOBS = 4  # that nobody has asked for
 _ATTEMPTS = 5  # objects that cannot be locked may be gone before pg_dump reads them
 
 
@@ -42,19 +46,35 @@ class DumpTask:
     on_line: Line
     without_rows_of: frozenset[tuple[str, str]]  # schema and name of tables
     is_counted: bool
+    jobs: int  # sessions of pg_dump that copy tables at once
 
     @classmethod
-    def of(cls, database: Database, run: Run, lock: Lock, on_line: Line) -> "DumpTask":
-        """With the programs and options for this database."""
+    def of(cls, database: Database, run: Run, lock: Lock, on_line: Line, size: int) -> "DumpTask":
+        """With the programs and options for this database of `size` bytes."""
         toolchain = choose_toolchain(find_toolchains(settings().pg_bin_dir), lock.server_version)
         compression = toolchain.compression(database.compression or settings().compression)
         left_out = frozenset(split_names(database.without_rows_of))
         is_counted = settings().count_rows and not database.skips_counting
-        return cls(run, lock, toolchain, compression, on_line, left_out, is_counted)
+        wanted = database.dump_jobs or settings().dump_jobs or _usual_jobs(size)
+        jobs = affordable_jobs(lock, wanted)
+        if jobs < wanted:
+            run.log.add(f"{jobs} of {wanted} jobs: the server has room for no more")
+        return cls(run, lock, toolchain, compression, on_line, left_out, is_counted, jobs)
+
+    def request(
+        self, info: Conninfo, environment: Mapping[str, str | None], snapshot: str | None
+    ) -> Request:
+        """What pg_dump has to dump, by way of `info`."""
+        left_out = tuple(sorted(self.without_rows_of))
+        return Request(info, environment, snapshot, self.compression, left_out)
 
     def leaves_out(self, table: Mapping[str, Any]) -> bool:
         """Whether the rows of a table are left out."""
         return (table["schema"], table["name"]) in self.without_rows_of
+
+
+def _usual_jobs(size: int) -> int:
+    return min(os.cpu_count() or 1, _MOST_JOBS) if size >= _BIG else 1
 
 
 def _record_facts(task: DumpTask, contents: Census, size: int) -> None:
@@ -68,7 +88,8 @@ def _record_facts(task: DumpTask, contents: Census, size: int) -> None:
                 table["rows"],
             )
             for table in contents["tables"]
-        ]
+        ],
+        task.jobs,
     )
     tables = [{"schema": table["schema"], "name": table["name"]} for table in contents["tables"]]
     with writing() as session:
@@ -138,40 +159,79 @@ def _dump_once(
 
 
 def _run_pg_dump(task: DumpTask, staged: Staged, snapshot: Snapshot, counts: Counting) -> None:
-    run, info, name = task.run, task.lock.info, backup_session(staged.name)
-    limits = Limits(settings().lock_timeout, settings().stall_timeout, settings().dump_timeout)
-    with (
-        watched(info, run.progress, name) as look,
-        snapshot.lend() as lent,
-        _environment(info, name, is_lent=lent is not None) as environment,
-    ):
+    """Run pg_dump; with one session where it fails with several."""
+    run, name = task.run, backup_session(staged.name)
+    with watched(task.lock.info, run.progress, name) as look:
 
-        def tick() -> None:
-            run.progress.wrote(storage().staged_size(staged.name))
+        def on_tick() -> None:
             run.check()
             task.lock.check()
             snapshot.check()
             counts.check()
             look()
 
+        if task.jobs > 1:
+            try:
+                _run_in_parallel(task, staged, snapshot, on_tick)
+            except JobsFailed as error:
+                run.log.add(f"once more, with one job: {error.message}: {error.detail}")
+                storage().empty(staged)
+            else:
+                return
+        _run_alone(task, staged, snapshot, on_tick)
+
+
+def _run_in_parallel(
+    task: DumpTask, staged: Staged, snapshot: Snapshot, on_tick: Callable[[], None]
+) -> None:
+    info = task.lock.info
+    with (
+        storage().parts_of(staged) as folder,
+        client_environment(info, private_dir()) as environment,
+    ):
+        named = environment | {"PGAPPNAME": backup_session(staged.name)}
+        dump_in_parallel(
+            task.toolchain,
+            task.request(info, named, snapshot.id),
+            staged.path,
+            folder,
+            jobs=task.jobs,
+            limits=_limits(),
+            watch=_watch(task, on_tick),
+            sign_of_life=partial(_sign_of_life, task),
+        )
+
+
+def _run_alone(
+    task: DumpTask, staged: Staged, snapshot: Snapshot, on_tick: Callable[[], None]
+) -> None:
+    info, name = task.lock.info, backup_session(staged.name)
+    with (
+        snapshot.lend() as lent,
+        _environment(info, name, is_lent=lent is not None) as environment,
+    ):
         dump(
             task.toolchain,
-            Request(
-                lent or info,
-                environment,
-                None if lent else snapshot.id,
-                task.compression,
-                tuple(sorted(task.without_rows_of)),
-            ),
+            task.request(lent or info, environment, None if lent else snapshot.id),
             staged.path,
-            limits=limits,
-            watch=Watch(
-                on_start=partial(claims.note_process, run.job_id),
-                on_line=task.on_line,
-                on_tick=tick,
-            ),
-            sign_of_life=lambda: run.progress.moved,
+            limits=_limits(),
+            watch=_watch(task, on_tick),
+            sign_of_life=partial(_sign_of_life, task),
         )
+
+
+def _limits() -> Limits:
+    return Limits(settings().lock_timeout, settings().stall_timeout, settings().dump_timeout)
+
+
+def _watch(task: DumpTask, on_tick: Callable[[], None]) -> Watch:
+    on_start = partial(claims.note_process, task.run.job_id)
+    return Watch(on_start=on_start, on_line=task.on_line, on_tick=on_tick)
+
+
+def _sign_of_life(task: DumpTask, size: int) -> int:
+    task.run.progress.wrote(size)
+    return task.run.progress.moved
 
 
 @contextmanager

@@ -85,11 +85,11 @@ def _make(run: Run, on_line: Line) -> None:
             on_wait=run.check,
         ) as lock,
     ):
-        task = DumpTask.of(database, run, lock, on_line)
         if lock.is_pooled:
             refuse_shared_sessions(lock.info)
         refuse_too_many_tables(lock)
         size = lock.database_size()
+        task = DumpTask.of(database, run, lock, on_line, size)
         refuse_without_space(database, size, task.compression)
         roles = roles_of(task)
         staged = storage().stage(filename)
