@@ -14,7 +14,7 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
 # They write much and keep nothing: in memory, where 8 GiB of it may be used for files.
 MEMORY := $(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 8388608 { print "TMPDIR=/dev/shm" }')
 
-.PHONY: run test check faults bench screenshots clean
+.PHONY: run test check faults bench screenshots translations clean
 
 run: $(VENV)/.installed
 	@exec $(BIN)/flask panel
@@ -58,6 +58,9 @@ $(VENV)/.installed-tests: tests/requirements.txt $(VENV)/.installed
 
 screenshots: $(VENV)/.installed-tests
 	@$(BIN)/python -m tests.browser.screenshots screenshots
+
+translations: $(VENV)/.installed
+	@$(BIN)/python -m app.translations
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .coverage*

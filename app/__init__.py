@@ -4,10 +4,22 @@ from flask import Flask, redirect, url_for
 from flask.typing import ResponseReturnValue
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from app import admin, api, auditing, auth, cli, formatting, handlers, logs, monitoring
+from app import (
+    admin,
+    api,
+    auditing,
+    auth,
+    cli,
+    describing,
+    formatting,
+    handlers,
+    logs,
+    monitoring,
+    viewer,
+)
 from app.api import openapi
 from app.config import Settings, bind_settings, load_settings
-from app.extensions import bootstrap, csrf, db, migrate
+from app.extensions import babel, bootstrap, csrf, db, migrate
 from app.postgres.conninfo import parse_url
 from app.queue import init_queues
 from app.services.restores.drill_server import refuse_live_name
@@ -36,6 +48,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     auditing.init_app(app)  # before the handlers that refuse, to record refusals too
     handlers.init_app(app)
     formatting.init_app(app)
+    describing.init_app(app)
     if settings.trusted_proxies:
         trusted = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, trusted, trusted, trusted)  # type: ignore[method-assign]
@@ -48,6 +61,8 @@ def _bind_extensions(app: Flask, settings: Settings) -> None:
     auth.init_app(app)
     csrf.init_app(app)
     bootstrap.init_app(app)
+    babel.init_app(app, locale_selector=viewer.language)
+    app.jinja_env.policies["ext.i18n.trimmed"] = True
     init_queues(app, settings.queue_url, settings.secret_key)
 
 

@@ -74,6 +74,7 @@ _NAMES = {
     "backup.restore": "restore.create",
     "database.add_neighbours": "database.discover",
     "database.test_new": "database.test",
+    "preference.update": "admin.update",
     "restore.create_drill": "drill.create",
     "settings.import": "settings.update",
     "store.export-catalogue": "store.export_catalogue",

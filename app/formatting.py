@@ -1,39 +1,19 @@
 """Format values for people, as Jinja filters and for the terminal."""
 
-from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from operator import itemgetter
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import humanize
+from babel.dates import format_date, format_datetime
+from babel.numbers import format_decimal, get_decimal_symbol
 from flask import Flask
+from markupsafe import Markup
 
-from app.models import Level, Proof, Task
 from app.models.types import moment_text
 from app.readers import RATES
-from app.services.jobs.progress import Progress
-from app.services.retention.periods import PERIODS, length_text
-from app.services.retention.rules import Policy
-
-_SHOWN = 20  # names
-_TASKS = {
-    Task.BACKUP: "Backup",
-    Task.DRILL: "Drill of the newest good backup",
-    Task.SCRUB: "Scrub of the dumps",
-}
-_RECENT = {0: "Today, ", 1: "Yesterday, "}
-_BROUGHT = {
-    "functions": "functions",
-    "triggers": "triggers and rules",
-    "extensions": "extensions",
-    "languages": "languages",
-    "eventTriggers": "event triggers",
-    "foreignServers": "foreign servers",
-    "publications": "publications",
-    "subscriptions": "subscriptions",
-    "owners": "objects of the roles",
-}
+from app.viewer import language, zone, zone_name
+from app.wording import _, ngettext, said, word_text
 
 
 def init_app(app: Flask) -> None:
@@ -45,21 +25,21 @@ def init_app(app: Flask) -> None:
         copies=copies_text,
         rate=rate_text,
         duration=duration_text,
-        ago=ago_text,
-        progress=progress_text,
-        left=left_text,
-        outcome=outcome_text,
-        asserted=asserted_text,
-        proof=proof_text,
-        moment=moment_short,
+        ago=ago_time,
+        moment=moment_here,
+        zoned=zoned_text,
+        at=datetime.fromisoformat,
         in_zone=in_zone,
-        task=task_text,
-        brought=brought_text,
         day=day_text,
         change=change_text,
         iso=moment_text,
-        policy=policy_text,
+        said=said,
+        word=word_text,
+        number=number_text,
+        grown=grown_text,
+        date=date_text,
     )
+    app.jinja_env.globals.update(zone_name=zone_name, language=language)
 
 
 def sentence_text(message: str) -> str:
@@ -68,24 +48,24 @@ def sentence_text(message: str) -> str:
     return message if "_" in first else message[:1].upper() + message[1:]
 
 
-def task_text(task: Task) -> str:
-    """The task of a schedule"""
-    return _TASKS[task]
-
-
 def bytes_text(size: int) -> str:
     """1.2 MiB"""
-    return humanize.naturalsize(size, binary=True)
+    return humanize.naturalsize(size, binary=True).replace(".", get_decimal_symbol(language()))
+
+
+def number_text(number: float) -> str:
+    """12,345"""
+    return format_decimal(number, locale=language())
 
 
 def backups_text(number: int) -> str:
     """1 backup"""
-    return "1 backup" if number == 1 else f"{number:,} backups"
+    return ngettext("%(number)s backup", "%(number)s backups", number, number=number_text(number))
 
 
 def copies_text(number: int) -> str:
     """1 copy"""
-    return "1 copy" if number == 1 else f"{number:,} copies"
+    return ngettext("%(number)s copy", "%(number)s copies", number, number=number_text(number))
 
 
 def rate_text(rate: int | None) -> str:
@@ -109,24 +89,6 @@ def duration_text(duration: timedelta | None) -> str:
     return " ".join([f"{number} {unit}" for number, unit in parts if number][:2])
 
 
-def progress_text(progress: Progress) -> str:
-    """Dumping public.orders, 3 of 21 tables done, 12.5 MiB written"""
-    step = f"{progress.phase.capitalize()} {printable(progress.table)}".strip()
-    tables = f"{progress.tables_done} of {progress.tables_total} tables done"
-    written = progress.bytes_written  # 0 in a restore
-    return f"{step}, {tables}" + (f", {bytes_text(written)} written" if written else "")
-
-
-def brought_text(contents: dict[str, Any] | None) -> list[str]:
-    """The code in a foreign dump, a line for each kind"""
-    return [
-        f"brings {_BROUGHT[key]}: {', '.join(names[:_SHOWN])}"
-        + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
-        for key, names in (contents or {}).get("foreign", {}).items()
-        if key in _BROUGHT and names
-    ]
-
-
 def printable(text: str) -> str:
     """The text without control characters, which a terminal would obey"""
     return "".join(
@@ -134,73 +96,20 @@ def printable(text: str) -> str:
     )
 
 
-def proof_text(proof: Proof) -> str:
-    """Restored in 41 s; only the word where the duration does not matter"""
-    is_restored = proof.is_passed and proof.level >= Level.RESTORED
-    return f"{proof.word} in {duration_text(proof.duration)}" if is_restored else proof.word
-
-
-def outcome_text(result: dict[str, Any]) -> str:
-    """12 tables, 175,000 rows, no difference"""
-    if "differences" not in result:
-        return "done; its runner ended before it could report what it found"
-    number = len(result["differences"])
-    differences = {0: "no difference", 1: "1 difference"}.get(number, f"{number} differences")
-    tables = "1 table" if result["tables"] == 1 else f"{result['tables']:,} tables"
-    rows = "1 row" if result["rows"] == 1 else f"{result['rows']:,} rows"
-    stays = len(result.get("stays", []))
-    more = f", {stays} more in the database than in the backup" if stays else ""
-    return f"{tables}, {rows}, {differences}{more}"
-
-
-def asserted_text(evidence: dict[str, Any]) -> str:
-    """3 of 3 assertions true, pg_amcheck: nothing found"""
-    answers = evidence.get("assertions", [])
-    true = sum(answer["passed"] for answer in answers)
-    assertions = "assertion" if len(answers) == 1 else "assertions"
-    parts = [f"{true} of {len(answers)} {assertions} true"] if answers else []
-    if "amcheck" in evidence:
-        parts.append(f"pg_amcheck: {evidence['amcheck']}")
-    return ", ".join(parts)
-
-
-def left_text(progress: Progress) -> str:
-    """about 2 min 5 s left; empty while it cannot be estimated"""
-    if progress.seconds_left is None:
-        return ""
-    return f"about {duration_text(timedelta(seconds=progress.seconds_left))} left"
-
-
-def policy_text(policy: Policy) -> str:
-    """keep daily 7, keep within 30d, at most 500 GiB; days begin in Europe/Berlin"""
-    parts = [
-        f"{name.replace('_', ' ')} {value}"
-        for name in ("keep_last", *PERIODS)
-        if (value := getattr(policy, name))
-    ]
-    if policy.keep_within:
-        parts.append(f"keep within {length_text(policy.keep_within)}")
-    if policy.max_total_size:
-        parts.append(f"at most {bytes_text(policy.max_total_size)}")
-    if not parts:
-        return "There is no retention policy: nothing is removed."
-    return f"{', '.join(parts)}; in {policy.time_zone}"
-
-
-def policy_form(policy: Policy) -> dict[str, Any]:
-    """The values of a policy as people type them"""
-    size = policy.max_total_size
-    powers = [power for power in range(6) if size and size % 1024**power == 0]
-    unit = ("", "KiB", "MiB", "GiB", "TiB", "PiB")[max(powers, default=0)]
-    return asdict(policy) | {
-        "keep_within": length_text(policy.keep_within) if policy.keep_within else "",
-        "max_total_size": f"{size // 1024 ** max(powers)} {unit}".strip() if size else "",
-    }
-
-
 def ago_text(moment: datetime) -> str:
     """2 hours ago"""
-    return humanize.naturaltime(moment, when=datetime.now(UTC))
+    if language() != "en":
+        humanize.activate(language())  # for this thread; no other text of humanize is translated
+    try:
+        return humanize.naturaltime(moment, when=datetime.now(UTC))
+    finally:
+        humanize.deactivate()
+
+
+def ago_time(moment: datetime) -> Markup:
+    """2 hours ago, and the exact time on hover"""
+    exact = moment_text(moment)
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(exact, exact, ago_text(moment))
 
 
 def moment_short(moment: datetime) -> str:
@@ -208,22 +117,52 @@ def moment_short(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
 
+def moment_here(moment: datetime) -> str:
+    """2026-11-23 13:59:30, in the viewer's time zone"""
+    return _formatted(moment.astimezone(zone()), _("yyyy-MM-dd HH:mm:ss"))
+
+
+def zoned_text(moment: datetime) -> str:
+    """2026-11-23 13:59:30 CET, in the viewer's time zone"""
+    return f"{moment_here(moment)} {moment.astimezone(zone()):%Z}"
+
+
+def date_text(day: date) -> str:
+    """2026-11-23"""
+    return format_date(day, _("yyyy-MM-dd"), locale=language())
+
+
 def day_text(day: date) -> str:
     """Monday 23 November 2026, with "Today, " or "Yesterday, " before it."""
-    ago = (datetime.now(UTC).date() - day).days
-    return f"{_RECENT.get(ago, '')}{day:%A} {day.day} {day:%B %Y}"
+    ago = (datetime.now(zone()).date() - day).days
+    text = format_date(day, _("EEEE d MMMM yyyy"), locale=language())
+    if ago == 0:
+        return _("Today, %(day)s", day=text)
+    return _("Yesterday, %(day)s", day=text) if ago == 1 else text
+
+
+def grown_text(difference: int) -> str:
+    """+1,234"""
+    return format_decimal(difference, "+#,##0;-#,##0", locale=language())
 
 
 def change_text(size: int, before: int) -> str:
     """+0.4 %; the size of a backup compared with the one before"""
     change = (size / before - 1) * 100
-    return "same size" if round(change, 1) == 0 else f"{change:+,.1f} %"
+    if round(change, 1) == 0:
+        return _("same size")
+    return format_decimal(change, "+#,##0.0 '%';-#,##0.0 '%'", locale=language())
 
 
 def in_zone(moment: datetime, timezone: str) -> str:
     """Mon 2026-11-23 13:59 CET; in UTC if the zone is unknown"""
     try:
-        zone = ZoneInfo(timezone.strip())
+        its_zone = ZoneInfo(timezone.strip())
     except (KeyError, ValueError, OSError):
-        return f"{moment.astimezone(UTC):%a %Y-%m-%d %H:%M} UTC"
-    return f"{moment.astimezone(zone):%a %Y-%m-%d %H:%M %Z}"
+        its_zone = ZoneInfo("UTC")
+    local = moment.astimezone(its_zone)
+    return f"{_formatted(local, _('EEE yyyy-MM-dd HH:mm'))} {local:%Z}"
+
+
+def _formatted(local: datetime, pattern: str) -> str:
+    return format_datetime(local, pattern, tzinfo=local.tzinfo, locale=language())

@@ -10,7 +10,7 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy.exc import DatabaseError, OperationalError
 from werkzeug.exceptions import HTTPException
 
-from app import errors
+from app import errors, viewer
 from app.admin.appearance import chosen_theme
 from app.config import settings
 from app.problems import problem, status_of
@@ -126,6 +126,8 @@ def _answer(error: errors.AppError, status: int, headers: dict[str, Any]) -> Res
 def _page(error: errors.AppError, status: int) -> str:
     """The error as a page, without asking who is signed in: the catalogue may be unreachable."""
     refuse(error.message, is_broken=status >= HTTPStatus.INTERNAL_SERVER_ERROR)
+    if not viewer.is_known():
+        viewer.show_to_visitor()
     template = current_app.jinja_env.get_template("errors/error.html")
     return template.render(error=error, status=status, theme=chosen_theme())
 

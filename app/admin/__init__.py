@@ -3,6 +3,7 @@
 from flask import Blueprint, current_app, g, request
 from werkzeug.exceptions import UnsupportedMediaType
 
+from app import viewer
 from app.admin import (
     account,
     alarms,
@@ -18,6 +19,7 @@ from app.admin import (
     doctor,
     notifiers,
     overview,
+    preferences,
     restores,
     retention,
     schedules,
@@ -27,7 +29,7 @@ from app.admin import (
     uploads,
 )
 from app.admin.choice import keep_choice
-from app.auth import require_admin
+from app.auth import signed_in_admin
 from app.extensions import csrf
 from app.services.alerts.alarms import list_open
 from app.services.backups.listing import has_dump
@@ -50,6 +52,7 @@ blueprint.register_blueprint(databases.blueprint)
 blueprint.register_blueprint(doctor.blueprint)
 blueprint.register_blueprint(notifiers.blueprint)
 blueprint.register_blueprint(overview.blueprint)
+blueprint.register_blueprint(preferences.blueprint)
 blueprint.register_blueprint(restores.blueprint)
 blueprint.register_blueprint(retention.blueprint)
 blueprint.register_blueprint(schedules.blueprint)
@@ -68,8 +71,9 @@ def _guard() -> None:
     """Every page but sign-in needs an admin; every form needs its token, and none has files."""
     if request.mimetype.startswith("multipart/"):
         raise UnsupportedMediaType("No form of the panel takes a file: send it URL-encoded.")
+    viewer.show_to_visitor()
     if current_app.view_functions[request.endpoint or ""] not in _PUBLIC:
-        require_admin()
+        viewer.show_to(signed_in_admin())
         g.worker_trouble = find_trouble()
     csrf.protect()
 

@@ -8,6 +8,7 @@ from app.admin.forms import PasswordChangeForm
 from app.admin.passwords import error_text, refusal_of, refuse_field
 from app.errors import InvalidInput, TooManyAttempts, WrongPassword
 from app.services.access.passwords import MIN_LENGTH
+from app.wording import _, _l
 
 blueprint = Blueprint("account", __name__, url_prefix="/password")
 
@@ -23,7 +24,7 @@ def update() -> ResponseReturnValue:
     """Change it; other sessions end, this one goes on."""
     form = PasswordChangeForm()
     if form.new.data != form.again.data:
-        refuse_field(form.again, "The two passwords differ.")
+        refuse_field(form.again, _l("The two passwords differ."))
         return _page(form), 422
     try:
         auth.change_password(form.password.data or "", form.new.data or "")
@@ -33,7 +34,7 @@ def update() -> ResponseReturnValue:
     except InvalidInput as error:
         form.new.errors = [error_text(error)]
         return _page(form), 422
-    flash("The password has been changed. Your other sessions have ended.", "success")
+    flash(_("The password has been changed. Your other sessions have ended."), "success")
     return redirect(url_for("admin.backups.index"))
 
 

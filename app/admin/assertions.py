@@ -9,6 +9,7 @@ from app.auth import signed_in_admin
 from app.errors import AppError, Conflict, InvalidInput
 from app.problems import status_of
 from app.services.proofs import assertions as service
+from app.wording import _
 
 blueprint = Blueprint("assertions", __name__, url_prefix="/assertions")
 
@@ -32,7 +33,10 @@ def create() -> ResponseReturnValue:
         )
     except (InvalidInput, Conflict) as error:
         return _list(form, error), status_of(error)
-    flash(f"Assertion {added.name} has been added; it runs in the next drill.", "success")
+    flash(
+        _("Assertion %(name)s has been added; it runs in the next drill.", name=added.name),
+        "success",
+    )
     return redirect(url_for(".index"))
 
 
@@ -55,7 +59,7 @@ def update(assertion_id: str) -> ResponseReturnValue:
         )
     except (InvalidInput, Conflict) as error:
         return _page(assertion_id, form, error), status_of(error)
-    flash(f"Assertion {edited.name} has been saved.", "success")
+    flash(_("Assertion %(name)s has been saved.", name=edited.name), "success")
     return redirect(url_for(".index"))
 
 
@@ -64,7 +68,7 @@ def delete(assertion_id: str) -> ResponseReturnValue:
     """Delete it."""
     name = service.get_assertion(assertion_id).name
     service.remove_assertion(assertion_id, by=signed_in_admin().username)
-    flash(f"Assertion {name} has been deleted.", "success")
+    flash(_("Assertion %(name)s has been deleted.", name=name), "success")
     return redirect(url_for(".index"))
 
 

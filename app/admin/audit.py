@@ -3,6 +3,7 @@
 from flask import Blueprint, Response, render_template, request, stream_with_context
 from flask.typing import ResponseReturnValue
 
+from app import viewer
 from app.errors import InvalidInput
 from app.models import ActOutcome
 from app.services.audit import search as service
@@ -18,7 +19,7 @@ def index() -> ResponseReturnValue:
     asked, before = request.args.to_dict(), request.args.get("before")
     page, refused = service.Page([], None), None
     try:
-        filters = service.read_filters(asked)
+        filters = service.read_filters(asked, viewer.zone())
         page = service.list_entries(filters, before=before, limit=_LISTED)
     except InvalidInput as error:
         refused = error
@@ -36,7 +37,7 @@ def index() -> ResponseReturnValue:
 @blueprint.get("/export")
 def export() -> ResponseReturnValue:
     """All matching entries, oldest first, as JSON lines."""
-    filters = service.read_filters(request.args.to_dict())
+    filters = service.read_filters(request.args.to_dict(), viewer.zone())
     lines = stream_with_context(service.export_lines(filters))
     response = Response(lines, mimetype="application/jsonl")
     response.headers["Content-Disposition"] = 'attachment; filename="backstop-audit.jsonl"'

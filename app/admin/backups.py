@@ -1,11 +1,12 @@
 """Pages of backups: the list with the create form, and one page for each."""
 
-from datetime import UTC, date
+from datetime import date
 from itertools import groupby
 
 from flask import Blueprint, Response, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
+from app import viewer
 from app.admin.choice import chosen_database
 from app.admin.forms import DropForm, NotesForm, PinForm
 from app.admin.passwords import error_text, refuse_field
@@ -22,6 +23,7 @@ from app.services.jobs.progress import progress_of
 from app.services.proofs.records import best_proofs, list_proofs
 from app.services.restores.by_hand import restore_by_hand
 from app.services.schedules.outlook import get_glance
+from app.wording import _, _l, said
 
 blueprint = Blueprint("backups", __name__, url_prefix="/backup")
 
@@ -49,7 +51,7 @@ def create() -> ResponseReturnValue:
     except Conflict as error:
         _flash_error(error)
         return redirect(url_for(".index"))
-    flash(f"Backup {backup.filename} has been started.", "success")
+    flash(_("Backup %(filename)s has been started.", filename=backup.filename), "success")
     return redirect(url_for(".index"))
 
 
@@ -93,7 +95,7 @@ def update(filename: str) -> ResponseReturnValue:
     except InvalidInput as error:
         form.notes.errors = [error.message]
         return _page(listing.get_backup(filename), form), 422
-    flash("The notes have been saved.", "success")
+    flash(_("The notes have been saved."), "success")
     return redirect(url_for(".show", filename=filename))
 
 
@@ -107,10 +109,17 @@ def cancel(filename: str) -> ResponseReturnValue:
         return redirect(url_for(".show", filename=filename))
     backup = service.wait_for_backup(listing.get_backup(filename).id, CANCEL_PATIENCE)
     if backup.is_completed:
-        flash(f"Backup {filename} was completed before it could be cancelled.", "warning")
+        flash(
+            _("Backup %(filename)s was completed before it could be cancelled.", filename=filename),
+            "warning",
+        )
     else:
-        outcome = "will end in a moment" if backup.is_pending else "has been cancelled"
-        flash(f"Backup {filename} {outcome}.", "success")
+        text = (
+            _("Backup %(filename)s will end in a moment.", filename=filename)
+            if backup.is_pending
+            else _("Backup %(filename)s has been cancelled.", filename=filename)
+        )
+        flash(text, "success")
     return redirect(url_for(".show", filename=filename))
 
 
@@ -123,7 +132,7 @@ def pin(filename: str) -> ResponseReturnValue:
     except (InvalidInput, Conflict) as error:
         flash(error_text(error), "danger")
     else:
-        flash("The backup has been pinned: no retention rule removes it.", "success")
+        flash(_("The backup has been pinned: no retention rule removes it."), "success")
     return redirect(url_for(".show", filename=filename))
 
 
@@ -131,7 +140,7 @@ def pin(filename: str) -> ResponseReturnValue:
 def unpin(filename: str) -> ResponseReturnValue:
     """Unpin a backup."""
     pins.unpin_backup(filename, by=signed_in_admin().username)
-    flash("The backup has been unpinned.", "success")
+    flash(_("The backup has been unpinned."), "success")
     return redirect(url_for(".show", filename=filename))
 
 
@@ -146,14 +155,16 @@ def delete(filename: str) -> ResponseReturnValue:
     """Delete a backup, if the name of its database was typed."""
     backup, form = listing.get_backup(filename), DropForm()
     if backup.is_completed and (form.name.data or "").strip() != backup.database.strip():
-        refuse_field(form.name, f"Type {backup.database} to delete a backup of it.")
+        refuse_field(
+            form.name, _l("Type %(database)s to delete a backup of it.", database=backup.database)
+        )
         return _delete_page(backup, form), 422
     try:
         service.delete_backup(filename)
     except Conflict as error:
         _flash_error(error)
         return redirect(url_for(".show", filename=filename))
-    flash(f"Backup {filename} has been deleted.", "success")
+    flash(_("Backup %(filename)s has been deleted.", filename=filename), "success")
     return redirect(url_for(".index"))
 
 
@@ -169,7 +180,7 @@ def _list(form: NotesForm) -> tuple[str, int]:
     asked, refused = request.args.to_dict(), None
     filters, page, order = filtering.Filters(), listing.Page([], None), filtering.Order.NEWEST
     try:
-        filters, order = filtering.read_filters(asked)
+        filters, order = filtering.read_filters(asked, viewer.zone())
         page = listing.list_backups(filters, limit=25, before=asked.get("before"), order=order)
     except InvalidInput as error:
         refused = error
@@ -204,7 +215,8 @@ def _by_day(
     """The backups by the day on which they were made; in one group if ordered by size."""
     if order is filtering.Order.LARGEST:
         return [(None, backups)]
-    days = groupby(backups, key=lambda backup: backup.created_at.astimezone(UTC).date())
+    zone = viewer.zone()
+    days = groupby(backups, key=lambda backup: backup.created_at.astimezone(zone).date())
     return [(day, list(made)) for day, made in days]
 
 
@@ -224,4 +236,4 @@ def _page(backup: DatabaseBackup, form: NotesForm) -> str:
 
 
 def _flash_error(error: AppError) -> None:
-    flash(f"{error.message}. {error.hint}".strip(), "danger")
+    flash(f"{said(error.message)}. {said(error.hint)}".strip(), "danger")

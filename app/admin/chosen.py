@@ -12,6 +12,7 @@ from app.errors import AppError, InvalidInput
 from app.formatting import backups_text
 from app.models import DatabaseBackup
 from app.services.backups import good, listing, pins, service
+from app.wording import _, _l, ngettext
 
 blueprint = Blueprint("chosen", __name__, url_prefix="/backup/chosen")
 
@@ -38,7 +39,7 @@ def pin() -> ResponseReturnValue:
         refuse_field(form.reason, error_text(error))
         return _page(backups, form, DropForm(), is_deletion=False), 422
     by = signed_in_admin().username
-    return _each(backups, "pinned", lambda name: pins.pin_backup(name, reason, by=by))
+    return _each(backups, _pinned, lambda name: pins.pin_backup(name, reason, by=by))
 
 
 @blueprint.post("/delete")
@@ -48,9 +49,9 @@ def delete() -> ResponseReturnValue:
     if not backups:
         return _none_chosen()
     if (form.name.data or "").strip() != str(len(backups)):
-        refuse_field(form.name, f"Type {len(backups)} to delete these backups.")
+        refuse_field(form.name, _l("Type %(number)s to delete these backups.", number=len(backups)))
         return _page(backups, PinForm(), form, is_deletion=True), 422
-    return _each(backups, "deleted", service.delete_backup)
+    return _each(backups, _deleted, service.delete_backup)
 
 
 def _chosen() -> list[DatabaseBackup]:
@@ -59,7 +60,7 @@ def _chosen() -> list[DatabaseBackup]:
 
 
 def _none_chosen() -> ResponseReturnValue:
-    flash("Choose backups by the boxes before their dates first.", "warning")
+    flash(_("Choose backups by the boxes before their dates first."), "warning")
     return redirect(url_for("admin.backups.index"))
 
 
@@ -77,8 +78,18 @@ def _page(
     )
 
 
+def _pinned(number: int) -> str:
+    return ngettext("%(num)s backup has been pinned.", "%(num)s backups have been pinned.", number)
+
+
+def _deleted(number: int) -> str:
+    return ngettext(
+        "%(num)s backup has been deleted.", "%(num)s backups have been deleted.", number
+    )
+
+
 def _each(
-    backups: list[DatabaseBackup], done: str, act: Callable[[str], object]
+    backups: list[DatabaseBackup], done: Callable[[int], str], act: Callable[[str], object]
 ) -> ResponseReturnValue:
     """Do it with one after the other; what is refused does not keep the rest from it."""
     refused: list[AppError] = []
@@ -88,9 +99,12 @@ def _each(
         except AppError as error:
             refused.append(error)
     if number := len(backups) - len(refused):
-        flash(f"{backups_text(number)} {'has' if number == 1 else 'have'} been {done}.", "success")
+        flash(done(number), "success")
     for refusal in refused[:_SHOWN]:
         flash(error_text(refusal), "danger")
     if more := len(refused[_SHOWN:]):
-        flash(f"{backups_text(more)} more could not be {done}, for similar reasons.", "danger")
+        flash(
+            _("%(backups)s more: refused for similar reasons.", backups=backups_text(more)),
+            "danger",
+        )
     return redirect(url_for("admin.backups.index"))

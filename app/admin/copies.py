@@ -13,6 +13,7 @@ from app.errors import AppError
 from app.models import Copy, Trigger
 from app.services.backups.listing import has_row
 from app.services.copies import service
+from app.wording import _
 
 blueprint = Blueprint("copies", __name__)
 
@@ -24,7 +25,7 @@ def create(filename: str) -> ResponseReturnValue:
 
     def act(by: str) -> str:
         service.copy_backup(filename, store, trigger=Trigger.ADMIN, by=by)
-        return f"The backup is being copied to {store}."
+        return _("The backup is being copied to %(store)s.", store=store)
 
     return _act(filename, act)
 
@@ -42,7 +43,7 @@ def cancel(copy_id: str) -> ResponseReturnValue:
     def act(by: str) -> str:
         service.cancel_copy(copy_id, by=by)
         service.wait_for_copy(copy_id, CANCEL_PATIENCE)
-        return "The copy has been cancelled; it is not tried again."
+        return _("The copy has been cancelled; it is not tried again.")
 
     return _act(service.get_copy(copy_id).filename, act)
 
@@ -53,7 +54,7 @@ def verify(copy_id: str) -> ResponseReturnValue:
 
     def act(by: str) -> str:
         service.queue_verification(copy_id, by=by)
-        return "The copy is being read back; reload this page in a while."
+        return _("The copy is being read back; reload this page in a while.")
 
     return _act(service.get_copy(copy_id).filename, act)
 
@@ -64,7 +65,7 @@ def fetch(copy_id: str) -> ResponseReturnValue:
 
     def act(by: str) -> str:
         service.queue_fetch(copy_id, by=by)
-        return "The copy is being fetched; reload this page in a while."
+        return _("The copy is being fetched; reload this page in a while.")
 
     return _act(service.get_copy(copy_id).filename, act)
 
@@ -86,7 +87,7 @@ def delete(copy_id: str) -> ResponseReturnValue:
 
     def act(by: str) -> str:
         service.remove_copy(copy_id, by=by)
-        return f"The copy in {store} has been removed."
+        return _("The copy in %(store)s has been removed.", store=store)
 
     return _act(filename, act)
 

@@ -17,6 +17,7 @@ from app.services.databases.grants import DEFAULT_ROLE, grants_for
 from app.services.health.overview import read_overview, read_row
 from app.services.schedules.service import make_first_schedules
 from app.steps import Step
+from app.wording import _
 
 blueprint = Blueprint("databases", __name__, url_prefix="/databases")
 
@@ -47,7 +48,10 @@ def create() -> ResponseReturnValue:
     except (InvalidInput, Conflict) as error:
         return _new(form, error), status_of(error)
     make_first_schedules()
-    flash(f"{database.name} is guarded. Back it up now, and schedule its backups.", "success")
+    flash(
+        _("%(name)s is guarded. Back it up now, and schedule its backups.", name=database.name),
+        "success",
+    )
     return redirect(url_for(".show", name=database.name))
 
 
@@ -106,7 +110,10 @@ def add_neighbours(name: str) -> ResponseReturnValue:
         return _discovery(name, error), status_of(error)
     make_first_schedules()
     names = ", ".join(database.name for database in added)
-    flash(f"Guarded now: {names}. Back them up, and schedule their backups.", "success")
+    flash(
+        _("Guarded now: %(names)s. Back them up, and schedule their backups.", names=names),
+        "success",
+    )
     return redirect(url_for(".index"))
 
 
@@ -119,7 +126,7 @@ def update(name: str) -> ResponseReturnValue:
         edited = service.edit_database(name, changes, by=signed_in_admin().username)
     except (InvalidInput, Conflict) as error:
         return _page(database, form, error), status_of(error)
-    flash(f"{edited.name} has been saved.", "success")
+    flash(_("%(name)s has been saved.", name=edited.name), "success")
     return redirect(url_for(".show", name=edited.name))
 
 
@@ -127,7 +134,7 @@ def update(name: str) -> ResponseReturnValue:
 def pause(name: str) -> ResponseReturnValue:
     """Stop its schedules."""
     service.pause_database(name, by=signed_in_admin().username)
-    flash(f"{name} is paused: its schedules wait.", "success")
+    flash(_("%(name)s is paused: its schedules wait.", name=name), "success")
     return redirect(url_for(".show", name=name))
 
 
@@ -139,7 +146,7 @@ def resume(name: str) -> ResponseReturnValue:
     except Conflict as error:
         flash(error_text(error), "danger")
     else:
-        flash(f"{name} is active: its schedules run.", "success")
+        flash(_("%(name)s is active: its schedules run.", name=name), "success")
     return redirect(url_for(".show", name=name))
 
 
@@ -151,7 +158,7 @@ def retire(name: str) -> ResponseReturnValue:
     except Conflict as error:
         flash(error_text(error), "danger")
         return redirect(url_for(".show", name=name))
-    flash(f"{name} is retired. Its backups are kept.", "success")
+    flash(_("%(name)s is retired. Its backups are kept.", name=name), "success")
     return redirect(url_for(".index"))
 
 

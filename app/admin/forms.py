@@ -26,6 +26,7 @@ from app.services.proofs.assertions import MAX_NAME, MAX_STATEMENT
 from app.services.retention.policies import MAX_PLACES
 from app.services.schedules import service as schedules
 from app.services.schedules.times import MAX_CRON
+from app.wording import _l
 
 NAME = {"required": True, "maxlength": 63, "autocapitalize": "none", "spellcheck": False}
 _MODES = [kind.value for kind in Kind if kind is not Kind.DRILL]
@@ -54,24 +55,27 @@ class SignInForm(Form):
     """Sign in."""
 
     username = StringField(
+        _l("Username"),
         validators=[InputRequired(), Length(max=MAX_USERNAME)],
         render_kw={"autocomplete": "username", "autofocus": True, "autocapitalize": "none"},
     )
     password = PasswordField(
+        _l("Password"),
         validators=[InputRequired(), Length(max=MAX_LENGTH)],
         render_kw={"autocomplete": "current-password"},
     )
-    submit = SubmitField("Sign in")
+    submit = SubmitField(_l("Sign in"))
 
 
 class NotesForm(Form):
     """The notes of a backup, new or old."""
 
     notes = TextAreaField(
+        _l("Notes"),
         render_kw={
             "rows": 2,
             "maxlength": MAX_NOTES,
-            "placeholder": "Optional, for example: before the 2.4 migration",
+            "placeholder": _l("Optional, for example: before the 2.4 migration"),
         },
     )
 
@@ -82,30 +86,32 @@ class DatabaseForm(Form):
     name = StringField(render_kw=NAME)
     # Shown again after a test, to the person who entered it; never the stored one.
     url = PasswordField(
-        "Connection URL",
+        _l("Connection URL"),
         widget=PasswordInput(hide_value=False),
         render_kw={"autocomplete": "off", "spellcheck": False},
     )
     ssh_url = StringField(
-        "SSH host on the way", render_kw={"placeholder": "ssh://backstop@bastion.example.com"}
+        _l("SSH host on the way"), render_kw={"placeholder": "ssh://backstop@bastion.example.com"}
     )
-    ssh_identity_file = StringField("File of the private key for it, on this machine")
+    ssh_identity_file = StringField(_l("File of the private key for it, on this machine"))
     ssh_host_key = StringField(
-        "Public key of that host", render_kw={"placeholder": "ssh-ed25519 AAAA…"}
+        _l("Public key of that host"), render_kw={"placeholder": "ssh-ed25519 AAAA…"}
     )
-    compression = StringField(render_kw={"placeholder": "as the panel, for example zstd:3"})
+    compression = StringField(
+        _l("Compression"), render_kw={"placeholder": _l("as the panel, for example zstd:3")}
+    )
     without_rows_of = TextAreaField(
-        "Tables whose rows are left out",
-        render_kw={"rows": 2, "placeholder": "one a line, for example public.events"},
+        _l("Tables whose rows are left out"),
+        render_kw={"rows": 2, "placeholder": _l("one a line, for example public.events")},
     )
     dump_jobs = StringField(
-        "Tables that are dumped at once",
-        render_kw={"inputmode": "numeric", "placeholder": "as the panel, for example 4"},
+        _l("Tables that are dumped at once"),
+        render_kw={"inputmode": "numeric", "placeholder": _l("as the panel, for example 4")},
     )
-    skips_counting = BooleanField("Do not count the rows beside the dump")
+    skips_counting = BooleanField(_l("Do not count the rows beside the dump"))
     max_age = StringField(
-        "Alarm if the newest good backup is older than",
-        render_kw={"placeholder": "as the panel, for example 26h"},
+        _l("Alarm if the newest good backup is older than"),
+        render_kw={"placeholder": _l("as the panel, for example 26h")},
     )
 
 
@@ -148,20 +154,20 @@ class NotifierForm(Form):
             "aria-describedby": "url-help",
         }
     )
-    every_alarm = BooleanField("Every alarm, including kinds added later", default=True)
+    every_alarm = BooleanField(_l("Every alarm, including kinds added later"), default=True)
     facts = SelectMultipleField(
         choices=[fact.value for fact in Fact],  # type: ignore[misc]  # the stubs are behind
         validate_choice=False,
     )
     title = StringField(
-        "Title",
+        _l("Title"),
         render_kw={"maxlength": notifiers.MAX_TITLE, "placeholder": "Backstop: $title"},
     )
     body = TextAreaField(
-        "Text",
+        _l("Text"),
         render_kw={"rows": 3, "maxlength": notifiers.MAX_BODY, "placeholder": "$text\n$time"},
     )
-    enabled = BooleanField("Switched on", default=True)
+    enabled = BooleanField(_l("Switched on"), default=True)
 
 
 class ScheduleForm(Form):
@@ -197,14 +203,14 @@ class ScheduleForm(Form):
             "aria-describedby": "heartbeat-help",
         },
     )
-    no_heartbeat = BooleanField("Remove the monitor")
+    no_heartbeat = BooleanField(_l("Remove the monitor"))
 
 
 class PasswordForm(Form):
     """Enter one's password again."""
 
     password = PasswordField(
-        "Your password",
+        _l("Your password"),
         render_kw={"autocomplete": "current-password", "maxlength": MAX_LENGTH},
     )
 
@@ -219,8 +225,8 @@ _NEW = {
 class PasswordChangeForm(PasswordForm):
     """One's own password, old and new."""
 
-    new = PasswordField("New password", render_kw=_NEW)
-    again = PasswordField("New password once more", render_kw=_NEW)
+    new = PasswordField(_l("New password"), render_kw=_NEW)
+    again = PasswordField(_l("New password once more"), render_kw=_NEW)
 
 
 class RestoreForm(PasswordForm):
@@ -228,19 +234,19 @@ class RestoreForm(PasswordForm):
 
     mode = StringField(
         default=Kind.BESIDE.value,
-        validators=[AnyOf(_MODES, message="Choose one of them.")],
+        validators=[AnyOf(_MODES, message=_l("Choose one of them."))],
     )
     into = StringField(
-        "Name of the new database",
+        _l("Name of the new database"),
         render_kw={"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"},
     )
     tables = TextAreaField(
-        "These tables only",
+        _l("These tables only"),
         render_kw={
             "rows": 3,
             "spellcheck": "false",
             "autocapitalize": "none",
-            "placeholder": "All; or one a line, such as public.orders or crm.*",
+            "placeholder": _l("All; or one a line, such as public.orders or crm.*"),
         },
     )
     confirm = StringField(render_kw={"autocomplete": "off", "autocapitalize": "none"})
@@ -251,11 +257,11 @@ class PinForm(Form):
     """Pin a backup."""
 
     reason = StringField(
-        "Reason",
+        _l("Reason"),
         render_kw={
             "autocomplete": "off",
             "maxlength": MAX_PIN_REASON,
-            "placeholder": "For example: the state for the audit of 2025",
+            "placeholder": _l("For example: the state for the audit of 2025"),
         },
     )
 
@@ -267,15 +273,15 @@ _SHORT = {"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"
 class RetentionForm(Form):
     """Which backups are kept."""
 
-    keep_last = IntegerField("Keep last", validators=[Optional()], render_kw=_PLACES)
-    keep_hourly = IntegerField("Hourly", validators=[Optional()], render_kw=_PLACES)
-    keep_daily = IntegerField("Daily", validators=[Optional()], render_kw=_PLACES)
-    keep_weekly = IntegerField("Weekly", validators=[Optional()], render_kw=_PLACES)
-    keep_monthly = IntegerField("Monthly", validators=[Optional()], render_kw=_PLACES)
-    keep_yearly = IntegerField("Yearly", validators=[Optional()], render_kw=_PLACES)
-    keep_within = StringField("Keep within", render_kw=_SHORT | {"placeholder": "30d"})
-    max_total_size = StringField("Size limit", render_kw=_SHORT | {"placeholder": "500 GiB"})
-    time_zone = StringField("Time zone", default="UTC", render_kw=_SHORT)
+    keep_last = IntegerField(_l("Keep last"), validators=[Optional()], render_kw=_PLACES)
+    keep_hourly = IntegerField(_l("Hourly"), validators=[Optional()], render_kw=_PLACES)
+    keep_daily = IntegerField(_l("Daily"), validators=[Optional()], render_kw=_PLACES)
+    keep_weekly = IntegerField(_l("Weekly"), validators=[Optional()], render_kw=_PLACES)
+    keep_monthly = IntegerField(_l("Monthly"), validators=[Optional()], render_kw=_PLACES)
+    keep_yearly = IntegerField(_l("Yearly"), validators=[Optional()], render_kw=_PLACES)
+    keep_within = StringField(_l("Keep within"), render_kw=_SHORT | {"placeholder": "30d"})
+    max_total_size = StringField(_l("Size limit"), render_kw=_SHORT | {"placeholder": "500 GiB"})
+    time_zone = StringField(_l("Time zone"), default="UTC", render_kw=_SHORT)
 
 
 class DropKeptForm(PasswordForm):

@@ -15,6 +15,7 @@ from app.models.types import now
 from app.problems import status_of
 from app.services.alerts import deliveries
 from app.services.alerts import notifiers as service
+from app.wording import _, said
 
 blueprint = Blueprint("notifiers", __name__, url_prefix="/notifiers")
 
@@ -36,7 +37,10 @@ def create() -> ResponseReturnValue:
         )
     except (InvalidInput, Conflict, NotifierError, Busy) as error:
         return _list(form, error), status_of(error)
-    flash(f"Notifier {created.name} has been created. Send a test message to it.", "success")
+    flash(
+        _("Notifier %(name)s has been created. Send a test message to it.", name=created.name),
+        "success",
+    )
     return redirect(url_for(".show", notifier_id=created.id))
 
 
@@ -58,7 +62,7 @@ def update(notifier_id: str) -> ResponseReturnValue:
         edited = service.edit_notifier(notifier_id, by=signed_in_admin().username, **changes)
     except (InvalidInput, Conflict, NotifierError, Busy) as error:
         return _page(notifier_id, form, error), status_of(error)
-    flash(f"Notifier {edited.name} has been saved.", "success")
+    flash(_("Notifier %(name)s has been saved.", name=edited.name), "success")
     return redirect(url_for(".index"))
 
 
@@ -68,11 +72,11 @@ def test(notifier_id: str) -> ResponseReturnValue:
     try:
         service.send_test(notifier_id, now(), by=signed_in_admin().username)
     except NotifierError as error:
-        flash(f"{sentence_text(error.message)}: {error.detail}", "danger")
+        flash(f"{sentence_text(said(error.message))}: {said(error.detail)}", "danger")
     except Conflict as error:
         flash(error_text(error), "danger")
     else:
-        flash("The test message was accepted. Check whether it has arrived.", "success")
+        flash(_("The test message was accepted. Check whether it has arrived."), "success")
     return redirect(url_for(".show", notifier_id=notifier_id))
 
 
@@ -81,7 +85,7 @@ def delete(notifier_id: str) -> ResponseReturnValue:
     """Delete it."""
     name = service.get_notifier(notifier_id).name
     service.remove_notifier(notifier_id, by=signed_in_admin().username)
-    flash(f"Notifier {name} has been deleted.", "success")
+    flash(_("Notifier %(name)s has been deleted.", name=name), "success")
     return redirect(url_for(".index"))
 
 

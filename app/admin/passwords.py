@@ -1,5 +1,7 @@
 """Before what cannot be taken lightly: is it still the admin who is asking?"""
 
+from flask_babel import force_locale
+from flask_babel.speaklater import LazyString
 from wtforms import Field
 
 from app import auth
@@ -8,6 +10,7 @@ from app.errors import AppError, TooManyAttempts, WrongPassword
 from app.formatting import sentence_text
 from app.services.access.sign_in import Confirm
 from app.services.audit.acting import refuse
+from app.wording import said
 
 
 def confirming(form: PasswordForm) -> Confirm:
@@ -25,12 +28,14 @@ def refusal_of(
     return 422, {}
 
 
-def refuse_field(field: Field, text: str) -> None:
-    """Say at a field of a form, and in the audit, why it is not obeyed."""
-    field.errors = [text]
-    refuse(text)
+def refuse_field(field: Field, text: str | LazyString) -> None:
+    """Say at a field of a form, and in English in the audit, why it is not obeyed."""
+    field.errors = [str(text)]
+    with force_locale("en"):
+        refuse(str(text))
 
 
 def error_text(error: AppError) -> str:
     """An error in one line."""
-    return " ".join(filter(None, [f"{sentence_text(error.message)}.", error.detail, error.hint]))
+    message, detail, hint = map(said, (error.message, error.detail, error.hint))
+    return " ".join(filter(None, [f"{sentence_text(message)}.", detail, hint]))

@@ -29,6 +29,7 @@ from app.services.restores.preview import Preview
 from app.services.restores.request import RestoreRequest, proposed_name, refuse_unconfirmed
 from app.services.restores.source import Source, get_source
 from app.services.restores.tables import choose_tables
+from app.wording import _, _l
 
 blueprint = Blueprint("restores", __name__)
 
@@ -125,10 +126,9 @@ def cancel(restore_id: str) -> ResponseReturnValue:
         return _to_page(restore_id)
     restore = service.wait_for_restore(restore_id, CANCEL_PATIENCE)
     if restore.is_completed:
-        flash("It was completed before it could be cancelled.", "warning")
+        flash(_("It was completed before it could be cancelled."), "warning")
     else:
-        outcome = "will end in a moment" if restore.is_pending else "has been cancelled"
-        flash(f"The {restore.label} {outcome}.", "success")
+        flash(_ended_text(restore), "success")
     return _to_page(restore_id)
 
 
@@ -146,7 +146,11 @@ def undo(restore_id: str) -> ResponseReturnValue:
 
     def act(confirm: Confirm) -> str:
         aside = service.undo_restore(restore_id, by=by, confirm=confirm)
-        return f"{restore.database} is the old database again. The restored one is {aside}."
+        return _(
+            "%(database)s is the old database again. The restored one is %(aside)s.",
+            database=restore.database,
+            aside=aside,
+        )
 
     return _act("restores/undo.html", restore, PasswordForm(), act)
 
@@ -163,13 +167,16 @@ def drop_kept(restore_id: str) -> ResponseReturnValue:
     """Drop the kept database if its name was typed and the password is right."""
     restore, form = service.get_restore(restore_id), DropKeptForm()
     if (form.name.data or "").strip() != restore.database.strip():
-        refuse_field(form.name, f"Type {restore.database} to drop the database that is kept.")
+        refuse_field(
+            form.name,
+            _l("Type %(database)s to drop the database that is kept.", database=restore.database),
+        )
         return render_template("restores/drop.html", restore=restore, form=form), 422
     by = auth.signed_in_admin().username
 
     def act(confirm: Confirm) -> str:
         service.drop_kept(restore_id, by=by, confirm=confirm)
-        return f"Database {restore.kept} has been dropped."
+        return _("Database %(kept)s has been dropped.", kept=restore.kept)
 
     return _act("restores/drop.html", restore, form, act)
 
@@ -188,6 +195,20 @@ def _act(
     return _to_page(restore.id)
 
 
+def _ended_text(restore: Restore) -> str:
+    if restore.is_pending:
+        return (
+            _("The drill will end in a moment.")
+            if restore.is_drill
+            else _("The restore will end in a moment.")
+        )
+    return (
+        _("The drill has been cancelled.")
+        if restore.is_drill
+        else _("The restore has been cancelled.")
+    )
+
+
 def _chosen_source(filename: str) -> Source:
     """The backup, to restore to the database that the page names, or its own."""
     return get_source(filename, request.values.get("to", "")[:63])
@@ -202,7 +223,7 @@ def _chosen_tables(source: Source, form: RestoreForm) -> list[Name]:
         refuse_field(form.tables, error_text(error))
         return []
     if tables and form.mode.data != Kind.BESIDE.value:
-        refuse_field(form.tables, "Selected tables can only be restored beside.")
+        refuse_field(form.tables, _l("Selected tables can only be restored beside."))
     return tables
 
 

@@ -6,8 +6,9 @@ from flask.typing import ResponseReturnValue
 from app.admin.choice import chosen_database, chosen_store
 from app.admin.forms import DropForm, RetentionForm
 from app.auth import signed_in_admin
+from app.describing import outlook_text, policy_form, tally_text
 from app.errors import AppError, InvalidInput
-from app.formatting import bytes_text, policy_form
+from app.formatting import bytes_text
 from app.models import Database, Store
 from app.services.retention import policies
 from app.services.retention import prune as pruning
@@ -15,6 +16,7 @@ from app.services.retention.periods import PERIODS, length_of
 from app.services.retention.rules import Policy
 from app.services.schedules.outlook import get_outlook
 from app.services.stores.lookup import list_stores
+from app.wording import _, said
 
 blueprint = Blueprint("retention", __name__, url_prefix="/retention")
 
@@ -40,9 +42,15 @@ def update() -> ResponseReturnValue:
     except InvalidInput as error:
         return _page(form, error), 422
     outlook = get_outlook(database, store, limit=0)
-    going = outlook.preview.removed.in_words
-    note = f"Nothing has been removed yet; now it would remove {going}. {outlook.in_words()}"
-    flash(f"The retention policy has been saved. {note}", "success")
+    flash(
+        _(
+            "The retention policy has been saved. Nothing has been removed yet; now it would"
+            " remove %(backups)s. %(when)s",
+            backups=tally_text(outlook.preview.removed),
+            when=outlook_text(outlook),
+        ),
+        "success",
+    )
     return redirect(url_for(".index"))
 
 
@@ -59,10 +67,18 @@ def prune() -> ResponseReturnValue:
     if not _is_named(database, form):
         return _question(database, store, form), 422
     done = pruning.prune(database, store, by=signed_in_admin().username)
-    what = f"Copies removed from {store.name}" if store else "Backups removed"
-    flash(f"{what}: {len(done.removed)}, {bytes_text(done.size)}.", "success")
+    what = {"number": len(done.removed), "size": bytes_text(done.size)}
+    flash(
+        _("Copies removed from %(store)s: %(number)s, %(size)s.", store=store.name, **what)
+        if store
+        else _("Backups removed: %(number)s, %(size)s.", **what),
+        "success",
+    )
     for name, why in list((done.spared | done.failed).items())[:_SHOWN]:
-        flash(f"{name} was not removed: {why}.", "danger" if name in done.failed else "warning")
+        flash(
+            _("%(name)s was not removed: %(why)s.", name=name, why=said(why)),
+            "danger" if name in done.failed else "warning",
+        )
     return redirect(url_for(".index"))
 
 
@@ -74,15 +90,15 @@ def confirm() -> ResponseReturnValue:
         return _question(database, store, form), 422
     policy, by = policies.get_policy(database, store), signed_in_admin().username
     policies.confirm_policy(policy, database, store, by=by)
-    when = get_outlook(database, store, limit=0).in_words()
-    flash(f"The retention policy is confirmed. {when}", "success")
+    when = outlook_text(get_outlook(database, store, limit=0))
+    flash(_("The retention policy is confirmed. %(when)s", when=when), "success")
     return redirect(url_for(".index"))
 
 
 def _is_named(database: Database, form: DropForm) -> bool:
     if (form.name.data or "").strip() == database.name:
         return True
-    form.name.errors = [f"Type {database.name} to remove its backups."]
+    form.name.errors = [_("Type %(name)s to remove its backups.", name=database.name)]
     return False
 
 

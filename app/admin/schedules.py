@@ -8,12 +8,15 @@ from flask.typing import ResponseReturnValue
 from app.admin.choice import chosen_database
 from app.admin.forms import ScheduleForm
 from app.auth import signed_in_admin
+from app.describing import cron_text
 from app.errors import AppError, Conflict, InvalidInput
 from app.models import Task
 from app.problems import status_of
 from app.services.schedules import listing as reading
 from app.services.schedules import service
-from app.services.schedules.times import Preview, in_words, preview_times
+from app.services.schedules.times import Preview, preview_times
+from app.wording import _
+from app.zones import list_zones
 
 blueprint = Blueprint("schedules", __name__, url_prefix="/schedules")
 
@@ -35,7 +38,6 @@ def index() -> ResponseReturnValue:
         last=service.last_firings(shown),
         has_backup=reading.find_next_backup(database) is not None,
         database=database,
-        in_words=in_words,
     )
 
 
@@ -55,7 +57,7 @@ def create() -> ResponseReturnValue:
         created = service.add_schedule(new_schedule, of=chosen_database(), created_by=by)
     except (InvalidInput, Conflict) as error:
         return _form(form, error=error), status_of(error)
-    flash(f"Schedule {created.name} has been created.", "success")
+    flash(_("Schedule %(name)s has been created.", name=created.name), "success")
     return redirect(url_for(".show", schedule_id=created.id))
 
 
@@ -65,10 +67,12 @@ def check(schedule_id: str = "") -> ResponseReturnValue:
     """Show what the form means; nothing is saved."""
     form = ScheduleForm()
     try:
-        preview = preview_times(form.cron.data or "", form.timezone.data or "")
+        _words, times = preview_times(form.cron.data or "", form.timezone.data or "")
     except InvalidInput as error:
         return _form(form, schedule_id, error=error), 422
-    return _form(form, schedule_id, preview=preview)
+    return _form(
+        form, schedule_id, preview=(cron_text(" ".join((form.cron.data or "").split())), times)
+    )
 
 
 @blueprint.get("/<schedule_id>")
@@ -91,7 +95,7 @@ def update(schedule_id: str) -> ResponseReturnValue:
         )
     except (InvalidInput, Conflict) as error:
         return _form(form, schedule_id, error=error), status_of(error)
-    flash(f"Schedule {edited.name} has been saved.", "success")
+    flash(_("Schedule %(name)s has been saved.", name=edited.name), "success")
     return redirect(url_for(".show", schedule_id=schedule_id))
 
 
@@ -101,7 +105,7 @@ def pause(schedule_id: str) -> ResponseReturnValue:
     edited = service.edit_schedule(
         schedule_id, service.ScheduleChanges(enabled=False), by=signed_in_admin().username
     )
-    flash(f"Schedule {edited.name} has been paused.", "success")
+    flash(_("Schedule %(name)s has been paused.", name=edited.name), "success")
     return redirect(url_for(".index"))
 
 
@@ -111,7 +115,7 @@ def resume(schedule_id: str) -> ResponseReturnValue:
     edited = service.edit_schedule(
         schedule_id, service.ScheduleChanges(enabled=True), by=signed_in_admin().username
     )
-    flash(f"Schedule {edited.name} has been resumed.", "success")
+    flash(_("Schedule %(name)s has been resumed.", name=edited.name), "success")
     return redirect(url_for(".index"))
 
 
@@ -119,7 +123,7 @@ def resume(schedule_id: str) -> ResponseReturnValue:
 def run(schedule_id: str) -> ResponseReturnValue:
     """Run it now."""
     firing = service.run_now(schedule_id, by=signed_in_admin().username)
-    flash(f"Schedule {firing.schedule.name} will run within 10 seconds.", "success")
+    flash(_("Schedule %(name)s will run within 10 seconds.", name=firing.schedule.name), "success")
     return redirect(url_for(".show", schedule_id=schedule_id))
 
 
@@ -128,7 +132,7 @@ def delete(schedule_id: str) -> ResponseReturnValue:
     """Delete it."""
     name = service.get_schedule(schedule_id).name
     service.remove_schedule(schedule_id, by=signed_in_admin().username)
-    flash(f"Schedule {name} has been deleted.", "success")
+    flash(_("Schedule %(name)s has been deleted.", name=name), "success")
     return redirect(url_for(".index"))
 
 
@@ -153,7 +157,7 @@ def _form(
         "error": error,
         "preview": preview,
         "tasks": list(Task),
-        "zones": reading.list_zones(),
+        "zones": list_zones(),
     }
     if not schedule_id:
         return render_template("schedules/new.html", database=chosen_database(), **common)
@@ -162,7 +166,7 @@ def _form(
     return render_template(
         "schedules/show.html",
         schedule=schedule,
-        words=in_words(schedule.cron),
+        words=cron_text(schedule.cron),
         times=reading.list_next_times(schedule),
         firings=firings,
         backups=reading.backups_of(firings),

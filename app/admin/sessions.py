@@ -6,6 +6,7 @@ from flask.typing import ResponseReturnValue
 from app import auth
 from app.admin.forms import SignInForm
 from app.errors import NotSignedIn, TooManyAttempts
+from app.wording import _
 
 blueprint = Blueprint("sessions", __name__)
 
@@ -36,7 +37,7 @@ def create() -> ResponseReturnValue:
 def delete() -> ResponseReturnValue:
     """Sign out here."""
     auth.sign_out()
-    flash("Signed out.", "success")
+    flash(_("Signed out."), "success")
     return redirect(url_for("admin.sessions.new"))
 
 
@@ -44,5 +45,5 @@ def delete() -> ResponseReturnValue:
 def delete_all() -> ResponseReturnValue:
     """Sign out in every browser and script."""
     auth.sign_out_everywhere()
-    flash("Signed out everywhere.", "success")
+    flash(_("Signed out everywhere."), "success")
     return redirect(url_for("admin.sessions.new"))

@@ -7,6 +7,7 @@ from app.admin.forms import SettingsForm
 from app.auth import signed_in_admin
 from app.errors import AppError, Conflict, InvalidInput
 from app.services.settings_file import document as service
+from app.wording import ngettext
 
 blueprint = Blueprint("settings", __name__, url_prefix="/settings")
 
@@ -41,7 +42,13 @@ def update() -> ResponseReturnValue:
         return _page(form, error=error), 409 if isinstance(error, Conflict) else 422
     if is_dry:
         return _page(form, changes=changes)
-    flash(f"{len(changes)} settings have been changed.", "success")
+    number = len(changes)
+    flash(
+        ngettext(
+            "%(num)s setting has been changed.", "%(num)s settings have been changed.", number
+        ),
+        "success",
+    )
     return redirect(url_for(".index"))
 
 

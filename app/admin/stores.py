@@ -19,6 +19,7 @@ from app.services.stores import lookup, service, store_test
 from app.services.stores.credentials import parse_credentials
 from app.services.stores.keys import forget_drill_key, make_drill_key, make_recovery_key
 from app.steps import Step
+from app.wording import _
 
 blueprint = Blueprint("stores", __name__, url_prefix="/stores")
 
@@ -48,7 +49,9 @@ def create() -> ResponseReturnValue:
         store = service.add_store(form.name.data or "", url, changes, asking=_asking(form), by=by)
     except _REFUSALS as error:
         return _new(form, error), status_of(error)
-    flash(f"{store.name} has been added. Test it, and make a recovery key.", "success")
+    flash(
+        _("%(name)s has been added. Test it, and make a recovery key.", name=store.name), "success"
+    )
     return redirect(url_for(".show", name=store.name))
 
 
@@ -79,7 +82,7 @@ def update(name: str) -> ResponseReturnValue:
         edited = service.edit_store(name, changes, asking=_asking(form), by=by)
     except _REFUSALS as error:
         return _page(row, form, error), status_of(error)
-    flash(f"{edited.name} has been saved.", "success")
+    flash(_("%(name)s has been saved.", name=edited.name), "success")
     return redirect(url_for(".show", name=edited.name))
 
 
@@ -94,7 +97,7 @@ def test(name: str) -> ResponseReturnValue:
 def pause(name: str) -> ResponseReturnValue:
     """Copy nothing more to it."""
     service.pause_store(name, by=signed_in_admin().username)
-    flash(f"{name} is paused: nothing is copied to it.", "success")
+    flash(_("%(name)s is paused: nothing is copied to it.", name=name), "success")
     return redirect(url_for(".show", name=name))
 
 
@@ -102,7 +105,7 @@ def pause(name: str) -> ResponseReturnValue:
 def resume(name: str) -> ResponseReturnValue:
     """Copy to it again."""
     service.resume_store(name, by=signed_in_admin().username)
-    flash(f"{name} is active: backups are copied to it.", "success")
+    flash(_("%(name)s is active: backups are copied to it.", name=name), "success")
     return redirect(url_for(".show", name=name))
 
 
@@ -122,13 +125,13 @@ def recovery_key(name: str) -> ResponseReturnValue:
 @blueprint.post("/<name>/drill-key")
 def drill_key(name: str) -> ResponseReturnValue:
     """Make a key with which the panel reads later copies."""
-    return _changed(name, make_drill_key, "The panel can read later copies.")
+    return _changed(name, make_drill_key, _("The panel can read later copies."))
 
 
 @blueprint.post("/<name>/drill-key/forget")
 def forget_key(name: str) -> ResponseReturnValue:
     """Forget it."""
-    return _changed(name, forget_drill_key, "The panel reads no later copy.")
+    return _changed(name, forget_drill_key, _("The panel reads no later copy."))
 
 
 @blueprint.get("/<name>/delete")
@@ -146,7 +149,15 @@ def delete(name: str) -> ResponseReturnValue:
     except Conflict as error:
         flash(error_text(error), "danger")
         return redirect(url_for(".show", name=name))
-    flash(f"{name} has been removed. {copies_text(left)} stay at {address}.", "success")
+    flash(
+        _(
+            "%(name)s has been removed. %(copies)s stay at %(address)s.",
+            name=name,
+            copies=copies_text(left),
+            address=address,
+        ),
+        "success",
+    )
     return redirect(url_for(".index"))
 
 

@@ -13,6 +13,7 @@ from app.api import (
     databases,
     doctor,
     notifiers,
+    preferences,
     restores,
     retention,
     schedules,
@@ -34,6 +35,7 @@ blueprint.register_blueprint(copies.blueprint)
 blueprint.register_blueprint(databases.blueprint)
 blueprint.register_blueprint(doctor.blueprint)
 blueprint.register_blueprint(notifiers.blueprint)
+blueprint.register_blueprint(preferences.blueprint)
 blueprint.register_blueprint(restores.blueprint)
 blueprint.register_blueprint(retention.blueprint)
 blueprint.register_blueprint(schedules.blueprint)

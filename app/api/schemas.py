@@ -14,6 +14,7 @@ from app.services.restores.service import MAX_LIMIT as MAX_RESTORES
 from app.services.restores.tables import MAX_LIMIT as MAX_TABLES
 from app.services.restores.tables import SORTS
 from app.services.retention.periods import length_of
+from app.viewer import LANGUAGES
 
 MAX_PLAN = 100_000  # backups in one answer
 
@@ -236,6 +237,13 @@ class PasswordChangeSchema(Schema):
 
     password = fields.String(required=True)
     new_password = fields.String(required=True, data_key="newPassword")
+
+
+class PreferencesSchema(Schema):
+    """The body of a change of one's preferences; what is absent stays."""
+
+    time_zone = fields.String(data_key="timeZone")
+    language = fields.String(validate=validate.OneOf(["", *LANGUAGES]))
 
 
 class PinSchema(Schema):

@@ -3,6 +3,7 @@
 from marshmallow import Schema
 
 from app.api.calls import Medium, Shape
+from app.schemas.accounts import AccountSchema
 from app.schemas.alerts import DeliverySchema
 from app.schemas.copies import CopySchema
 from app.schemas.databases import DatabaseSchema
@@ -19,6 +20,7 @@ def _keys_of(schema: type[Schema]) -> dict[str, Shape]:
 
 DUMP = Medium("application/octet-stream")
 SQL = Medium("text/plain")
+ACCOUNT = _keys_of(AccountSchema)
 DELIVERY = _keys_of(DeliverySchema) | {"notifier": str}
 ENTRY = {
     "id": int,

@@ -38,7 +38,12 @@ def list_(as_json: bool) -> None:
     listed = admins.list_admins()
     if as_json:
         rows = [
-            {"username": admin.username, "createdAt": moment_text(admin.created_at)}
+            {
+                "username": admin.username,
+                "createdAt": moment_text(admin.created_at),
+                "timeZone": admin.time_zone,
+                "language": admin.language,
+            }
             for admin in listed
         ]
         click.echo(json_text({"admins": rows}))

@@ -16,15 +16,9 @@ from app.cli.groups import (
 from app.cli.progress import print_asserted, progress_shown
 from app.cli.tables import print_table
 from app.config import CANCEL_PATIENCE
+from app.describing import brought_text, proof_text
 from app.errors import AppError, Conflict
-from app.formatting import (
-    brought_text,
-    bytes_text,
-    duration_text,
-    moment_short,
-    printable,
-    proof_text,
-)
+from app.formatting import bytes_text, duration_text, moment_short, printable
 from app.host import own_user
 from app.models import Database, DatabaseBackup, Level, Proof, Trigger
 from app.schemas.jobs import backup_details, backup_row, backups_in_list

@@ -19,7 +19,7 @@ from rich.progress import (
 )
 from rich.table import Column
 
-from app.formatting import left_text, progress_text
+from app.describing import left_text, progress_text
 from app.services.jobs.progress import Progress as JobProgress
 
 

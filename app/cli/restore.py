@@ -18,8 +18,9 @@ from app.cli.progress import progress_shown
 from app.cli.restore_report import outcome, print_done, print_preview, print_remarks
 from app.cli.tables import print_table
 from app.config import CANCEL_PATIENCE
+from app.describing import outcome_text
 from app.errors import AppError, Conflict
-from app.formatting import moment_short, outcome_text
+from app.formatting import moment_short
 from app.host import own_user
 from app.models import Database, Kind, Restore, Trigger
 from app.schemas.jobs import restore_details, restore_row

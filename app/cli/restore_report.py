@@ -5,7 +5,8 @@ from typing import Any
 import click
 
 from app.cli.progress import print_asserted
-from app.formatting import moment_short, outcome_text, printable, sentence_text
+from app.describing import outcome_text
+from app.formatting import moment_short, printable, sentence_text
 from app.models import Kind, Restore
 from app.services.restores.preview import Preview
 from app.services.restores.request import RestoreRequest

@@ -18,8 +18,9 @@ from app.cli.groups import (
     of_database,
     of_store,
 )
+from app.describing import policy_text
 from app.errors import AppError
-from app.formatting import bytes_text, moment_short, policy_text, printable
+from app.formatting import bytes_text, moment_short, printable
 from app.host import own_user
 from app.models import Database, Store
 from app.schemas.jobs import backup_row

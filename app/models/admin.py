@@ -20,6 +20,8 @@ class Admin(Model):
     username: Mapped[str] = mapped_column(String(64), unique=True)
     password_hash: Mapped[str] = mapped_column(String(255))
     password_generated: Mapped[bool] = mapped_column(default=False, server_default=false())
+    time_zone: Mapped[str] = mapped_column(String(64), default="UTC", server_default="UTC")
+    language: Mapped[str] = mapped_column(String(8), default="", server_default="")  # "": browser's
     created_at: Mapped[datetime] = mapped_column(Moment, default=now)
 
     sessions: Mapped[list[AdminSession]] = relationship(

@@ -43,3 +43,16 @@ def test_a_wrong_password_is_counted(panel: Flask):
     for _ in range(10):
         ann.put(URL, json={"password": "wrong", "newPassword": NEW})
     assert is_problem(ann.put(URL, json={"password": PASSWORD, "newPassword": NEW}), 429)
+
+
+def test_one_s_time_zone_is_shown_and_changed(panel: Flask):
+    ann = signed_in(panel)
+    account = ann.get("/api/admin/account").json["account"]
+    assert (account["username"], account["timeZone"]) == ("admin", "UTC")
+    answer = ann.patch("/api/admin/account", json={"timeZone": "Europe/Berlin"})
+    assert answer.json["account"]["timeZone"] == "Europe/Berlin"
+    assert ann.patch("/api/admin/account", json={}).json["account"] == answer.json["account"]
+    for body in ({"timeZone": "Mars"}, {"timeZone": None}, {"zone": "UTC"}):
+        assert is_problem(ann.patch("/api/admin/account", json=body), 422)
+    acts = ann.get("/api/admin/audit?action=admin.update").json["entries"]
+    assert [each["outcome"] for each in acts] == ["refused"] * 3 + ["done"] * 2

@@ -19,7 +19,7 @@ PAGES = [
     *("/admin/restores", "/admin/schedules", "/admin/schedules/new", "/admin/retention"),
     *("/admin/databases", "/admin/databases/new", "/admin/stores", "/admin/stores/new"),
     *("/admin/settings", "/admin/alarms", "/admin/notifiers", "/admin/audit", "/admin/doctor"),
-    *("/admin/assertions", "/admin/password", "/admin/nonsense"),
+    *("/admin/assertions", "/admin/account", "/admin/password", "/admin/nonsense"),
 ]
 
 

@@ -45,6 +45,7 @@ _WORDS: dict[str, list[Any]] = {
     "filename": [f"backup_2026-01-01T03-0{n}-00-123Z.dump" for n in range(3)],
     "timezone": ["Europe/Berlin"],
     "time_zone": ["Europe/Berlin"],
+    "language": ["de", ""],
     "database_backups.status": ["COMPLETED", "COMPLETED", "FAILED"],
     "database_backups.contents": [_CONTENTS, _CONTENTS, None],
     "database_backups.proven": [True, True, False],

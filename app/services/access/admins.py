@@ -13,6 +13,7 @@ from app.extensions import db, writing
 from app.models import Admin, AdminSession
 from app.services.access import passwords
 from app.services.audit.acting import acting
+from app.zones import get_zone
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +76,21 @@ def change_password(username: str, password: str, *, but: str = "") -> None:
         theirs = delete(AdminSession).where(AdminSession.admin_id == admin.id)
         session.execute(theirs.where(AdminSession.token_sha256 != but))
     logger.info("password changed username=%s", username)
+
+
+@acting
+def edit_admin(
+    username: str, *, time_zone: str | None = None, language: str | None = None
+) -> Admin:
+    """Change how an admin sees the pages; None: as it is. Raises NotFound, InvalidInput."""
+    with writing():
+        admin = get_admin(username)
+        if time_zone is not None:
+            admin.time_zone = str(get_zone(time_zone.strip()))
+        if language is not None:
+            admin.language = language
+    logger.info("admin changed username=%s", username)
+    return admin
 
 
 def list_admins() -> list[Admin]:

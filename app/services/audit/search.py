@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 
 from sqlalchemy import ColumnElement, or_, select
 
@@ -39,10 +39,10 @@ class Page:
     next_before: int | None
 
 
-def read_filters(query: Mapping[str, str]) -> Filters:
+def read_filters(query: Mapping[str, str], zone: tzinfo = UTC) -> Filters:
     """Filters from the parameters of a query: actor, action, outcome, from, to, q.
 
-    Times are ISO 8601, in UTC without a time zone; a date as `to` includes that day.
+    Times are ISO 8601, in `zone` unless they name another; a date as `to` includes that day.
     Raises InvalidInput.
     """
     given = {name: query.get(name, "").strip() for name in WORDS}
@@ -56,8 +56,8 @@ def read_filters(query: Mapping[str, str]) -> Filters:
         actor=words["actor"],
         action=words["action"],
         outcome=words["outcome"],
-        since=moment_text(read_time(words["from"], "from")) or "",
-        until=moment_text(read_time(words["to"], "to")) or "",
+        since=moment_text(read_time(words["from"], "from", zone)) or "",
+        until=moment_text(read_time(words["to"], "to", zone)) or "",
         text=words["q"],
     )
 
@@ -108,7 +108,7 @@ def _wanted(filters: Filters) -> list[ColumnElement[bool]]:
     return wanted
 
 
-def read_time(value: str, name: str) -> datetime | None:
+def read_time(value: str, name: str, zone: tzinfo = UTC) -> datetime | None:
     """The time in the parameter `name`; a date as `to` includes that day. Raises InvalidInput."""
     if not value:
         return None
@@ -116,7 +116,7 @@ def read_time(value: str, name: str) -> datetime | None:
         moment = datetime.fromisoformat(value)
         if len(value) == len("2026-11-23") and name == "to":
             moment += timedelta(days=1)
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=zone)
         return moment.astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise InvalidInput(

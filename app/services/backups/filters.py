@@ -3,7 +3,7 @@
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from typing import TypeVar
 
 from sqlalchemy import ColumnElement, Select, and_, exists, or_
@@ -101,10 +101,10 @@ CHOICES = {
 WORDS = ("database", *CHOICES, "from", "to", "q")
 
 
-def read_filters(query: Mapping[str, str | None]) -> tuple[Filters, Order]:
+def read_filters(query: Mapping[str, str | None], zone: tzinfo = UTC) -> tuple[Filters, Order]:
     """Filters and order from the parameters of a query, `WORDS`.
 
-    Times are ISO 8601, in UTC without a time zone; a date as `to` includes that day. Raises
+    Times are ISO 8601, in `zone` unless they name another; a date as `to` includes that day. Raises
     InvalidInput, NotFound for an unknown database.
     """
     words = {name: (query.get(name) or "").strip() for name in WORDS}
@@ -120,8 +120,8 @@ def read_filters(query: Mapping[str, str | None]) -> tuple[Filters, Order]:
         trigger=Trigger(words["trigger"]) if words["trigger"] else None,
         is_pinned=bool(words["pinned"]),
         lacks_copy=bool(words["copy"]),
-        since=read_time(words["from"], "from"),
-        until=read_time(words["to"], "to"),
+        since=read_time(words["from"], "from", zone),
+        until=read_time(words["to"], "to", zone),
         query=words["q"],
     )
     return filters, Order(words["sort"] or Order.NEWEST)

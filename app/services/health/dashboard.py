@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TypeVar
 
 from sqlalchemy import Select, func, select
@@ -111,8 +111,8 @@ class Dashboard:
         return all(todo.is_done for todo in self.todos)
 
 
-def read_dashboard() -> Dashboard:
-    """Read it; the number of queries does not grow with the databases.
+def read_dashboard(zone: tzinfo = UTC) -> Dashboard:
+    """Read it, with days of this zone; the number of queries does not grow with the databases.
 
     Paused and retired databases are not in it.
     """
@@ -123,7 +123,7 @@ def read_dashboard() -> Dashboard:
         key=_urgency,
     )
     shown = [row.database.id for row in rows[:_SHOWN]]
-    days, tested = days_of(shown), _last_tests(shown)
+    days, tested = days_of(shown, zone), _last_tests(shown)
     cards = [
         Card(row, days.get(row.database.id, ()), tested.get(row.database.id))
         for row in rows[:_SHOWN]

@@ -1,11 +1,12 @@
-"""What became of the backups of each database, day by day in UTC."""
+"""What became of the backups of each database, day by day in a time zone."""
 
 import enum
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy import ColumnElement, Select, case, func, literal, select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from app.extensions import db
@@ -15,6 +16,9 @@ from app.models.types import now
 SHOWN = 30  # days
 
 Key = tuple[str, str]  # the id of a database, and a day in ISO 8601
+Moments = InstrumentedAttribute[datetime]
+
+_STEP = timedelta(minutes=30)  # clocks are set forward or back at such times of UTC
 
 
 class DayState(enum.Enum):
@@ -34,18 +38,63 @@ class Day:
     state: DayState
 
 
-def days_of(databases: Collection[str]) -> Mapping[str, list[Day]]:
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked for: databases, and the midnight with which the first day begins."""
+
+    databases: Collection[str]
+    since: datetime
+    offsets: Sequence[tuple[datetime, timedelta]]  # each with the time at which it ends
+
+    def day(self, moment: Moments) -> ColumnElement[str]:
+        """The day of a moment, in ISO 8601."""
+        if db.engine.dialect.name == "sqlite":
+            return func.date(moment, self._offset(moment, _sqlite_modifier))
+        shifted = func.timezone("UTC", moment) + self._offset(moment, literal)
+        return func.to_char(shifted, "YYYY-MM-DD")
+
+    def _offset(
+        self, moment: Moments, written: Callable[[timedelta], ColumnElement[Any]]
+    ) -> ColumnElement[Any]:
+        """How far the zone is from UTC at a moment: its clocks may be set meanwhile."""
+        *changed, last = self.offsets
+        if not changed:
+            return written(last[1])
+        whens = [(moment < until, written(offset)) for until, offset in changed]
+        return case(*whens, else_=written(last[1]))
+
+
+def _offsets(since: datetime) -> list[tuple[datetime, timedelta]]:
+    """The offsets of its zone from UTC, from a moment until now."""
+    zone, moment, end = since.tzinfo, since.astimezone(UTC), now()
+    offsets: list[tuple[datetime, timedelta]] = []
+    while moment < end:
+        moment += _STEP
+        offset = (moment - _STEP).astimezone(zone).utcoffset() or timedelta()
+        if offsets and offsets[-1][1] == offset:
+            offsets[-1] = moment, offset
+        else:
+            offsets.append((moment, offset))
+    return offsets
+
+
+def _sqlite_modifier(offset: timedelta) -> ColumnElement[str]:
+    return literal(f"{offset.total_seconds():+.0f} seconds")
+
+
+def days_of(databases: Collection[str], zone: tzinfo = UTC) -> Mapping[str, list[Day]]:
     """The last days of each of these databases that had any backup then, oldest first, by its id.
 
     Backups that retention has removed since are known by the schedules that made them. Six
     queries, whatever the number of databases.
     """
-    today = now().replace(hour=0, minute=0, second=0, microsecond=0)
-    midnight = today - timedelta(days=SHOWN - 1)
-    best = dict.fromkeys(_tried(databases, midnight), DayState.FAILED)
-    best |= dict.fromkeys(_verified(databases, midnight), DayState.VERIFIED)
-    best |= dict.fromkeys(_restore_tested(databases, midnight), DayState.RESTORE_TESTED)
-    dates = [midnight.date() + timedelta(days=number) for number in range(SHOWN)]
+    first = now().astimezone(zone).date() - timedelta(days=SHOWN - 1)
+    since = datetime.combine(first, time(), zone)
+    asked = _Asked(databases, since, _offsets(since))
+    best = dict.fromkeys(_tried(asked), DayState.FAILED)
+    best |= dict.fromkeys(_verified(asked), DayState.VERIFIED)
+    best |= dict.fromkeys(_restore_tested(asked), DayState.RESTORE_TESTED)
+    dates = [first + timedelta(days=number) for number in range(SHOWN)]
     return {
         database_id: [
             Day(moment, best.get((database_id, moment.isoformat()), DayState.NOTHING))
@@ -55,54 +104,52 @@ def days_of(databases: Collection[str]) -> Mapping[str, list[Day]]:
     }
 
 
-def _verified(databases: Collection[str], since: datetime) -> Iterator[Key]:
-    rows = select(DatabaseBackup.database_id, _day(DatabaseBackup.created_at)).where(
-        DatabaseBackup.created_at >= since,
+def _verified(asked: _Asked) -> Iterator[Key]:
+    rows = select(DatabaseBackup.database_id, asked.day(DatabaseBackup.created_at)).where(
+        DatabaseBackup.created_at >= asked.since,
         DatabaseBackup.status == Status.COMPLETED,
         DatabaseBackup.proven,
-        DatabaseBackup.database_id.in_(databases),
+        DatabaseBackup.database_id.in_(asked.databases),
     )
     yield from _keys(rows)
-    yield from _keys(_firings(databases, since, Outcome.COMPLETED))
+    yield from _keys(_firings(asked, Outcome.COMPLETED))
 
 
-def _tried(databases: Collection[str], since: datetime) -> Iterator[Key]:
-    rows = select(DatabaseBackup.database_id, _day(DatabaseBackup.created_at)).where(
-        DatabaseBackup.created_at >= since,
+def _tried(asked: _Asked) -> Iterator[Key]:
+    rows = select(DatabaseBackup.database_id, asked.day(DatabaseBackup.created_at)).where(
+        DatabaseBackup.created_at >= asked.since,
         DatabaseBackup.status != Status.PENDING,
-        DatabaseBackup.database_id.in_(databases),
+        DatabaseBackup.database_id.in_(asked.databases),
     )
     yield from _keys(rows)
-    yield from _keys(_firings(databases, since, Outcome.FAILED))
+    yield from _keys(_firings(asked, Outcome.FAILED))
 
 
-def _restore_tested(databases: Collection[str], since: datetime) -> Iterator[Key]:
+def _restore_tested(asked: _Asked) -> Iterator[Key]:
     rows = (
-        select(DatabaseBackup.database_id, _day(Proof.proved_at))
+        select(DatabaseBackup.database_id, asked.day(Proof.proved_at))
         .join(DatabaseBackup, DatabaseBackup.id == Proof.backup_id)
         .where(
-            Proof.proved_at >= since,
+            Proof.proved_at >= asked.since,
             Proof.level >= Level.RESTORED,
             Proof.result == Result.PASSED,
-            DatabaseBackup.database_id.in_(databases),
+            DatabaseBackup.database_id.in_(asked.databases),
         )
     )
     yield from _keys(rows)
-    tested = _firings(databases, since, Outcome.COMPLETED, Task.DRILL)
+    tested = _firings(asked, Outcome.COMPLETED, Task.DRILL)
     yield from _keys(tested)
 
 
-def _firings(
-    databases: Collection[str], since: datetime, outcome: Outcome, task: Task = Task.BACKUP
-) -> Select[str, str]:
+def _firings(asked: _Asked, outcome: Outcome, task: Task = Task.BACKUP) -> Select[str, str]:
     return (
-        select(Schedule.database_id, _day(Firing.due_at))
+        select(Schedule.database_id, asked.day(Firing.due_at))
         .join(Schedule, Schedule.id == Firing.schedule_id)
         .where(
-            Firing.due_at >= since,
+            Firing.due_at >= asked.since,
             Firing.outcome == outcome,
             Schedule.task == task,
-            Schedule.database_id.in_(databases),
+            Schedule.database_id.in_(asked.databases),
         )
     )
 
@@ -110,10 +157,3 @@ def _firings(
 def _keys(rows: Select[str | None, str] | Select[str, str]) -> Iterator[Key]:
     for database_id, day in db.session.execute(rows.distinct()):
         yield str(database_id), str(day)
-
-
-def _day(moment: InstrumentedAttribute[datetime]) -> ColumnElement[str]:
-    """The day of a moment in UTC, in ISO 8601."""
-    if db.engine.dialect.name == "sqlite":
-        return func.date(moment)
-    return func.to_char(func.timezone("UTC", moment), "YYYY-MM-DD")

@@ -2,9 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import datetime
-from functools import cache
 from itertools import islice
-from zoneinfo import available_timezones
 
 from sqlalchemy import Select, func, select
 
@@ -27,12 +25,6 @@ def task_named(word: str) -> Task:
             f"not a task of a schedule: {word[:64]!r}",
             hint=f"Tasks are {', '.join(task.value for task in Task)}.",
         ) from error
-
-
-@cache
-def list_zones() -> list[str]:
-    """The time zones of this machine."""
-    return sorted(available_timezones())
 
 
 def list_next_times(schedule: Schedule) -> list[datetime]:

@@ -1,7 +1,7 @@
 """What a retention policy will remove automatically, and when."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 
 from sqlalchemy import select
 
@@ -22,14 +22,15 @@ class Outlook:
     next_backup_at: datetime | None  # by a schedule; the policy applies after it
     store: Store | None = None  # it is about copies there
 
-    def in_words(self) -> str:
+    def in_words(self, zone: tzinfo = UTC) -> str:
         """When the policy applies, in one or two sentences."""
         if self.standing.is_empty:
             return "It removes nothing."
         after = f"each copy to {self.store.name} of a" if self.store else "each"
+        next_at = self.next_backup_at and self.next_backup_at.astimezone(zone)
         when = (
-            f"after {after} scheduled backup, next at {self.next_backup_at:%Y-%m-%d %H:%M} UTC"
-            if self.next_backup_at
+            f"after {after} scheduled backup, next at {next_at:%Y-%m-%d %H:%M %Z}"
+            if next_at
             else f"after {after} scheduled backup; none is scheduled now"
         )
         if self.standing.waits:

@@ -15,6 +15,7 @@ from cronsim import CronSim, CronSimError
 
 from app.errors import InvalidInput
 from app.models.types import now
+from app.zones import get_zone
 
 MAX_CRON = 255  # characters
 
@@ -62,13 +63,7 @@ def checked_times(cron: str, timezone: str) -> tuple[str, str]:
             "a cron expression has five fields: minute, hour, day of the month, month, weekday",
             hint=_EXAMPLE,
         )
-    try:
-        zone = ZoneInfo(timezone)
-    except (KeyError, ValueError, OSError) as error:
-        raise InvalidInput(
-            f"there is no time zone {timezone[:64]!r}",
-            hint="Examples: Europe/Berlin, America/New_York, UTC.",
-        ) from error
+    zone = get_zone(timezone)
     try:
         next(CronSim(cron, datetime.now(zone)))
     except CronSimError as error:

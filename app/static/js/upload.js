@@ -4,6 +4,7 @@ const form = document.querySelector("[data-upload]");
 const [upload, stop] = form.querySelectorAll("button");
 const bar = form.querySelector("progress");
 const status = form.querySelector("[role=status]");
+const words = JSON.parse(form.dataset.words); // in the language of the page
 const PART = Number(form.dataset.part);
 const PATIENCE = 10; // attempts for one part
 let stopped = false;
@@ -14,13 +15,11 @@ async function ask(url, options = {}) {
   const answer = await fetch(url, options);
   if (answer.ok) return answer;
   const told = await answer.json().catch(() => ({}));
-  const words = [told.title, told.detail, told.hint].filter(Boolean).join(" ");
+  const texts = [told.title, told.detail, told.hint].filter(Boolean).join(" ");
   // Of an answer without words the panel knows nothing: a proxy in front has given it.
   const proxy =
-    answer.status === 413
-      ? "A proxy in front of the panel refuses parts of 16 MiB: raise its limit (nginx: client_max_body_size)."
-      : `The server answered ${answer.status}.`;
-  throw Object.assign(new Error(words || proxy), {
+    answer.status === 413 ? words.proxy : words.answer.replace("{status}", answer.status);
+  throw Object.assign(new Error(texts || proxy), {
     status: answer.status,
   });
 }
@@ -61,7 +60,7 @@ async function send(file, place, offset) {
       const passes = error.status === undefined || error.status >= 500;
       if (error.status === 409) return (await (await ask(place)).json()).upload.received;
       if (!passes || error.status === 507 || attempt === PATIENCE) throw error;
-      status.textContent = `${error.message} Trying again …`;
+      status.textContent = words.again.replace("{error}", () => error.message);
       await pause(attempt);
     }
   }
@@ -72,10 +71,11 @@ async function run(file) {
   for (let offset = from; offset < file.size && !stopped; ) {
     offset = await send(file, place, offset);
     bar.value = offset / file.size;
-    status.textContent = `${Math.floor((100 * offset) / file.size)} % uploaded`;
+    const percent = Math.floor((100 * offset) / file.size);
+    status.textContent = words.uploaded.replace("{percent}", percent);
   }
   if (stopped) {
-    status.textContent += ". Stopped; choose the same file again to go on.";
+    status.textContent += ` – ${words.stopped}`;
     return;
   }
   const answer = await ask(`${place}/import`, asJson({}));
@@ -89,7 +89,7 @@ form.addEventListener("submit", async (event) => {
   stopped = false;
   upload.disabled = true;
   stop.hidden = bar.hidden = false;
-  status.textContent = "Starting …";
+  status.textContent = words.starting;
   await run(form.elements.file.files[0]).catch((error) => {
     status.textContent = error.message;
   });

@@ -1,10 +1,11 @@
-"""How values are shown to people."""
+"""What services found, in words."""
 
 from dataclasses import replace
 
 import pytest
+from flask import Flask, g
 
-from app.formatting import left_text, progress_text
+from app.describing import cron_text, left_text, progress_text
 from app.services.jobs.progress import Progress
 
 DUMPING = Progress(
@@ -37,3 +38,23 @@ def test_a_table_s_name_cannot_command_the_terminal(name: str):
 def test_what_is_left_is_told_where_it_can_be_guessed():
     assert left_text(DUMPING) == "about 2 min 5 s left"
     assert left_text(replace(DUMPING, seconds_left=None)) == ""
+
+
+@pytest.mark.parametrize(
+    ("cron", "english", "german"),
+    [
+        ("0 3 * * *", "At 03:00 every day", "Täglich um 03:00"),
+        ("*/15 * * * *", "Every 15th minute of every hour", "Alle 15 Minuten"),
+        ("5 * * * *", "At minute 5 of every hour", "Stündlich zur Minute 5"),
+        ("30 22 * * 1-5", "At 22:30 on Monday through Friday", "Montag–Freitag um 22:30"),
+        ("0 5 * * 0,3", "At 05:00 on Sunday and Wednesday", "Sonntag, Mittwoch um 05:00"),
+        ("0 4 1 * *", "At 04:00 on the first day of every month", "Am 1. jedes Monats um 04:00"),
+        ("0 0 1 1 *", "At 00:00 on January 1", "0 0 1 1 *"),
+        ("0 */6 * * *", "At minute 0 past every sixth hour", "0 */6 * * *"),
+    ],
+)
+def test_a_cron_expression_is_told_in_words(panel: Flask, cron: str, english: str, german: str):
+    with panel.test_request_context():
+        assert cron_text(cron) == english
+        g.viewer_language = "de"
+        assert cron_text(cron) == german
