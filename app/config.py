@@ -60,6 +60,9 @@ class Settings:
     log_format: str = _set("text", read.matching("text|json", "text or json"))
     # How backups and restores run.
     compression: str | None = _set(None, read.compression)  # None: the best the tool has
+    dump_jobs: int | None = _set(
+        None, read.number(1, read.MOST_DUMP_JOBS)
+    )  # None: by size and cores
     count_rows: bool = _set(True, read.on_or_off)  # count each table's rows too
     lock_timeout: int = _set(30, read.seconds)  # how long a backup waits for a table's lock
     stall_timeout: int = _set(300, read.seconds)  # how long a dump may go without a byte

@@ -15,6 +15,7 @@ _SHORTEST_SECRET = 16  # characters
 _LARGEST_PORT = 65_535
 _MOST_PERCENT = 10_000
 _DAY = 86_400  # seconds
+MOST_DUMP_JOBS = 64
 _HOST = re.compile(r"[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]")
 _DURATIONS = {"": 1, "s": 1, "min": 60, "h": 3600, "d": _DAY}
 _SIZES = {"MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}

@@ -374,6 +374,7 @@ def settings_in(folder: Path, database_url: str, **changes: Any) -> Settings:
         compression=None,
         count_rows=True,
         lock_timeout=5,
+        dump_jobs=None,
         stall_timeout=60,
         dump_timeout=120,
         keep_replaced=7 * 86_400,

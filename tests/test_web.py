@@ -23,7 +23,7 @@ from app.errors import AppError
 from app.models import Status
 from app.services.backups import listing
 from app.services.backups.filters import Filters
-from app.services.backups.run import record_failure
+from app.services.jobs.outcomes import record_failure
 from app.services.recovery import reconcile
 from tests.api.test_downloads import CONTENT, HOSTILE_NAMES, dump_of, planted, state_of
 from tests.conftest import NO_SERVER, PASSWORD

@@ -11,7 +11,7 @@ from app.auth import signed_in_admin
 from app.errors import AppError, Conflict, InvalidInput, PostgresError
 from app.models import Database
 from app.problems import status_of
-from app.readers import seconds
+from app.readers import MOST_DUMP_JOBS, number, seconds
 from app.services.databases import connection_test, discovery, lookup, service
 from app.services.databases.grants import DEFAULT_ROLE, grants_for
 from app.services.health.overview import read_overview, read_row
@@ -179,8 +179,17 @@ def _changes_of(
         **texts,
         without_rows_of=tables,
         skips_counting=bool(form.skips_counting.data),
+        dump_jobs=_jobs((form.dump_jobs.data or "").strip()),
         max_age=max_age,
     )
+
+
+def _jobs(text: str) -> int:
+    """0 for none. Raises InvalidInput."""
+    try:
+        return number(1, MOST_DUMP_JOBS)(text) if text else 0
+    except ValueError as error:
+        raise InvalidInput(f"the number of tables that are dumped at once {error}") from error
 
 
 def _length_text(length: int) -> str:
@@ -197,6 +206,7 @@ def _form_of(database: Database) -> DatabaseForm:
             **{key: getattr(database, key) for key in _TEXTS},
             "without_rows_of": "\n".join(database.without_rows_of),
             "skips_counting": database.skips_counting,
+            "dump_jobs": database.dump_jobs or "",
             "max_age": _length_text(database.max_age or 0),
         },
     )

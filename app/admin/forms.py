@@ -104,6 +104,10 @@ class DatabaseForm(Form):
         _l("Tables whose rows are left out"),
         render_kw={"rows": 2, "placeholder": _l("one a line, for example public.events")},
     )
+    dump_jobs = StringField(
+        _l("Tables that are dumped at once"),
+        render_kw={"inputmode": "numeric", "placeholder": _l("as the panel, for example 4")},
+    )
     skips_counting = BooleanField(_l("Do not count the rows beside the dump"))
     max_age = StringField(
         _l("Alarm if the newest good backup is older than"),

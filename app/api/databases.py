@@ -8,6 +8,7 @@ from app.api.calls import Values, call, success
 from app.api.schemas import Flag, NothingSchema
 from app.api.shapes import DATABASE_OVERVIEW, NEIGHBOUR, STEPS_REPORT
 from app.auth import signed_in_admin
+from app.readers import MOST_DUMP_JOBS
 from app.schemas.databases import DatabaseSchema, database_row, neighbour_row, overview_row
 from app.schemas.reports import steps_report
 from app.services.databases import connection_test, discovery, service
@@ -27,6 +28,9 @@ class DatabaseChangeSchema(Schema):
     compression = fields.String()
     without_rows_of = fields.List(fields.String(), data_key="withoutRowsOf")
     skips_counting = Flag(data_key="skipsCounting")
+    dump_jobs = fields.Integer(
+        strict=True, data_key="dumpJobs", validate=validate.Range(0, MOST_DUMP_JOBS)
+    )
     max_age = fields.Integer(strict=True, data_key="maxAge", validate=validate.Range(0, 2**31 - 1))
 
 

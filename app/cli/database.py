@@ -13,7 +13,7 @@ from app.errors import InvalidInput
 from app.formatting import moment_short, printable
 from app.host import own_user
 from app.postgres.conninfo import parse_url
-from app.readers import seconds
+from app.readers import MOST_DUMP_JOBS, seconds
 from app.schemas.databases import database_row, overview_row
 from app.services.databases import lookup, service
 from app.services.health.overview import Row, read_overview, read_row
@@ -58,6 +58,11 @@ _skips_counting = click.option(
     "skips_counting",
     default=None,
     help="Do not count its rows beside the dump, or count them again.",
+)
+_dump_jobs = click.option(
+    "--dump-jobs",
+    type=click.IntRange(0, MOST_DUMP_JOBS),
+    help="How many of its tables are dumped at once; 0: as the panel.",
 )
 _max_age = click.option(
     "--max-age",
@@ -104,6 +109,7 @@ def show(name: str, as_json: bool) -> None:
 @_compression
 @_without_rows_of
 @_skips_counting
+@_dump_jobs
 @_max_age
 @json_option
 def add(name: str, url: str | None, as_json: bool, **options: Any) -> None:
@@ -135,6 +141,7 @@ def add(name: str, url: str | None, as_json: bool, **options: Any) -> None:
 @_without_rows_of
 @click.option("--with-all-rows", is_flag=True, help="Leave out no rows any more.")
 @_skips_counting
+@_dump_jobs
 @_max_age
 def edit(name: str, *, rename: str | None, url: str | None, **options: Any) -> None:
     """Change a database; what is not given stays as it is."""
@@ -195,6 +202,7 @@ def _changes(
         compression=options["compression"],
         without_rows_of=tables,
         skips_counting=options["skips_counting"],
+        dump_jobs=options["dump_jobs"],
         max_age=_seconds(options["max_age"]),
     )
 

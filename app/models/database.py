@@ -51,6 +51,8 @@ class Database(Model):
     without_rows_of: Mapped[list[str]] = mapped_column(JSON, default=list)
     # Whether the rows of its tables are not counted beside the dump.
     skips_counting: Mapped[bool] = mapped_column(default=False, server_default=false())
+    # Sessions that copy tables at once.
+    dump_jobs: Mapped[int | None]
     # Seconds; how old the newest good backup may become.
     max_age: Mapped[int | None]
 

@@ -1,6 +1,8 @@
 """Make a dump with pg_dump."""
 
+import os
 import re
+import shlex
 import signal
 import time
 from collections.abc import Callable, Mapping
@@ -12,6 +14,10 @@ from app.postgres.connection import hint_for
 from app.postgres.conninfo import Conninfo
 from app.postgres.tools import Toolchain
 from app.programs import command
+
+
+class PgDumpFailed(DumpError):
+    """pg_dump has ended with an error."""
 
 
 class ObjectGone(DumpError):
@@ -40,7 +46,41 @@ class Request:
 
 _HAS_GONE = re.compile(r"could not open relation with OID|cache lookup failed|does not exist")
 _ALREADY_BEGUN = "there is already a transaction in progress"  # in a lent session
+_REST = 20  # times as long as a look at the folder of the parts took
 _FIRST_ROWS = "pg_dump: dumping contents of table"
+
+
+class Written:
+    """The bytes that a dump has written so far: to its file, and to the folder of its parts."""
+
+    def __init__(self, target: Path, folder: Path | None = None) -> None:
+        self._target, self._folder = target, folder
+        self._in_folder, self._next_look = 0, 0.0
+
+    def size(self) -> int:
+        """Raises DumpError where the file is gone."""
+        try:
+            return self._target.stat().st_size + self._parts()
+        except OSError as error:
+            raise DumpError(
+                "the dump was removed while it was written", detail=f"{error.strerror}."
+            ) from error
+
+    def _parts(self) -> int:
+        """The size of the folder; it can have many files, so few looks are taken then."""
+        began = time.monotonic()
+        if self._folder is not None and began >= self._next_look:
+            with os.scandir(self._folder) as files:
+                self._in_folder = sum(map(_size_of, files))
+            self._next_look = began + _REST * (time.monotonic() - began)
+        return self._in_folder
+
+
+def _size_of(file: os.DirEntry[str]) -> int:
+    try:
+        return file.stat(follow_symlinks=False).st_size
+    except FileNotFoundError:  # it has moved into the archive
+        return 0
 
 
 def dump(
@@ -50,40 +90,48 @@ def dump(
     *,
     limits: Limits,
     watch: command.Watch,
-    sign_of_life: Callable[[], object] = lambda: None,
+    sign_of_life: Callable[[int], object] = lambda _: None,
 ) -> None:
     """Dump the database, as it was in the snapshot, into the file `target`.
 
     The file must exist, empty and private: pg_dump would create one that others can read.
-    A dump whose file does not grow is alive as long as the value of `sign_of_life`
-    changes. Raises DumpError, ObjectGone before any row is dumped, or StorageFull.
+    `sign_of_life` gets the bytes written so far; while its value changes, a dump is alive
+    whose file does not grow. Raises DumpError, ObjectGone before any row is dumped, or StorageFull.
     """
-    guard = _StallGuard(target, limits.stall, sign_of_life)
+    alive = StallGuard(Written(target), limits.stall, sign_of_life)
+    run_pg_dump(toolchain, request, ["-F", "c", "-b", "-f", target], limits, alive.added_to(watch))
+
+
+def run_pg_dump(
+    toolchain: Toolchain,
+    request: Request,
+    options: list[str | Path],
+    limits: Limits,
+    watch: command.Watch,
+) -> None:
+    """Run pg_dump to its end. Raises as `dump`, and ToolError."""
+    argv: list[str | Path] = [
+        toolchain.pg_dump, *options, "-v", "-w", f"--lock-wait-timeout={limits.lock}s",
+        *([f"--snapshot={request.snapshot}"] if request.snapshot else []),
+        *(f"--exclude-table-data={_pattern(*table)}" for table in request.without_rows_of),
+        f"--compress={_compress_option(request.compression, toolchain)}",
+        # PGAPPNAME sets the application name, by which sessions are found.
+        "-d", request.info.dsn(application_name=None),
+    ]  # fmt: skip
+    if watch.on_line is not None:
+        watch.on_line(shlex.join(map(str, argv)))
     try:
         outcome = command.run(
-            _pg_dump(toolchain, request, target, limits),
+            argv,
             environment=request.environment,
             timeout=limits.total,
             secrets=request.info.secrets,
-            watch=guard.added_to(watch),
+            watch=watch,
         )
     except TimeoutError:
         raise took_too_long(limits.total) from None
     if outcome.status != 0:
         raise _failure(outcome, limits)
-
-
-def _pg_dump(
-    toolchain: Toolchain, request: Request, target: Path, limits: Limits
-) -> list[str | Path]:
-    return [
-        toolchain.pg_dump, "-F", "c", "-b", "-v", "-w", f"--lock-wait-timeout={limits.lock}s",
-        *([f"--snapshot={request.snapshot}"] if request.snapshot else []),
-        *(f"--exclude-table-data={_pattern(*table)}" for table in request.without_rows_of),
-        f"--compress={_compress_option(request.compression, toolchain)}",
-        # PGAPPNAME sets the application name, by which sessions are found.
-        "-f", target, "-d", request.info.dsn(application_name=None),
-    ]  # fmt: skip
 
 
 def _pattern(schema: str, name: str) -> str:
@@ -141,15 +189,17 @@ def _compress_option(compression: str, toolchain: Toolchain) -> str:
     return level[0] if level else "6"
 
 
-class _StallGuard:
+class StallGuard:
     """Ends a dump that writes no byte, copies no row and prints no line any more."""
 
-    def __init__(self, target: Path, limit: int, sign_of_life: Callable[[], object]) -> None:
-        self._target, self._limit, self._sign_of_life = target, limit, sign_of_life
+    def __init__(self, written: Written, limit: int, sign_of_life: Callable[[int], object]) -> None:
+        self._written, self._limit, self._sign_of_life = written, limit, sign_of_life
         self._last: object = None
         self._since = time.monotonic()
 
     def added_to(self, watch: command.Watch) -> command.Watch:
+        """The same calls, and the guard before them."""
+
         def on_line(line: str) -> None:
             self._since = time.monotonic()
             if watch.on_line is not None and _ALREADY_BEGUN not in line:
@@ -163,13 +213,8 @@ class _StallGuard:
         return replace(watch, on_line=on_line, on_tick=on_tick)
 
     def _check(self) -> None:
-        try:
-            size = self._target.stat().st_size
-        except OSError as error:
-            raise DumpError(
-                "the dump was removed while it was written", detail=f"{error.strerror}."
-            ) from error
-        if (current := (size, self._sign_of_life())) != self._last:
+        size = self._written.size()
+        if (current := (size, self._sign_of_life(size))) != self._last:
             self._last, self._since = current, time.monotonic()
         elif time.monotonic() > self._since + self._limit:
             raise DumpError(
@@ -196,7 +241,7 @@ def _failure(outcome: command.Outcome, limits: Limits) -> AppError:
         )
     # pg_dump waits for its locks under a statement_timeout.
     if "LOCK TABLE" in words and "timeout" in words:
-        return DumpError(
+        return PgDumpFailed(
             f"a table stayed locked for longer than {limits.lock} s",
             detail=words,
             hint="Find the session that holds the lock in pg_stat_activity,"
@@ -211,5 +256,5 @@ def _failure(outcome: command.Outcome, limits: Limits) -> AppError:
     if outcome.status < 0:
         return ToolError(f"pg_dump was ended by signal {-outcome.status}", detail=words)
     is_gone = _HAS_GONE.search(words) and _FIRST_ROWS not in outcome.log
-    kind = ObjectGone if is_gone else DumpError
+    kind = ObjectGone if is_gone else PgDumpFailed
     return kind("pg_dump failed", detail=words, hint=hint_for(words))

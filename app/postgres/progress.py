@@ -17,6 +17,7 @@ PAGE = 8192  # bytes of a page of a table, as PostgreSQL is built
 _ASK_EVERY = 1.0  # seconds between two queries
 
 _TABLE_LINE = re.compile(r'pg_dump: dumping contents of table "(.*)"')
+_FINISHED_LINE = re.compile(r"pg_dump: finished item \d+ TABLE DATA (.*)")  # of a parallel dump
 _LARGE_OBJECT_LINE = re.compile(r"pg_dump: saving large objects")
 
 # The real sizes: the catalogue's pages are those of the last ANALYZE. A locked table
@@ -46,23 +47,23 @@ class Table:
 
 
 class DumpProgress:
-    """The share of a dump that is done, by size, and its current table."""
+    """The share of a dump that is done, by size, and the tables that are being copied."""
 
-    def __init__(self, tables: list[Table]) -> None:
+    def __init__(self, tables: list[Table], jobs: int = 1) -> None:
+        self._jobs = jobs
         self.has_begun = False  # pg_dump has printed something
         self.oids = [*(table.oid for table in tables), _LARGE_OBJECTS]
         self.written = 0  # bytes of the dump so far
-        self._written_before = 0  # at the start of the current table
+        self._written_before = 0  # at the start of the large objects
         self._tables = {table.oid: table for table in tables}
         self._by_name = {table.name: table.oid for table in tables}
         self._tables[_LARGE_OBJECTS] = Table(_LARGE_OBJECTS, "large objects", 0, 0)
         self._seen: set[int] = set()
         self._seen_size = 0
-        self._current: Table | None = None
-        self._share = 0.0
+        self._current: dict[int, float] = {}  # by oid: which share of it is done
         self._fraction = 0.0
         self._total = sum(map(_weight, self._tables.values()))
-        self.moved = 0  # rows copied of the current table; it changes while the dump is alive
+        self.moved = 0  # rows copied of the current tables; it changes while the dump is alive
 
     @property
     def total(self) -> int:
@@ -72,37 +73,44 @@ class DumpProgress:
     @property
     def done(self) -> int:
         """The number of tables that are done."""
-        at_work = self._current is not None and self._current.oid != _LARGE_OBJECTS
-        return len(self._seen - {_LARGE_OBJECTS}) - at_work
+        return len(self._seen - self._current.keys() - {_LARGE_OBJECTS})
 
     @property
     def table(self) -> str:
-        """The current table; empty without one."""
-        return self._current.name if self._current else ""
+        """The current table, or several; empty without one."""
+        return ", ".join(self._tables[oid].name for oid in self._current)
 
     @property
     def fraction(self) -> float:
         """The share of the dump that is done, from 0 to 1; it never decreases."""
-        current = _weight(self._current) * (self._share - 1) if self._current else 0
-        self._fraction = max(self._fraction, min((self._seen_size + current) / self._total, 1))
+        missing = sum(
+            _weight(self._tables[oid]) * (1 - share) for oid, share in self._current.items()
+        )
+        self._fraction = max(self._fraction, min((self._seen_size - missing) / self._total, 1))
         return self._fraction
 
     def heard(self, line: str) -> None:
-        """Take a line of pg_dump, which names each table at its start."""
+        """Take a line of pg_dump: it names each table at its start, in parallel also at its end."""
         self.has_begun = True
         if match := _TABLE_LINE.match(line):
             self._turn_to(self._by_name.get(match[1]))
+        elif match := _FINISHED_LINE.match(line):  # without the schema
+            ended = (
+                oid for oid in self._current if self._tables[oid].name.endswith("." + match[1])
+            )
+            self._current.pop(next(ended, 0), None)
         elif _LARGE_OBJECT_LINE.match(line):
             self._turn_to(_LARGE_OBJECTS)
 
-    def saw(self, oid: int, rows: int, size: int) -> None:
-        """Take the server's figures of the table that is being copied."""
-        self.moved = rows
-        self._turn_to(oid)
-        if self._current is not None and self._current.oid == oid:
-            expected = self._current.rows
-            share = rows / expected if expected >= 1 else size / _weight(self._current)
-            self._share = min(share, 1.0)
+    def saw(self, copied: Rows) -> None:
+        """Take the server's figures: oid, rows and bytes of each table that is being copied."""
+        self.moved = sum(rows for _, rows, _ in copied)
+        for oid, rows, size in copied:
+            self._turn_to(oid)
+            if oid in self._current:
+                expected = self._tables[oid].rows
+                share = rows / expected if expected >= 1 else size / _weight(self._tables[oid])
+                self._current[oid] = min(share, 1.0)
 
     def wrote(self, size: int) -> None:
         """Take the size of the dump so far, the only figure about large objects.
@@ -110,9 +118,9 @@ class DumpProgress:
         They are compressed, so their share is underestimated.
         """
         self.written = size
-        if self._current is not None and self._current.oid == _LARGE_OBJECTS:
-            share = (size - self._written_before) / _weight(self._current)
-            self._share = max(self._share, min(share, 1.0))
+        if _LARGE_OBJECTS in self._current:
+            share = (size - self._written_before) / _weight(self._tables[_LARGE_OBJECTS])
+            self._current[_LARGE_OBJECTS] = max(self._current[_LARGE_OBJECTS], min(share, 1.0))
 
     def weigh(self, sizes: Rows) -> None:
         """Take the real sizes of tables: pairs of oid and bytes."""
@@ -122,13 +130,20 @@ class DumpProgress:
         self._total = sum(map(_weight, self._tables.values()))
         self._seen_size = sum(_weight(self._tables[oid]) for oid in self._seen)
 
+    def _end(self, name: str) -> None:
+        ended = (oid for oid in self._current if self._tables[oid].name.endswith(name))
+        self._current.pop(next(ended, 0), None)
+
     def _turn_to(self, oid: int | None) -> None:
         if oid is None or oid in self._seen or oid not in self._tables:
             return
         self._seen.add(oid)
-        self._written_before = self.written
-        self._current, self._share = self._tables[oid], 0.0
-        self._seen_size += _weight(self._current)
+        self._seen_size += _weight(self._tables[oid])
+        if self._jobs == 1:  # so the table before is complete
+            self._current.clear()
+        if oid == _LARGE_OBJECTS:
+            self._written_before = self.written
+        self._current[oid] = 0.0
 
 
 def _weight(table: Table) -> int:
@@ -164,8 +179,7 @@ def _conversation(info: Conninfo, progress: DumpProgress, name: str) -> Generato
             progress.weigh((yield from _answer(session)))
         while True:
             session.begin(_COPY, name)
-            for row in (yield from _answer(session)):
-                progress.saw(*row)
+            progress.saw((yield from _answer(session)))
             since = time.monotonic()
             while time.monotonic() < since + _ASK_EVERY:
                 yield

@@ -66,6 +66,12 @@ def refuse_too_many_tables(lock: Lock) -> None:
         raise too_few_locks(number, per_session, sessions)
 
 
+def has_locks_for(lock: Lock, sessions: int) -> bool:
+    """Whether so many sessions can lock all tables, with the server's own room to spare."""
+    number, per_session, others = _room(lock)
+    return number * sessions + _OTHER_LOCKS <= per_session * others
+
+
 def found_too_few_locks(lock: Lock) -> DumpError:
     """The same error, when the server reports it later."""
     return too_few_locks(*_room(lock))

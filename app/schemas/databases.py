@@ -27,6 +27,7 @@ class DatabaseSchema(CamelCase):
     compression = fields.String()
     without_rows_of = fields.List(fields.String())
     skips_counting = fields.Boolean()
+    dump_jobs = fields.Integer(allow_none=True)
     max_age = fields.Integer(allow_none=True)  # seconds
     created_at = Moment()
     created_by = fields.String()

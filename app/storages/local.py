@@ -3,12 +3,14 @@
 <folder>/backup_….dump           whole, checked, durable
 <folder>/backup_….dump.json      its manifest
 <folder>/.partial/backup_….dump  being written, locked by its writer
+<folder>/.partial/backup_….dump.parts  the folder of a dump that several processes write
 <folder>/.partial/upload_…       a foreign dump, as far as it is uploaded
 """
 
 import os
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Container, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -32,6 +34,7 @@ from app.storages.uploads import Uploads
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,200}\.dump")
 _PARTIAL = ".partial"
+_PARTS = ".parts"
 _PARTIAL_NAME = re.compile(NAME.pattern + r"(\.json\.[0-9a-f]+)?")
 _TICK = 2 * 10**9  # nanoseconds; the coarsest clock of a file system
 _LARGEST_MANIFEST = 256 * 1024**2  # bytes; a million tables need less
@@ -76,6 +79,22 @@ class LocalStorage:
                 os.close(descriptor)
                 raise
             return Staged(name, path, descriptor)
+
+    @contextmanager
+    def parts_of(self, staged: Staged) -> Iterator[Path]:
+        """An empty private folder for the parts of a staged dump; removed at the end."""
+        folder = staged.path.with_name(staged.name + _PARTS)
+        with storage_errors(f"the parts of {staged.name} cannot be written"):
+            folder.mkdir(mode=0o700)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def empty(self, staged: Staged) -> None:
+        """Begin a staged dump anew."""
+        with storage_errors(f"{staged.name} cannot be begun anew"):
+            os.ftruncate(staged.descriptor, 0)
 
     def open_staged(self, staged: Staged) -> BinaryIO:
         """Open for reading what was written so far."""
@@ -232,11 +251,20 @@ class LocalStorage:
         with storage_errors(f"the partials in {self.folder} cannot be tidied"):
             if not (self.folder / _PARTIAL).is_dir():
                 return []
-            return [
+            abandoned = [
                 entry.name
                 for entry in list_files(self._partials())
                 if _PARTIAL_NAME.fullmatch(entry.name) and locks.remove_unlocked(Path(entry.path))
             ]
+            self._remove_abandoned_parts()
+            return abandoned
+
+    def _remove_abandoned_parts(self) -> None:
+        """Remove the folders whose dump nobody writes: it is locked before they are made."""
+        for folder in self._partials().glob(f"*{_PARTS}"):
+            partial = folder.with_name(folder.name.removesuffix(_PARTS))
+            if not (folder.is_symlink() or locks.is_locked(partial)):
+                shutil.rmtree(folder)
 
     def _manifest(self, name: str) -> Path:
         return self.folder / _manifest_name(name)

@@ -19,8 +19,8 @@ from app.models.types import now
 from app.services.access import admins
 from app.services.backups import listing
 from app.services.backups.filters import Filters
-from app.services.backups.run import record_failure
 from app.services.jobs import claims
+from app.services.jobs.outcomes import record_failure
 from tests.api.test_downloads import CONTENT, dump_of, planted, state_of
 from tests.conftest import PASSWORD, Database, panel_in, signed_in
 

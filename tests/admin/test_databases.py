@@ -35,6 +35,14 @@ def test_a_database_is_added_changed_paused_and_retired(admin: FlaskClient):
         assert admin.post(f"{BASE}/sales", data=changed).status_code == 302
         (box,) = seen(admin, f"{BASE}/sales").all("input", name="skips_counting")
         assert ("checked" in box) is is_checked
+    for jobs, status in (("3", 302), ("", 302), ("none", 422), ("65", 422)):
+        answer = admin.post(f"{BASE}/sales", data=form | {"max_age": "2h", "dump_jobs": jobs})
+        assert answer.status_code == status
+        if status == 302:
+            (field,) = seen(admin, f"{BASE}/sales").all("input", name="dump_jobs")
+            assert field["value"] == jobs
+        else:
+            assert "must be a whole number from 1 to 64" in answer.text
     for verb, state in (("pause", "paused"), ("resume", "active"), ("retire", "retired")):
         assert admin.post(f"{BASE}/sales/{verb}", data={"csrf_token": token}).status_code == 302
         assert f"crm on db2:5432, {state}." in seen(admin, f"{BASE}/sales").text

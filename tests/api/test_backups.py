@@ -24,8 +24,8 @@ from app.models import DatabaseBackup, Status
 from app.models.types import now
 from app.services.backups import listing, service
 from app.services.backups.filters import Filters
-from app.services.backups.run import record_failure
 from app.services.jobs import claims, progress
+from app.services.jobs.outcomes import record_failure
 from tests.api.test_downloads import dump_of, is_problem, planted, state_of
 from tests.conftest import (
     Database,

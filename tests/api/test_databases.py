@@ -37,12 +37,17 @@ def test_a_database_is_added_shown_changed_and_listed(admin: FlaskClient):
     assert (row["state"], row["maxAge"], row["fromEnvironment"]) == ("active", 7200, False)
     changed = admin.patch(
         f"{BASE}/crm",
-        json={"name": "sales", "withoutRowsOf": ["public.log"], "skipsCounting": True},
+        json={
+            "name": "sales",
+            "withoutRowsOf": ["public.log"],
+            "skipsCounting": True,
+            "dumpJobs": 3,
+        },
     )
     assert changed.get_json()["database"]["withoutRowsOf"] == ["public.log"]
     assert admin.get(f"{BASE}/crm").status_code == 404
     kept = admin.get(f"{BASE}/sales").get_json()
-    assert (kept["maxAge"], kept["skipsCounting"]) == (7200, True)
+    assert (kept["maxAge"], kept["skipsCounting"], kept["dumpJobs"]) == (7200, True, 3)
     listed = admin.get(BASE)
     assert "sales" in [each["name"] for each in listed.get_json()["databases"]]
     for answer in (added, changed, listed):

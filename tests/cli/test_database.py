@@ -34,6 +34,9 @@ def test_a_database_is_added_listed_changed_and_retired(run: Run):
         assert run("database", "edit", "sales", option).exit_code == 0
         row = json.loads(run("database", "show", "sales", "--json").stdout)
         assert row["skipsCounting"] is skips
+    for given, kept in (("4", 4), ("0", None)):
+        assert run("database", "edit", "sales", "--dump-jobs", given).exit_code == 0
+        assert json.loads(run("database", "show", "sales", "--json").stdout)["dumpJobs"] == kept
     assert run("database", "pause", "sales").exit_code == 0
     assert re.search(r"^sales +paused ", run("database", "list").stdout, re.MULTILINE)
     assert run("database", "resume", "sales").exit_code == 0

@@ -11,6 +11,8 @@ import psutil
 
 from app.models import Trigger
 from app.services.backups import service as backups
+from app.services.databases.lookup import default_database
+from app.services.databases.service import Changes, edit_database
 from tests.cli.test_panel import PATIENCE
 from tests.faults.lab import SEED, Lab, N, awaited, chance
 
@@ -20,7 +22,9 @@ _BOX = 25 / 8  # seconds for each kill, after which a target is left
 # Slow to compress and small on the disk: a dump of it takes some 0.3 s.
 _WORDS = """
     CREATE TABLE words AS
-    SELECT n, md5(n::text) || md5((n * 7)::text) AS word FROM generate_series(1, 70000) n
+    SELECT n, md5(n::text) || md5((n * 7)::text) AS word FROM generate_series(1, 70000) n;
+    CREATE TABLE more_words AS SELECT * FROM words WHERE n < 30000;
+    CREATE TABLE few_words AS SELECT * FROM words WHERE n < 300;
 """
 
 Tell = Callable[[str, object], None]
@@ -58,6 +62,7 @@ def kill_again_and_again(
         if kills >= N or (kills >= _LEAST and time.monotonic() > deadline):
             break
         number = (signal.SIGKILL, signal.SIGTERM)[index % 2]
+        use_jobs(lab, 1 + index // 2 % 2)
         try:
             hit, what = one(chance(target, index), number, index)
             lab.check(*living)
@@ -69,6 +74,12 @@ def kill_again_and_again(
         left[what if hit else "that had ended"] += 1
     found = ", ".join(f"{times} {what}" for what, times in left.most_common())
     tell("faults", f"{target}: {kills} kills at random moments; left: {found}")
+
+
+def use_jobs(lab: Lab, jobs: int) -> None:
+    """Let so many sessions dump the tables of the next backups."""
+    with lab.context():
+        edit_database(default_database().name, Changes(dump_jobs=jobs), by="faults")
 
 
 def fall(process: psutil.Popen, number: signal.Signals) -> bool:

@@ -26,6 +26,7 @@ only_root = pytest.mark.skipif(
 PAGE = 4096
 BIG = """
     CREATE TABLE orders AS SELECT n, md5(n::text) FROM generate_series(1, 40000) n;
+    CREATE TABLE customers AS SELECT n, md5(n::text) FROM generate_series(1, 20000) n;
 """
 
 
@@ -66,11 +67,12 @@ def test_a_limit_on_the_size_of_files_is_told_as_such(lab: Lab):
 
 
 @only_root
-def test_a_disk_that_is_full_while_dumping_is_told_as_such(lab: Lab):
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_disk_that_is_full_while_dumping_is_told_as_such(lab: Lab, jobs: str):
     with small_disk(lab.backups):
         lab.make_backup()
         with locked(lab.database) as locker:
-            create = waiting_backup(lab)
+            create = waiting_backup(lab, BACKSTOP_DUMP_JOBS=jobs)
             filler = fill(lab.backups, but=100 * PAGE)
             locker.release()
             row = failed(lab, create)

@@ -48,18 +48,31 @@ def test_lines_alone_tell_which_tables_are_done():
     assert (progress.done, progress.table, progress.fraction) == (2, "large objects", 0.99)
 
 
+def test_several_tables_are_copied_at_once():
+    progress = DumpProgress([replace(ORDERS), replace(CUSTOMERS)], jobs=2)
+    progress.heard(LINE.format("public.orders"))
+    progress.heard(LINE.format("public.customers"))
+    progress.saw([(ORDERS.oid, 500, 10), (CUSTOMERS.oid, 7, 3 * PAGE)])
+    assert (progress.done, progress.moved) == (0, 507)
+    assert progress.table == "public.orders, public.customers"
+    assert progress.fraction == pytest.approx(0.48)
+    progress.heard("pg_dump: finished item 2558 TABLE DATA customers")
+    assert (progress.done, progress.table) == (1, "public.orders")
+    assert progress.fraction == pytest.approx(0.54)
+
+
 def test_rows_move_the_figure_within_a_table():
     progress = two()
-    progress.saw(ORDERS.oid, 500, 10)
+    progress.saw([(ORDERS.oid, 500, 10)])
     assert progress.fraction == pytest.approx(0.45)
     assert progress.moved == 500
-    progress.saw(ORDERS.oid, 1200, 10)  # more than were estimated
+    progress.saw([(ORDERS.oid, 1200, 10)])  # more than were estimated
     assert progress.fraction == pytest.approx(0.9)
 
 
 def test_bytes_move_it_where_rows_were_never_counted():
     progress = two()
-    progress.saw(CUSTOMERS.oid, 77, CUSTOMERS.size // 3)
+    progress.saw([(CUSTOMERS.oid, 77, CUSTOMERS.size // 3)])
     assert progress.fraction == pytest.approx(0.03)
 
 
@@ -87,15 +100,15 @@ def test_large_objects_weigh_too_and_move_with_what_is_written():
 def test_what_is_not_in_the_list_changes_nothing():
     progress = two()
     progress.heard(LINE.format("public.others"))
-    progress.saw(4711, 5, 5)
+    progress.saw([(4711, 5, 5)])
     assert (progress.done, progress.table, progress.fraction) == (0, "", 0)
 
 
 def test_a_late_word_of_an_earlier_table_does_not_go_back():
     progress = two()
-    progress.saw(ORDERS.oid, 10, 10)
+    progress.saw([(ORDERS.oid, 10, 10)])
     progress.heard(LINE.format("public.customers"))
-    progress.saw(ORDERS.oid, 1000, 10)
+    progress.saw([(ORDERS.oid, 1000, 10)])
     assert progress.table == "public.customers"
     assert progress.done == 1
 
@@ -121,7 +134,7 @@ def test_it_never_falls_and_never_leaves_its_bounds(happened: list[tuple]):
         if kind == "line":
             progress.heard(LINE.format(*values))
         elif kind == "row":
-            progress.saw(*values)
+            progress.saw([tuple(values)])
         else:
             progress.weigh([tuple(values)])
         assert last <= progress.fraction <= 1
@@ -173,7 +186,7 @@ def test_a_real_dump_is_watched(
     sizes: list[object] = []
     real_saw, real_weigh = DumpProgress.saw, DumpProgress.weigh
     monkeypatch.setattr(
-        DumpProgress, "saw", lambda self, *row: (seen.append(row), real_saw(self, *row))
+        DumpProgress, "saw", lambda self, rows: (seen.extend(rows), real_saw(self, rows))
     )
     monkeypatch.setattr(
         DumpProgress, "weigh", lambda self, rows: (sizes.extend(rows), real_weigh(self, rows))

@@ -29,9 +29,9 @@ from app.services.backups import service as backups
 from app.services.backups.manifests import read_manifest
 from app.services.backups.publication import end_sessions_of, record_success, renew_manifest
 from app.services.backups.recovery import adopt
-from app.services.backups.run import record_failure
 from app.services.databases.configured import private_dir, storage
 from app.services.jobs import claims
+from app.services.jobs.outcomes import record_failure
 from app.services.recovery import reconcile
 from app.storages import local
 from tests.conftest import Database, database_id, sessions

@@ -771,6 +771,32 @@ def test_a_manifest_is_replaced_while_somebody_tidies(
     assert storage.manifest(NAME) == b"another"
 
 
+def test_the_parts_of_a_dump_have_a_private_folder(storage: LocalStorage):
+    staged = storage.stage(NAME)
+    with storage.parts_of(staged) as folder:
+        assert (folder.stat().st_mode & 0o777, list(folder.iterdir())) == (0o700, [])
+        (folder / "1.dat.zst").write_bytes(b"rows")
+        assert storage.remove_abandoned_partials() == []
+        assert (folder / "1.dat.zst").exists(), "somebody tidied a dump that is being written"
+    assert not folder.exists()
+    storage.discard(staged)
+
+
+def test_abandoned_parts_are_removed(storage: LocalStorage, tmp_path: Path):
+    """Of a dump whose file is there, and of one without; a link is nobody's parts."""
+    storage.discard(storage.stage(NAME))
+    partials = storage.folder / ".partial"
+    (partials / NAME).touch()
+    for name in (NAME, OTHER):
+        (partials / f"{name}.parts").mkdir()
+        (partials / f"{name}.parts" / "1.dat.zst").write_bytes(b"rows")
+    (tmp_path / "elsewhere").mkdir()
+    (partials / "x.dump.parts").symlink_to(tmp_path / "elsewhere")
+    assert storage.remove_abandoned_partials() == [NAME]
+    assert [path.name for path in partials.iterdir()] == ["x.dump.parts"]
+    assert (tmp_path / "elsewhere").is_dir()
+
+
 def test_a_link_in_place_of_a_partial_manifest_is_not_written_through(
     storage: LocalStorage, tmp_path: Path
 ):

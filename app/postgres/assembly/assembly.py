@@ -24,10 +24,14 @@ _LONGEST_LINE = 64  # bytes
 _COPY_END = b"\\.\n\n\n"
 
 
+class DamagedDirectory(DumpError):
+    """The directory is not what pg_dump should have written."""
+
+
 class Assembly:
     """An archive in the making. Use it as soon as pg_dump has begun to dump rows.
 
-    Methods raise DumpError for a directory that is damaged, StorageError, StorageFull,
+    Methods raise DamagedDirectory, StorageError, StorageFull,
     and what `on_tick` raises; the target is no archive then.
     """
 
@@ -93,8 +97,7 @@ class Assembly:
 def assemble(directory: Path, target: BinaryIO, on_tick: Callable[[], None]) -> None:
     """Turn a whole directory of pg_dump into one archive in `target`, an empty file.
 
-    Raises DumpError for a directory that is damaged, StorageError, StorageFull, and what
-    `on_tick` raises.
+    Raises DamagedDirectory, StorageError, StorageFull, and what `on_tick` raises.
     """
     Assembly(directory, target, on_tick).finish()
 
@@ -122,8 +125,8 @@ def _open(path: Path) -> Iterator[int]:
         raise StorageError("the dump could not be read", detail=f"{error.strerror}.") from error
 
 
-def _damaged(name: str, reason: str) -> DumpError:
-    return DumpError("the directory of the dump is damaged", detail=f"{name}: {reason}.")
+def _damaged(name: str, reason: str) -> DamagedDirectory:
+    return DamagedDirectory("the directory of the dump is damaged", detail=f"{name}: {reason}.")
 
 
 def _is_whole(file: int, end: bytes) -> bool:

@@ -13,7 +13,7 @@ from app.extensions import db, writing
 from app.models import Database, DatabaseBackup, State, Status
 from app.postgres.conninfo import Conninfo, parse_url
 from app.postgres.ssh_host import parse_ssh_host
-from app.readers import compression
+from app.readers import MOST_DUMP_JOBS, compression
 from app.sealing import seal
 from app.services.audit.acting import acting, tell
 from app.services.databases.configured import Address
@@ -46,6 +46,7 @@ class Changes:
     compression: str | None = None  # empty: the panel's
     without_rows_of: tuple[str, ...] | None = None
     skips_counting: bool | None = None  # of rows, beside the dump
+    dump_jobs: int | None = None  # sessions that copy tables at once; 0: the panel's
     max_age: int | None = None  # seconds; 0: the panel's
 
 
@@ -225,6 +226,15 @@ def _apply(changes: Changes, database: Database) -> None:
         database.without_rows_of = checked_tables(changes.without_rows_of)
     if changes.skips_counting is not None:
         database.skips_counting = changes.skips_counting
+    _apply_numbers(changes, database)
+
+
+def _apply_numbers(changes: Changes, database: Database) -> None:
+    """Raises InvalidInput."""
+    if changes.dump_jobs is not None:
+        if not 0 <= changes.dump_jobs <= MOST_DUMP_JOBS:
+            raise InvalidInput(f"a dump can have 1 to {MOST_DUMP_JOBS} jobs")
+        database.dump_jobs = changes.dump_jobs or None
     if changes.max_age is not None:
         if changes.max_age < 0:
             raise InvalidInput("the age of the newest good backup must not be negative")

@@ -18,6 +18,7 @@ def database_entries() -> dict[Key, Fields]:
             "compression": database.compression,
             "without_rows_of": database.without_rows_of,
             "skips_counting": database.skips_counting,
+            "dump_jobs": database.dump_jobs or 0,
             "max_age": database.max_age or 0,
             "state": lookup.state_of(database).value,
         }
@@ -51,7 +52,9 @@ def _state(word: str) -> State:
 
 
 def _changes(fields: Fields, url: str | None = None) -> service.Changes:
-    options = {key: fields.get(key) for key in ("compression", "skips_counting", "max_age")}
+    options = {
+        key: fields.get(key) for key in ("compression", "skips_counting", "dump_jobs", "max_age")
+    }
     tables = fields.get("without_rows_of")
     return service.Changes(
         url=url, without_rows_of=None if tables is None else tuple(tables), **options

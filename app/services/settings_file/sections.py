@@ -135,6 +135,7 @@ SECTIONS: dict[str, Section] = {
             "compression": str,
             "without_rows_of": list,
             "skips_counting": bool,
+            "dump_jobs": int,
             "max_age": int,
             "state": str,
         },

@@ -210,6 +210,7 @@ one = st.fixed_dictionaries(
         "compression": st.sampled_from(["", "zstd:3", "gzip"]),
         "without_rows_of": st.lists(st.sampled_from(["public.a", "public.b", " s.c "])),
         "skips_counting": st.booleans(),
+        "dump_jobs": st.integers(0, 64),
         "max_age": st.integers(0, 10**6),
         "state": st.sampled_from(["active", "paused", "retired"]),
     }

@@ -1,0 +1,141 @@
+"""Backups that several sessions dump at once: one ordinary archive, and the same promises."""
+
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from threading import Thread
+
+import psycopg2
+import pytest
+
+from app.config import settings
+from app.errors import InvalidInput
+from app.models import DatabaseBackup, Trigger
+from app.postgres.archive import read_entries
+from app.postgres.tools import Toolchain
+from app.programs.command import Line
+from app.services.backups import service as backups
+from app.services.databases.lookup import default_database
+from app.services.databases.service import Changes, edit_database
+from app.services.proofs.records import list_proofs
+from tests.conftest import Database, on_catalogues
+from tests.postgres.conftest import pg_dump_process, wait_until
+
+pytestmark = [pytest.mark.usefixtures("context"), on_catalogues("sqlite")]
+
+LARGE_OBJECTS = """
+    SELECT lo_from_bytea(0, decode(repeat(md5(n::text), n), 'hex')) FROM generate_series(1, 30) n
+"""
+_NEW_EACH_TIME = re.compile(r"^\\(un)?restrict .*$", re.MULTILINE)
+
+
+def made(jobs: int, on_line: Line | None = None) -> DatabaseBackup:
+    edit_database(default_database().name, Changes(dump_jobs=jobs), by="ann")
+    return backups.create_backup(trigger=Trigger.CLI, created_by="ann", on_line=on_line)
+
+
+def path_of(backup: DatabaseBackup) -> Path:
+    return settings().backup_dir / backup.filename
+
+
+def as_sql(chain: Toolchain, path: Path) -> list[str]:
+    printed = subprocess.run(
+        [chain.pg_restore, "-f", "-", path], capture_output=True, text=True, check=True
+    ).stdout
+    return sorted(_NEW_EACH_TIME.sub("", printed).splitlines())
+
+
+def partials() -> list[Path]:
+    return list((settings().backup_dir / ".partial").iterdir())
+
+
+def test_several_jobs_make_the_same_archive(shop: Database, own_toolchain: Toolchain):
+    shop.run(LARGE_OBJECTS)
+    alone, together = made(1), made(2)
+    assert " -F c -b " in alone.log
+    assert " -F d -j 2 -b " in together.log
+    assert as_sql(own_toolchain, path_of(alone)) == as_sql(own_toolchain, path_of(together))
+    proofs = [list_proofs(backup.id)[0].evidence for backup in (alone, together)]
+    assert proofs[0] == proofs[1]
+    assert (proofs[1]["uncounted"], proofs[1]["differences"]) == ([], [])
+    assert partials() == []
+
+
+def test_rows_that_are_left_out_are_left_out_by_all_jobs(shop: Database):
+    edit_database(default_database().name, Changes(without_rows_of=("public.orders",)), by="ann")
+    backup = made(2)
+    assert " -j 2 " in backup.log
+    with path_of(backup).open("rb") as archive:
+        with_rows = {entry.name for entry in read_entries(archive) if entry.kind == "TABLE DATA"}
+    assert with_rows == {"customers"}
+
+
+@contextmanager
+def queued(shop: Database) -> Iterator[Callable[[], None]]:
+    """Yields a call after which somebody waits to lock a table exclusively."""
+    with closing(psycopg2.connect(shop.url)) as connection, connection.cursor() as cursor:
+        threads = []
+
+        def wait_for_it() -> None:
+            cursor.execute("LOCK TABLE orders IN ACCESS EXCLUSIVE MODE")
+            connection.rollback()
+
+        def queue() -> None:
+            threads.append(Thread(target=wait_for_it))
+            threads[0].start()
+            waiting = f"SELECT count(*) FROM pg_locks WHERE NOT granted AND pid = {pid}"
+            wait_until(lambda: shop.run(waiting)[0][0], "somebody waits for the table")
+
+        pid = connection.info.backend_pid
+        yield queue
+        threads[0].join()
+
+
+@pytest.mark.parametrize(
+    ("moment", "reason"),
+    [
+        ("-F d -j 2", "a table stayed locked"),  # before pg_dump locks the tables
+        ("pg_dump: reading column info", "pg_dump failed"),  # before its sessions do
+    ],
+)
+def test_somebody_who_waits_for_a_table_leaves_one_job(
+    shop: Database, own_toolchain: Toolchain, moment: str, reason: str
+):
+    """Each session of a parallel pg_dump would wait behind them; the ordinary one does not."""
+    alone, moments = made(1), [moment]
+    with queued(shop) as queue:
+
+        def on_line(line: str) -> None:
+            if moment in line and moments:
+                moments.clear()
+                stopped = pg_dump_process()
+                if stopped is not None:
+                    stopped.suspend()
+                queue()
+                if stopped is not None:
+                    stopped.resume()
+
+        backup = made(2, on_line)
+    assert backup.is_completed
+    assert f"once more, with one job: {reason}" in backup.log
+    assert as_sql(own_toolchain, path_of(backup)) == as_sql(own_toolchain, path_of(alone))
+    assert partials() == []
+
+
+def test_few_connections_leave_few_jobs(shop: Database):
+    shop.run(f"ALTER DATABASE {shop.name} CONNECTION LIMIT 5")
+    backup = made(4)
+    assert backup.is_completed
+    assert "1 of 4 jobs: the server has room for no more" in backup.log
+    assert " -F c " in backup.log
+
+
+def test_a_small_database_has_one_job_unless_more_are_wanted():
+    assert " -F c " in made(0).log
+
+
+def test_too_many_jobs_are_refused():
+    with pytest.raises(InvalidInput, match="1 to 64 jobs"):
+        made(65)
