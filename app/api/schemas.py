@@ -95,7 +95,9 @@ class TableSchema(Schema):
 class NewRestoreSchema(ConfirmedSchema):
     """The body of a request for a restore; over the live database with the password."""
 
-    mode = fields.Enum(Kind, by_value=True, required=True, validate=validate.NoneOf([Kind.DRILL]))
+    mode = fields.Enum(
+        Kind, by_value=True, required=True, validate=validate.NoneOf([Kind.DRILL, Kind.REFRESH])
+    )
     to = fields.String(load_default="")  # a database, by its name
     into = fields.String(load_default="")
     confirm = fields.String(load_default="")
@@ -123,7 +125,7 @@ class ComparisonSchema(Schema):
 class PreviewSchema(Schema):
     """The query of the preview of a restore."""
 
-    mode = fields.Enum(Kind, by_value=True, required=True)
+    mode = fields.Enum(Kind, by_value=True, required=True, validate=validate.NoneOf([Kind.REFRESH]))
     to = fields.String(load_default="")
     into = fields.String(load_default="")
 

@@ -59,11 +59,11 @@ def refuse_unswappable(server: Server, database: str) -> None:
 
 
 def swap_in(restore_id: str, comment: str | None) -> dict[str, Any]:
-    """Give the working database of a restore the live one's name, and its `comment`.
+    """Give the working database of a restore the final name, and its `comment`.
 
-    The live database is kept under a name that is recorded on the row beforehand: it shows
+    The database of that name is kept under a name that is recorded on the row beforehand: it shows
     after a crash whether the swap took place. Returns that name and how long the database
-    was away. Raises PostgresError with the live database unchanged.
+    was away. Raises PostgresError with that database unchanged.
     """
     with writing() as session:
         row = session.get_one(Restore, restore_id)
@@ -122,14 +122,16 @@ def undo(restore_id: str, *, by: str) -> str:
         if row.kept is None or not row.can_be_undone:
             raise not_undoable()
         database, kept, live = row.database, row.kept, live_of(row)
+        is_live = row.is_replace
     aside = cut_name(database, f"__undone_{now():%Y%m%dT%H%M%S}")
     with live as info:
         with serving(maintenance(info), application_name="backstop undo") as server:
             if not server.has_database(kept):
                 raise Conflict(f'database "{kept}" no longer exists')
             refuse_unswappable(server, database)
-        with hold_lock(info, application_name="backstop undo"):
-            pass  # no backup of it runs
+        if is_live:
+            with hold_lock(info, application_name="backstop undo"):
+                pass  # no backup of it runs
         _swap(info, "backstop undo", [(database, aside), (kept, database)])
     with writing() as session:
         row = session.get_one(Restore, restore_id)
