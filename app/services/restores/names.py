@@ -7,7 +7,7 @@ from app.services.restores import scratch
 
 def checked_name(name: str, guarded: str) -> str:
     """The name, if a database beside the one named `guarded` can have it. Raises InvalidInput."""
-    if len(name.encode()) > NAME_BYTES or not name.isprintable() or name != name.strip():
+    if not name.isprintable() or len(name.encode()) > NAME_BYTES or name != name.strip():
         raise InvalidInput(
             f"a database's name has at most {NAME_BYTES} bytes and no control characters"
         )
