@@ -47,10 +47,11 @@ def find_others(server: Server, target: str, schedule: Schedule | None) -> int |
     oid = server.oid_of(target)
     if oid is None or schedule is None:
         return oid
-    return None if schedule.replaceable == oid or _is_made_by(schedule.id, oid) else oid
+    return None if schedule.replaceable == oid or is_made_by(schedule.id, oid) else oid
 
 
-def _is_made_by(schedule_id: str, oid: int) -> bool:
+def is_made_by(schedule_id: str | None, oid: int | None) -> bool:
+    """Whether a database was made by a restore of this schedule."""
     markers = select(Restore.marker).where(
         Restore.schedule_id == schedule_id, Restore.marker.is_not(None)
     )

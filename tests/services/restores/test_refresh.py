@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from flask import Flask
 
-from app.errors import InvalidInput, PostgresError, WrongPassword
+from app.errors import Conflict, InvalidInput, PostgresError, WrongPassword
 from app.extensions import db, writing
 from app.models import (
     Delivery,
@@ -303,6 +303,20 @@ def test_what_fails_after_the_swap_does_not_deny_it(
     assert staging.run("SELECT count(*) FROM orders") == [(0,)]
     restores.undo_restore(row.id, by="ann")
     assert staging.run("SELECT count(*) FROM orders") == [(500,)]
+
+
+def test_an_undo_sets_no_database_aside_that_others_made(staging, living, server):
+    backed_up()
+    schedule = scheduled(staging)
+    row = [succeeded(schedule) for _ in range(2)][-1]
+    living.run(f'DROP DATABASE "{staging.name}" WITH (FORCE)')
+    living.run(f'CREATE DATABASE "{staging.name}"')
+    before = oid_of(staging)
+    schedules.remove_schedule(schedule.id, by="ann")  # no permission goes with it
+    with pytest.raises(Conflict, match="no longer one that its schedule made"):
+        restores.undo_restore(row.id, by="ann")
+    assert oid_of(staging) == before
+    assert kept(staging, server) == [row.kept]
 
 
 def test_a_deleted_schedule_restores_nothing_more(staging, living):
