@@ -21,7 +21,7 @@ _TASKS = {
     Task.BACKUP: "Backup",
     Task.DRILL: "Drill of the newest good backup",
     Task.SCRUB: "Scrub of the dumps",
-    Task.RESTORE: "Restore of the newest good backup beside",
+    Task.RESTORE: "Restore of the newest good backup into another database",
 }
 _RECENT = {0: "Today, ", 1: "Yesterday, "}
 _BROUGHT = {

@@ -25,11 +25,13 @@ def checked_target(name: str, database: Database) -> str:
     Raises InvalidInput, also if the panel guards a database of that name there.
     """
     name = checked_name(name.strip(), database.dbname)
-    if not name or name in _SYSTEM:
+    if not name:
         raise InvalidInput(
-            f'"{name}" is not the name of a database for a scheduled restore',
-            hint="Name the database to make anew, for example shop_staging.",
+            "a schedule that restores needs a target",
+            hint="Name the database that it makes anew, for example shop_staging.",
         )
+    if name in _SYSTEM:
+        raise InvalidInput(f'database "{name}" belongs to the server', hint="Choose another name.")
     same = select(Database.name).where(
         Database.server == database.server, Database.dbname == name, not_retired()
     )

@@ -1,8 +1,10 @@
 """A schedule makes a database anew beside the guarded one, or leaves it exactly as it was."""
 
+import socket
 import threading
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -20,12 +22,15 @@ from app.models import (
     Schedule,
     Task,
     Trigger,
+    types,
 )
 from app.models.types import now
 from app.services.backups.listing import get_backup
 from app.services.databases.service import add_database
 from app.services.proofs import assertions
 from app.services.proofs import records as proofs
+from app.services.recovery import reconcile
+from app.services.restores import run as running
 from app.services.restores import scratch, swap
 from app.services.restores import service as restores
 from app.services.schedules import service as schedules
@@ -271,10 +276,13 @@ def test_only_a_restore_has_a_target_and_its_sql_is_limited(staging):
 # What is kept
 
 
-def test_the_oldest_replaced_databases_go_first(staging, server):
+def test_the_oldest_replaced_databases_go_first(staging, server, monkeypatch: pytest.MonkeyPatch):
     backed_up()
-    schedule = scheduled(staging, keep_last=1)
-    rows = [succeeded(schedule) for _ in range(3)]
+    schedule, rows = scheduled(staging, keep_last=1), []
+    for minutes in range(3):  # their names tell seconds apart
+        later = timedelta(minutes=minutes)
+        monkeypatch.setattr(types, "_clock", lambda later=later: datetime.now(UTC) + later)
+        rows.append(succeeded(schedule))
     assert kept(staging, server) == [row.kept for row in rows[1:]]
     scratch.sweep()
     assert kept(staging, server) == [rows[2].kept]
@@ -303,6 +311,44 @@ def test_what_fails_after_the_swap_does_not_deny_it(
     assert staging.run("SELECT count(*) FROM orders") == [(0,)]
     restores.undo_restore(row.id, by="ann")
     assert staging.run("SELECT count(*) FROM orders") == [(500,)]
+
+
+@pytest.mark.parametrize("is_done", [False, True])
+def test_a_worker_that_dies_at_the_swap_leaves_one_or_the_other(
+    is_done: bool, staging, living, leftovers, monkeypatch: pytest.MonkeyPatch
+):
+    backed_up()
+    schedule = scheduled(staging)
+    succeeded(schedule)
+    living.run("DELETE FROM orders")
+    backed_up()
+    real = swap._swap
+
+    def die(*args: Any) -> float:
+        if is_done:
+            real(*args)
+        raise SystemExit
+
+    firing = schedules.run_now(schedule.id, by="ann")
+    turn.turn()
+    job = db.session.get_one(Firing, firing.id, populate_existing=True).job_id
+    with monkeypatch.context() as killed:
+        killed.setattr(swap, "_swap", die)
+        killed.setattr(running, "fail_unless_effective", lambda *_: None)
+        killed.setattr(scratch, "tidy", lambda *_: None)
+        with pytest.raises(SystemExit):
+            restores.run_restore.call_local(job)
+    with writing() as session:  # a runner of another boot, which is gone
+        gone = f"{socket.gethostname()} another-boot - 1 1"
+        session.get_one(Restore, job).claimed_by = gone
+    reconcile()
+    turn.turn()
+    firing = db.session.get_one(Firing, firing.id, populate_existing=True)
+    another = (Outcome.RUNNING, 2)  # attempt
+    ended = firing.outcome, firing.attempts
+    assert ended == ((Outcome.COMPLETED, 1) if is_done else another)
+    assert staging.run("SELECT count(*) FROM orders") == [(0 if is_done else 500,)]
+    assert leftovers() == []
 
 
 def test_an_undo_sets_no_database_aside_that_others_made(staging, living, server):

@@ -245,5 +245,5 @@ def test_a_schedule_that_restores_is_exported_with_its_target_and_sql(context: A
     (exported,) = service.export_settings()["schedules"]
     assert document["schedules"][0].items() <= exported.items()
     assert service.import_settings({"schedules": [exported]}, by="ann") == []
-    with pytest.raises(InvalidInput, match="is not the name of a database"):
+    with pytest.raises(InvalidInput, match="belongs to the server"):
         service.import_settings({"schedules": [exported | {"target": "postgres"}]}, by="ann")
