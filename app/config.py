@@ -69,6 +69,7 @@ class Settings:
     dump_timeout: int = _set(_DAY, read.seconds)  # how long a dump may take in all
     drill_timeout: int = _set(_DAY, read.seconds)  # the same for a drill
     restore_timeout: int = _set(_DAY, read.seconds)  # the same for other restores
+    sql_timeout: int = _set(3600, read.seconds)  # the same for the SQL of a schedule
     drill_amcheck: bool = _set(True, read.on_or_off)  # run pg_amcheck in drills
     scrub_every: int = _set(30 * _DAY, read.seconds)  # after how long a dump is read again
     keep_replaced: int = _set(7 * _DAY, read.seconds)  # how long a replace can be undone

@@ -32,6 +32,7 @@ _TASKS = {
     Task.BACKUP: _l("Backup"),
     Task.DRILL: _l("Drill of the newest good backup"),
     Task.SCRUB: _l("Scrub of the dumps"),
+    Task.RESTORE: _l("Restore of the newest good backup into another database"),
 }
 _BROUGHT = {
     "functions": _l("brings functions: %(names)s"),

@@ -19,7 +19,7 @@ WORDS = (
     "Active", "active", "Paused", "paused", "Retired", "retired",
     "Pending", "Completed", "Failed", "Waiting", "Running", "Not possible",
     "Done", "Refused", "Ok", "Warning", "Problem",
-    "Drill", "Beside", "Replace", "In place", "Missing", "Damaged",
+    "Drill", "Beside", "Replace", "In place", "Refresh", "Missing", "Damaged",
     "Added", "Removed", "Changed", "drill", "restore", "backup", "copy",
     "always", "sample", "never", "encrypted",
     # Who started it

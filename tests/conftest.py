@@ -359,6 +359,7 @@ def settings_in(folder: Path, database_url: str, **changes: Any) -> Settings:
         drill_on_live=False,
         drill_timeout=120,
         restore_timeout=120,
+        sql_timeout=60,
         drill_amcheck=False,  # it would cost each drill a tenth of a second
         restore_url=None,
         secret_key="only for tests, never elsewhere",

@@ -29,7 +29,7 @@ from app.services.schedules.times import MAX_CRON
 from app.wording import _l
 
 NAME = {"required": True, "maxlength": 63, "autocapitalize": "none", "spellcheck": False}
-_MODES = [kind.value for kind in Kind if kind is not Kind.DRILL]
+_MODES = [kind.value for kind in Kind if kind not in (Kind.DRILL, Kind.REFRESH)]
 
 
 class Form(FlaskForm):  # type: ignore[misc]  # flask_wtf has no types

@@ -6,14 +6,16 @@ from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from app.admin.choice import chosen_database
-from app.admin.forms import ScheduleForm
+from app.admin.passwords import confirming, refusal_of
+from app.admin.schedule_form import AnyScheduleForm as ScheduleForm
 from app.auth import signed_in_admin
 from app.describing import cron_text
-from app.errors import AppError, Conflict, InvalidInput
+from app.errors import AppError, Conflict, InvalidInput, TooManyAttempts, WrongPassword
 from app.models import Task
 from app.problems import status_of
 from app.services.schedules import listing as reading
 from app.services.schedules import service
+from app.services.schedules.targets import Consent
 from app.services.schedules.times import Preview, preview_times
 from app.wording import _
 from app.zones import list_zones
@@ -54,7 +56,12 @@ def create() -> ResponseReturnValue:
     by = signed_in_admin().username
     try:
         new_schedule = service.NewSchedule(**_values_of(form))
-        created = service.add_schedule(new_schedule, of=chosen_database(), created_by=by)
+        created = service.add_schedule(
+            new_schedule, of=chosen_database(), created_by=by, consent=_consent_in(form)
+        )
+    except (WrongPassword, TooManyAttempts) as error:
+        refusal = refusal_of(error, form)
+        return _form(form), *refusal
     except (InvalidInput, Conflict) as error:
         return _form(form, error=error), status_of(error)
     flash(_("Schedule %(name)s has been created.", name=created.name), "success")
@@ -91,8 +98,14 @@ def update(schedule_id: str) -> ResponseReturnValue:
     by = signed_in_admin().username
     try:
         edited = service.edit_schedule(
-            schedule_id, service.ScheduleChanges(**_values_of(form)), by=by
+            schedule_id,
+            service.ScheduleChanges(**_values_of(form)),
+            by=by,
+            consent=_consent_in(form),
         )
+    except (WrongPassword, TooManyAttempts) as error:
+        refusal = refusal_of(error, form)
+        return _form(form, schedule_id), *refusal
     except (InvalidInput, Conflict) as error:
         return _form(form, schedule_id, error=error), status_of(error)
     flash(_("Schedule %(name)s has been saved.", name=edited.name), "success")
@@ -138,11 +151,20 @@ def delete(schedule_id: str) -> ResponseReturnValue:
 
 def _values_of(form: ScheduleForm) -> dict[str, Any]:
     """What the form says. Raises InvalidInput."""
-    texts = {key: form[key].data or "" for key in ("name", "cron", "timezone", "notes")}
+    keys = ("name", "cron", "timezone", "notes", "target", "sql")
+    texts = {key: form[key].data or "" for key in keys}
     heartbeat = {"heartbeat_url": form.heartbeat_url.data or ""}
     is_told = form.no_heartbeat.data or heartbeat["heartbeat_url"]  # empty and unasked: as it is
     task = reading.task_named(form.task.data or "")
-    return texts | {"task": task} | (heartbeat if is_told else {})
+    if form.keep_last.data is None:
+        raise InvalidInput("the number of databases to keep must be a whole number")
+    values = {"task": task, "keep_last": form.keep_last.data}
+    return texts | values | (heartbeat if is_told else {})
+
+
+def _consent_in(form: ScheduleForm) -> Consent:
+    """What the form says about a database that the schedule did not make."""
+    return Consent(form.confirm.data or "", confirming(form))
 
 
 def _form(

@@ -4,16 +4,18 @@ from flask import Blueprint, jsonify, url_for
 from flask.typing import ResponseReturnValue
 
 from app.api.calls import Values, call, success
-from app.api.schemas import (
-    DatabaseQuerySchema,
-    LimitSchema,
+from app.api.schedule_schemas import (
     NewScheduleSchema,
-    NothingSchema,
     ScheduleChangeSchema,
     SchedulePreviewSchema,
 )
+from app.api.schemas import (
+    DatabaseQuerySchema,
+    LimitSchema,
+    NothingSchema,
+)
 from app.api.shapes import SCHEDULE, SCHEDULE_DETAILS
-from app.auth import signed_in_admin
+from app.auth import confirming, signed_in_admin
 from app.models import Schedule
 from app.schemas.schedules import (
     FiringSchema,
@@ -24,6 +26,7 @@ from app.schemas.schedules import (
 )
 from app.services.databases.lookup import choose_database
 from app.services.schedules import service, times
+from app.services.schedules.targets import Consent
 
 blueprint = Blueprint("schedules", __name__, url_prefix="/schedules")
 
@@ -46,13 +49,17 @@ def preview(query: Values) -> ResponseReturnValue:
 
 @blueprint.post("")
 @call(
-    {201: success(schedule=SCHEDULE_DETAILS, message=str)}, body=NewScheduleSchema, refusals=[409]
+    {201: success(schedule=SCHEDULE_DETAILS, message=str)},
+    body=NewScheduleSchema,
+    refusals=[409, 429],
 )
 def create(body: Values) -> ResponseReturnValue:
     """Make one."""
     by = signed_in_admin().username
     database = choose_database(body.pop("database"))
-    created = service.add_schedule(service.NewSchedule(**body), of=database, created_by=by)
+    consent = _consent_in(body)
+    new = service.NewSchedule(**body)
+    created = service.add_schedule(new, of=database, created_by=by, consent=consent)
     answer = {
         "success": True,
         "schedule": _details(created),
@@ -69,13 +76,15 @@ def show(schedule_id: str) -> ResponseReturnValue:
 
 
 @blueprint.patch("/<schedule_id>")
-@call({200: success(schedule=SCHEDULE_DETAILS)}, body=ScheduleChangeSchema, refusals=[409])
+@call({200: success(schedule=SCHEDULE_DETAILS)}, body=ScheduleChangeSchema, refusals=[409, 429])
 def update(schedule_id: str, body: Values) -> ResponseReturnValue:
     """Change what is given."""
+    consent = _consent_in(body)
     edited = service.edit_schedule(
         schedule_id,
         service.ScheduleChanges(**body),
         by=signed_in_admin().username,
+        consent=consent,
     )
     return {"success": True, "schedule": _details(edited)}
 
@@ -103,6 +112,11 @@ def list_firings(schedule_id: str, query: Values) -> ResponseReturnValue:
     """The newest runs."""
     firings = service.list_firings(schedule_id, **query)
     return jsonify({"firings": [firing_row(firing) for firing in firings]})
+
+
+def _consent_in(body: Values) -> Consent:
+    """What the body says about a database that the schedule did not make; taken out of it."""
+    return Consent(body.pop("confirm"), confirming(body.pop("password")))
 
 
 def _details(schedule: Schedule) -> dict[str, object]:

@@ -6,7 +6,7 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, validate
 
 from app.errors import InvalidInput
-from app.models import Kind, Task
+from app.models import Kind
 from app.services.audit.search import MAX_LIMIT as MAX_ENTRIES
 from app.services.backups.filters import CHOICES
 from app.services.backups.listing import MAX_LIMIT
@@ -96,7 +96,9 @@ class TableSchema(Schema):
 class NewRestoreSchema(ConfirmedSchema):
     """The body of a request for a restore; over the live database with the password."""
 
-    mode = fields.Enum(Kind, by_value=True, required=True, validate=validate.NoneOf([Kind.DRILL]))
+    mode = fields.Enum(
+        Kind, by_value=True, required=True, validate=validate.NoneOf([Kind.DRILL, Kind.REFRESH])
+    )
     to = fields.String(load_default="")  # a database, by its name
     into = fields.String(load_default="")
     confirm = fields.String(load_default="")
@@ -124,7 +126,7 @@ class ComparisonSchema(Schema):
 class PreviewSchema(Schema):
     """The query of the preview of a restore."""
 
-    mode = fields.Enum(Kind, by_value=True, required=True)
+    mode = fields.Enum(Kind, by_value=True, required=True, validate=validate.NoneOf([Kind.REFRESH]))
     to = fields.String(load_default="")
     into = fields.String(load_default="")
 
@@ -184,33 +186,6 @@ class NewNotifierSchema(NotifierChangeSchema):
 
     name = fields.String(required=True)
     url = fields.String(required=True)
-
-
-class ScheduleChangeSchema(Schema):
-    """The body of a change to a schedule; absent values stay."""
-
-    name = fields.String()
-    task = fields.Enum(Task, by_value=True)
-    cron = fields.String()
-    timezone = fields.String()
-    notes = fields.String()
-    enabled = Flag()
-    heartbeat_url = fields.String(data_key="heartbeatUrl")
-
-
-class NewScheduleSchema(ScheduleChangeSchema, DatabaseQuerySchema):
-    """The body of a request for a schedule."""
-
-    name = fields.String(required=True)
-    task = fields.Enum(Task, by_value=True, required=True)
-    cron = fields.String(required=True)
-
-
-class SchedulePreviewSchema(Schema):
-    """The query of the preview of a schedule."""
-
-    cron = fields.String(required=True)
-    timezone = fields.String(load_default="UTC")
 
 
 class LimitSchema(Schema):

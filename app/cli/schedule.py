@@ -20,11 +20,13 @@ from app.formatting import in_zone, moment_short, printable
 from app.host import own_user
 from app.models import Database, Firing, Schedule, Task
 from app.schemas.schedules import firing_row, schedule_details, schedule_preview, schedule_rows
+from app.services.access.sign_in import at_the_terminal
 from app.services.jobs.workers import find_trouble
 from app.services.schedules import service, times
 from app.services.schedules.listing import list_next_times
+from app.services.schedules.targets import Consent
 
-group = Group("schedule", help="Run backups, drills and scrubs automatically.")
+group = Group("schedule", help="Run backups, drills, scrubs and restores automatically.")
 
 _task = click.Choice([task.value for task in Task])
 _cron_help = "Minute, hour, day of the month, month, weekday: '0 3 * * *'."
@@ -35,6 +37,23 @@ _heartbeat = click.option(
     "heartbeat_file",
     type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
     help="The file with the URL of a monitor that receives each run; - for standard input.",
+)
+_target = click.option(
+    "--target", metavar="DATABASE", help="The database that --task restore makes anew."
+)
+_sql = click.option(
+    "--sql-file",
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
+    help="The file with SQL to run in it before it is used; - for standard input.",
+)
+_keep_last = click.option(
+    "--keep-last", type=int, metavar="NUMBER", help="How many databases it replaced are kept."
+)
+_replace = click.option(
+    "--replace",
+    metavar="DATABASE",
+    default="",
+    help="The target's name again, if it exists and something else made it.",
 )
 
 
@@ -75,6 +94,11 @@ def show(name: str, as_json: bool, database: Database) -> None:
         click.echo(f"notes: {printable(schedule.notes)}")
     if schedule.heartbeat:
         click.echo("heartbeat: sent to a monitor")
+    if schedule.target:
+        click.echo(f"target: {schedule.target}, keep last {schedule.keep_last}")
+    if schedule.sql:
+        click.echo("SQL:")
+        click.echo("\n".join(f"  {printable(line)}" for line in schedule.sql.splitlines()))
     click.echo("next:" if schedule.enabled else "paused")
     _print_times(list_next_times(schedule), schedule.timezone)
     for firing in firings:
@@ -86,6 +110,7 @@ def show(name: str, as_json: bool, database: Database) -> None:
     epilog=examples(
         "flask schedule create nightly --task backup --cron '0 3 * * *'",
         "flask schedule create weekly --task drill --cron '0 5 * * 0' --timezone Europe/Berlin",
+        "flask schedule create staging --task restore --cron '0 4 * * *' --target shop_staging",
     ),
 )
 @click.argument("name")
@@ -94,6 +119,10 @@ def show(name: str, as_json: bool, database: Database) -> None:
 @click.option("--timezone", default="UTC", show_default=True, help=_zone_help)
 @_notes
 @_heartbeat
+@_target
+@_sql
+@_keep_last
+@_replace
 @click.option("--paused", is_flag=True, help="Do not start it yet.")
 @json_option
 @for_one_database
@@ -101,22 +130,24 @@ def create(
     name: str,
     *,
     task: str,
-    notes: str | None,
     heartbeat_file: Path | None,
+    sql_file: Path | None,
+    replace: str,
     as_json: bool,
     database: Database,
-    **when: Any,
+    **given: Any,
 ) -> None:
     """Create a schedule, which a running worker follows."""
     new = service.NewSchedule(
         name,
         Task(task),
-        enabled=not when.pop("paused"),
-        notes=notes or "",
-        **when,
+        enabled=not given.pop("paused"),
         heartbeat_url=_url_in(heartbeat_file) or "",
+        sql=_sql_in(sql_file) or "",
+        **{key: value for key, value in given.items() if value is not None},
     )
-    created = service.add_schedule(new, of=database, created_by=own_user())
+    consent = Consent(replace, at_the_terminal)
+    created = service.add_schedule(new, of=database, created_by=own_user(), consent=consent)
     if as_json:
         click.echo(json_text(schedule_details(created, None)))
         return
@@ -133,14 +164,19 @@ def create(
 @_notes
 @_heartbeat
 @click.option("--no-heartbeat", is_flag=True, help="Remove the monitor.")
+@_target
+@_sql
+@_keep_last
+@_replace
 @of_database
 def edit(
     name: str,
     *,
-    rename: str | None,
     task: str | None,
     heartbeat_file: Path | None,
     no_heartbeat: bool,
+    sql_file: Path | None,
+    replace: str,
     database: Database,
     **changes: Any,
 ) -> None:
@@ -150,12 +186,14 @@ def edit(
     edited = service.edit_schedule(
         service.get_schedule_named(name, database).id,
         service.ScheduleChanges(
-            name=rename,
+            name=changes.pop("rename"),
             task=Task(task) if task else None,
-            **changes,
             heartbeat_url="" if no_heartbeat else _url_in(heartbeat_file),
+            sql=_sql_in(sql_file),
+            **changes,
         ),
         by=own_user(),
+        consent=Consent(replace, at_the_terminal),
     )
     click.echo(f"{edited.name} has been saved.")
 
@@ -218,6 +256,10 @@ def next_(cron: str, timezone: str, as_json: bool) -> None:
 
 def _url_in(file: Path | None) -> str | None:
     return read_secret(file, "--heartbeat-url-file") if file else None
+
+
+def _sql_in(file: Path | None) -> str | None:
+    return read_secret(file, "--sql-file", is_whole=True) if file else None
 
 
 def _enable(name: str, database: Database, *, enabled: bool) -> None:

@@ -21,6 +21,7 @@ class Kind(enum.Enum):
     BESIDE = "beside"  # into a new database
     REPLACE = "replace"  # into a new database, which then takes the live one's name
     IN_PLACE = "in place"  # over the live database itself, all or nothing
+    REFRESH = "refresh"  # into a new database, which takes the name of a copy made before
 
 
 class Restore(Job, Model):
@@ -37,13 +38,15 @@ class Restore(Job, Model):
     server: Mapped[str] = mapped_column(String(255))
     database: Mapped[str] = mapped_column(String(255))  # its final name
     working: Mapped[str] = mapped_column(String(63))  # its name until it is complete
+    # What it was made for, which may be deleted since.
+    schedule_id: Mapped[str | None] = mapped_column(String(32))
     # Whether a superuser may load it, and an OID that shows whether it took effect.
     as_superuser: Mapped[bool] = mapped_column(default=False, server_default=false())
     marker: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     # Schema and name of the chosen tables; None for all.
     tables: Mapped[list[dict[str, str]] | None] = mapped_column(JSON(none_as_null=True))
 
-    # For a replace: the live database's name after the swap.
+    # For a replace or a refresh: the old database's name after the swap.
     kept: Mapped[str | None] = mapped_column(String(63))
     kept_until: Mapped[datetime | None] = mapped_column(Moment)
     safety_backup: Mapped[str | None] = mapped_column(String(255))
@@ -108,6 +111,7 @@ class Restore(Job, Model):
             )
         ),
         Index("ix_restores_newest", "created_at", "id"),
+        Index("ix_restores_of_schedule", "schedule_id"),
         Index(
             "ix_restores_untold",
             "status",

@@ -4,7 +4,7 @@ import enum
 from datetime import datetime
 
 from cuid2 import create_id
-from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy import BigInteger, ForeignKey, Index, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.extensions import Model
@@ -18,6 +18,7 @@ class Task(enum.Enum):
     BACKUP = "backup"
     DRILL = "drill"  # of the newest good backup
     SCRUB = "scrub"  # reads dumps that were not read for long
+    RESTORE = "restore"  # of the newest good backup, beside its database
 
 
 class Outcome(enum.Enum):
@@ -48,6 +49,14 @@ class Schedule(Model):
 
     # The encrypted URL of a monitor that receives each run; empty: none.
     heartbeat: Mapped[str] = mapped_column(Text, default="", server_default="")
+
+    # Of a scheduled restore: the database that it makes anew, on the same server; what to run
+    # in it first; how many of those that it replaced are kept; and the OID of one that others
+    # made and that an admin lets it replace.
+    target: Mapped[str] = mapped_column(String(63), default="", server_default="")
+    sql: Mapped[str] = mapped_column(Text, default="", server_default="")
+    keep_last: Mapped[int] = mapped_column(default=1, server_default="1")
+    replaceable: Mapped[int | None] = mapped_column(BigInteger)
 
     # The first is None while it is paused; the second reveals a clock that was set back.
     next_due_at: Mapped[datetime | None] = mapped_column(Moment)

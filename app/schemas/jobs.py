@@ -59,6 +59,7 @@ class RestoreSchema(_JobSchema):
     """A drill or a restore as the API shows it."""
 
     kind = fields.Enum(Kind, by_value=True)
+    schedule_id = fields.String(allow_none=True)
     as_superuser = fields.Boolean()
     tables = fields.List(fields.Dict(), allow_none=True)
     result = fields.Dict()

@@ -22,6 +22,9 @@ class ScheduleSchema(CamelCase):
     timezone = fields.String()
     words = fields.Function(lambda schedule: in_words(schedule.cron), metadata={"type": "string"})
     notes = fields.String()
+    target = fields.String()
+    sql = fields.String()
+    keep_last = fields.Integer()
     enabled = fields.Boolean()
     has_heartbeat = fields.Function(
         lambda schedule: bool(schedule.heartbeat), metadata={"type": "boolean"}

@@ -13,6 +13,7 @@ from tests.admin.test_backups import HOSTILE, LIST, Page, followed, seen, sent
 from tests.api.test_downloads import planted
 from tests.api.test_restores import planted_restore
 from tests.api.test_schedules import planted_schedules
+from tests.conftest import PASSWORD
 from tests.services.health.test_figures import counting
 
 SCHEDULES = "/admin/schedules"
@@ -188,3 +189,27 @@ def test_more_of_them_come_on_another_page(panel: Flask, ann: FlaskClient):
     assert len(seen(ann, page.link("First")).all("tr")) == 51
     assert "No more schedules." in seen(ann, f"{SCHEDULES}?after=zz").text
     assert ann.get(f"{SCHEDULES}?after=%00%F0%9F%98%80").status_code == 200
+
+
+def test_one_that_restores_says_into_what(ann: FlaskClient, shop_template: str):
+    form = FORM | {"task": "restore", "target": HOSTILE[:40], "sql": "SELECT '<b>';\nSELECT 2"}
+    page = followed(ann, sent(ann, SCHEDULES, NEW, **form, keep_last="2"))
+    assert f"Into {HOSTILE[:40]} on " in page.text
+    assert page.forms[-2]["field keep_last"] == "2"
+    assert "SELECT '<b>';\nSELECT 2" in page.text
+    link = f"{SCHEDULES}/{kept(ann)[0]['id']}"
+    answer = sent(ann, link, link, **form, keep_last="many")
+    assert answer.status_code == 422
+    assert "must be a whole number" in Page(answer).text
+
+
+def test_an_existing_database_needs_its_name_and_the_password(
+    admin: FlaskClient, shop_template: str
+):
+    form = FORM | {"task": "restore", "target": shop_template}
+    for more in ({}, {"confirm": shop_template}, {"confirm": shop_template, "password": "x"}):
+        answer = sent(admin, SCHEDULES, NEW, **form, **more)
+        assert answer.status_code == 422, answer.text
+    assert "password" in Page(answer).text
+    answer = sent(admin, SCHEDULES, NEW, **form, confirm=shop_template, password=PASSWORD)
+    assert f"Into {shop_template} on " in followed(admin, answer).text

@@ -22,6 +22,7 @@ ROW = {
     "id", "filename", "kind", "status", "createdAt", "server", "database", "trigger",
     "createdBy", "startedAt", "finishedAt", "error", "result", "safetyBackup", "kept",
     "keptUntil", "undoneAt", "undoneBy", "droppedAt", "canBeUndone", "tables",
+    "scheduleId",
     "asSuperuser",
 }  # fmt: skip
 FOUND = {

@@ -14,12 +14,13 @@ from app.models import Firing, Outcome, Schedule, Task
 from app.models.types import now
 from app.services.schedules import service as schedules
 from tests.api.test_downloads import is_problem
+from tests.conftest import PASSWORD
 from tests.services.health.test_figures import counting
 
 SCHEDULES = "/api/admin/schedules"
 ROW = {
     *("id", "name", "task", "cron", "timezone", "words", "notes", "enabled", "nextDueAt"),
-    "hasHeartbeat",
+    *("hasHeartbeat", "target", "sql", "keepLast"),
     *("server", "database", "createdAt", "createdBy", "lastFiring"),
 }
 FIRING = {
@@ -189,3 +190,31 @@ def test_many_take_as_many_queries_as_few(panel: Flask, ann: FlaskClient):
     few = asked(1)
     planted_schedules(panel, 49, prefix="t")
     assert len(asked(50)) == len(few)
+
+
+def test_one_that_restores_names_its_target_and_shows_its_sql(ann: FlaskClient):
+    restoring = {"name": "staging", "task": "restore", "cron": "0 4 * * *"}
+    wanted = restoring | {"target": "shop_staging", "sql": "UPDATE a SET b = 1;", "keepLast": 2}
+    answer = ann.post(SCHEDULES, json=wanted)
+    assert answer.status_code == 201, answer.text
+    assert wanted.items() <= answer.get_json()["schedule"].items()
+    url = answer.headers["Location"]
+    changed = ann.patch(url, json={"sql": "", "keepLast": 0}).get_json()["schedule"]
+    assert (changed["target"], changed["sql"], changed["keepLast"]) == ("shop_staging", "", 0)
+    for wrong in ({"target": ""}, {"sql": "\0"}, {"sql": "x" * 20_001}, {"keepLast": 2**70}):
+        assert is_problem(ann.patch(url, json=wrong), 422)
+    for wrong in ({}, {"target": "postgres"}, {"target": "\ud800"}, {"target": "shop_staging"}):
+        assert is_problem(ann.post(SCHEDULES, json=restoring | {"name": "other"} | wrong), 422)
+
+
+def test_a_database_that_is_there_needs_its_name_and_the_password(
+    admin: FlaskClient, shop_template: str
+):
+    wanted = {"name": "s", "task": "restore", "cron": "0 4 1 1 *", "target": shop_template}
+    typed = wanted | {"confirm": shop_template}
+    for body in (wanted, wanted | {"confirm": "x"}, typed, typed | {"password": "wrong"}):
+        refused = admin.post(SCHEDULES, json=body)
+        assert is_problem(refused, 422), refused.text
+    answer = admin.post(SCHEDULES, json=typed | {"password": PASSWORD})
+    assert answer.status_code == 201, answer.text
+    assert admin.patch(answer.headers["Location"], json={"keepLast": 3}).status_code == 200

@@ -110,3 +110,15 @@ def test_what_is_wrong_is_told_and_exits_with_1(run: Run):
         assert (result.exit_code, told in result.stderr) == (1, True), result.output
     for words in (("create", "a", "--task", "x", "--cron", "x"), ("create", "a"), ("next",)):
         assert run(*words).exit_code == 2
+
+
+def test_sql_of_a_restore_comes_from_a_file(run: Run, shop_template: str):
+    words = ("--task", "restore", "--cron", "0 4 1 1 *", "--target")
+    made = run("create", "staging", *words, "shop_staging", "--sql-file", "-", input="a;\nb\n")
+    assert made.exit_code == 0, made.output
+    assert "target: shop_staging, keep last 1\nSQL:\n  a;\n  b\n" in run("show", "staging").stdout
+    assert run("edit", "staging", "--keep-last", "3").exit_code == 0
+    assert "target: shop_staging, keep last 3\nSQL:\n  a;\n  b\n" in run("show", "staging").stdout
+    refused = run("create", "other", *words, shop_template)
+    assert "exists already" in refused.output
+    assert run("create", "other", *words, shop_template, "--replace", shop_template).exit_code == 0

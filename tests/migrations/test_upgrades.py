@@ -84,6 +84,25 @@ def test_every_migration_keeps_every_row(old_catalogue: OldCatalogue):
         assert_kept(before, all_rows())
 
 
+def test_a_downgrade_leaves_no_scheduled_restore(old_catalogue: OldCatalogue):
+    """What an older version cannot read would keep it from starting."""
+    app = old_catalogue("0012")
+    prepare_catalogue()
+    with db.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE restores SET kind = 'refresh'")
+        connection.exec_driver_sql("UPDATE schedules SET task = 'restore' WHERE id LIKE '%%0'")
+    before = all_rows()
+    command.downgrade(config(app), "0025")
+    after = all_rows()
+    assert {row["kind"] for row in after["restores"]} == {"beside"}
+    assert len(after["restores"]) == len(before["restores"])
+    assert len(after["schedules"]) == len(before["schedules"]) - 1
+    assert {row["schedule_id"] for row in after["schedule_firings"]} <= {
+        row["id"] for row in after["schedules"]
+    }
+    assert len(after["schedule_firings"]) >= 1
+
+
 @pytest.mark.parametrize("form", ["0011_first_form", "0012"])
 def test_proofs_that_an_upgrade_has_lost_are_found_again(old_catalogue: OldCatalogue, form: str):
     old_catalogue(form)

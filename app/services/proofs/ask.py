@@ -29,6 +29,10 @@ logger = logging.getLogger(__name__)
 
 _JOBS = 2  # relations that pg_amcheck checks at once
 _MOST = 20  # findings that are kept
+_STAYS = {
+    Kind.REPLACE: "; the live one stays",
+    Kind.REFRESH: "; the database made before stays",
+}
 
 OnWait = Callable[[], None]
 
@@ -71,6 +75,11 @@ class Asserted:
     def failures(self) -> list[str]:
         """Everything that is wrong with the database, in words."""
         return [*self.untrue, *(f"pg_amcheck: {finding}" for finding in self.found or [])]
+
+    @property
+    def is_satisfied(self) -> bool:
+        """Whether everything that was asked is true."""
+        return not (self.failures or self.unanswered)
 
     @property
     def proves(self) -> bool:
@@ -121,8 +130,8 @@ def ask(
 
 def refusal(asserted: Asserted, kind: Kind) -> PostgresError:
     """The error for what is false."""
-    if kind is Kind.REPLACE:
-        message = "an assertion does not hold in the restored database; the live one stays"
+    if kind is not Kind.DRILL:
+        message = f"an assertion does not hold in the restored database{_STAYS[kind]}"
     elif asserted.untrue:
         message = "the drill found assertions that do not hold"
     else:
@@ -139,9 +148,8 @@ def refusal(asserted: Asserted, kind: Kind) -> PostgresError:
 
 def no_answer(asserted: Asserted, kind: Kind) -> NotPossible:
     """The error for what remains unknown; it says nothing about the backup."""
-    stays = "; the live database stays" if kind is Kind.REPLACE else ""
     return NotPossible(
-        f"assertions were not answered{stays}",
+        f"assertions were not answered{_STAYS.get(kind, '')}",
         detail="; ".join(asserted.unanswered),
         hint="Raise BACKSTOP_STALL_TIMEOUT if they need longer, or ask for less in each.",
     )

@@ -42,9 +42,9 @@ def fail_unless_effective(restore_id: str, error: AppError, log: str) -> None:
 
 
 def _was_named(restore_id: str) -> bool:
-    """Whether the database of a restore beside got its name."""
+    """Whether a new database got its name."""
     row = db.session.get_one(Restore, restore_id)
-    marker = row.marker if row.kind is Kind.BESIDE else None
+    marker = row.marker if row.kind in (Kind.BESIDE, Kind.REFRESH) else None
     live = live_of(row) if marker is not None else None
     db.session.commit()
     if marker is None or live is None:

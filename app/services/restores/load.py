@@ -19,6 +19,7 @@ from app.postgres.conninfo import Conninfo, client_environment
 from app.postgres.databases import Server, serving
 from app.postgres.load_watch import Limits, LoadWatch
 from app.postgres.restore import Loading, NotLoaded, Options, Plan, load, took_too_long
+from app.postgres.script import run_script
 from app.postgres.supervision import Supervision
 from app.postgres.tools import Toolchain, Version
 from app.programs.command import Line
@@ -225,6 +226,19 @@ class Loader:
         """A session there, which a cancel ends."""
         name = self.order.application_name
         return serving(info, application_name=name, on_wait=self._check)
+
+    def run_sql(self, role: Conninfo, admin: Conninfo) -> None:
+        """Run the SQL of a schedule as the role without rights, watched from `admin`."""
+        self._run.phase = "running SQL"
+        with self.watching(admin):
+            run_script(
+                role,
+                self.order.sql,
+                major=self.version.major,
+                timeout=settings().sql_timeout,
+                application_name=self.order.application_name,
+                on_wait=self._check,
+            )
 
     def count(self, role: Conninfo) -> Census:
         """Count rows and read sequences, as the role without rights."""

@@ -40,7 +40,7 @@ def refuse(server: Server, intent: Intent) -> None:
     _refuse_impossible(server, contents, plan)
     if intent.as_superuser is not None:
         _refuse_for_superusers(server, intent)
-    if intent.kind is Kind.REPLACE:
+    if intent.kind in (Kind.REPLACE, Kind.REFRESH):
         missing = sorted(roles_of(contents) - server.roles(encoding=encoding_of(contents)))
         if missing:
             raise Conflict(
@@ -49,7 +49,8 @@ def refuse(server: Server, intent: Intent) -> None:
                 hint=f"Create them: {' '.join(creating(missing, contents.get('roles', '')))}"
                 " Or restore beside.",
             )
-        refuse_unswappable(server, target)
+        if server.has_database(target):
+            refuse_unswappable(server, target)
     if intent.kind is Kind.BESIDE:
         refuse_taken(server, target)
     refuse_restore_without_space(server, intent.size)

@@ -5,7 +5,7 @@ from typing import Any
 
 from app.config import settings
 from app.extensions import db
-from app.models import Database, DatabaseBackup, Kind, Restore, Trigger
+from app.models import Database, DatabaseBackup, Kind, Restore, Schedule, Trigger
 from app.postgres.conninfo import Conninfo
 from app.postgres.selection import Name
 from app.services.databases.lookup import find_database
@@ -28,6 +28,8 @@ class Order:
     working: str
     tables: tuple[Name, ...]  # empty for all of them
     as_superuser: bool
+    schedule_id: str | None  # of a refresh
+    sql: str  # to run in the new database before it gets its name
     backup: DatabaseBackup  # detached
     guarded: Database  # detached; it is replaced, or the restore works on its server
     contents: dict[str, Any]  # of the backup, or its part that is restored
@@ -64,7 +66,7 @@ class Order:
     @property
     def is_of_all(self) -> bool:
         """Whether its outcome says something about the whole backup."""
-        return not self.tables and self.kind is not Kind.IN_PLACE
+        return not self.tables and not self.sql and self.kind is not Kind.IN_PLACE
 
     @property
     def is_throwaway(self) -> bool:
@@ -100,6 +102,7 @@ def read_order(restore_id: str) -> Order:
     """The order of a restore. Raises NotFound if its backup was deleted."""
     row = db.session.get_one(Restore, restore_id)
     guarded = find_database(row.database_id)
+    schedule = db.session.get(Schedule, row.schedule_id) if row.schedule_id else None
     source = get_source(row.filename, guarded.name if guarded is not None else "")
     order = Order(
         id=row.id,
@@ -110,6 +113,8 @@ def read_order(restore_id: str) -> Order:
         working=row.working,
         tables=tuple((table["schema"], table["name"]) for table in row.tables or []),
         as_superuser=row.as_superuser,
+        schedule_id=row.schedule_id,
+        sql=schedule.sql if schedule is not None else "",
         backup=source.backup,
         guarded=source.database,
         contents=source.contents,

@@ -13,6 +13,7 @@ from app.postgres.databases import Server, cut_name, serving
 from app.services.restores import obstacles, scratch
 from app.services.restores.load import RestoreRun
 from app.services.restores.order import Order
+from app.services.restores.refresh import refuse_others
 from app.services.restores.swap import swap_in, write_comment
 
 
@@ -24,8 +25,8 @@ def put_in_place(
     unlock: Callable[[], None],
 ) -> dict[str, Any]:
     """Give the new database its final name; return what the result says about that."""
-    if order.kind is Kind.REPLACE:
-        _refuse_unequal(result)
+    if order.kind in (Kind.REPLACE, Kind.REFRESH):
+        _refuse_unequal(order, result)
     owner, keeps_role = result["owner"], result.pop("keepsRole")
     # From the live database, because the names of roles are written in its encoding.
     name = order.application_name
@@ -42,6 +43,11 @@ def put_in_place(
     if order.kind is Kind.REPLACE:
         unlock()
         return swap_in(order.id, order.contents.get("comment"))
+    if order.kind is Kind.REFRESH:
+        refuse_others(server, order)
+        if server.has_database(order.database):
+            _mark(order, server)
+            return swap_in(order.id, order.contents.get("comment"))
     obstacles.refuse_taken(server, order.database)
     with serving(server.info, application_name="backstop swap") as last:  # a cancel does not end it
         steps = [f"ALTER DATABASE {quoted(order.working)} RENAME TO {quoted(order.database)}"]
@@ -55,16 +61,18 @@ def put_in_place(
     return {"owner": owner}
 
 
-def _refuse_unequal(result: dict[str, Any]) -> None:
+def _refuse_unequal(order: Order, result: dict[str, Any]) -> None:
     """Raise PostgresError if the new database may differ from the one that was dumped."""
     roles = [f"role {name} does not exist" for name in result["missingRoles"]]
     not_compared = [f"not compared: {text}" for text in result["notCompared"]]
     reasons = [*roles, *result["differences"], *not_compared]
     if reasons:
         raise PostgresError(
-            "the restored database is not what was backed up; the live one is unchanged",
+            f"the restored database is not what was backed up; {order.database} is unchanged",
             detail="; ".join(reasons[:10]),
-            hint="Restore beside, and compare both; create missing roles first.",
+            hint="The SQL of the schedule may change rows, but no definitions."
+            if order.sql
+            else "Restore beside, and compare both; create missing roles first.",
         )
 
 

@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from app.errors import Conflict, InvalidInput
 from app.host import own_user
 from app.models import Kind, Trigger
-from app.postgres.databases import NAME_BYTES, cut_name
+from app.postgres.databases import cut_name
 from app.postgres.selection import Name
-from app.services.restores import scratch, tables
+from app.services.restores import tables
+from app.services.restores.names import checked_name
+from app.services.restores.refresh import checked_target
 from app.services.restores.source import Source
 
 
@@ -16,9 +18,9 @@ from app.services.restores.source import Source
 class RestoreRequest:
     """What to restore, into what, and who asks for it.
 
-    `into` names the new database of a restore beside, empty for a proposed name; other
-    kinds name theirs themselves. Only a restore beside can be limited to some `tables`.
-    `as_superuser` lets a superuser run the code in the dump.
+    `into` names the new database of a restore beside, empty for a proposed name, or the one
+    that a schedule makes anew; other kinds name theirs themselves. Only a restore beside can
+    be limited to some `tables`. `as_superuser` lets a superuser run the code in the dump.
     """
 
     source: Source
@@ -28,6 +30,7 @@ class RestoreRequest:
     into: str = ""
     tables: Sequence[Name] = ()
     as_superuser: bool = False
+    schedule_id: str | None = None  # of a refresh
 
 
 def proposed_name(source: Source) -> str:
@@ -54,6 +57,9 @@ def target_of(source: Source, kind: Kind, into: str = "", chosen: Sequence[Name]
     backup = source.backup
     if not backup.is_completed:
         raise Conflict(f"{backup.filename} is {backup.status.value} and has no dump")
+    if kind is Kind.REFRESH:
+        _refuse_untrusted(source)
+        return checked_target(into, source.database)
     if into and kind is not Kind.BESIDE:
         raise InvalidInput(
             "only a restore beside makes a database with another name", hint="Leave the name out."
@@ -67,7 +73,7 @@ def target_of(source: Source, kind: Kind, into: str = "", chosen: Sequence[Name]
     if kind is Kind.DRILL:
         return ""
     if kind is Kind.BESIDE:
-        return _new_name(source, into)
+        return checked_name(into or proposed_name(source), source.database.dbname)
     _refuse_untrusted(source)
     return source.database.dbname
 
@@ -91,16 +97,3 @@ def _refuse_untrusted(source: Source) -> None:
             "a foreign dump never replaces the live database",
             hint="Restore it beside, and check it.",
         )
-
-
-def _new_name(source: Source, into: str) -> str:
-    name = into or proposed_name(source)
-    if len(name.encode()) > NAME_BYTES or not name.isprintable() or name != name.strip():
-        raise InvalidInput(
-            f"a database's name has at most {NAME_BYTES} bytes and no control characters"
-        )
-    if name == source.database.dbname or name.startswith(scratch.PREFIX):
-        raise InvalidInput(
-            f'"{name}" cannot be the name of the new database', hint="Choose another name."
-        )
-    return name

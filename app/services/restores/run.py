@@ -39,6 +39,7 @@ from app.services.restores.load import Loader, RestoreRun
 from app.services.restores.obstacles import Intent
 from app.services.restores.order import Order, read_order
 from app.services.restores.placing import put_in_place
+from app.services.restores.refresh import refuse_others
 from app.services.restores.verdict import record_error, record_verdict, store_proofs
 from app.storages import sha256_of
 
@@ -69,6 +70,8 @@ class _Task:
         order = self.order
         plan = obstacles.divide(self.entries, order.contents, server)
         size, rules = order.database_size, order.as_superuser
+        if order.kind is Kind.REFRESH:
+            refuse_others(server, order)
         obstacles.refuse(
             server, Intent(order.kind, order.database, order.contents, plan, size, rules)
         )
@@ -283,6 +286,8 @@ def _make(
             seconds = time.monotonic() - start
             run.phase = "asserting"  # while the role without rights owns everything
             asserted = ask.ask(order, loader.toolchain, role, admin, on_wait=run.check)
+            if order.sql and asserted.is_satisfied:
+                loader.run_sql(role, server.info)
             result = give_back(loader, plan, role, admin, counted)
             result["seconds"] = round(seconds, 3)
             run.check(now_at_once=True)  # a cancelled restore does not complete

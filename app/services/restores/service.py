@@ -115,6 +115,7 @@ def find_undoable() -> Restore:
     """The newest replace that can be undone. Raises NotFound."""
     kept = select(Restore).where(
         Restore.status == Status.COMPLETED,
+        Restore.kind == Kind.REPLACE,
         Restore.kept.is_not(None),
         Restore.dropped_at.is_(None),
         Restore.undone_at.is_(None),
@@ -232,6 +233,7 @@ def _insert(request: RestoreRequest, restore_id: str, *, is_ours: bool = False) 
         database=target or working,
         working=working,
         as_superuser=request.as_superuser,
+        schedule_id=request.schedule_id,
         tables=[{"schema": schema, "name": name} for schema, name in request.tables] or None,
         trigger=request.trigger,
         created_by=request.created_by[:255],

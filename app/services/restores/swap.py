@@ -16,6 +16,7 @@ from app.postgres.conninfo import Conninfo
 from app.postgres.databases import Server, cut_name, maintenance, serving
 from app.postgres.locking import hold_lock
 from app.services.jobs.session_names import restore_session
+from app.services.restores.refresh import is_made_by
 from app.services.restores.scratch import kept_until, live_of
 
 logger = logging.getLogger(__name__)
@@ -59,11 +60,11 @@ def refuse_unswappable(server: Server, database: str) -> None:
 
 
 def swap_in(restore_id: str, comment: str | None) -> dict[str, Any]:
-    """Give the working database of a restore the live one's name, and its `comment`.
+    """Give the working database of a restore the final name, and its `comment`.
 
-    The live database is kept under a name that is recorded on the row beforehand: it shows
+    The database of that name is kept under a name that is recorded on the row beforehand: it shows
     after a crash whether the swap took place. Returns that name and how long the database
-    was away. Raises PostgresError with the live database unchanged.
+    was away. Raises PostgresError with that database unchanged.
     """
     with writing() as session:
         row = session.get_one(Restore, restore_id)
@@ -122,14 +123,18 @@ def undo(restore_id: str, *, by: str) -> str:
         if row.kept is None or not row.can_be_undone:
             raise not_undoable()
         database, kept, live = row.database, row.kept, live_of(row)
+        is_live, schedule_id = row.is_replace, row.schedule_id
     aside = cut_name(database, f"__undone_{now():%Y%m%dT%H%M%S}")
     with live as info:
         with serving(maintenance(info), application_name="backstop undo") as server:
             if not server.has_database(kept):
                 raise Conflict(f'database "{kept}" no longer exists')
+            if not is_live and not is_made_by(schedule_id, server.oid_of(database)):
+                raise Conflict(f'database "{database}" is no longer one that its schedule made')
             refuse_unswappable(server, database)
-        with hold_lock(info, application_name="backstop undo"):
-            pass  # no backup of it runs
+        if is_live:
+            with hold_lock(info, application_name="backstop undo"):
+                pass  # no backup of it runs
         _swap(info, "backstop undo", [(database, aside), (kept, database)])
     with writing() as session:
         row = session.get_one(Restore, restore_id)

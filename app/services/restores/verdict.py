@@ -28,7 +28,7 @@ def record_verdict(
     """
     differences, seconds = result["differences"], result["seconds"]
     run.is_judged = True
-    if "tables" in order.contents and not order.tables:  # otherwise there is no whole to compare
+    if "tables" in order.contents and order.is_of_all:  # otherwise there is no whole to compare
         proof = Result.FAILED if differences else Result.PASSED
         _prove(run, order, proof, seconds, result)
         if asserted.failures or (asserted.proves and not differences):

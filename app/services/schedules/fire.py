@@ -36,6 +36,7 @@ from app.services.backups.good import get_newest_good
 from app.services.backups.manifests import MAX_NOTES
 from app.services.proofs.records import was_not_possible
 from app.services.restores import service as restores
+from app.services.restores.refresh import expire_kept
 from app.services.restores.request import RestoreRequest
 from app.services.restores.source import get_source
 from app.services.retention import prune
@@ -47,7 +48,12 @@ BACK_OFF = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 15, 60))
 #: A clock that is set back by more is noticed.
 CLOCK = timedelta(minutes=1)
 
-_AUDIT_ACTIONS = {Task.BACKUP: "backup.create", Task.DRILL: "drill.create", Task.SCRUB: "scrub.run"}
+_AUDIT_ACTIONS = {
+    Task.BACKUP: "backup.create",
+    Task.DRILL: "drill.create",
+    Task.SCRUB: "scrub.run",
+    Task.RESTORE: "restore.create",
+}
 _AUDIT_OUTCOMES = {
     Outcome.COMPLETED: ActOutcome.DONE,
     Outcome.FAILED: ActOutcome.FAILED,
@@ -87,11 +93,24 @@ def attempt(firing_id: str, at: datetime) -> None:
                 backup_id=job_id,
             )
         else:
-            source = get_source(get_newest_good(schedule.database).filename)
-            drill = RestoreRequest(source, Kind.DRILL, Trigger.SCHEDULE, schedule.name)
-            restores.queue_restore(drill, restore_id=job_id)
+            restores.queue_restore(_restore_of(schedule), restore_id=job_id)
     except AppError as error:
         _fail(firing_id, _Failure(error.message, passes=error.is_passing), at)
+
+
+def _restore_of(schedule: Schedule) -> RestoreRequest:
+    """The restore of the newest good backup. Raises NotFound if there is none."""
+    filename = get_newest_good(schedule.database).filename
+    if schedule.task is Task.DRILL:
+        return RestoreRequest(get_source(filename), Kind.DRILL, Trigger.SCHEDULE, schedule.name)
+    return RestoreRequest(
+        get_source(filename, schedule.database.name),
+        Kind.REFRESH,
+        Trigger.SCHEDULE,
+        schedule.name,
+        into=schedule.target,
+        schedule_id=schedule.id,
+    )
 
 
 def notes_of(schedule: Schedule, due: datetime) -> str:
@@ -117,6 +136,8 @@ def settle(firing_id: str, at: datetime) -> None:
         end(firing_id, Outcome.COMPLETED, "", at, subject=job.filename)
         if isinstance(job, DatabaseBackup):
             _queue_prune(job.id, firing_id)
+        elif job.schedule_id is not None:
+            expire_kept(job.schedule_id)
     elif not job.is_pending:
         _fail(firing_id, _failure_of(job), at)
     db.session.commit()

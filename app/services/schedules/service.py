@@ -18,6 +18,8 @@ from app.services.alerts.heartbeats import sealed_url
 from app.services.audit.acting import acting, tell
 from app.services.backups.service import checked_notes
 from app.services.databases.lookup import default_database, list_databases, state_of
+from app.services.schedules import targets
+from app.services.schedules.targets import Consent
 from app.services.schedules.times import checked_times, next_times
 
 logger = logging.getLogger(__name__)
@@ -60,6 +62,9 @@ class NewSchedule:
     notes: str = ""
     enabled: bool = True
     heartbeat_url: str = ""  # of a monitor that hears of each run: a secret, never shown again
+    target: str = ""  # the database that a restore makes anew
+    sql: str = ""  # to run in that before it takes the place of the one before
+    keep_last: int = 1  # databases that were replaced
 
 
 @dataclass(frozen=True)
@@ -73,19 +78,41 @@ class ScheduleChanges:
     notes: str | None = None
     enabled: bool | None = None
     heartbeat_url: str | None = None  # empty: no monitor any more
+    target: str | None = None
+    sql: str | None = None
+    keep_last: int | None = None
+
+    @property
+    def is_about_restores(self) -> bool:
+        """Whether it changes what a scheduled restore does."""
+        changed = (self.task, self.target, self.sql, self.keep_last)
+        return any(value is not None for value in changed)
 
 
 @acting
-def add_schedule(new: NewSchedule, *, of: Database | None = None, created_by: str) -> Schedule:
+def add_schedule(
+    new: NewSchedule,
+    *,
+    of: Database | None = None,
+    created_by: str,
+    consent: Consent | None = None,
+) -> Schedule:
     """Add a schedule of a database, whose first time is the next one.
 
-    Raises InvalidInput, or Conflict if the name is taken or there are too many.
+    Without `consent`, nobody looks whether the target of a restore exists, and the first run
+    refuses one that does. Raises InvalidInput, or Conflict if the name is taken or there are
+    too many, and as `find_replaceable`.
     """
-    database_id = (of or default_database()).id
+    database = of or default_database()
+    database_id = database.id
     schedule = Schedule(database_id=database_id, created_by=created_by[:255])
     schedule.name, schedule.task, schedule.enabled = _checked_name(new.name), new.task, new.enabled
     schedule.cron, schedule.timezone = checked_times(new.cron, new.timezone)
     schedule.notes, schedule.heartbeat = checked_notes(new.notes), _sealed(new.heartbeat_url)
+    schedule.target, schedule.sql, schedule.keep_last = new.target, new.sql, new.keep_last
+    targets.check(schedule, database)
+    if consent is not None and schedule.task is Task.RESTORE:
+        schedule.replaceable = targets.find_replaceable(schedule.target, database, consent)
     reckon(schedule, now())
     try:
         with writing() as session:
@@ -95,27 +122,36 @@ def add_schedule(new: NewSchedule, *, of: Database | None = None, created_by: st
             session.add(schedule)
     except IntegrityError as error:
         raise _taken(new.name) from error
-    tell(subject=schedule.name)
+    tell(subject=schedule.name, detail=targets.in_words(schedule))
     logger.info("schedule added name=%r by=%r", schedule.name, created_by)
     return schedule
 
 
 @acting
-def edit_schedule(schedule_id: str, changes: ScheduleChanges, *, by: str) -> Schedule:
+def edit_schedule(
+    schedule_id: str, changes: ScheduleChanges, *, by: str, consent: Consent | None = None
+) -> Schedule:
     """Change a schedule; times that passed while it was paused are not caught up.
 
-    Raises NotFound, InvalidInput, or Conflict if the name is taken.
+    Raises NotFound, InvalidInput, or Conflict if the name is taken; `consent` is as for
+    `add_schedule`.
     """
+    replaceable = _find_replaceable(schedule_id, changes, consent) if consent else None
     try:
-        with writing():
+        with writing() as session, session.no_autoflush:
             schedule = get_schedule(schedule_id)
             old_times = schedule.cron, schedule.timezone, schedule.enabled
+            old_target = schedule.target
             _apply(changes, schedule)
+            if changes.is_about_restores:
+                targets.check(schedule, schedule.database)
+            if replaceable is not None or schedule.target != old_target:
+                schedule.replaceable = replaceable
             if old_times != (schedule.cron, schedule.timezone, schedule.enabled):
                 reckon(schedule, now())
     except IntegrityError as error:
         raise _taken(changes.name or "") from error
-    tell(subject=schedule.name)
+    tell(subject=schedule.name, detail=targets.in_words(schedule))
     logger.info("schedule edited name=%r by=%r", schedule.name, by)
     return schedule
 
@@ -215,6 +251,15 @@ def reckon(schedule: Schedule, at: datetime) -> None:
     )
 
 
+def _find_replaceable(schedule_id: str, changes: ScheduleChanges, consent: Consent) -> int | None:
+    """The OID of a database that a changed schedule may replace, asked before rows are locked."""
+    schedule = get_schedule(schedule_id)
+    if (changes.task or schedule.task) is not Task.RESTORE:
+        return None
+    target = schedule.target if changes.target is None else changes.target
+    return targets.find_replaceable(target, schedule.database, consent, schedule)
+
+
 def _apply(changes: ScheduleChanges, schedule: Schedule) -> None:
     """Raises InvalidInput."""
     if changes.name is not None:
@@ -228,10 +273,9 @@ def _apply(changes: ScheduleChanges, schedule: Schedule) -> None:
         schedule.notes = checked_notes(changes.notes)
     if changes.heartbeat_url is not None:
         schedule.heartbeat = _sealed(changes.heartbeat_url)
-    if changes.task is not None:
-        schedule.task = changes.task
-    if changes.enabled is not None:
-        schedule.enabled = changes.enabled
+    for name in ("task", "enabled", "target", "sql", "keep_last"):
+        if (value := getattr(changes, name)) is not None:
+            setattr(schedule, name, value)
 
 
 def _sealed(heartbeat_url: str) -> str:

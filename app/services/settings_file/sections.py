@@ -41,7 +41,14 @@ from app.services.settings_file.stores import (
     store_entries,
 )
 
-_SCHEDULE = {"task": str, "cron": str, "timezone": str, "notes": str, "enabled": bool}
+_SCHEDULE = {
+    "task": str,
+    "cron": str,
+    "timezone": str,
+    "notes": str,
+    "enabled": bool,
+}
+_SCHEDULED_RESTORE = {"target": str, "sql": str, "keep_last": int}
 
 
 @dataclass(frozen=True)
@@ -107,7 +114,8 @@ def _schedules() -> dict[Key, Fields]:
     default = default_name()
     return {
         Key("" if database == default else database, row.name): {
-            key: getattr(row, key) for key in _SCHEDULE
+            key: getattr(row, key)
+            for key in (_SCHEDULE | _SCHEDULED_RESTORE if row.target else _SCHEDULE)
         }
         | {"task": row.task.value, "heartbeat_url": opened(row.heartbeat)}
         for database, row in _owned(Schedule, Schedule.name)
@@ -183,7 +191,7 @@ SECTIONS: dict[str, Section] = {
     ),
     "schedules": Section(
         word="schedule",
-        fields=_SCHEDULE | {"heartbeat_url": str},
+        fields=_SCHEDULE | _SCHEDULED_RESTORE | {"heartbeat_url": str},
         needed=frozenset({"task", "cron"}),
         entries=_schedules,
         add=lambda key, fields, by: schedules.add_schedule(

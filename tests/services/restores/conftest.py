@@ -15,6 +15,9 @@ from app.services.restores.request import RestoreRequest
 from app.services.restores.source import get_source
 from tests.conftest import Database, url_of
 
+#: The kinds that somebody asks for; a refresh belongs to a schedule.
+ASKED_FOR = [kind for kind in Kind if kind is not Kind.REFRESH]
+
 
 @pytest.fixture
 def settings(settings: Settings, server: Conninfo) -> Settings:

@@ -16,7 +16,7 @@ from app.services.restores import run as running
 from app.services.restores import scratch
 from app.services.restores import service as restores
 from tests.conftest import Database
-from tests.services.restores.conftest import attempt, backed_up, restored
+from tests.services.restores.conftest import ASKED_FOR, attempt, backed_up, restored
 
 pytestmark = pytest.mark.usefixtures("context")
 
@@ -25,7 +25,7 @@ def private_files() -> list[str]:
     return [each.name for each in private_dir().iterdir() if each.name != "passfiles"]
 
 
-@pytest.mark.parametrize("kind", list(Kind))
+@pytest.mark.parametrize("kind", ASKED_FOR)
 def test_a_restore_that_was_cancelled_leaves_nothing(
     kind: Kind, living: Database, leftovers, monkeypatch: pytest.MonkeyPatch
 ):

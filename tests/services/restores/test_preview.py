@@ -18,7 +18,7 @@ from app.services.restores.source import get_source
 from app.storages import LocalStorage
 from tests.conftest import Database, url_of
 from tests.servers import programs
-from tests.services.restores.conftest import attempt, backed_up
+from tests.services.restores.conftest import ASKED_FOR, attempt, backed_up
 
 pytestmark = pytest.mark.usefixtures("context")
 
@@ -97,7 +97,7 @@ def test_roles_that_were_not_kept_are_created_by_their_names(living: Database):
     assert told.missing_roles_sql == ['CREATE ROLE "ann ""of"" old";']
 
 
-@pytest.mark.parametrize("kind", list(Kind))
+@pytest.mark.parametrize("kind", ASKED_FOR)
 def test_a_database_that_does_not_fit_is_refused_before_anything_is_made(
     kind: Kind, living: Database, monkeypatch: pytest.MonkeyPatch
 ):

@@ -236,3 +236,14 @@ def test_schedules_are_taken_and_changed_and_a_wrong_one_is_not(context: AppCont
     assert bring("schedules = []", exact=True) == [
         'schedule "nightly" removed', 'schedule "weekly" removed',
     ]  # fmt: skip
+
+
+def test_a_schedule_that_restores_is_exported_with_its_target_and_sql(context: AppContext):
+    schedule = {"name": "staging", "task": "restore", "cron": "0 4 * * *", "target": "shop_staging"}
+    document = {"schedules": [schedule | {"sql": "UPDATE a\nSET b = 1", "keep_last": 2}]}
+    assert service.import_settings(document, by="ann") == ['schedule "staging" added']
+    (exported,) = service.export_settings()["schedules"]
+    assert document["schedules"][0].items() <= exported.items()
+    assert service.import_settings({"schedules": [exported]}, by="ann") == []
+    with pytest.raises(InvalidInput, match="belongs to the server"):
+        service.import_settings({"schedules": [exported | {"target": "postgres"}]}, by="ann")
