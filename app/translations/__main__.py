@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from babel.messages.catalog import Message
+from babel.messages.catalog import Catalog, Message
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
 
@@ -30,7 +30,8 @@ def main() -> None:
         path.touch()
         with path.open("rb") as file:
             catalogue = read_po(file, language)
-        catalogue.update(texts, no_fuzzy_matching=True)
+        catalogue.update(texts, no_fuzzy_matching=True, update_creation_date=False)
+        _set_header(catalogue, LANGUAGES[language])
         catalogue.obsolete.clear()
         with path.open("wb") as file:
             write_po(
@@ -40,6 +41,16 @@ def main() -> None:
             write_mo(file, catalogue)
         missing = sum(not all(texts_of(message)) for message in catalogue if message.id)
         sys.stdout.write(f"{path}: {len(catalogue)} texts, {missing} without a translation\n")
+
+
+def _set_header(catalogue: Catalog, language: str) -> None:
+    """Nothing in it changes without need: branches would conflict there."""
+    catalogue.header_comment = f"# The texts of Backstop's pages: {language}."
+    catalogue.project, catalogue.version = "Backstop", ""
+    catalogue.msgid_bugs_address = catalogue.last_translator = ""
+    catalogue.language_team = language
+    catalogue.revision_date = catalogue.creation_date
+    catalogue.fuzzy = False
 
 
 if __name__ == "__main__":

@@ -29,7 +29,12 @@ _NOT_SHOWN = (
     "rescue",
 )  # folders whose texts no page shows
 _OPTIONS = {"templates/**.html": {"trimmed": "true", "silent": "false"}}
-_KEYWORDS: dict[str, Any] = {"_": None, "gettext": None, "ngettext": (1, 2)}
+_KEYWORDS: dict[str, Any] = {
+    "_": None,
+    "gettext": None,
+    "ngettext": (1, 2),
+    "pgettext": ((1, "c"), 2),
+}
 
 #: Calls that make what pages show, and which of their arguments are texts.
 _ERRORS = {name for name in vars(errors) if name[0].isupper()}

@@ -33,8 +33,12 @@ def violations(page: Page) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize(("colours", "width"), [("light", 1280), ("dark", 360)])
-def test_nothing_is_wrong_on_any_page(browser: Browser, base: str, colours: str, width: int):
+@pytest.mark.parametrize(
+    ("colours", "width", "language"), [("light", 1280, "en"), ("dark", 360, "de")]
+)
+def test_nothing_is_wrong_on_any_page(
+    browser: Browser, base: str, colours: str, width: int, language: str
+):
     context = browser.new_context(color_scheme=colours, viewport={"width": width, "height": 800})
     page = context.new_page()
     wrong: list[str] = []
@@ -45,9 +49,11 @@ def test_nothing_is_wrong_on_any_page(browser: Browser, base: str, colours: str,
     page.get_by_role("button", name="Create backup").click()
     expect(page.locator("tr:has(td)").first).to_contain_text("Completed")
     backup = page.locator("tr:has(td) a").first.get_attribute("href")
+    context.set_extra_http_headers({"Accept-Language": language})
     of_backup = ["", "/contents", "/comparison", "/certificate", "/restore", "/delete"]
     for path in [*PAGES, *(f"{backup}{more}" for more in of_backup)]:
         page.goto(f"{base}{path}")
+        assert page.locator("html").get_attribute("lang") == language
         wrong += violations(page)
         if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
             wrong.append(f"{page.url} has to be scrolled sideways")
