@@ -4,7 +4,6 @@ Everything runs on servers and panels of its own, in a temporary folder that is 
 afterwards. What each measure does is in docs/explanation/performance.md.
 """
 
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -16,7 +15,6 @@ import click
 
 from app.config import ROOT
 from bench import report
-from bench.harness import Row
 from bench.measures import MEASURES
 from bench.world import QUICK, Scale, World
 
@@ -38,24 +36,24 @@ def main(
     with tempfile.TemporaryDirectory(prefix="backstop-bench-") as name, ExitStack() as stack:
         folder = Path(name)
         folder.chmod(0o711)  # the server runs as another user
-        world = World(folder, scale, stack)
-        rows = list(measured(world, only or list(MEASURES)))
-        setting = report.Setting.of(world)
-    for path in report.write(into, setting.date.replace(":", "-"), setting, rows):
-        click.echo(path)
+        for path in run(World(folder, scale, stack), only or list(MEASURES), into):
+            click.echo(path)
 
 
-def measured(world: World, names: Sequence[str]) -> list[Row]:
-    """The rows of these measures, each shown as soon as it is there."""
-    rows: list[Row] = []
+def run(world: World, names: Sequence[str], into: Path) -> list[Path]:
+    """Run these measures; the files are written after each, so that none is lost."""
+    rows: list[report.Row] = []
+    paths: list[Path] = []
+    setting = report.Setting.of(world)
     for name in names:
         began = time.monotonic()
         for row in MEASURES[name](world):
             click.echo(report.in_line(row))
             rows.append(row)
         click.echo(f"{name}: {time.monotonic() - began:.0f} s", err=True)
-    return rows
+        paths = report.write(into, setting.date.replace(":", "-"), setting, rows)
+    return paths
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

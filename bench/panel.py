@@ -75,16 +75,21 @@ class Panel:
     client: Client
     started: float  # seconds that its start took
 
-    def back_up(self) -> dict[str, Any]:
-        """The row of a new backup of the default database, which is whole."""
-        answer = self.client.json("/api/admin/backup", "POST")
+    def guard(self, name: str, url: str) -> None:
+        """Add a database."""
+        self.client.ask("/api/admin/databases", "POST", {"name": name, "url": url})
+
+    def back_up(self, database: str = "") -> dict[str, Any]:
+        """The row of a new backup, which is whole; by default of the home's database."""
+        body = {"database": database} if database else None
+        answer = self.client.json("/api/admin/backup", "POST", body)
         assert answer["backup"]["status"] == "COMPLETED", answer
         row: dict[str, Any] = answer["backup"]
         return row
 
-    def timed_backup(self) -> Taken:
+    def timed_backup(self, database: str = "") -> Taken:
         """From request to COMPLETED; the backup is removed again."""
-        row = self.back_up()
+        row = self.back_up(database)
         self.delete(row)
         return {"s": seconds_of(row), "MB": row["size"] / 1e6}
 
@@ -140,9 +145,11 @@ class Home:
         """Run a command and return what it prints."""
         self.folder.mkdir(exist_ok=True)
         argv, environment = [*_FLASK, *words], self.environment()
-        return subprocess.run(
-            argv, cwd=ROOT, env=environment, check=True, stdout=subprocess.PIPE, text=True
-        ).stdout
+        ended = subprocess.run(
+            argv, cwd=ROOT, env=environment, check=False, capture_output=True, text=True
+        )
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        return ended.stdout
 
     def timed_flask(self, *words: str) -> float:
         with timed() as taken:

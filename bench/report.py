@@ -36,7 +36,7 @@ class Setting:
     @classmethod
     def of(cls, world: World) -> "Setting":
         return cls(
-            date=datetime.now(UTC).isoformat(timespec="seconds"),
+            date=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
             commit=_commit(),
             python=platform.python_version(),
             server=f"PostgreSQL {world.version}",

@@ -21,9 +21,11 @@ from bench.panel import Home, Panel
 
 SMALL = "ecom"  # the sample, of a few megabytes
 LARGE = "shop"
+MANY = "many_tables"
 
 #: The four pairs of tables have so much of all rows.
 _SHARES = (0.4, 0.3, 0.2, 0.1)
+_AT_ONCE = 200  # tables of one transaction, each of which is locked
 _ROWS = 3_300  # of both tables of a pair, for a MiB with indexes
 
 _TABLES = """
@@ -47,13 +49,16 @@ class Scale:
 
     megabytes: int = 1000  # MiB of the large database
     rounds: int = 5
+    tables: int = 5_000  # of a database with many small ones
     backups: int = 100_000  # rows of a large catalogue
     databases: int = 200
     window: float = 10  # seconds for which clients ask
     is_quick: bool = False
 
 
-QUICK = Scale(megabytes=50, rounds=3, backups=10_000, databases=50, window=2, is_quick=True)
+QUICK = Scale(
+    megabytes=50, rounds=3, tables=500, backups=10_000, databases=50, window=2, is_quick=True
+)
 
 
 class World:
@@ -71,7 +76,7 @@ class World:
 
     @cached_property
     def version(self) -> Version:
-        with closing(psycopg2.connect(self._url("postgres"))) as connection:
+        with closing(psycopg2.connect(self.url("postgres"))) as connection:
             return Version.of_number(connection.server_version)
 
     @cached_property
@@ -95,6 +100,17 @@ class World:
         return at_database(self.server, SMALL)
 
     @cached_property
+    def many_tables(self) -> Conninfo:
+        """A database of so many small tables."""
+        self.run("postgres", f"CREATE DATABASE {MANY}")
+        for start in range(0, self.scale.tables, _AT_ONCE):
+            numbers = range(start, min(start + _AT_ONCE, self.scale.tables))
+            made = (f"CREATE TABLE many_{n} AS SELECT {n} AS id, 'one' AS text" for n in numbers)
+            self.run(MANY, ";".join(made))
+        self.run(MANY, "VACUUM ANALYZE")
+        return at_database(self.server, MANY)
+
+    @cached_property
     def home(self) -> Home:
         return self.new_home("home", self.large)
 
@@ -109,8 +125,7 @@ class World:
         return self.panel.back_up()
 
     def new_home(self, name: str, info: Conninfo, **settings: str) -> Home:
-        url = url_of_neighbour(info, info.database)
-        return Home(self.folder / name, url, more=settings)
+        return Home(self.folder / name, self.url(info.database), more=settings)
 
     def run(self, database: str, sql: str) -> list[tuple[Any, ...]]:
         with closing(self.connected(database)) as connection, connection.cursor() as cursor:
@@ -118,11 +133,12 @@ class World:
             return cursor.fetchall() if cursor.description else []
 
     def connected(self, database: str) -> Connection:
-        connection = psycopg2.connect(self._url(database))
+        connection = psycopg2.connect(self.url(database))
         connection.autocommit = True
         return connection
 
-    def _url(self, database: str) -> str:
+    def url(self, database: str) -> str:
+        """It contains the password."""
         return url_of_neighbour(self.server, database)
 
     # The bare tools

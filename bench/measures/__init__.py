@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from bench.harness import Row
-from bench.measures.backups import backup, load, small
+from bench.measures.backups import backup, load, small, tables
 from bench.measures.catalogue import catalogue
 from bench.measures.checking import check
 from bench.measures.copies import encryption, stores
@@ -18,6 +18,7 @@ Measure = Callable[[World], Iterator[Row]]
 MEASURES: dict[str, Measure] = {
     "backup": backup,
     "small": small,
+    "tables": tables,
     "load": load,
     "waiting": waiting,
     "restore-test": restore_test,

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 
 from bench.harness import Aim, Claim, Rounds, Row, Taken, Way, interleaved
-from bench.world import LARGE, World
+from bench.world import LARGE, MANY, World
 
 _COMPLETED = "backup to COMPLETED, proof included"
 _API = "POST /api/admin/backup"
@@ -65,6 +65,16 @@ def small(world: World) -> Iterator[Row]:
         Aim(0.3, "s"),
         notes="a difference: how much more it takes; import of the application included",
     ).row(rounds, "ours", "bare")
+
+
+def tables(world: World) -> Iterator[Row]:
+    """Of a database whose tables have one row each."""
+    world.panel.guard(MANY, world.url(world.many_tables.database))
+    bare = partial(world.pg_dump, world.many_tables, *_OTHERS[_SAME][0])
+    ways: dict[str, Way] = {"ours": lambda: world.panel.timed_backup(MANY), "bare": bare}
+    rounds = interleaved(ways, world.scale.rounds)
+    name = f"backup of {world.scale.tables:,} small tables"
+    yield Claim(name, _API, _SAME, notes="proof included").row(rounds, "ours", "bare")
 
 
 # The guarded server

@@ -29,26 +29,28 @@ _ASKED = 5  # times in a round; the median counts
 _LOG = "\n".join(f'pg_dump: dumping contents of table "public.table_{n}"' for n in range(40))
 _TABLES = [{"schema": "public", "name": f"table_{n}", "rows": n * 1000} for n in range(25)]
 
+#: As many rows in both catalogues, except where every database has a row.
 _GROUPS = {
     "pages": (
         "/admin/",
         "/admin/backup",
-        "/admin/backup?status=FAILED",
         "/admin/backup?status=PENDING",
-        "/admin/backup?proof=restored",
-        "/admin/backup?proof=not",
+        "/admin/backup?proof=read",
         "/admin/backup?copy=missing",
+        "/admin/backup?trigger=schedule",
         "/admin/backup?sort=oldest",
         "/admin/backup?sort=largest",
-        "/admin/backup?q=shop_1",
-        "/admin/databases",
+        "/admin/backup?q=night",
+        "/admin/backup?q=nowhere",
     ),
+    "the page of databases, a row each": ("/admin/databases",),
     "API lists": (
         "/api/admin/backup",
-        "/api/admin/backup?limit=200",
+        "/api/admin/backup?limit=100",
         "/api/admin/backup?status=PENDING",
+        "/api/admin/restores",
     ),
-    "/metrics": ("/metrics",),
+    "/metrics, lines for each database": ("/metrics",),
 }
 
 
@@ -84,7 +86,7 @@ def _asked(panel: Panel) -> Taken:
     anybody = Client(panel.client.port, {"Authorization": f"Bearer {_TOKEN}"})
     took: dict[str, float] = {}
     for group, paths in _GROUPS.items():
-        client = anybody if group == "/metrics" else panel.client
+        client = anybody if "/metrics" in paths else panel.client
         took |= {path: _milliseconds(client, path) for path in paths}
         took[f"{group} ms"] = sum(took[path] for path in paths)
     return took

@@ -67,6 +67,7 @@ def _plant(home: Home, megabytes: int) -> None:
                 status=Status.COMPLETED,
                 trigger=Trigger.CLI,
                 size=len(content),
+                oldest_reader=17,
                 sha256=hashlib.sha256(content).hexdigest(),
             )
             home.dump(row.filename).write_bytes(content)

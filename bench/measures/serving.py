@@ -12,7 +12,7 @@ from pathlib import Path
 from app.postgres.conninfo import Conninfo
 from bench.harness import Aim, Claim, Row, Taken, Way, interleaved, timed
 from bench.panel import Panel
-from bench.world import World
+from bench.world import SMALL, World
 
 _DOWNLOADS = 5  # one after the other in each round
 _CLIENTS = 50
@@ -49,8 +49,9 @@ def download(world: World) -> Iterator[Row]:
 
 def _downloaded(panel: Panel, filename: str) -> int:
     """The bytes that have come, with the headers."""
-    with socket.create_connection(("127.0.0.1", panel.client.port)) as connection:
-        lines = [f"GET /api/admin/backup/{filename} HTTP/1.1", "Host: 127.0.0.1"]
+    port = panel.client.port
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        lines = [f"GET /api/admin/backup/{filename} HTTP/1.1", f"Host: 127.0.0.1:{port}"]
         lines += [f"{name}: {value}" for name, value in panel.client.headers.items()]
         connection.sendall("\r\n".join([*lines, "Connection: close", "", ""]).encode())
         return _drained(connection)
@@ -81,10 +82,8 @@ def clients(world: World) -> Iterator[Row]:
     """Each asks for the list or a small dump in turn, and pauses."""
     home = world.new_home("clients", world.large)
     with home.panel() as panel:
-        url = world.new_home("small", world.small).url
-        panel.client.ask("/api/admin/databases", "POST", {"name": "small", "url": url})
-        small = panel.client.json("/api/admin/backup", "POST", {"database": "small"})["backup"]
-        paths = ["/api/admin/backup", f"/api/admin/backup/{small['filename']}"]
+        panel.guard("small", world.url(SMALL))
+        paths = ["/api/admin/backup", f"/api/admin/backup/{panel.back_up('small')['filename']}"]
 
         def beside_backups(until: float) -> None:
             while time.monotonic() < until:
