@@ -6,7 +6,7 @@ from bench.harness import Row
 from bench.measures.backups import backup, load, small, tables
 from bench.measures.catalogue import catalogue
 from bench.measures.checking import check
-from bench.measures.copies import encryption, stores
+from bench.measures.copies import beside_copies, encryption, stores
 from bench.measures.restores import replace, restore_test
 from bench.measures.serving import clients, download, memory
 from bench.measures.starting import starting
@@ -29,6 +29,7 @@ MEASURES: dict[str, Measure] = {
     "catalogue": catalogue,
     "starting": starting,
     "check": check,
+    "beside-copies": beside_copies,
     "stores": stores,
     "encryption": encryption,
 }

@@ -4,6 +4,8 @@ import hashlib
 import os
 import shutil
 import subprocess
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,8 +15,9 @@ import boto3
 
 from app.encryption import decrypted, encrypted, make_identity
 from app.stores import open_store
-from bench.harness import Claim, Row, Taken, Way, interleaved, timed
-from bench.world import World
+from bench.harness import Aim, Claim, Row, Taken, Way, interleaved, timed
+from bench.panel import Panel
+from bench.world import SMALL, World
 from tests.stores.servers import BUCKET, Place, a_localbucket
 
 _MIB = 1024**2
@@ -52,6 +55,49 @@ def stores(world: World) -> Iterator[Row]:
     ):
         ran = "Store.read" if way == "read" else "Store.put"
         yield Claim(name, ran, against, notes=size).row(rounds, way, other)
+
+
+def beside_copies(world: World) -> Iterator[Row]:
+    """The worker makes the backup while it copies an older one, encrypted, again and again."""
+    home, target = world.new_home("copying", world.large), world.folder / "elsewhere"
+    target.mkdir()
+    with home.panel() as panel:
+        panel.guard("small", world.url(SMALL))
+        store = {"name": "disk", "url": f"file://{target}", "recipients": [_recipient()]}
+        panel.client.ask("/api/admin/stores", "POST", store | {"databases": ["small"]})
+        older, copied = panel.back_up()["filename"], [0]
+
+        def beside() -> Taken:
+            over = threading.Event()
+            thread = threading.Thread(target=_copy_again, args=[panel, older, copied, over])
+            thread.start()
+            try:
+                return panel.timed_backup()
+            finally:
+                over.set()
+                thread.join()
+
+        ways: dict[str, Way] = {"beside": beside, "alone": panel.timed_backup}
+        rounds = interleaved(ways, world.scale.rounds)
+    yield Claim(
+        "backup while copies are made", "POST /api/admin/backup", "the same alone", Aim(1.1)
+    ).row(rounds, "beside", "alone", f"{copied[0]} copies made meanwhile")
+
+
+def _copy_again(panel: Panel, filename: str, copied: list[int], over: threading.Event) -> None:
+    path = f"/api/admin/backup/{filename}/copies"
+    while not over.is_set():
+        copy = panel.client.json(path, "POST", {"store": "disk"})["copy"]
+        while copy["status"] == "PENDING":
+            time.sleep(0.1)
+            copy = panel.client.json(f"/api/admin/copies/{copy['id']}")
+        assert copy["status"] == "COMPLETED", copy["error"]
+        panel.client.ask(f"/api/admin/copies/{copy['id']}", "DELETE")
+        copied[0] += 1
+
+
+def _recipient() -> str:
+    return make_identity().recipient.key
 
 
 def encryption(world: World) -> Iterator[Row]:

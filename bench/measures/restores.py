@@ -14,7 +14,7 @@ from bench.panel import seconds_of
 from bench.world import LARGE, World
 
 _CLIENTS = 60
-_PAUSE = 0.02  # seconds between two questions of a client
+_PAUSE = 0.05  # seconds between two questions of a client
 _WATCHED = 1.0  # seconds for which clients ask on after their sessions have ended
 
 

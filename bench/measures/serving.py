@@ -9,9 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from app.postgres.conninfo import Conninfo
 from bench.harness import Aim, Claim, Row, Taken, Way, interleaved, timed
-from bench.panel import Panel
+from bench.panel import Home, Panel
 from bench.world import SMALL, World
 
 _DOWNLOADS = 5  # one after the other in each round
@@ -146,10 +145,9 @@ def _asked(
 
 def memory(world: World) -> Iterator[Row]:
     """Each in a panel of its own."""
-    ways: dict[str, Way] = {
-        "large": lambda: _peaks(world, "large", world.large),
-        "small": lambda: _peaks(world, "small", world.small),
-    }
+    large = world.new_home("memory-large", world.large)
+    small = world.new_home("memory-small", world.small)
+    ways: dict[str, Way] = {"large": lambda: _peaks(large), "small": lambda: _peaks(small)}
     rounds = interleaved(ways, world.scale.rounds)
     ran = "a backup and its download, large database"
     for command in ("web", "worker"):
@@ -162,8 +160,8 @@ def memory(world: World) -> Iterator[Row]:
         )
 
 
-def _peaks(world: World, name: str, info: Conninfo) -> Taken:
-    with world.new_home(f"memory-{name}", info).panel() as panel:
+def _peaks(home: Home) -> Taken:
+    with home.panel() as panel:
         row = panel.back_up()
         _downloaded(panel, row["filename"])
         panel.delete(row)
