@@ -36,8 +36,9 @@ N ?= 8
 faults: $(VENV)/.installed-tests
 	@$(MEMORY) FAULTS_N=$(N) FAULTS_FLIPS=$$(( $(N) * 125 )) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -o timeout=0 tests/faults $(ARGS)
 
+# Ratios to the bare tools, into bench/results: make bench QUICK=1, SIZE=10000 (MiB), ONLY=backup
 bench: $(VENV)/.installed-tests
-	@$(BIN)/python bench/backup.py
+	@$(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(SIZE),--size $(SIZE)) $(if $(ONLY),--only $(ONLY))
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -6,10 +6,11 @@ a parent that died before. See prctl(2): the signal comes when the *thread* that
 us ends.
 """
 
+# The module signal itself, without its enums: their import would take a third of our time.
+import _signal as signal  # type: ignore[import-not-found]
 import ctypes
 import os
 import resource
-import signal
 import sys
 
 PR_SET_PDEATHSIG = 1

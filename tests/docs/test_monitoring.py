@@ -18,6 +18,7 @@ from app.services.jobs import workers
 from tests.services.health.test_figures import export_to, keep, plant, prove
 
 RULES = ROOT / "docs/prometheus/rules.yml"
+RULE_TESTS = [ROOT / "tests/docs" / f"rules{over}_test.yml" for over in ("", "_over_days")]
 DASHBOARD = ROOT / "docs/grafana/backstop.json"
 PAGE = ROOT / "docs/reference/monitoring.md"
 HOW_TO = ROOT / "docs/how-to/monitor-with-prometheus.md"
@@ -55,7 +56,7 @@ def test_every_figure_is_described_and_drawn(exported: str):
 def test_every_rule_is_described_and_tested():
     alerts = re.findall(r"alert: (\w+)", RULES.read_text())
     assert len(alerts) == len(set(alerts)) > 5
-    tests = (ROOT / "tests/docs/rules_test.yml").read_text()
+    tests = "".join(path.read_text() for path in RULE_TESTS)
     for alert in alerts:
         assert f"`{alert}`" in HOW_TO.read_text()
         assert re.search(rf"alertname: {alert}\n +exp_alerts:(?! \[\])", tests), alert
@@ -93,7 +94,7 @@ def promtool(*arguments: str, given: str = "") -> str:
 
 def test_the_rules_can_be_read_and_fire_when_they_should():
     promtool("check", "rules", str(RULES))
-    promtool("test", "rules", str(ROOT / "tests/docs/rules_test.yml"))
+    promtool("test", "rules", *map(str, RULE_TESTS))
 
 
 def test_the_figures_follow_the_conventions_of_prometheus(app: Flask, exported: str):

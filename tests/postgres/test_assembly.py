@@ -86,7 +86,7 @@ _RESTRICT = re.compile(rb"^\\(un)?restrict .*$", re.MULTILINE)  # a new word eac
 
 
 @contextmanager
-def _filled(info: Conninfo, *statements: str) -> Iterator[Conninfo]:
+def filled(info: Conninfo, *statements: str) -> Iterator[Conninfo]:
     """A database of its own."""
     name = f"assembly_{os.urandom(4).hex()}"
     as_admin(info).run(f"CREATE DATABASE {name} TEMPLATE template0")
@@ -107,13 +107,13 @@ def _server(request: pytest.FixtureRequest, major: int) -> Conninfo:
 def everything(request: pytest.FixtureRequest) -> Iterator[tuple[Toolchain, Conninfo]]:
     """The sample, odd names and types, and large objects, on each version."""
     text = re.sub("(DATABASE) ecom", r"\1 {database}", sample._SQL.read_text())
-    with _filled(_server(request, request.param), text, f"SET search_path = public; {ODD}") as info:
+    with filled(_server(request, request.param), text, f"SET search_path = public; {ODD}") as info:
         yield toolchain(request.param), info
 
 
 @pytest.fixture(scope="module")
 def odd(server: Conninfo) -> Iterator[Conninfo]:
-    with _filled(server, ODD) as info:
+    with filled(server, ODD) as info:
         yield info
 
 
@@ -221,7 +221,7 @@ def test_every_kind_of_object_is_found(server: Conninfo, tmp_path: Path):
     for name in ("ann", "bob", "cid"):
         as_admin(server).run(f"CREATE ROLE assembly_{name}")
         rich = rich.replace(f"{{{name}}}", f"assembly_{name}")
-    with _filled(server, rich) as info:
+    with filled(server, rich) as info:
         pair = dumped(toolchain(17), info, tmp_path / "pair", "zstd", "--create")
     as_admin(server).run("DROP ROLE assembly_ann, assembly_bob, assembly_cid")
     pair.assemble()
@@ -235,7 +235,7 @@ def test_every_kind_of_object_is_found(server: Conninfo, tmp_path: Path):
 def test_an_empty_database_becomes_an_archive(
     major: int, request: pytest.FixtureRequest, tmp_path: Path
 ):
-    with _filled(_server(request, major)) as info:
+    with filled(_server(request, major)) as info:
         pair = dumped(toolchain(major), info, tmp_path / "pair", "none")
     pair.assemble()
     assert_equal_as_sql(pair)
@@ -243,7 +243,7 @@ def test_an_empty_database_becomes_an_archive(
 
 @pytest.mark.parametrize("method", SUFFIXES)
 def test_a_large_table_becomes_many_chunks(method: str, server: Conninfo, tmp_path: Path):
-    with _filled(server, LARGE) as info:
+    with filled(server, LARGE) as info:
         pair = dumped(toolchain(17), info, tmp_path / "pair", method)
     pair.assemble()
     assert pair.assembled.stat().st_size > 3 * 1024**2
@@ -383,7 +383,7 @@ def test_rows_of_extensions_keep_their_order(
     path = f"SET extension_control_path = '$system:{folder.parent}'"
     fill = f"""{path}; CREATE EXTENSION linked; CREATE TABLE mine AS SELECT 7 AS n;
                INSERT INTO z_first VALUES (1); INSERT INTO a_second VALUES (1)"""
-    with _filled(server_18, fill) as info:
+    with filled(server_18, fill) as info:
         pair = dumped(toolchain(18), info, tmp_path / "pair", "none")
     rows = sql(pair.chain, pair.ordinary, "-a")
     assert rows.index(b"COPY public.z_first") < rows.index(b"COPY public.a_second")
@@ -419,7 +419,7 @@ def small(server: Conninfo, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     folder = tmp_path_factory.mktemp("small")
     fill = """CREATE TABLE t AS SELECT n, md5(n::text) FROM generate_series(1, 200) n;
               SELECT lo_from_bytea(70001, 'some'), lo_from_bytea(70002, 'more')"""
-    with _filled(server, fill) as info:
+    with filled(server, fill) as info:
         return {each: dumped(toolchain(17), info, folder / each, each) for each in SUFFIXES}
 
 
@@ -605,7 +605,7 @@ def test_a_full_disk_is_named(small: dict[str, Pair], tmp_path: Path):
 
 
 def test_a_limit_on_the_size_of_files_is_named(server: Conninfo, tmp_path: Path):
-    with _filled(server, LARGE) as info:
+    with filled(server, LARGE) as info:
         pair = dumped(toolchain(17), info, tmp_path / "pair", "none")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2 * 1024**2, hard))
