@@ -5,7 +5,7 @@ from operator import itemgetter
 from zoneinfo import ZoneInfo
 
 import humanize
-from babel.dates import format_date, format_datetime
+from babel.dates import format_date, format_datetime, format_timedelta
 from babel.numbers import format_decimal, get_decimal_symbol
 from flask import Flask
 from markupsafe import Markup
@@ -98,12 +98,10 @@ def printable(text: str) -> str:
 
 def ago_text(moment: datetime) -> str:
     """2 hours ago"""
-    if language() != "en":
-        humanize.activate(language())  # for this thread; no other text of humanize is translated
-    try:
-        return humanize.naturaltime(moment, when=datetime.now(UTC))
-    finally:
-        humanize.deactivate()
+    passed = moment - datetime.now(UTC)
+    if language() == "en":
+        return humanize.naturaltime(-passed)
+    return format_timedelta(passed, threshold=1.5, add_direction=True, locale=language())
 
 
 def ago_time(moment: datetime) -> Markup:

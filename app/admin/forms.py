@@ -44,10 +44,10 @@ class Form(FlaskForm):  # type: ignore[misc]  # flask_wtf has no types
         super().__init__(**{"formdata": None} | values)
 
     def validate(self, *args: Any, **more: Any) -> bool:
-        """For the audit: a form that comes back says why."""
+        """For the audit: a form that comes back says which of its fields are not valid."""
         is_valid = bool(super().validate(*args, **more))
         if not is_valid:
-            refuse(" ".join(str(text) for texts in self.errors.values() for text in texts))
+            refuse(f"not valid: {', '.join(self.errors)}")
         return is_valid
 
 
