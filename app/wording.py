@@ -26,7 +26,7 @@ WORDS = (
     "admin", "api", "cli", "schedule",
     # What a job is doing
     "Starting", "Dumping", "Checking", "Publishing", "Loading", "Comparing", "Asserting",
-    "Saving", "Swapping", "Uploading", "Verifying", "Fetching",
+    "Saving", "Changing", "Swapping", "Uploading", "Verifying", "Fetching",
     # Proofs
     "Checksum right", "Read back", "Restored", "Restored and checked", "Proof failed",
     "checksum right", "read back", "restored", "restored and checked", "not read back", "here",
@@ -51,6 +51,13 @@ WORDS = (
     "only a superuser can create {names}: if you trust everyone who could write to the database, let a superuser load the dump",  # noqa: E501
     "{name} is created without its rows, because others need it",
     "left out: {names}",
+    # Why a restore or a drill is not accepted
+    "an assertion does not hold in the restored database; the live one stays",
+    "an assertion does not hold in the restored database; the one made before stays",
+    "the drill found assertions that do not hold", "assertions were not answered",
+    "the drill found damage in the restored database",
+    "assertions were not answered; the live database stays",
+    "assertions were not answered; the one made before stays",
     # Restores by hand
     "No pg_restore {version} or newer was found here.",
     "It came from {server}: replace HOST, PORT and USER.",

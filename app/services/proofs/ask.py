@@ -29,10 +29,6 @@ logger = logging.getLogger(__name__)
 
 _JOBS = 2  # relations that pg_amcheck checks at once
 _MOST = 20  # findings that are kept
-_STAYS = {
-    Kind.REPLACE: "; the live one stays",
-    Kind.REFRESH: "; the database made before stays",
-}
 
 OnWait = Callable[[], None]
 
@@ -130,8 +126,10 @@ def ask(
 
 def refusal(asserted: Asserted, kind: Kind) -> PostgresError:
     """The error for what is false."""
-    if kind is not Kind.DRILL:
-        message = f"an assertion does not hold in the restored database{_STAYS[kind]}"
+    if kind is Kind.REPLACE:
+        message = "an assertion does not hold in the restored database; the live one stays"
+    elif kind is Kind.REFRESH:
+        message = "an assertion does not hold in the restored database; the one made before stays"
     elif asserted.untrue:
         message = "the drill found assertions that do not hold"
     else:
@@ -148,8 +146,13 @@ def refusal(asserted: Asserted, kind: Kind) -> PostgresError:
 
 def no_answer(asserted: Asserted, kind: Kind) -> NotPossible:
     """The error for what remains unknown; it says nothing about the backup."""
+    message = "assertions were not answered"
+    if kind is Kind.REPLACE:
+        message = "assertions were not answered; the live database stays"
+    elif kind is Kind.REFRESH:
+        message = "assertions were not answered; the one made before stays"
     return NotPossible(
-        f"assertions were not answered{_STAYS.get(kind, '')}",
+        message,
         detail="; ".join(asserted.unanswered),
         hint="Raise BACKSTOP_STALL_TIMEOUT if they need longer, or ask for less in each.",
     )

@@ -229,7 +229,7 @@ class Loader:
 
     def run_sql(self, role: Conninfo, admin: Conninfo) -> None:
         """Run the SQL of a schedule as the role without rights, watched from `admin`."""
-        self._run.phase = "running SQL"
+        self._run.phase = "changing"
         with self.watching(admin):
             run_script(
                 role,

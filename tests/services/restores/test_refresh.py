@@ -174,7 +174,7 @@ def test_an_assertion_that_does_not_hold_keeps_it_back(staging, living, leftover
         session.add(Notifier(id="n", name="n", url="", target="", facts=None))
     assertions.add_assertion("people", "SELECT count(*) > 50 FROM customers", created_by="ann")
     firing, row = run(scheduled(staging, sql=MASK))
-    told = "an assertion does not hold in the restored database; the database made before stays"
+    told = "an assertion does not hold in the restored database; the one made before stays"
     assert (firing.outcome, firing.told) == (Outcome.FAILED, told)
     assert row.error_detail == "assertion people: it is false"
     assert [delivery.title for delivery in db.session.scalars(db.select(Delivery))] == [
