@@ -2,6 +2,7 @@
 
 import random
 import statistics
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import timedelta
@@ -65,8 +66,10 @@ def catalogue(world: World) -> Iterator[Row]:
             fill(home, backups, databases)
             panel = panels.enter_context(home.panel("web"))
             ways[name] = lambda panel=panel: _asked(panel)
-        for way in ways.values():
-            way()  # the first answers warm up
+        warm = time.monotonic() + world.scale.window  # first answers, and the first look for alarms
+        while time.monotonic() < warm:
+            for way in ways.values():
+                way()
         rounds = interleaved(ways, world.scale.rounds)
     sizes = [f"{backups:,} backups of {databases} databases" for backups, databases in (many, _FEW)]
     for group, paths in _GROUPS.items():
@@ -102,7 +105,7 @@ def _milliseconds(client: Client, path: str) -> float:
 
 
 def fill(home: Home, backups: int, databases: int) -> None:
-    """Plant rows in the catalogue of a panel that does not run; there are no dumps."""
+    """Plant rows in the catalogue of a panel that does not run, and empty files for dumps."""
     chance = random.Random(5)  # noqa: S311 - the same rows each time
     with planting(home):
         ids = [default_database().id]
@@ -115,6 +118,9 @@ def fill(home: Home, backups: int, databases: int) -> None:
                 rows = [_backup(n, backups, ids, chance) for n in numbers]
                 connection.execute(insert(DatabaseBackup), rows)
                 connection.execute(insert(Proof), list(_proofs(rows, len(ids), start)))
+                for row in rows:
+                    if row["status"] is Status.COMPLETED:
+                        home.dump(row["filename"]).touch()
             connection.execute(text("ANALYZE"))
 
 
@@ -126,7 +132,7 @@ def _backup(n: int, number: int, ids: list[str], chance: random.Random) -> dict[
         "filename": filename_of(moment),
         "created_at": moment,
         "started_at": moment,
-        "finished_at": moment + timedelta(seconds=chance.randrange(5, 500)),
+        "finished_at": moment + timedelta(seconds=chance.randrange(50, 60)),
         "told_at": moment,
         "database_id": ids[n % len(ids)],
         "server": _SERVER,
@@ -134,7 +140,7 @@ def _backup(n: int, number: int, ids: list[str], chance: random.Random) -> dict[
         "status": Status.COMPLETED if is_whole else Status.FAILED,
         "trigger": chance.choice([Trigger.SCHEDULE] * 8 + [Trigger.API, Trigger.ADMIN]),
         "created_by": "nightly",
-        "size": chance.randrange(10**6, 10**10) if is_whole else 0,
+        "size": chance.randrange(9 * 10**8, 10**9) if is_whole else 0,
         "notes": f"night {n}",
         "sha256": "0" * 64,
         "proven": is_whole,

@@ -20,23 +20,24 @@ from bench.world import World
 
 _FILES = 100
 _SHARE = 50  # each has this part of the size of the large database
+_LARGEST = 20  # MiB
 
 
 def check(world: World) -> Iterator[Row]:
     """A check compares checksum, manifest and row of every dump."""
     home = world.new_home("checking", world.small)
-    megabytes = max(1, world.scale.megabytes // _SHARE)
+    megabytes = min(_LARGEST, max(1, world.scale.megabytes // _SHARE))
     _plant(home, megabytes)
     dumps = sorted(home.folder.glob("backups/*.dump"))
 
     def ours() -> Taken:
         whole = home.timed_flask("backup", "check")
-        return {"s": whole, "less start": whole - home.timed_flask("--version")}
+        return {"s": whole, "less start s": whole - home.timed_flask("--version")}
 
     def bare() -> Taken:
         with timed() as taken:
             subprocess.run(["sha256sum", *dumps], check=True, stdout=subprocess.DEVNULL)
-        return taken | {"less start": taken["s"]}
+        return taken | {"less start s": taken["s"]}
 
     ways: dict[str, Way] = {"ours": ours, "sha256sum": bare}
     rounds = interleaved(ways, world.scale.rounds)
@@ -46,7 +47,7 @@ def check(world: World) -> Iterator[Row]:
     )
     without = "flask backup check, less flask --version"
     yield Claim(
-        "the same without Python's start", without, "sha256sum", Aim(1.1), "less start"
+        "the same without Python's start", without, "sha256sum", Aim(1.1), "less start s"
     ).row(rounds, "ours", "sha256sum")
 
 

@@ -14,7 +14,7 @@ from bench.panel import seconds_of
 from bench.world import LARGE, World
 
 _CLIENTS = 60
-_PAUSE = 0.05  # seconds between two questions of a client
+_PAUSE = 0.1  # seconds between two questions of a client
 _WATCHED = 1.0  # seconds for which clients ask on after their sessions have ended
 
 
@@ -80,7 +80,7 @@ def replace(world: World) -> Iterator[Row]:
         return {"gap s": max(gaps)}
 
     rounds = interleaved({"ours": ours, "bare": bare, "ended": ended}, world.scale.rounds)
-    clients = f"{_CLIENTS} clients read a row in a loop and reconnect at once"
+    clients = f"{_CLIENTS} clients read a row every {_PAUSE:g} s and reconnect at once"
     yield Claim(
         "replace of the live database",
         "POST …/restores, mode replace",
