@@ -23,13 +23,19 @@ blueprint = Blueprint("databases", __name__, url_prefix="/databases")
 
 Steps = Sequence[Step]
 
+_SHOWN = 100  # databases
 _TEXTS = ("ssh_url", "ssh_identity_file", "ssh_host_key", "compression")
 
 
 @blueprint.get("")
 def index() -> ResponseReturnValue:
-    """All databases at a glance."""
-    return render_template("databases/index.html", rows=read_overview())
+    """Databases at a glance, by name."""
+    after = request.args.get("after", "")
+    rows = [row for row in read_overview() if row.database.name > after]
+    next_after = rows[_SHOWN - 1].database.name if len(rows) > _SHOWN else None
+    return render_template(
+        "databases/index.html", rows=rows[:_SHOWN], after=after, next_after=next_after
+    )
 
 
 @blueprint.get("/new")

@@ -6,7 +6,7 @@ from flask.testing import FlaskClient
 
 from app.models import Loss
 from app.services.databases import lookup, service
-from tests.admin.test_backups import seen, token_on
+from tests.admin.test_backups import Page, seen, token_on
 from tests.services.copies.test_places import here
 from tests.services.health.test_figures import START, counting, keep, plant
 
@@ -47,6 +47,26 @@ def test_a_database_is_added_changed_paused_and_retired(admin: FlaskClient):
         assert admin.post(f"{BASE}/sales/{verb}", data={"csrf_token": token}).status_code == 302
         assert f"crm on db2:5432, {state}." in seen(admin, f"{BASE}/sales").text
     assert "Retired" in seen(admin, BASE).text
+
+
+def test_many_databases_are_shown_in_pages(admin: FlaskClient, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("app.admin.databases._SHOWN", 2)
+    for name in ("crm", "sales", "wiki"):
+        add(admin, name, f"postgresql://u:p@db2:5432/{name}")
+    first = seen(admin, BASE)
+    (more,) = first.all("a", rel="next")
+    second = seen(admin, more["href"])
+    assert not second.all("a", rel="next")
+    names = [name for page in (first, second) for name in names_on(page)]
+    assert {"crm", "sales", "wiki"} < set(names)
+    assert (len(names), names) == (4, sorted(names))
+    assert second.link("First") == BASE
+
+
+def names_on(page: Page) -> list[str]:
+    """The databases whose backups it leads to."""
+    links = [link["href"] for link in page.all("a", **{"class": "btn btn-sm btn-outline-primary"})]
+    return [link.rpartition("database=")[2] for link in links]
 
 
 @pytest.mark.parametrize(
