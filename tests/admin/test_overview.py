@@ -1,6 +1,7 @@
 """The overview: the answer first, then each database, then what goes on."""
 
-from datetime import timedelta
+import re
+from datetime import datetime, timedelta
 from typing import Any
 
 from flask import Flask
@@ -20,6 +21,7 @@ from app.models import (
 )
 from app.models.backup import filename_of
 from app.models.types import now
+from app.services.databases.configured import storage
 from app.services.databases.lookup import default_database
 from app.services.databases.service import add_database
 from app.services.health.days import SHOWN
@@ -49,6 +51,19 @@ def plant(app: Flask, ago: timedelta, **values: Any) -> str:
 def bars(page: Page) -> list[str]:
     """The state of each day that is drawn."""
     return [bar["class"].removeprefix("day-") for bar in page.all("rect")]
+
+
+def test_the_day_on_which_the_disk_is_full_is_foreseen(app: Flask, admin: FlaskClient):
+    assert "the disk here is full" not in seen(admin, PAGE).text
+    with app.app_context():
+        free = storage().free_space()
+    for days in range(10):
+        plant(app, timedelta(days=days, minutes=1), size=free // 50)
+    plant(app, timedelta(days=40), size=free)  # the trend is that of the last month
+    day = now() + timedelta(days=45)
+    foreseen = re.search(r"the disk here is full on (\S+) if nothing", seen(admin, PAGE).text)
+    assert foreseen is not None
+    assert abs(datetime.fromisoformat(foreseen[1]).date() - day.date()) <= timedelta(days=3)
 
 
 def test_a_fresh_panel_says_what_to_do(admin: FlaskClient):

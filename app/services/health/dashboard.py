@@ -28,6 +28,7 @@ from app.services.audit.search import list_entries
 from app.services.databases.configured import storage
 from app.services.databases.lookup import default_database
 from app.services.health.days import Day, days_of
+from app.services.health.growth import Growth, read_growth
 from app.services.health.overview import Row, read_overview
 from app.services.stores.lookup import Row as StoreRow
 from app.services.stores.lookup import list_rows
@@ -94,7 +95,7 @@ class Dashboard:
     cards: Sequence[Card]  # of the first of them
     running: Running
     coming: Sequence[Schedule]
-    stored: int  # bytes of all dumps here
+    growth: Growth  # of the dumps here
     free: int | None  # bytes; None: the folder cannot be asked
     stores: Sequence[StoreRow]
     recent: Sequence[AuditEntry]
@@ -104,6 +105,12 @@ class Dashboard:
     def unprotected(self) -> Sequence[Row]:
         """Those that are not protected, the one without a good backup for longest first."""
         return [row for row in self.rows if not row.is_protected]
+
+    @property
+    def full_on(self) -> datetime | None:
+        """When the disk is full at the present rate, if nothing is deleted; None: not soon."""
+        days = None if self.free is None else self.growth.days_left(self.free)
+        return None if days is None else now() + timedelta(days=days)
 
     @property
     def is_set_up(self) -> bool:
@@ -129,14 +136,13 @@ def read_dashboard(zone: tzinfo = UTC) -> Dashboard:
         for row in rows[:_SHOWN]
     ]
     coming = select(Schedule).where(Schedule.next_due_at.is_not(None))
-    stored = select(func.coalesce(func.sum(DatabaseBackup.size), 0))
     stores = list_rows()
     return Dashboard(
         rows=rows,
         cards=cards,
         running=_running(),
         coming=list(db.session.scalars(coming.order_by(Schedule.next_due_at).limit(_COMING))),
-        stored=int(db.session.scalar(stored) or 0),
+        growth=read_growth(),
         free=_free(),
         stores=stores,
         recent=list_entries(limit=_RECENT).entries,

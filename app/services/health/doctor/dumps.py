@@ -1,7 +1,5 @@
 """The dumps: is there a good one, are they in place, and is there room for more?"""
 
-from datetime import datetime, timedelta
-
 from humanize import naturalsize, naturaltime
 from sqlalchemy import select
 
@@ -12,9 +10,9 @@ from app.services.backups.good import find_newest_good
 from app.services.databases.configured import storage
 from app.services.databases.lookup import default_database
 from app.services.health.doctor.findings import Finding, names, ok, problem, warning
+from app.services.health.growth import Growth, read_growth
 
-_MONTH, _DAY = timedelta(days=30), timedelta(days=1)
-_SOON, _YEARS = 7, 3650  # days until the disk is full: too few, and too many to be told
+_SOON = 7  # days until the disk is full that are too few
 _FEW = 3  # backups for which there should be room
 
 
@@ -55,43 +53,30 @@ def compare_with_rows() -> Finding:
 
 def tell_space() -> Finding:
     """The room there is."""
-    return _foreseen(storage().free_space(), [])
+    return ok("free space", f"{_bytes(storage().free_space())} free")
 
 
 def foresee_space() -> Finding:
     """Room for the next backups, and how long it lasts if nothing is deleted."""
-    kept = db.session.execute(
-        select(DatabaseBackup.created_at, DatabaseBackup.size)
-        .where(DatabaseBackup.status == Status.COMPLETED)
-        .order_by(DatabaseBackup.created_at.desc())
-    ).all()
-    db.session.commit()
-    return _foreseen(storage().free_space(), [(moment, size) for moment, size in kept])
+    sizes = select(DatabaseBackup.size).where(DatabaseBackup.status == Status.COMPLETED)
+    newest = db.session.scalar(sizes.order_by(DatabaseBackup.created_at.desc()).limit(1))
+    return _foreseen(storage().free_space(), newest, read_growth())
 
 
-def _foreseen(free: int, kept: list[tuple[datetime, int]]) -> Finding:
-    """From bytes that are free, and moments and sizes of all backups, newest first."""
+def _foreseen(free: int, newest: int | None, growth: Growth) -> Finding:
+    """From bytes that are free, and the size of the newest backup."""
     summary, hint = f"{_bytes(free)} free", "Delete backups, or free some space."
-    if not kept:
+    if newest is None:
         return ok("free space", summary)
-    newest, daily = kept[0][1], _daily(kept)
     summary += f"; a backup takes {_bytes(newest)}"
     if free < newest:
         return problem("free space", f"{summary}, so the next one does not fit", hint)
-    days = free / daily if daily else float("inf")
-    if days < _YEARS:
-        summary += f"; at {_bytes(daily)} a day the disk is full in {days:.0f} days"
-    if free < _FEW * newest or days < _SOON:
+    days = growth.days_left(free)
+    if days is not None:
+        summary += f"; at {_bytes(growth.daily)} a day the disk is full in {days:.0f} days"
+    if free < _FEW * newest or (days is not None and days < _SOON):
         return warning("free space", summary, hint)
     return ok("free space", summary)
-
-
-def _daily(kept: list[tuple[datetime, int]]) -> float:
-    """Bytes added per day recently; a history of less than a day counts as one."""
-    recent = [(moment, size) for moment, size in kept if now() - _MONTH <= moment <= now()]
-    if not recent:
-        return 0
-    return sum(size for _, size in recent) / max((now() - recent[-1][0]) / _DAY, 1)
 
 
 def _bytes(size: float) -> str:

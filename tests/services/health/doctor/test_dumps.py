@@ -9,6 +9,7 @@ from app.config import settings as current_settings
 from app.models import Status
 from app.models.types import now
 from app.services.health.doctor import Finding, State, dumps
+from app.services.health.growth import Growth
 from tests.conftest import on_catalogues
 from tests.services.health.doctor.conftest import OK, PROBLEM, WARNING, found, make, plant
 
@@ -123,8 +124,9 @@ def test_the_disk_of_a_machine_that_backs_up_much_is_soon_full():
     ],
 )
 def test_the_trend_is_that_of_the_last_month(free: float, ages: list[int], state: State, part: str):
-    kept = [(now() - timedelta(days=each), GIB) for each in ages]
-    line = dumps._foreseen(int(free), kept)
+    recent = [now() - timedelta(days=age) for age in ages if age < 30]
+    growth = Growth(len(ages) * GIB, len(recent) * GIB, min(recent, default=None))
+    line = dumps._foreseen(int(free), GIB if ages else None, growth)
     assert line.state is state
     assert part in line.told
     assert ("a day" in line.told) is ("full in" in part)
