@@ -1,9 +1,10 @@
 """Runs flask commands in forks of a process that has imported the application.
 
 Started by tests/forks.py: it takes most of a second to import the application, and tests start
-hundreds of commands. Orders come through the socket whose number is its argument: JSON
-with the words, the environment and the folder of a command, and with it the descriptors of its
-standard streams and of a pipe for its exit status. The answer is its pid.
+hundreds of commands. Its arguments are the folder of the checkout and the number of the socket
+through which orders come: JSON with the words, the environment and the folder of a command, and
+with it the descriptors of its standard streams and of a pipe for its exit status. The answer is
+its pid.
 """
 
 import gc
@@ -13,10 +14,9 @@ import signal
 import socket
 import sys
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, sys.argv[1])
 
 import coverage
 from flask.cli import main
@@ -86,4 +86,4 @@ if __name__ == "__main__":
     assert app  # imported once, for all forks
     find_toolchains(None)  # the same
     gc.freeze()  # no fork looks through it all again, above all not at its end
-    serve(socket.socket(fileno=int(sys.argv[1])))
+    serve(socket.socket(fileno=int(sys.argv[2])))

@@ -13,8 +13,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import IO, Any
@@ -37,9 +37,11 @@ class Forked(psutil.Process):
         words: Sequence[str],
         *,
         env: Mapping[str, str],
+        stdin: Stream = None,
         stdout: Stream = None,
         stderr: Stream = None,
         cwd: Path = ROOT,
+        root: Path = ROOT,
         is_leader: bool = False,
     ) -> None:
         order = {
@@ -50,8 +52,8 @@ class Forked(psutil.Process):
         }
         ours, theirs = os.pipe()
         with Path(os.devnull).open("r+b") as nothing:
-            streams = [_number(stream, nothing) for stream in (subprocess.DEVNULL, stdout, stderr)]
-            pid = _ask(json.dumps(order).encode(), [*streams, theirs])
+            streams = [_number(stream, nothing) for stream in (stdin, stdout, stderr)]
+            pid = _ask(root, json.dumps(order).encode(), [*streams, theirs])
         os.close(theirs)
         self._status = ours
         self.returncode: int | None = None
@@ -104,14 +106,70 @@ def flask(words: Sequence[str], *, env: Mapping[str, str], timeout: float) -> En
     return subprocess.CompletedProcess(["flask", *words], status, *texts)
 
 
+#: `flask` for a shell: hands everything over, and ends as the command does.
+_STAND_IN = """#!{python} -IS
+import json, os, socket, sys
+order = {{"words": sys.argv[1:], "environment": dict(os.environ), "folder": os.getcwd()}}
+with socket.socket(socket.AF_UNIX) as server:
+    server.connect("{address}")
+    socket.send_fds(server, [json.dumps(order).encode()], [0, 1, 2])
+    status = server.recv(4)
+sys.exit(int.from_bytes(status, signed=True) if status else "nobody ran it")
+"""
+
+
+@contextmanager
+def flask_in(folder: Path, root: Path) -> Iterator[None]:
+    """A `flask` in this folder for shells, which the fork server of a checkout runs."""
+    address = folder / "forks"
+    program = folder / "flask"
+    program.write_text(_STAND_IN.format(python=sys.executable, address=address))
+    program.chmod(0o755)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(address))
+        listener.listen()
+        threading.Thread(target=_answer_all, args=(listener, root)).start()
+        try:
+            yield
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+
+
+def _answer_all(listener: socket.socket, root: Path) -> None:
+    while True:
+        try:
+            asking = listener.accept()[0]
+        except OSError:  # it is over
+            return
+        threading.Thread(target=_answer, args=(asking, root)).start()
+
+
+def _answer(asking: socket.socket, root: Path) -> None:
+    with asking:
+        order, streams, _, _ = socket.recv_fds(asking, 256 * 1024, 3)
+        asked = json.loads(order)
+        process = Forked(
+            asked["words"],
+            env=asked["environment"],
+            stdin=streams[0],
+            stdout=streams[1],
+            stderr=streams[2],
+            cwd=Path(asked["folder"]),
+            root=root,
+        )
+        for stream in streams:
+            os.close(stream)
+        asking.sendall(process.wait().to_bytes(4, signed=True))
+
+
 def _number(stream: Stream, nothing: IO[bytes]) -> int:
     if stream is None or stream == subprocess.DEVNULL:
         return nothing.fileno()
     return stream if isinstance(stream, int) else stream.fileno()
 
 
-def _ask(order: bytes, streams: list[int]) -> int:
-    server = _server()
+def _ask(root: Path, order: bytes, streams: list[int]) -> int:
+    server = _server(root)
     with _one_at_once:
         socket.send_fds(server, [order], streams)
         answer = server.recv(4)
@@ -120,13 +178,13 @@ def _ask(order: bytes, streams: list[int]) -> int:
 
 
 @cache
-def _server() -> socket.socket:
+def _server(root: Path) -> socket.socket:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     script = str(Path(__file__).with_name("fork_server.py"))
     with theirs:
         number = theirs.fileno()
-        words = [sys.executable, script, str(number)]
-        process = subprocess.Popen(words, cwd=ROOT, env=kept, pass_fds=[number])
+        words = [sys.executable, script, str(root), str(number)]
+        process = subprocess.Popen(words, cwd=root, env=kept, pass_fds=[number])
     atexit.register(lambda: (ours.close(), process.wait()))
     return ours
