@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import func, select
 
 from app.extensions import db
-from app.models import DatabaseBackup, Status
+from app.models import Database, DatabaseBackup, Status
 from app.models.types import now
 
 _MONTH, _DAY = timedelta(days=30), timedelta(days=1)
@@ -38,7 +38,10 @@ def read_growth() -> Growth:
     stored = db.session.scalar(select(func.sum(DatabaseBackup.size)).where(completed))
     recent, since = db.session.execute(
         select(func.sum(DatabaseBackup.size), func.min(DatabaseBackup.created_at)).where(
-            completed, DatabaseBackup.created_at.between(now() - _MONTH, now())
+            # Named, so that an index covers it: the rows are wide.
+            DatabaseBackup.database_id.in_(select(Database.id)),
+            completed,
+            DatabaseBackup.created_at.between(now() - _MONTH, now()),
         )
     ).one()
     db.session.commit()
