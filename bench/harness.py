@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 #: What one run took, by unit: {"s": 5.2, "MB": 190.0}.
-Taken = Mapping[str, float]
+Taken = dict[str, float]
 Way = Callable[[], Taken]
 
 

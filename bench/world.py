@@ -57,7 +57,7 @@ class Scale:
 
 
 QUICK = Scale(
-    megabytes=50, rounds=3, tables=200, backups=5_000, databases=20, window=2, is_quick=True
+    megabytes=30, rounds=3, tables=200, backups=2_000, databases=20, window=2, is_quick=True
 )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from app.config import ROOT
 from app.postgres.conninfo import Conninfo
 from bench.__main__ import run
 from bench.harness import Aim, Claim, Rounds, Spread, Taken, Way, interleaved
@@ -82,5 +83,5 @@ def test_the_smallest_measure_writes_both_files(
 
 
 def test_every_measure_is_documented():
-    page = Path("docs/explanation/performance.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/explanation/performance.md").read_text(encoding="utf-8")
     assert [name for name in MEASURES if f"`{name}`" not in page] == []
