@@ -13,11 +13,9 @@ from app.errors import DumpError
 from app.postgres.assembly import Assembly, DamagedDirectory, finished_entry
 from app.postgres.dump import Limits, PgDumpFailed, Request, StallGuard, Written, run_pg_dump
 from app.postgres.locking import Lock, watched
-from app.postgres.table_locks import has_locks_for
+from app.postgres.table_locks import sessions_that_can_lock
 from app.postgres.tools import Toolchain
 from app.programs import command
-
-_LOCK_PATIENCE = 2  # seconds; whoever waits for our locks makes pg_dump wait, too
 
 # The connections that are left: on the server, for the role, in the database. A limit
 # of -1 is none.
@@ -41,10 +39,11 @@ def affordable_jobs(lock: Lock, wanted: int) -> int:
     """How many of the wanted jobs a dump can have, at least one.
 
     Each takes a connection, and one more leads them: together at most half of those that
-    are free. They lock each table twice more. Raises DumpError if the lock is lost.
+    are free. Each of them locks every table, as we do. Raises DumpError if the lock is lost.
     """
-    if wanted == 1 or lock.is_pooled or not has_locks_for(lock, sessions=3):
+    if wanted == 1 or lock.is_pooled:
         return 1
+    wanted = min(wanted, sessions_that_can_lock(lock) - 2)
     with watched("the free connections cannot be counted", lock.info):
         (free,) = lock.rows(_FREE)
     least: int = min(number for number in free if number is not None)
@@ -64,12 +63,11 @@ def dump_in_parallel(
 ) -> None:
     """Dump as `dump` does, with so many jobs, by way of an empty private folder.
 
-    The request must name a snapshot. Raises JobsFailed where an ordinary dump of the same
-    snapshot may work; otherwise as `dump` does.
+    The request must lead to one session more than there are jobs, all with one snapshot.
+    Raises JobsFailed where an ordinary dump of that may work; otherwise as `dump` does.
     """
     options: list[str | Path] = ["-F", "d", "-j", str(jobs), "-b", "--no-sync", "-f", folder]
     alive = StallGuard(Written(target, folder), limits.stall, sign_of_life).added_to(watch)
-    patience = min(limits.lock, _LOCK_PATIENCE)
     with target.open("r+b", buffering=0) as archive:
         moving = _Moving(folder, archive, alive)
         try:
@@ -77,7 +75,7 @@ def dump_in_parallel(
                 toolchain,
                 request,
                 options,
-                replace(limits, lock=patience),
+                limits,
                 replace(alive, on_line=moving.on_line),
             )
             moving.finish()

@@ -1,6 +1,6 @@
-"""Lend a session to pg_dump, with its locks and its snapshot.
+"""Lend sessions to pg_dump, with their locks and their snapshot.
 
-pg_dump begins its snapshot before it locks the tables, and its own session would queue
+pg_dump begins its snapshot before it locks the tables, and its own sessions would queue
 behind all sessions that wait for our locks. So it connects to a socket of ours, which
 answers like a server that has just accepted a sign-in, and then relays the bytes.
 The protocol: https://www.postgresql.org/docs/current/protocol-message-formats.html
@@ -14,8 +14,8 @@ import socket
 import struct
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -29,6 +29,8 @@ _LONGEST_STARTUP = 10_000  # bytes, as in the server
 _LONGEST_FOLDER = 60  # bytes
 _VERSION_3 = 3  # of the protocol; other numbers request encryption
 _TERMINATE = b"X"
+_QUERY = b"Q"
+_TAKE_SNAPSHOT = b"SET TRANSACTION SNAPSHOT "  # our session has it already
 _END_PATIENCE = 2.0  # seconds
 
 # Parameters that a server reports at sign-in.
@@ -84,30 +86,35 @@ class _Encrypted:
 
 
 @contextmanager
-def lent(connection: Connection, database: str) -> Iterator[Conninfo | None]:
-    """The address at which one program can use this session once; None if that is impossible.
+def lent(connections: Sequence[Connection], database: str) -> Iterator[Conninfo | None]:
+    """The address at which one program can use these sessions; None if that is impossible.
 
-    The session must be idle, and nobody else may use it meanwhile. It keeps its locks when
-    the program has ended.
+    Each of its connections gets the next session. They must be idle, and nobody else may
+    use them meanwhile. They keep their locks when the program has ended.
     """
-    with (
-        tempfile.TemporaryDirectory(
-            prefix="backstop-dump-", dir=_short_folder(), ignore_cleanup_errors=True
-        ) as folder,
-        socket.socket(fileno=os.dup(connection.fileno())) as line,
-        socket.socket(socket.AF_UNIX) as door,
-    ):
-        server = _bytes_of(connection, line)
-        if server is None:
-            yield None
-            return
-        line.setblocking(True)  # libpq's own descriptor too
+    with ExitStack() as stack:
+        folder = stack.enter_context(
+            tempfile.TemporaryDirectory(
+                prefix="backstop-dump-", dir=_short_folder(), ignore_cleanup_errors=True
+            )
+        )
+        door = stack.enter_context(socket.socket(socket.AF_UNIX))
+        loans = []
+        for connection in connections:
+            line = stack.enter_context(socket.socket(fileno=os.dup(connection.fileno())))
+            server = _bytes_of(connection, line)
+            if server is None:
+                yield None
+                return
+            loans.append(_Loan(server, line, _welcome(connection)))
+        for loan in loans:
+            loan.line.setblocking(True)  # libpq's own descriptor too
         door.bind(str(Path(folder, ".s.PGSQL.5432")))
-        door.listen(1)
-        lending = _Lending(server, line, door, _welcome(connection), folder)
+        door.listen(len(loans))
+        lending = _Lending(loans, door, folder)
         lending.start()
         try:
-            yield _address(connection, folder, database)
+            yield _address(connections[0], folder, database)
         finally:
             lending.end()
 
@@ -169,19 +176,10 @@ def _message(kind: bytes, body: bytes) -> bytes:
 
 
 class _Lending:
-    """Relays the bytes of one program, in a thread, until the program leaves."""
+    """Lets the connections of one program in, each to the next session."""
 
-    def __init__(
-        self,
-        server: _Server,
-        line: socket.socket,
-        door: socket.socket,
-        welcome: bytes,
-        folder: str,
-    ) -> None:
-        self._server, self._line, self._door, self._welcome = server, line, door, welcome
-        self._folder = folder
-        self._incomplete = bytearray()  # the beginning of a message of the program
+    def __init__(self, loans: Sequence["_Loan"], door: socket.socket, folder: str) -> None:
+        self._loans, self._door, self._folder = loans, door, folder
         self._over, self._wake = os.pipe()
         self._thread = threading.Thread(target=self._serve, name="relay", daemon=True)
 
@@ -189,27 +187,56 @@ class _Lending:
         self._thread.start()
 
     def end(self) -> None:
-        """Take the session back; a program that hangs is cut off."""
+        """Take the sessions back; a program that hangs is cut off."""
         os.write(self._wake, b".")
-        self._thread.join(_END_PATIENCE)
-        if self._thread.is_alive():
-            with suppress(OSError):
-                self._line.shutdown(socket.SHUT_RDWR)
-            self._thread.join()
+        self._thread.join()
+        for loan in self._loans:
+            loan.end()
         os.close(self._over)
         os.close(self._wake)
 
     def _serve(self) -> None:
         with suppress(OSError):
             awaited: list[socket.socket | int] = [self._door, self._over]
-            if self._door not in select.select(awaited, [], [])[0]:
-                return
-            program, _ = self._door.accept()
-            self._door.close()  # no second connection, even to cancel
-            shutil.rmtree(self._folder, ignore_errors=True)  # so a killed process leaves nothing
-            with program:
-                if self._let_in(program):
-                    self._carry(program)
+            for loan in self._loans:
+                if self._door not in select.select(awaited, [], [])[0]:
+                    return
+                program, _ = self._door.accept()
+                if loan is self._loans[-1]:
+                    self._door.close()  # nobody else, not even to cancel
+                    shutil.rmtree(self._folder, ignore_errors=True)  # a killed process leaves none
+                loan.begin(program, self._over)
+
+
+class _Loan:
+    """Relays the bytes between a program and a session, in a thread, until the program leaves."""
+
+    def __init__(self, server: _Server, line: socket.socket, welcome: bytes) -> None:
+        self._server, self.line, self._welcome = server, line, welcome
+        self._incomplete = bytearray()  # the beginning of a message of the program
+        self._thread: threading.Thread | None = None
+
+    def begin(self, program: socket.socket, over: int) -> None:
+        """Serve this connection, until `over` can be read."""
+        self._thread = threading.Thread(
+            target=self._serve, args=(program, over), name="relay", daemon=True
+        )
+        self._thread.start()
+
+    def end(self) -> None:
+        """Wait until the program has left, but not for long."""
+        if self._thread is None:
+            return
+        self._thread.join(_END_PATIENCE)
+        if self._thread.is_alive():
+            with suppress(OSError):
+                self.line.shutdown(socket.SHUT_RDWR)
+            self._thread.join()
+
+    def _serve(self, program: socket.socket, over: int) -> None:
+        with suppress(OSError), program:
+            if self._let_in(program):
+                self._carry(program, over)
 
     def _let_in(self, program: socket.socket) -> bool:
         while True:
@@ -225,22 +252,23 @@ class _Lending:
         program.sendall(self._welcome)
         return True
 
-    def _carry(self, program: socket.socket) -> None:
-        ends: list[socket.socket | int] = [self._line, program, self._over]
+    def _carry(self, program: socket.socket, over: int) -> None:
+        ends: list[socket.socket | int] = [self.line, program, over]
         while True:
-            ready = [self._line] if self._server.has_more() else select.select(ends, [], [])[0]
-            if self._line in ready:
+            ready = [self.line] if self._server.has_more() else select.select(ends, [], [])[0]
+            if self.line in ready:
                 answer = self._server.receive()
                 if not answer:
                     return
                 program.sendall(answer)
-            if program in ready and not self._pass_on(program.recv(_CHUNK)):
+            if program in ready and not self._pass_on(program):
                 return
-            if self._over in ready:
+            if over in ready:
                 return
 
-    def _pass_on(self, chunk: bytes) -> bool:
+    def _pass_on(self, program: socket.socket) -> bool:
         """Send complete messages only; False at the one that would end the session."""
+        chunk = program.recv(_CHUNK)
         self._incomplete += chunk
         while len(self._incomplete) >= 5:  # noqa: PLR2004 - its kind, and its length without that
             length = 1 + int.from_bytes(self._incomplete[1:5])
@@ -248,6 +276,9 @@ class _Lending:
                 return False
             if len(self._incomplete) < length:
                 break
-            self._server.send(bytes(self._incomplete[:length]))
+            if self._incomplete.startswith(_TAKE_SNAPSHOT, 5) and self._incomplete[:1] == _QUERY:
+                program.sendall(_message(b"C", b"SET\0") + _message(b"Z", b"T"))
+            else:
+                self._server.send(bytes(self._incomplete[:length]))
             del self._incomplete[:length]
         return bool(chunk)

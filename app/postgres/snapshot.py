@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import psycopg2
@@ -96,9 +96,40 @@ class Snapshot:
         """Let a program use the locks and the snapshot; yields as `lent`."""
         with watched("the connection that holds the snapshot was lost", self.info):
             self._pulse.settle()
-        with lent(self._session.connection, self._lock.database) as address:
+        with lent([self._session.connection], self._lock.database) as address:
             self._is_lent = address is not None
             yield address
+
+    @contextmanager
+    def lend_several(
+        self, number: int, *, application_name: str, on_wait: OnWait
+    ) -> Iterator[tuple[Conninfo | None, int]]:
+        """Let a program use the locks and the snapshot in other sessions; yields as `lent`.
+
+        There are fewer, or none, where somebody waits to change a table, behind whom they
+        would queue; so their number is yielded, too.
+        """
+        with ExitStack() as stack:
+            sessions: list[Session] = []
+            with suppress(Busy, ConnectError, psycopg2.Error):
+                for _ in range(number):
+                    session = stack.enter_context(
+                        open_session(self.info, application_name=application_name, on_wait=on_wait)
+                    )
+                    self._join(session)
+                    sessions.append(session)
+            if not sessions:
+                yield None, 0
+                return
+            connections = [session.connection for session in sessions]
+            yield stack.enter_context(lent(connections, self._lock.database)), len(sessions)
+
+    def _join(self, session: Session) -> None:
+        """Give a session the locks and the snapshot. Raises Busy, psycopg2.Error."""
+        _begin(session)
+        lock_tables(session, self._lock, None, 0)
+        session.rows(f"SET TRANSACTION SNAPSHOT '{self.id}'")
+        session.rows(OWN_SETTINGS)
 
     def check(self, *, now: bool = False) -> None:
         """Make sure that the snapshot is still held, as `Lock.check` does.

@@ -66,10 +66,10 @@ def refuse_too_many_tables(lock: Lock) -> None:
         raise too_few_locks(number, per_session, sessions)
 
 
-def has_locks_for(lock: Lock, sessions: int) -> bool:
-    """Whether so many sessions can lock all tables, with the server's own room to spare."""
-    number, per_session, others = _room(lock)
-    return number * sessions + _OTHER_LOCKS <= per_session * others
+def sessions_that_can_lock(lock: Lock) -> int:
+    """How many sessions can lock all tables, with the server's own room to spare."""
+    number, per_session, sessions = _room(lock)
+    return max(per_session * sessions - _OTHER_LOCKS, 0) // max(number, 1)
 
 
 def found_too_few_locks(lock: Lock) -> DumpError:

@@ -50,7 +50,7 @@ def test_many_tables_leave_one_job(shop: Database):
         "SELECT current_setting('max_locks_per_transaction')::int"
         " * current_setting('max_connections')::int"
     )
-    assert room < 3 * 2500 + 1000
+    assert room < 4 * 2500 + 1000
     shop.run(MANY_TABLES)
     with locked(parse_url(shop.url)) as lock:
         assert affordable_jobs(lock, 4) == 1

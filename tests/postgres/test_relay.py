@@ -11,10 +11,20 @@ import pytest
 from app.postgres import relay
 from app.postgres.connection import connect
 from app.postgres.conninfo import Conninfo, parse_url
+from app.postgres.dump import Request
+from app.postgres.parallel_dump import dump_in_parallel
 from app.postgres.relay import alone
 from app.postgres.tools import Toolchain
+from app.programs.command import Watch
 from tests.conftest import Database
-from tests.postgres.conftest import encrypted_server, hold_snapshot, make_dump, take
+from tests.postgres.conftest import (
+    LIMITS,
+    encrypted_server,
+    hold_snapshot,
+    make_dump,
+    nothing,
+    take,
+)
 from tests.servers import toolchain
 
 
@@ -138,3 +148,32 @@ def test_an_encrypted_session_is_lent_too(encrypted: Conninfo, tmp_path: Path):
         assert lent is not None
         make_dump(chain, lent, target, snapshot=None, environment=alone())
     assert restored(chain, target).count("\n") > 99_999
+
+
+def test_several_encrypted_sessions_are_lent_at_once(encrypted: Conninfo, tmp_path: Path):
+    chain, target = toolchain(15), tmp_path / "a.dump"
+    with connect(encrypted, application_name="test") as admin, admin.cursor() as cursor:
+        for name in ("one", "two", "three"):
+            cursor.execute(
+                f"CREATE TABLE {name} AS SELECT md5(n::text) FROM generate_series(1, 50000) n"
+            )
+        admin.commit()
+    target.touch()
+    (tmp_path / "parts").mkdir()
+    with (
+        hold_snapshot(encrypted, application_name="test") as held,
+        held.lend_several(3, application_name="test", on_wait=nothing) as (lent, sessions),
+    ):
+        assert lent is not None
+        assert sessions == 3
+        dump_in_parallel(
+            chain,
+            Request(lent, alone(), None, "gzip"),
+            target,
+            tmp_path / "parts",
+            jobs=2,
+            limits=LIMITS,
+            watch=Watch(),
+            sign_of_life=nothing,
+        )
+    assert restored(chain, target).count("\n") > 150_000

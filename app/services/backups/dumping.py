@@ -31,6 +31,7 @@ from app.services.jobs.session_names import backup_session
 from app.storages import Staged
 
 _BIG = 100 * 1024**2  # bytes of a database from which several jobs pay off
+_FEW_SESSIONS = 2  # one leads, so only one would be left for tables
 _MOST_JOBS = 4  # that nobody has asked for
 _ATTEMPTS = 5  # objects that cannot be locked may be gone before pg_dump reads them
 
@@ -172,34 +173,40 @@ def _run_pg_dump(task: DumpTask, staged: Staged, snapshot: Snapshot, counts: Cou
 
         if task.jobs > 1:
             try:
-                _run_in_parallel(task, staged, snapshot, on_tick)
+                if _run_in_parallel(task, staged, snapshot, on_tick):
+                    return
+                run.log.add("one job: somebody waits to change a table")
             except JobsFailed as error:
                 run.log.add(f"once more, with one job: {error.message}: {error.detail}")
                 storage().empty(staged)
-            else:
-                return
         _run_alone(task, staged, snapshot, on_tick)
 
 
 def _run_in_parallel(
     task: DumpTask, staged: Staged, snapshot: Snapshot, on_tick: Callable[[], None]
-) -> None:
-    info = task.lock.info
+) -> bool:
+    """False where there are too few sessions for more than one job."""
+    name = backup_session(staged.name)
     with (
+        snapshot.lend_several(task.jobs + 1, application_name=name, on_wait=task.run.check) as (
+            address,
+            sessions,
+        ),
         storage().parts_of(staged) as folder,
-        client_environment(info, private_dir()) as environment,
     ):
-        named = environment | {"PGAPPNAME": backup_session(staged.name)}
+        if address is None or sessions <= _FEW_SESSIONS:
+            return False
         dump_in_parallel(
             task.toolchain,
-            task.request(info, named, snapshot.id),
+            task.request(address, alone(), None),
             staged.path,
             folder,
-            jobs=task.jobs,
+            jobs=sessions - 1,
             limits=_limits(),
             watch=_watch(task, on_tick),
             sign_of_life=partial(_sign_of_life, task),
         )
+    return True
 
 
 def _run_alone(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import psycopg2
 import pytest
@@ -14,6 +15,7 @@ from app.config import settings
 from app.errors import InvalidInput
 from app.models import DatabaseBackup, Trigger
 from app.postgres.archive import read_entries
+from app.postgres.snapshot import Snapshot
 from app.postgres.tools import Toolchain
 from app.programs.command import Line
 from app.services.backups import service as backups
@@ -93,33 +95,57 @@ def queued(shop: Database) -> Iterator[Callable[[], None]]:
         threads[0].join()
 
 
-@pytest.mark.parametrize(
-    ("moment", "reason"),
-    [
-        ("-F d -j 2", "a table stayed locked"),  # before pg_dump locks the tables
-        ("pg_dump: reading column info", "pg_dump failed"),  # before its sessions do
-    ],
-)
-def test_somebody_who_waits_for_a_table_leaves_one_job(
-    shop: Database, own_toolchain: Toolchain, moment: str, reason: str
-):
-    """Each session of a parallel pg_dump would wait behind them; the ordinary one does not."""
-    alone, moments = made(1), [moment]
+def at_line(part: str, act: Callable[[], object]) -> Line:
+    """Act while pg_dump stands still at the first line with this part."""
+    parts = [part]
+
+    def on_line(line: str) -> None:
+        if parts and part in line:
+            parts.clear()
+            stopped = pg_dump_process()
+            assert stopped is not None
+            stopped.suspend()
+            act()
+            stopped.resume()
+
+    return on_line
+
+
+def test_somebody_who_waits_for_a_table_is_no_hindrance(shop: Database, own_toolchain: Toolchain):
+    """All sessions of pg_dump have their locks from the first moment."""
+    alone = made(1)
+    with queued(shop) as queue:
+        together = made(2, at_line("pg_dump: reading column info", queue))
+    assert " -j 2 " in together.log
+    assert " -F c " not in together.log
+    assert as_sql(own_toolchain, path_of(together)) == as_sql(own_toolchain, path_of(alone))
+
+
+def test_somebody_who_waits_already_leaves_one_job(shop: Database, monkeypatch: pytest.MonkeyPatch):
+    real = Snapshot.lend_several
     with queued(shop) as queue:
 
-        def on_line(line: str) -> None:
-            if moment in line and moments:
-                moments.clear()
-                stopped = pg_dump_process()
-                if stopped is not None:
-                    stopped.suspend()
-                queue()
-                if stopped is not None:
-                    stopped.resume()
+        def lend_several(*values: Any, **more: Any) -> Any:
+            queue()
+            return real(*values, **more)
 
-        backup = made(2, on_line)
+        monkeypatch.setattr(Snapshot, "lend_several", lend_several)
+        backup = made(2)
+    assert "one job: somebody waits to change a table" in backup.log
+    assert " -j 2 " not in backup.log
     assert backup.is_completed
-    assert f"once more, with one job: {reason}" in backup.log
+
+
+END_A_WORKER = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity JOIN pg_locks USING (pid)
+    WHERE relation = 'orders'::regclass ORDER BY backend_start DESC LIMIT 1
+"""
+
+
+def test_a_session_that_is_ended_leaves_one_job(shop: Database, own_toolchain: Toolchain):
+    alone = made(1)
+    backup = made(2, at_line("pg_dump: reading column info", lambda: shop.run(END_A_WORKER)))
+    assert "once more, with one job: pg_dump failed" in backup.log
     assert as_sql(own_toolchain, path_of(backup)) == as_sql(own_toolchain, path_of(alone))
     assert partials() == []
 
