@@ -30,6 +30,8 @@ from app.services.jobs.progress import progress_of
 from tests import forks
 from tests.conftest import HELD, HOLD, Database, locked, sessions, waiting
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 120  # seconds
 
 

@@ -29,7 +29,7 @@ from tests.faults.lab import USUAL_N, N, chance
 from tests.faults.test_schedules import Machine, Wanted, judge
 from tests.servers import programs
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(600)]
 
 EACH = 10  # databases on each server
 PATIENCE = 300  # seconds for one round

@@ -39,7 +39,7 @@ from app.services.schedules import service as schedules
 from app.services.schedules import turn as scheduling
 from tests.faults.lab import USUAL_N, N, chance
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 

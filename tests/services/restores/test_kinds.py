@@ -20,6 +20,8 @@ from tests.services.restores.comparison import seen
 from tests.services.restores.conftest import attempt, backed_up, restored
 from tests.services.restores.test_rich import RICH
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class Place:
