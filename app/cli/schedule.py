@@ -132,12 +132,12 @@ def create(
     task: str,
     heartbeat_file: Path | None,
     sql_file: Path | None,
-    replace: str,
     as_json: bool,
     database: Database,
     **given: Any,
 ) -> None:
     """Create a schedule, which a running worker follows."""
+    consent = Consent(given.pop("replace"), at_the_terminal)
     new = service.NewSchedule(
         name,
         Task(task),
@@ -146,7 +146,6 @@ def create(
         sql=_sql_in(sql_file) or "",
         **{key: value for key, value in given.items() if value is not None},
     )
-    consent = Consent(replace, at_the_terminal)
     created = service.add_schedule(new, of=database, created_by=own_user(), consent=consent)
     if as_json:
         click.echo(json_text(schedule_details(created, None)))
@@ -176,13 +175,13 @@ def edit(
     heartbeat_file: Path | None,
     no_heartbeat: bool,
     sql_file: Path | None,
-    replace: str,
     database: Database,
     **changes: Any,
 ) -> None:
     """Change a schedule; options that are not given stay as they are."""
     if no_heartbeat and heartbeat_file:
         raise click.UsageError("--no-heartbeat and --heartbeat-url-file exclude each other.")
+    consent = Consent(changes.pop("replace"), at_the_terminal)
     edited = service.edit_schedule(
         service.get_schedule_named(name, database).id,
         service.ScheduleChanges(
@@ -193,7 +192,7 @@ def edit(
             **changes,
         ),
         by=own_user(),
-        consent=Consent(replace, at_the_terminal),
+        consent=consent,
     )
     click.echo(f"{edited.name} has been saved.")
 

@@ -37,6 +37,7 @@ class Limits:
 class Request:
     """The database to dump, and how."""
 
+    toolchain: Toolchain
     info: Conninfo
     environment: Mapping[str, str | None]  # to sign in
     snapshot: str | None  # None: `info` leads to a session that holds one (see relay.py)
@@ -84,7 +85,6 @@ def _size_of(file: os.DirEntry[str]) -> int:
 
 
 def dump(
-    toolchain: Toolchain,
     request: Request,
     target: Path,
     *,
@@ -99,11 +99,10 @@ def dump(
     whose file does not grow. Raises DumpError, ObjectGone before any row is dumped, or StorageFull.
     """
     alive = StallGuard(Written(target), limits.stall, sign_of_life)
-    run_pg_dump(toolchain, request, ["-F", "c", "-b", "-f", target], limits, alive.added_to(watch))
+    run_pg_dump(request, ["-F", "c", "-b", "-f", target], limits, alive.added_to(watch))
 
 
 def run_pg_dump(
-    toolchain: Toolchain,
     request: Request,
     options: list[str | Path],
     limits: Limits,
@@ -111,10 +110,10 @@ def run_pg_dump(
 ) -> None:
     """Run pg_dump to its end. Raises as `dump`, and ToolError."""
     argv: list[str | Path] = [
-        toolchain.pg_dump, *options, "-v", "-w", f"--lock-wait-timeout={limits.lock}s",
+        request.toolchain.pg_dump, *options, "-v", "-w", f"--lock-wait-timeout={limits.lock}s",
         *([f"--snapshot={request.snapshot}"] if request.snapshot else []),
         *(f"--exclude-table-data={_pattern(*table)}" for table in request.without_rows_of),
-        f"--compress={_compress_option(request.compression, toolchain)}",
+        f"--compress={_compress_option(request.compression, request.toolchain)}",
         # PGAPPNAME sets the application name, by which sessions are found.
         "-d", request.info.dsn(application_name=None),
     ]  # fmt: skip

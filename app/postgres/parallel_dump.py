@@ -5,7 +5,7 @@ archive as soon as it is complete.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,7 +14,6 @@ from app.postgres.assembly import Assembly, DamagedDirectory, finished_entry
 from app.postgres.dump import Limits, PgDumpFailed, Request, StallGuard, Written, run_pg_dump
 from app.postgres.locking import Lock, watched
 from app.postgres.table_locks import sessions_that_can_lock
-from app.postgres.tools import Toolchain
 from app.programs import command
 
 # The connections that are left: on the server, for the role, in the database. A limit
@@ -29,6 +28,14 @@ _FREE = """
            (SELECT NULLIF(datconnlimit, -1) FROM pg_database WHERE datname = current_database())
            - (SELECT numbackends FROM pg_stat_database WHERE datname = current_database())
 """
+
+
+@dataclass(frozen=True)
+class Parts:
+    """An empty private folder, and how many jobs fill it."""
+
+    folder: Path
+    jobs: int
 
 
 class JobsFailed(DumpError):
@@ -51,28 +58,26 @@ def affordable_jobs(lock: Lock, wanted: int) -> int:
 
 
 def dump_in_parallel(
-    toolchain: Toolchain,
     request: Request,
     target: Path,
-    folder: Path,
+    parts: Parts,
     *,
-    jobs: int,
     limits: Limits,
     watch: command.Watch,
     sign_of_life: Callable[[int], object],
 ) -> None:
-    """Dump as `dump` does, with so many jobs, by way of an empty private folder.
+    """Dump as `dump` does, with several jobs.
 
     The request must lead to one session more than there are jobs, all with one snapshot.
     Raises JobsFailed where an ordinary dump of that may work; otherwise as `dump` does.
     """
-    options: list[str | Path] = ["-F", "d", "-j", str(jobs), "-b", "--no-sync", "-f", folder]
+    folder, jobs = parts.folder, str(parts.jobs)
+    options: list[str | Path] = ["-F", "d", "-j", jobs, "-b", "--no-sync", "-f", folder]
     alive = StallGuard(Written(target, folder), limits.stall, sign_of_life).added_to(watch)
     with target.open("r+b", buffering=0) as archive:
         moving = _Moving(folder, archive, alive)
         try:
             run_pg_dump(
-                toolchain,
                 request,
                 options,
                 limits,

@@ -163,10 +163,12 @@ def make_dump(
             "limits": LIMITS,
         } | changes
         request = Request(
-            over or info, *(options.pop(key) for key in ("environment", "snapshot", "compression"))
+            chain,
+            over or info,
+            *(options.pop(key) for key in ("environment", "snapshot", "compression")),
         )
         callbacks = {key: options.pop(key) for key in ("on_line", "on_tick", "on_start")}
-        dump(chain, request, target, watch=Watch(**callbacks), **options)
+        dump(request, target, watch=Watch(**callbacks), **options)
     return lines
 
 

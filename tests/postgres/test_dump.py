@@ -666,9 +666,9 @@ def test_a_full_disk_is_told_as_such(own_toolchain: Toolchain, info: Conninfo, t
     write_passfile(tmp_path / "pgpass", info.password)
     environment, target = {"PGPASSFILE": str(tmp_path / "pgpass")}, Path("/dev/full")
     with hold_snapshot(info, application_name="test") as held:
-        request = dumping.Request(info, environment, held.id, "none")
+        request = dumping.Request(own_toolchain, info, environment, held.id, "none")
         with pytest.raises(StorageFull) as full:
-            dumping.dump(own_toolchain, request, target, limits=LIMITS, watch=Watch())
+            dumping.dump(request, target, limits=LIMITS, watch=Watch())
     assert full.value.message == "no space is left where the dump is written"
     assert "No space left on device" in full.value.detail
     assert "BACKSTOP_BACKUP_DIR" in full.value.hint

@@ -171,9 +171,9 @@ def dumped(info: Conninfo, watched_at: Conninfo, chain: Toolchain, folder: Path)
             client_environment(info, folder / "private") as environment,
             watched(watched_at, progress, name) as look,
         ):
-            request = Request(info, environment | {"PGAPPNAME": name}, snapshot.id, "gzip:9")
+            request = Request(chain, info, environment | {"PGAPPNAME": name}, snapshot.id, "gzip:9")
             watch = Watch(on_line=progress.heard, on_tick=look)
-            dump(chain, request, target, limits=LIMITS, watch=watch)
+            dump(request, target, limits=LIMITS, watch=watch)
     return progress
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from app.postgres.connection import quoted
 from app.postgres.conninfo import Conninfo, client_environment
 from app.postgres.dump import Request
-from app.postgres.parallel_dump import dump_in_parallel
+from app.postgres.parallel_dump import Parts, dump_in_parallel
 from app.programs.command import Watch
 from tests.conftest import Database, url_of
 from tests.postgres.conftest import LIMITS, exported, make_dump, nothing
@@ -102,11 +102,9 @@ def test_several_jobs_dump_what_one_does(
             make_dump(chain, info, pair.ordinary, snapshot=snapshot, compression=method)
             pair.assembled.touch()
             dump_in_parallel(
-                chain,
-                Request(info, environment, snapshot, method),
+                Request(chain, info, environment, snapshot, method),
                 pair.assembled,
-                pair.directory,
-                jobs=jobs,
+                Parts(pair.directory, jobs),
                 limits=LIMITS,
                 watch=Watch(),
                 sign_of_life=nothing,

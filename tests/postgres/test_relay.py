@@ -12,7 +12,7 @@ from app.postgres import relay
 from app.postgres.connection import connect
 from app.postgres.conninfo import Conninfo, parse_url
 from app.postgres.dump import Request
-from app.postgres.parallel_dump import dump_in_parallel
+from app.postgres.parallel_dump import Parts, dump_in_parallel
 from app.postgres.relay import alone
 from app.postgres.tools import Toolchain
 from app.programs.command import Watch
@@ -167,11 +167,9 @@ def test_several_encrypted_sessions_are_lent_at_once(encrypted: Conninfo, tmp_pa
         assert lent is not None
         assert sessions == 3
         dump_in_parallel(
-            chain,
-            Request(lent, alone(), None, "gzip"),
+            Request(chain, lent, alone(), None, "gzip"),
             target,
-            tmp_path / "parts",
-            jobs=2,
+            Parts(tmp_path / "parts", 2),
             limits=LIMITS,
             watch=Watch(),
             sign_of_life=nothing,

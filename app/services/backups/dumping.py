@@ -17,7 +17,7 @@ from app.postgres.counting import Counting, counting
 from app.postgres.dump import Limits, ObjectGone, Request, dump, dump_roles
 from app.postgres.encodings import printable
 from app.postgres.locking import Lock
-from app.postgres.parallel_dump import JobsFailed, affordable_jobs, dump_in_parallel
+from app.postgres.parallel_dump import JobsFailed, Parts, affordable_jobs, dump_in_parallel
 from app.postgres.progress import PAGE, DumpProgress, Table, watched
 from app.postgres.relay import alone
 from app.postgres.snapshot import Snapshot, take_snapshot
@@ -67,7 +67,7 @@ class DumpTask:
     ) -> Request:
         """What pg_dump has to dump, by way of `info`."""
         left_out = tuple(sorted(self.without_rows_of))
-        return Request(info, environment, snapshot, self.compression, left_out)
+        return Request(self.toolchain, info, environment, snapshot, self.compression, left_out)
 
     def leaves_out(self, table: Mapping[str, Any]) -> bool:
         """Whether the rows of a table are left out."""
@@ -197,11 +197,9 @@ def _run_in_parallel(
         if address is None or sessions <= _FEW_SESSIONS:
             return False
         dump_in_parallel(
-            task.toolchain,
             task.request(address, alone(), None),
             staged.path,
-            folder,
-            jobs=sessions - 1,
+            Parts(folder, sessions - 1),
             limits=_limits(),
             watch=_watch(task, on_tick),
             sign_of_life=partial(_sign_of_life, task),
@@ -218,7 +216,6 @@ def _run_alone(
         _environment(info, name, is_lent=lent is not None) as environment,
     ):
         dump(
-            task.toolchain,
             task.request(lent or info, environment, None if lent else snapshot.id),
             staged.path,
             limits=_limits(),

@@ -48,6 +48,11 @@ def put_in_place(
         if server.has_database(order.database):
             _mark(order, server)
             return swap_in(order.id, order.contents.get("comment"))
+    return {"owner": _name_at_last(server, order, owner, keeps_role=keeps_role)}
+
+
+def _name_at_last(server: Server, order: Order, owner: str, *, keeps_role: bool) -> str:
+    """Give the new database a name that is free; return its owner."""
     obstacles.refuse_taken(server, order.database)
     with serving(server.info, application_name="backstop swap") as last:  # a cancel does not end it
         steps = [f"ALTER DATABASE {quoted(order.working)} RENAME TO {quoted(order.database)}"]
@@ -58,7 +63,7 @@ def put_in_place(
         _mark(order, last)
         last.rows("; ".join(steps))  # one transaction
     write_comment(server.info, order.database, order.contents.get("comment"))
-    return {"owner": owner}
+    return owner
 
 
 def _refuse_unequal(order: Order, result: dict[str, Any]) -> None:
