@@ -67,7 +67,7 @@ def test_what_is_told_stands_on_the_row():
     for line in ("pg_dump: reading schemas", 'pg_dump: dumping contents of table "public.a"'):
         run.log.add(line)
         run.progress.heard(line)
-    run.progress.saw(1, 5, 100)
+    run.progress.saw([(1, 5, 100)])
     run.check(now_at_once=True)
 
     row = listing.get_backup(backup.filename)
