@@ -175,7 +175,7 @@ def _run_pg_dump(task: DumpTask, staged: Staged, snapshot: Snapshot, counts: Cou
             try:
                 if _run_in_parallel(task, staged, snapshot, on_tick):
                     return
-                run.log.add("one job: somebody waits to change a table, or there are no more sessions")
+                run.log.add("one job: no more sessions, or somebody waits to change a table")
             except JobsFailed as error:
                 run.log.add(f"once more, with one job: {error.message}: {error.detail}")
                 storage().empty(staged)

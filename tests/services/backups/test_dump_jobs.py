@@ -131,7 +131,7 @@ def test_somebody_who_waits_already_leaves_one_job(shop: Database, monkeypatch: 
 
         monkeypatch.setattr(Snapshot, "lend_several", lend_several)
         backup = made(2)
-    assert "one job: somebody waits to change a table, or" in backup.log
+    assert "one job: no more sessions" in backup.log
     assert " -j 2 " not in backup.log
     assert backup.is_completed
 
