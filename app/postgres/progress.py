@@ -16,6 +16,7 @@ _LARGE_OBJECTS = 2613  # oid of pg_largeobject (src/include/catalog/pg_largeobje
 PAGE = 8192  # bytes of a page of a table, as PostgreSQL is built
 _ASK_EVERY = 1.0  # seconds between two queries
 
+_OWN_LINE = "pg_dump: "
 _TABLE_LINE = re.compile(r'pg_dump: dumping contents of table "(.*)"')
 _FINISHED_LINE = re.compile(r"pg_dump: finished item \d+ TABLE DATA (.*)")  # of a parallel dump
 _LARGE_OBJECT_LINE = re.compile(r"pg_dump: saving large objects")
@@ -91,7 +92,7 @@ class DumpProgress:
 
     def heard(self, line: str) -> None:
         """Take a line of pg_dump: it names each table at its start, in parallel also at its end."""
-        self.has_begun = True
+        self.has_begun |= line.startswith(_OWN_LINE)  # the command line comes before it runs
         if match := _TABLE_LINE.match(line):
             self._turn_to(self._by_name.get(match[1]))
         elif match := _FINISHED_LINE.match(line):  # without the schema

@@ -38,6 +38,15 @@ def test_an_empty_database_has_progress_too():
     assert (progress.done, progress.total, progress.fraction) == (0, 0, 0)
 
 
+def test_the_command_line_is_no_sign_that_it_has_begun():
+    """Connections may be scarce: those of pg_dump come first."""
+    progress = two()
+    progress.heard("/usr/lib/postgresql/17/bin/pg_dump -F c -b -v")
+    assert not progress.has_begun
+    progress.heard("pg_dump: last built-in OID is 16383")
+    assert progress.has_begun
+
+
 def test_lines_alone_tell_which_tables_are_done():
     progress = two()
     progress.heard(LINE.format("public.orders"))
