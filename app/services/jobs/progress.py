@@ -71,7 +71,10 @@ def wait_for_end(read: Callable[[], J], seconds: float) -> J:
 def _written(job: DatabaseBackup | Restore | Copy, progress: Progress) -> int:
     if isinstance(job, Copy):
         return progress.bytes_written
-    return storage().staged_size(job.filename) if isinstance(job, DatabaseBackup) else 0
+    if not isinstance(job, DatabaseBackup):
+        return 0
+    # The file is the newer figure, but several jobs have more in their folder.
+    return max(progress.bytes_written, storage().staged_size(job.filename))
 
 
 def _read(stored: dict[str, Any]) -> Progress:
