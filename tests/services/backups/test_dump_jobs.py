@@ -1,7 +1,5 @@
 """Backups that several sessions dump at once: one ordinary archive, and the same promises."""
 
-import re
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -24,13 +22,13 @@ from app.services.databases.service import Changes, edit_database
 from app.services.proofs.records import list_proofs
 from tests.conftest import Database, on_catalogues
 from tests.postgres.conftest import pg_dump_process, wait_until
+from tests.postgres.test_assembly import sql
 
 pytestmark = [pytest.mark.usefixtures("context"), on_catalogues("sqlite")]
 
 LARGE_OBJECTS = """
     SELECT lo_from_bytea(0, decode(repeat(md5(n::text), n), 'hex')) FROM generate_series(1, 30) n
 """
-_NEW_EACH_TIME = re.compile(r"^\\(un)?restrict .*$", re.MULTILINE)
 
 
 def made(jobs: int, on_line: Line | None = None) -> DatabaseBackup:
@@ -42,11 +40,8 @@ def path_of(backup: DatabaseBackup) -> Path:
     return settings().backup_dir / backup.filename
 
 
-def as_sql(chain: Toolchain, path: Path) -> list[str]:
-    printed = subprocess.run(
-        [chain.pg_restore, "-f", "-", path], capture_output=True, text=True, check=True
-    ).stdout
-    return sorted(_NEW_EACH_TIME.sub("", printed).splitlines())
+def as_sql(chain: Toolchain, path: Path) -> list[bytes]:
+    return sorted(sql(chain, path).splitlines())
 
 
 def partials() -> list[Path]:
